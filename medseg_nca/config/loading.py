@@ -1,0 +1,132 @@
+"""From a preset's name and ``--set`` options to resolved settings, and back to YAML."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from medseg_nca.config.base import Settings
+from medseg_nca.config.presets import Tree, compose, load_preset, parse_yaml, read_yaml
+from medseg_nca.config.run import RunSettings
+from medseg_nca.errors import ConfigError
+from medseg_nca.suggest import nearest
+
+DEFAULT_MODEL = "m3d_nca"
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(name: str | None, overrides: Sequence[str] = ()) -> RunSettings:
+    """Return the settings of a preset (or the defaults), with overrides like ``training.lr=1e-3``.
+
+    Raises:
+        ConfigError: for an unknown preset or key, or a value that does not fit; it names the key.
+    """
+    tree = compose({}, {"model": DEFAULT_MODEL})
+    tree = compose(tree, load_preset(name) if name else {})
+    for override in overrides:
+        tree = compose(tree, parse_override(override))
+    return validate(RunSettings, tree, source=name or "settings")
+
+
+def parse_override(text: str) -> Tree:
+    """Turn ``a.b=value`` into ``{"a": {"b": value}}``; the value is read as YAML.
+
+    Raises:
+        ConfigError: if there is no ``=``, a part of the key is empty or the value is not YAML.
+    """
+    key, separator, value = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not separator or not all(parts):
+        raise ConfigError(f"--set {text!r}: write it as key=value, for example training.lr=1e-3.")
+    try:
+        parsed: Any = parse_yaml(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
+    tree: Tree = {parts[-1]: parsed}
+    for part in reversed(parts[:-1]):
+        tree = {part: tree}
+    return tree
+
+
+def validate(model: type[S], tree: Any, *, source: str) -> S:
+    """Build settings from a mapping; errors name the source, the key and the nearest known key.
+
+    Raises:
+        ConfigError: if the mapping does not fit the model.
+    """
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(model, detail) for detail in error.errors()]
+        raise ConfigError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from error
+
+
+def read_settings(path: Path) -> RunSettings:
+    """Read resolved settings that :func:`to_yaml` wrote.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML or holds something else.
+    """
+    return validate(RunSettings, read_yaml(path), source=str(path))
+
+
+def to_yaml(settings: Settings) -> str:
+    """Return settings as YAML, every default spelled out, in declaration order."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(model: type[BaseModel], detail: ErrorDetails) -> str:
+    """One line on one fault, its key written as ``--set`` takes it."""
+    unknown_key = detail["type"] == "extra_forbidden"
+    path, siblings = _follow(model, detail["loc"], keep_last=unknown_key)
+    key = ".".join(path) or "settings"
+    if unknown_key:
+        guess = nearest(path[-1], siblings)
+        question = (
+            f"; did you mean {guess!r}?" if guess else f". Known here: {', '.join(siblings)}."
+        )
+        return f"unknown key {key!r}{question}"
+    value = detail["input"]
+    shown = "" if isinstance(value, Mapping) else f" (got {reprlib.repr(value)})"
+    return f"{key}: {detail['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _follow(
+    model: type[BaseModel], location: tuple[int | str, ...], keep_last: bool
+) -> tuple[list[str], list[str]]:
+    """Return an error's key as the user wrote it, and the known keys beside its last part.
+
+    Pydantic's location also names the member of a union that it tried ("nca", "int"): those are
+    left out. With ``keep_last`` the last part is a key of the user's that no model knows.
+    """
+    path: list[str] = []
+    owners = current = [model]
+    for position, part in enumerate(location):
+        fields = [m.model_fields[str(part)].annotation for m in current if part in m.model_fields]
+        if fields:
+            owners, current = current, [found for a in fields for found in _models_in(a)]
+        elif keep_last and position == len(location) - 1:
+            owners = current
+        elif not isinstance(part, int):
+            current = [m for m in current if _tag(m) == part] or current
+            continue
+        path.append(str(part))
+    return path, sorted({name for m in owners for name in m.model_fields})
+
+
+def _tag(model: type[BaseModel]) -> object:
+    family = model.model_fields.get("family")
+    return family.default if family else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]

@@ -1,0 +1,145 @@
+"""Settings of models: the automaton's parts, its levels, and models that are not automata."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from medseg_nca.config.base import Settings
+
+Steps = int | tuple[int, int]
+PerAxis = int | tuple[int, ...]
+
+
+class PerceptionSettings(Settings):
+    """What a cell sees besides itself: ``p = [x, K * x]``.
+
+    depthwise: ``filters`` learned filters of size ``kernel`` for each channel, channels apart.
+    conv: ``filters`` learned full convolutions, channels mixed (Med-NCA).
+    sobel, laplace, sobel_laplace: fixed derivative filters for each channel (Growing NCA).
+    """
+
+    kind: Literal["depthwise", "conv", "sobel", "laplace", "sobel_laplace"] = "depthwise"
+    kernel: int = Field(3, ge=1)
+    filters: int = Field(1, ge=1)
+    padding: Literal["zero", "reflect", "circular"] = "zero"
+    bias: bool = True
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
+        return self
+
+
+class UpdateSettings(Settings):
+    """The update rule ``dx = W1 act(norm(W0 p + b0))``, with ``W1`` zero at the start.
+
+    norm: "rms" scales the hidden values of a cell by their root mean square, "batch" uses the
+    statistics of the cells that fire, also at test time (M3D-NCA). With ``update_image`` the rule
+    also has outputs for the image channels, whose effect is discarded: the published models carry
+    those weights.
+    """
+
+    hidden: int = Field(64, ge=1)
+    norm: Literal["none", "rms", "batch"] = "none"
+    activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
+    update_image: bool = False
+
+
+class CellSettings(Settings):
+    """One cell: ``channels`` of state (the image's among them) and how they change in a step.
+
+    ``fire_rate`` is the probability that a cell does update in a step.
+    """
+
+    channels: int = Field(16, ge=2)
+    perception: PerceptionSettings = PerceptionSettings()
+    update: UpdateSettings = UpdateSettings()
+    fire_rate: float = Field(0.5, gt=0, le=1)
+
+
+class LevelSettings(Settings):
+    """One resolution of a multi-level automaton.
+
+    scale: size of a cell of this level in voxels, per axis; 1 is the full resolution.
+    steps: how often the cells update; (min, max) draws a number in training and takes the rounded
+    mean at inference. patch: in training, the size in cells of the random patch that the level is
+    run on, inside the patch of the level before; None is all of it. kernel: replaces the cell's.
+    loss_weight: share of this level's loss in the sum.
+    """
+
+    scale: PerAxis = 1
+    steps: Steps = 16
+    patch: PerAxis | None = None
+    kernel: int | None = Field(None, ge=1)
+    loss_weight: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
+        if not 0 <= low <= high:
+            raise ValueError(f"steps must be a number >= 0 or (min, max), got {self.steps}")
+        for name, value in (("scale", self.scale), ("patch", self.patch)):
+            values = value if isinstance(value, tuple) else (1 if value is None else value,)
+            if any(v < 1 for v in values):
+                raise ValueError(f"{name} must be >= 1 on every axis, got {value}")
+        return self
+
+
+class NcaModelSettings(Settings):
+    """A neural cellular automaton of one or several levels, coarse to fine.
+
+    ``levels`` "auto" takes one for each scale that the preprocessing plans for the data.
+    ``in_channels`` and ``out_channels`` come from the data when they are None. head: "channels"
+    reads the logits from the state channels that follow the image (as published); "linear" and
+    "mlp" compute them from all hidden channels. global_context: the mean state of a level, through
+    one linear map, is added to the hidden channels of the next. checkpoint: in training keep the
+    state of every n-th step only and recompute the others in the backward pass; None keeps all.
+    fire: at inference "sample" draws the fire mask from the seed, "mean" updates every cell by
+    ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the fastest that
+    serves these settings.
+    """
+
+    family: Literal["nca"] = "nca"
+    name: str
+    dims: Literal[2, 3] = 3
+    in_channels: int | None = Field(None, ge=1)
+    out_channels: int | None = Field(None, ge=1)
+    cell: CellSettings = CellSettings()
+    levels: Literal["auto"] | tuple[LevelSettings, ...] = (LevelSettings(),)
+    share_weights: bool = False
+    head: Literal["channels", "linear", "mlp"] = "channels"
+    global_context: bool = False
+    checkpoint: int | None = Field(None, ge=1)
+    fire: Literal["sample", "mean"] = "sample"
+    engine: str = "auto"
+
+    @model_validator(mode="after")
+    def _some_level(self) -> Self:
+        if not self.levels:
+            raise ValueError("a model needs at least one level")
+        return self
+
+    @property
+    def resolved_levels(self) -> tuple[LevelSettings, ...]:
+        """The levels, once they are known; "auto" without a plan counts as one level."""
+        return (LevelSettings(),) if isinstance(self.levels, str) else self.levels
+
+
+class GenericModelSettings(Settings):
+    """A model that is not built from the automaton's parts: a baseline, or one of your own.
+
+    ``params`` go to the builder of that name as keyword arguments.
+    """
+
+    family: Literal["generic"] = "generic"
+    name: str
+    dims: Literal[2, 3] = 3
+    in_channels: int | None = Field(None, ge=1)
+    out_channels: int | None = Field(None, ge=1)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+ModelSettings = Annotated[NcaModelSettings | GenericModelSettings, Field(discriminator="family")]

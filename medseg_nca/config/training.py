@@ -1,0 +1,98 @@
+"""Settings of training, evaluation, prediction and tracking."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from medseg_nca.config.base import Settings
+
+
+class LossSettings(Settings):
+    """A loss by name (``medseg_nca/losses``) and what it is told."""
+
+    name: str = "dice_ce"
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class GuardSettings(Settings):
+    """When a loss counts as diverged, and what is done about it.
+
+    A loss that is not finite, or above ``factor`` times the running mean, takes training back to
+    the last good state with the learning rate times ``lr_factor``, at most ``max_rollbacks`` times.
+    """
+
+    factor: float = Field(5.0, gt=1)
+    max_rollbacks: int = Field(3, ge=0)
+    lr_factor: float = Field(0.5, gt=0, le=1)
+
+
+class TrainingSettings(Settings):
+    """The training loop.
+
+    iterations: optimiser steps. With ``max_minutes`` training ends when either is reached, and the
+    learning rate follows whichever is further on. validate_every, checkpoint_every: in iterations.
+    patience: validations without a better Dice before it stops early; None never does.
+    foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
+    overflow: weight of the penalty on state values outside [-``overflow_bound``, +...].
+    """
+
+    iterations: int = Field(20_000, ge=1)
+    max_minutes: float | None = Field(None, gt=0)
+    batch_size: int = Field(2, ge=1)
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    lr: float = Field(2e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    gamma: float = Field(0.9999, gt=0, le=1)
+    warmup: int = Field(100, ge=0)
+    ema: float | None = Field(0.995, gt=0, lt=1)
+    clip: float | None = Field(1.0, gt=0)
+    loss: LossSettings = LossSettings()
+    foreground: float = Field(0.5, ge=0, le=1)
+    overflow: float = Field(1e-3, ge=0)
+    overflow_bound: float = Field(10.0, gt=0)
+    validate_every: int = Field(500, ge=1)
+    validate_cases: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1)
+    checkpoint_every: int = Field(250, ge=1)
+    log_every: int = Field(20, ge=1)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1)
+    guard: GuardSettings = GuardSettings()
+
+
+class EvaluationSettings(Settings):
+    """``nsd_tolerance`` in mm; confidence intervals by ``bootstrap`` resamples of the cases."""
+
+    nsd_tolerance: float = Field(1.0, gt=0)
+    bootstrap: int = Field(2000, ge=0)
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+
+class PredictionSettings(Settings):
+    """How a trained model is run.
+
+    flips: axes whose flips (all combinations) are averaged. uncertainty: stochastic passes for an
+    uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own. Volumes
+    whose roll-out needs more than ``memory_budget_gb`` are computed in tiles.
+    """
+
+    flips: tuple[int, ...] = ()
+    uncertainty: int = Field(0, ge=0)
+    seed: int = 0
+    fire: Literal["sample", "mean"] | None = None
+    memory_budget_gb: float = Field(4.0, gt=0)
+    probabilities: bool = False
+
+
+class TrackingSettings(Settings):
+    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else sqlite:///mlflow.db beside the run."""
+
+    enabled: bool = True
+    uri: str | None = None
+    experiment: str = "medseg_nca"
+    system_metrics: bool = True

@@ -1,0 +1,86 @@
+"""Every error that a caller can meet.
+
+Each class fixes the exit code of the command line. A message names the file or the argument, says
+what is wrong and what is allowed; ``hint`` is the next step a person can take.
+
+====  ==========================================================
+code  meaning
+====  ==========================================================
+0     done
+1     a fault in this package (a traceback is shown)
+2     the input, the settings or the environment must be mended
+3     finished, but some cases failed (each is named)
+4     training diverged and could not be brought back
+130   interrupted; what was done is kept and can be resumed
+====  ==========================================================
+"""
+
+from __future__ import annotations
+
+
+class MedsegError(Exception):
+    """Base class: a problem that the caller can mend."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class ConfigError(MedsegError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DataError(MedsegError):
+    """A data set is missing, inconsistent or not in a known layout."""
+
+
+class ImageError(DataError):
+    """An image or label file cannot be read, or its content cannot be used."""
+
+
+class OutputError(MedsegError):
+    """A result cannot be written: full disk, no permission, or something is in the way."""
+
+
+class ModelError(MedsegError):
+    """A model is unknown, or its files are missing, damaged or of another model."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint is unreadable, or belongs to another model or other settings."""
+
+
+class DependencyError(MedsegError):
+    """An optional package is needed for a feature and is not installed."""
+
+
+class DownloadError(MedsegError):
+    """A file cannot be fetched, or its checksum is wrong."""
+
+
+class TrackingError(MedsegError):
+    """The tracking store or the model registry refuses a request."""
+
+
+class PartialFailure(MedsegError):
+    """The work went on to its end, but some cases failed."""
+
+    exit_code = 3
+
+
+class DivergenceError(MedsegError):
+    """Training diverged more often than the settings allow."""
+
+    exit_code = 4
+
+
+class Interrupted(MedsegError):
+    """Stopped by the user after everything was brought to disk."""
+
+    exit_code = 130

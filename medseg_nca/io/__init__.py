@@ -1,0 +1,1 @@
+"""Files to arrays with geometry, and back."""

@@ -1,0 +1,100 @@
+"""What training and inference ask of a segmentation model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Recorder = Callable[[int, Tensor], None]
+
+
+@dataclass(frozen=True)
+class LevelOutput:
+    """What one level of a model says in training, about which part of the image.
+
+    Attributes:
+        logits: ``(B, K, *spatial)`` on the grid of the level.
+        scale: size of a cell in voxels, per axis.
+        starts: index of the first cell of the part for each sample, ``(B, dims)``.
+        weight: share in the loss.
+        state: ``(B, C, *spatial)`` where the model has one (for the overflow penalty).
+    """
+
+    logits: Tensor
+    scale: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+    weight: float = 1.0
+    state: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a model is run at inference; what a model has no use for, it ignores.
+
+    Attributes:
+        seed: of the fire mask.
+        fire: "sample" or "mean", None for the model's own setting.
+        memory_gb: compute in parts when the whole needs more; None never does.
+        record: called with the level's index and the state after every step.
+    """
+
+    seed: int = 0
+    fire: Literal["sample", "mean"] | None = None
+    memory_gb: float | None = None
+    record: Recorder | None = None
+
+
+class SegmentationModel(nn.Module, ABC):
+    """Image to logits, in 2D or 3D.
+
+    Attributes:
+        dims: spatial axes.
+        in_channels: image channels.
+        out_channels: logit channels.
+        stochastic: whether the seed changes the result.
+    """
+
+    dims: int
+    in_channels: int
+    out_channels: int
+    stochastic: bool = False
+
+    @abstractmethod
+    def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
+        """Map an image ``(B, in_channels, *spatial)`` of any size to logits ``(B, K, *spatial)``."""
+
+    @abstractmethod
+    def training_outputs(
+        self, image: Tensor, seed: int, focus: Tensor | None = None
+    ) -> list[LevelOutput]:
+        """Run the model as it is trained.
+
+        Args:
+            image: ``(B, in_channels, *spatial)``.
+            seed: decides masks, numbers of steps and patches.
+            focus: voxel ``(B, dims)`` that the patches of each sample contain; -1 lets chance
+                decide for that sample.
+
+        Returns:
+            One output a level, coarse to fine.
+        """
+
+    def parameter_count(self) -> int:
+        """How many numbers are learned."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def pad_to_multiple(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """Repeat the last cells of each axis of ``(B, C, *spatial)`` up to a multiple."""
+    for axis, factor in enumerate(multiple, start=2):
+        missing = -image.shape[axis] % factor
+        if missing:
+            last = image.narrow(axis, image.shape[axis] - 1, 1)
+            repeat = [missing if a == axis else 1 for a in range(image.ndim)]
+            image = torch.cat((image, last.repeat(repeat)), axis)
+    return image

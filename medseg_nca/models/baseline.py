@@ -1,0 +1,74 @@
+"""MONAI's networks behind the interface of our models, so that they are trained and run alike."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from medseg_nca.config.model import GenericModelSettings
+from medseg_nca.errors import ConfigError
+from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, pad_to_multiple
+from medseg_nca.suggest import unknown
+
+
+class BaselineModel(SegmentationModel):
+    """A network that maps an image to logits of the same size.
+
+    Args:
+        network: maps ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``.
+        settings: with the channels resolved.
+        multiple: the network's sizes must be a multiple of this; images are padded to it.
+    """
+
+    def __init__(self, network: nn.Module, settings: GenericModelSettings, multiple: int) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+        self.dims = settings.dims
+        self.in_channels, self.out_channels = resolved_channels(settings)
+        self.multiple = (multiple,) * self.dims
+
+    def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
+        """See :meth:`SegmentationModel.forward`; no option changes the result."""
+        logits: Tensor = self.network(pad_to_multiple(image, self.multiple))
+        return logits[(..., *(slice(n) for n in image.shape[2:]))]
+
+    def training_outputs(
+        self, image: Tensor, seed: int, focus: Tensor | None = None
+    ) -> list[LevelOutput]:
+        """See :meth:`SegmentationModel.training_outputs`: one level, the whole image."""
+        starts = ((0,) * self.dims,) * image.shape[0]
+        return [LevelOutput(self(image), (1,) * self.dims, starts)]
+
+
+def resolved_channels(settings: GenericModelSettings) -> tuple[int, int]:
+    """Return (in_channels, out_channels).
+
+    Raises:
+        ConfigError: if the data has not told them yet.
+    """
+    if settings.in_channels is None or settings.out_channels is None:
+        raise ConfigError(
+            f"Model {settings.name!r} needs in_channels and out_channels.",
+            hint="They come from the data; without data, set them in the model's settings.",
+        )
+    return settings.in_channels, settings.out_channels
+
+
+def call_with(network: Callable[..., nn.Module], params: dict[str, Any], name: str) -> nn.Module:
+    """Build a network, and name a parameter that it does not have or refuses.
+
+    Raises:
+        ConfigError: for an unknown parameter or a value that the network refuses.
+    """
+    known = [p for p in inspect.signature(network).parameters if p != "self"]
+    for key in params:
+        if key not in known:
+            raise ConfigError(unknown(f"parameter of {name}", key, known))
+    try:
+        return network(**params)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.params of {name}: {error}") from error

@@ -1,0 +1,134 @@
+"""What a model is and what it costs, without running it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from medseg_nca.config.model import ModelSettings
+from medseg_nca.models.base import SegmentationModel
+from medseg_nca.models.create import build_model
+from medseg_nca.models.multilevel import MultiLevelNca, inference_steps
+from medseg_nca.models.tiling import bytes_per_cell
+from medseg_nca.nca import Cell
+
+_DEFAULT_SIZE = {2: (256, 256), 3: (64, 64, 64)}
+
+
+@dataclass(frozen=True)
+class LevelDescription:
+    """One level on the grid of an example image.
+
+    ``receptive_field`` is in voxels per axis: how far apart the cells are that one cell's logits
+    depend on, this level alone. ``flop`` is that of one inference, all steps.
+    """
+
+    scale: tuple[int, ...]
+    grid: tuple[int, ...]
+    steps: int
+    kernel: int
+    parameters: int
+    receptive_field: tuple[int, ...]
+    flop: float
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model and its cost on an image of ``size`` voxels.
+
+    ``inference_mb`` estimates the working memory of an inference, ``training_mb`` that of a
+    training step on one sample: the states and what each step keeps for the backward pass.
+    """
+
+    name: str
+    family: str
+    dims: int
+    in_channels: int
+    out_channels: int
+    parameters: int
+    size: tuple[int, ...]
+    receptive_field: tuple[int, ...] | None
+    flop: float | None
+    inference_mb: float | None
+    training_mb: float | None
+    levels: tuple[LevelDescription, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def flop_per_cell(cell: Cell) -> float:
+    """Floating-point operations of one cell that fires in one step: filters, two products."""
+    perception = 2 * cell.perception.weight.numel()
+    inputs = cell.channels + cell.perception.features
+    hidden = cell.settings.update.hidden
+    return perception + 2 * hidden * (inputs + cell.update.output.out_features)
+
+
+def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> ModelDescription:
+    """Describe the model of these settings.
+
+    Args:
+        settings: channels that the data would tell count as one image channel and one label.
+        size: of the example image in voxels; 256 x 256 or 64 x 64 x 64 by default.
+
+    Raises:
+        ConfigError: if the settings do not make a model.
+    """
+    missing = {k: 1 for k in ("in_channels", "out_channels") if getattr(settings, k) is None}
+    model = build_model(settings.model_copy(update=missing))
+    size = size or _DEFAULT_SIZE[model.dims]
+    if not isinstance(model, MultiLevelNca):
+        return _describe_network(model, settings, size)
+    levels = tuple(_describe_level(model, index, size) for index in range(len(model.scales)))
+    field = tuple(sum(level.receptive_field[a] - 1 for level in levels) + 1 for a in range(model.dims))
+    cells = [prod(level.grid) for level in levels]
+    costs = [bytes_per_cell(model.cell(i)) for i in range(len(levels))]
+    return ModelDescription(
+        name=settings.name, family=settings.family, dims=model.dims,
+        in_channels=model.in_channels, out_channels=model.out_channels,
+        parameters=model.parameter_count(), size=size, receptive_field=field,
+        flop=sum(level.flop for level in levels),
+        inference_mb=max(n * b for n, b in zip(cells, costs, strict=True)) / 1e6,
+        training_mb=sum(map(_training_bytes, [model] * len(levels), range(len(levels)), cells)) / 1e6,
+        levels=levels,
+    )  # fmt: skip
+
+
+def _describe_level(model: MultiLevelNca, index: int, size: tuple[int, ...]) -> LevelDescription:
+    scale, cell = model.scales[index], model.cell(index)
+    steps = inference_steps(model.settings.resolved_levels[index])
+    grid = tuple(-(-n // s) for n, s in zip(size, scale, strict=True))
+    heard = 2 * steps * cell.radius + 1
+    return LevelDescription(
+        scale=scale, grid=grid, steps=steps, kernel=cell.perception.weight.shape[-1],
+        parameters=sum(p.numel() for p in cell.parameters()),
+        receptive_field=tuple(heard * s for s in scale),
+        flop=flop_per_cell(cell) * prod(grid) * steps * cell.settings.fire_rate,
+    )  # fmt: skip
+
+
+def _training_bytes(model: MultiLevelNca, index: int, cells: int) -> float:
+    """States of every step, and for the firing cells the rows and hidden values."""
+    cell, level = model.cell(index), model.settings.resolved_levels[index]
+    patch = level.patch
+    if patch is not None:
+        cells = min(cells, prod((patch,) * model.dims if isinstance(patch, int) else patch))
+    steps = level.steps if isinstance(level.steps, int) else level.steps[1]
+    firing = cell.channels + cell.perception.features + 2 * cell.settings.update.hidden
+    per_cell = 4 * (2 * cell.channels + cell.settings.fire_rate * firing)
+    kept = steps if model.settings.checkpoint is None else model.settings.checkpoint
+    return cells * (per_cell * min(kept, steps) + 4 * cell.channels * (steps // max(kept, 1)))
+
+
+def _describe_network(
+    model: SegmentationModel, settings: ModelSettings, size: tuple[int, ...]
+) -> ModelDescription:
+    return ModelDescription(
+        name=settings.name, family=settings.family, dims=model.dims,
+        in_channels=model.in_channels, out_channels=model.out_channels,
+        parameters=model.parameter_count(), size=size, receptive_field=None, flop=None,
+        inference_mb=None, training_mb=None,
+    )  # fmt: skip

@@ -1,0 +1,27 @@
+"""MONAI's DynUNet, the network of nnU-Net (Isensee et al. 2021), a baseline."""
+
+from __future__ import annotations
+
+from math import prod
+
+from medseg_nca.config.model import GenericModelSettings
+from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels
+
+_DEFAULTS = {
+    "filters": (16, 32, 64, 128),
+    "kernel_size": (3, 3, 3, 3),
+    "strides": (1, 2, 2, 2),
+    "upsample_kernel_size": (2, 2, 2),
+    "norm_name": "instance",
+}
+
+
+def build(settings: GenericModelSettings) -> BaselineModel:
+    """Build ``monai.networks.nets.DynUNet``; ``params`` are its arguments."""
+    from monai.networks.nets import DynUNet
+
+    inputs, outputs = resolved_channels(settings)
+    params = {**_DEFAULTS, **settings.params}
+    sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}
+    network = call_with(DynUNet, {**params, **sizes}, "dynunet")
+    return BaselineModel(network, settings, prod(params["strides"]))  # type: ignore[arg-type]

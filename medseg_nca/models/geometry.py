@@ -1,0 +1,107 @@
+"""Levels: scales per axis, average pooling, nearest enlargement, and patches inside patches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medseg_nca.config.model import LevelSettings, PerAxis
+from medseg_nca.errors import ConfigError
+
+Starts = tuple[tuple[int, ...], ...]
+
+
+def per_axis(value: PerAxis, dims: int, name: str) -> tuple[int, ...]:
+    """Spread a number over the axes, or check that there is one for each.
+
+    Raises:
+        ConfigError: if the number of values is not the number of axes.
+    """
+    values = (value,) * dims if isinstance(value, int) else tuple(value)
+    if len(values) != dims:
+        raise ConfigError(f"{name} {value} has {len(values)} values for a model of {dims} axes.")
+    return values
+
+
+def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, ...]]:
+    """Return the scale per axis of each level.
+
+    Raises:
+        ConfigError: if a level is not finer than, or does not divide, the one before.
+    """
+    scales = [per_axis(level.scale, dims, "scale") for level in levels]
+    for coarse, fine in zip(scales, scales[1:], strict=False):
+        if any(c % f for c, f in zip(coarse, fine, strict=True)):
+            raise ConfigError(
+                f"Levels run from coarse to fine and each scale divides the one before: "
+                f"{coarse} is not a multiple of {fine}."
+            )
+    return scales
+
+
+def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
+    """Average over blocks: ``(B, C, *spatial)`` with sizes that are multiples of ``scale``."""
+    if all(s == 1 for s in scale):
+        return image
+    pool = F.avg_pool2d if len(scale) == 2 else F.avg_pool3d
+    return pool(image, tuple(scale), tuple(scale))
+
+
+def enlarge(x: Tensor, factor: Sequence[int]) -> Tensor:
+    """Repeat every cell ``factor`` times along each axis (nearest neighbour)."""
+    if all(f == 1 for f in factor):
+        return x
+    return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
+
+
+def crop(x: Tensor, starts: Starts, size: Sequence[int]) -> Tensor:
+    """Cut a part of ``size`` out of each sample of ``(B, C, *spatial)``, each at its own start."""
+    if all(n == s for n, s in zip(x.shape[2:], size, strict=True)):
+        return x
+    parts = []
+    for sample, start in zip(x, starts, strict=True):
+        window = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
+        parts.append(sample[(slice(None), *window)])
+    return torch.stack(parts)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a level's grid: one start for each sample, one size for all, in cells."""
+
+    starts: Starts
+    size: tuple[int, ...]
+
+    def finer(self, factor: Sequence[int]) -> Region:
+        """The same part on a grid that is ``factor`` times finer."""
+        starts = tuple(
+            tuple(a * f for a, f in zip(start, factor, strict=True)) for start in self.starts
+        )
+        return Region(starts, tuple(n * f for n, f in zip(self.size, factor, strict=True)))
+
+    def patch(
+        self,
+        size: Sequence[int],
+        focus: Sequence[Sequence[int] | None],
+        rng: random.Random,
+    ) -> Region:
+        """Draw a patch of at most ``size`` inside this part, which holds the focus where given."""
+        fitted = tuple(min(p, n) for p, n in zip(size, self.size, strict=True))
+        starts = []
+        for start, point in zip(self.starts, focus, strict=True):
+            corner = []
+            for axis, (first, length, part) in enumerate(
+                zip(start, self.size, fitted, strict=True)
+            ):
+                low, high = first, first + length - part
+                if point is not None:
+                    low = min(max(low, point[axis] - part + 1), high)
+                    high = max(min(high, point[axis]), low)
+                corner.append(rng.randint(low, high))
+            starts.append(tuple(corner))
+        return Region(tuple(starts), fitted)

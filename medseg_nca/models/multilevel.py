@@ -1,0 +1,254 @@
+"""The automaton on several resolutions, coarse to fine; every published model is one of these.
+
+Single-level NCA, Med-NCA (arXiv 2302.03473), M3D-NCA (2309.02954), OctreeNCA (2508.06993) and
+cascades differ in their settings only.
+"""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor, nn
+
+from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
+from medseg_nca.errors import ConfigError
+from medseg_nca.models.base import (
+    LevelOutput,
+    RunOptions,
+    SegmentationModel,
+    pad_to_multiple,
+)
+from medseg_nca.models.geometry import (
+    Region,
+    crop,
+    enlarge,
+    level_scales,
+    per_axis,
+    shrink,
+)
+from medseg_nca.models.head import build_head
+from medseg_nca.models.tiling import tile_size
+from medseg_nca.nca import Cell, Fire, roll_out
+from medseg_nca.nca.engines import get_engine
+from medseg_nca.nca.engines.base import Record
+from medseg_nca.nca.fire import mix
+
+
+def inference_steps(level: LevelSettings) -> int:
+    """Steps at inference: the given number, or the rounded mean of (min, max)."""
+    if isinstance(level.steps, int):
+        return level.steps
+    return round(sum(level.steps) / 2)
+
+
+def level_cell(settings: NcaModelSettings, level: LevelSettings) -> CellSettings:
+    """The cell settings of one level: the model's, with the level's own kernel size."""
+    if level.kernel is None:
+        return settings.cell
+    perception = settings.cell.perception.model_copy(update={"kernel": level.kernel})
+    return settings.cell.model_copy(update={"perception": perception})
+
+
+def _resolved(value: int | None, name: str, model: str) -> int:
+    if value is None:
+        raise ConfigError(
+            f"Model {model!r} needs {name}.",
+            hint="It comes from the data; without data, set it in the model's settings.",
+        )
+    return value
+
+
+class MultiLevelNca(SegmentationModel):
+    """A list of levels, each an automaton that begins with what the coarser one found.
+
+    A level sees the image averaged to its own resolution. Its hidden channels start as those of the
+    level before, enlarged (nearest neighbour); the first level starts at zero.
+
+    Raises:
+        ConfigError: if channels do not fit the state, or scales do not nest.
+    """
+
+    def __init__(self, settings: NcaModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.dims = settings.dims
+        self.in_channels = _resolved(settings.in_channels, "in_channels", settings.name)
+        self.out_channels = _resolved(settings.out_channels, "out_channels", settings.name)
+        self._check_channels()
+        self.scales = level_scales(settings.resolved_levels, self.dims)
+        self.stochastic = settings.cell.fire_rate < 1 and settings.fire == "sample"
+        self.engine = get_engine(settings.engine)
+        levels = settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
+        self.cells = nn.ModuleList(
+            Cell(level_cell(settings, level), self.in_channels, self.dims) for level in levels
+        )
+        self.heads = nn.ModuleList(
+            build_head(settings, self.in_channels, self.out_channels) for _ in levels
+        )
+        self.contexts = nn.ModuleList(
+            self._context() for _ in settings.resolved_levels[1:] if settings.global_context
+        )
+
+    def _check_channels(self) -> None:
+        channels, hidden = self.settings.cell.channels, self.settings.cell.channels - self.in_channels
+        needed = self.out_channels if self.settings.head == "channels" else 1
+        if hidden < needed:
+            raise ConfigError(
+                f"Model {self.settings.name!r}: cell.channels is {channels}, but the image takes "
+                f"{self.in_channels} and the logits {needed}.",
+                hint=f"Set model.cell.channels to at least {self.in_channels + needed}.",
+            )
+
+    def _context(self) -> nn.Linear:
+        hidden = self.settings.cell.channels - self.in_channels
+        context = nn.Linear(hidden, hidden)
+        nn.init.zeros_(context.weight)
+        nn.init.zeros_(context.bias)
+        return context
+
+    def cell(self, level: int) -> Cell:
+        """The cell of a level."""
+        cell = self.cells[0 if self.settings.share_weights else level]
+        assert isinstance(cell, Cell)
+        return cell
+
+    def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
+        """See :meth:`SegmentationModel.forward`."""
+        options = options or RunOptions()
+        padded = pad_to_multiple(image, self.scales[0])
+        state = self._first_state(shrink(padded, self.scales[0]))
+        for level, scale in enumerate(self.scales):
+            if level:
+                state = self._hand_over(level, state, shrink(padded, scale))
+            state = self._run_inference(level, state, options)
+        logits = enlarge(self.level_logits(len(self.scales) - 1, state), self.scales[-1])
+        return logits[(..., *(slice(n) for n in image.shape[2:]))]
+
+    def training_outputs(
+        self, image: Tensor, seed: int, focus: Tensor | None = None
+    ) -> list[LevelOutput]:
+        """See :meth:`SegmentationModel.training_outputs`."""
+        rng = random.Random(seed)
+        padded = pad_to_multiple(image, self.scales[0])
+        shape = tuple(n // s for n, s in zip(padded.shape[2:], self.scales[0], strict=True))
+        region = Region(((0,) * self.dims,) * image.shape[0], shape)
+        state: Tensor | None = None
+        outputs = []
+        for level, scale in enumerate(self.scales):
+            factor = self._factor(level)
+            inner = self._draw_patch(level, region.finer(factor), focus, rng)
+            view = self._view(padded, scale, inner)
+            if state is None:
+                state = self._first_state(view)
+            else:
+                state = self._hand_over(level, self._zoom(state, region, inner, factor), view, state)
+            state = self._run_training(level, state, seed, rng)
+            weight = self.settings.resolved_levels[level].loss_weight
+            logits = self.level_logits(level, state)
+            outputs.append(LevelOutput(logits, scale, inner.starts, weight, state))
+            region = inner
+        return outputs
+
+    def _factor(self, level: int) -> tuple[int, ...]:
+        coarse = self.scales[max(level - 1, 0)]
+        return tuple(c // f for c, f in zip(coarse, self.scales[level], strict=True))
+
+    def _draw_patch(
+        self, level: int, region: Region, focus: Tensor | None, rng: random.Random
+    ) -> Region:
+        patch = self.settings.resolved_levels[level].patch
+        if patch is None:
+            return region
+        points: list[list[int] | None] = [None] * len(region.starts)
+        if focus is not None:
+            scale = self.scales[level]
+            points = [
+                None if p[0] < 0 else [v // s for v, s in zip(p, scale, strict=True)]
+                for p in focus.tolist()
+            ]
+        return region.patch(per_axis(patch, self.dims, "patch"), points, rng)
+
+    def _view(self, image: Tensor, scale: tuple[int, ...], region: Region) -> Tensor:
+        """The image of a level inside a region: cut first, then average, which is less work."""
+        voxels = region.finer(scale)
+        return shrink(crop(image, voxels.starts, voxels.size), scale)
+
+    @staticmethod
+    def _zoom(state: Tensor, outer: Region, inner: Region, factor: tuple[int, ...]) -> Tensor:
+        """Cut the coarse state around ``inner``, enlarge it, and cut to the cell."""
+        first = tuple(
+            tuple(a // f - o for a, f, o in zip(start, factor, origin, strict=True))
+            for start, origin in zip(inner.starts, outer.starts, strict=True)
+        )
+        # A patch that begins between coarse cells needs one more of them.
+        size = tuple(
+            min(-(-n // f) + (1 if f > 1 else 0), o)
+            for n, f, o in zip(inner.size, factor, outer.size, strict=True)
+        )
+        first = tuple(
+            tuple(min(a, o - n) for a, o, n in zip(start, outer.size, size, strict=True))
+            for start in first
+        )
+        large = enlarge(crop(state, first, size), factor)
+        rest = tuple(
+            tuple(
+                a - (o + c) * f
+                for a, o, c, f in zip(start, origin, coarse, factor, strict=True)
+            )
+            for start, origin, coarse in zip(inner.starts, outer.starts, first, strict=True)
+        )
+        return crop(large, rest, inner.size)
+
+    def _first_state(self, view: Tensor) -> Tensor:
+        hidden = self.settings.cell.channels - self.in_channels
+        zeros = view.new_zeros(view.shape[0], hidden, *view.shape[2:])
+        return torch.cat((view, zeros), 1)
+
+    def _hand_over(
+        self, level: int, coarse: Tensor, view: Tensor, whole: Tensor | None = None
+    ) -> Tensor:
+        """Start a level from the state before: enlarged if needed, its image replaced.
+
+        ``whole`` is the state over which the global context is averaged, ``coarse`` by default.
+        """
+        hidden = coarse[:, self.in_channels :]
+        if coarse.shape[2:] != view.shape[2:]:
+            hidden = enlarge(hidden, self._factor(level))
+        if self.settings.global_context:
+            source = coarse if whole is None else whole
+            mean = source[:, self.in_channels :].flatten(2).mean(-1)
+            shift = self.contexts[level - 1](mean)
+            hidden = hidden + shift[(..., *(None,) * self.dims)]
+        return torch.cat((view, hidden.to(view.dtype)), 1)
+
+    def level_logits(self, level: int, state: Tensor) -> Tensor:
+        """What a level says: its state ``(B, C, *spatial)`` to ``(B, K, *spatial)``."""
+        head = self.heads[0 if self.settings.share_weights else level]
+        return head(state)  # type: ignore[no-any-return]
+
+    def _fire(self, level: int, batch: int, seed: int, mode: str) -> Fire:
+        rate = self.settings.cell.fire_rate
+        return Fire.for_batch(rate, mix(seed, level), batch, "mean" if mode == "mean" else "sample")
+
+    def _run_training(self, level: int, state: Tensor, seed: int, rng: random.Random) -> Tensor:
+        steps = self.settings.resolved_levels[level].steps
+        count = steps if isinstance(steps, int) else rng.randint(*steps)
+        fire = self._fire(level, state.shape[0], seed, "sample")
+        return roll_out(
+            self.engine, self.cell(level), state, count, fire, checkpoint=self.settings.checkpoint
+        )
+
+    def _run_inference(self, level: int, state: Tensor, options: RunOptions) -> Tensor:
+        mode = options.fire or self.settings.fire
+        fire = self._fire(level, state.shape[0], options.seed, mode)
+        cell = self.cell(level)
+        tile = tile_size(cell, state, options.memory_gb)
+        steps = inference_steps(self.settings.resolved_levels[level])
+        record = self._recorder(level, options)
+        return roll_out(self.engine, cell, state, steps, fire, tile=tile, record=record)
+
+    @staticmethod
+    def _recorder(level: int, options: RunOptions) -> Record | None:
+        record = options.record
+        return None if record is None else lambda state: record(level, state)

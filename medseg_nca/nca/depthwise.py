@@ -1,0 +1,78 @@
+"""Depthwise convolution whose gradient is about as fast as its forward pass on a CPU.
+
+torch's CPU kernels for the gradients of a grouped convolution are up to ten times slower than the
+forward kernel. The gradient of the input is itself a depthwise convolution, with the flipped
+filter, and is computed as one; that of a filter value is a sum of products of two shifted arrays.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
+    """``F.conv2d`` or ``F.conv3d`` by the number of axes of ``x (B, C, *spatial)``."""
+    conv = F.conv2d if x.ndim == 4 else F.conv3d
+    return conv(x, weight, bias, padding=padding, groups=groups)
+
+
+class _Depthwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        ctx.has_bias = bias is not None
+        return convolve(x, weight, bias, padding, groups=x.shape[1])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        format_ = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+        grad = grads[0].contiguous(memory_format=format_)
+        spatial = tuple(range(2, x.ndim))
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            padding = weight.shape[-1] - 1 - ctx.padding
+            grad_x = convolve(grad, weight.flip(spatial), None, padding, groups=x.shape[1])
+        if ctx.needs_input_grad[1]:
+            grad_weight = _filter_gradient(x, grad, weight.shape, ctx.padding)
+        if ctx.has_bias and ctx.needs_input_grad[2]:
+            grad_bias = grad.sum((0, *spatial))
+        return grad_x, grad_weight, grad_bias, None
+
+
+def _filter_gradient(x: Tensor, grad: Tensor, shape: torch.Size, padding: int) -> Tensor:
+    """Sum over cells of ``x`` at each offset of the filter times ``grad``."""
+    padded = F.pad(x, (padding,) * 2 * (x.ndim - 2)).movedim(1, -1)
+    outer = grad.movedim(1, -1)
+    axes = tuple(range(outer.ndim - 1))
+    sums = []
+    for offset in product(*(range(k) for k in shape[2:])):
+        window = (slice(o, o + n) for o, n in zip(offset, grad.shape[2:], strict=True))
+        sums.append((padded[(slice(None), *window)] * outer).sum(axes))
+    return torch.stack(sums, -1).view(shape)
+
+
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    """Convolve each channel with its own filters.
+
+    Args:
+        x: ``(B, C, *spatial)``, best in channels-last memory.
+        weight: ``(C * filters, 1, *kernel)``, odd and equal sizes.
+        bias: ``(C * filters,)`` or None.
+        padding: zeros on each side.
+
+    Returns:
+        ``(B, C * filters, *spatial)``; the filters of a channel lie side by side.
+    """
+    one_filter = weight.shape[0] == x.shape[1]
+    if one_filter and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        return _Depthwise.apply(x, weight, bias, padding)  # type: ignore[no-any-return]
+    return convolve(x, weight, bias, padding, groups=x.shape[1])

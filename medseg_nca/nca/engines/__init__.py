@@ -1,0 +1,24 @@
+"""Engines: ways to compute a roll-out that differ in speed and memory only."""
+
+from __future__ import annotations
+
+from medseg_nca.errors import ConfigError
+from medseg_nca.nca.engines.base import Engine
+from medseg_nca.registry import ModuleRegistry
+
+ENGINES = ModuleRegistry(
+    __name__, "ENGINE", "engine", exclude=("base",), error=ConfigError
+)
+
+
+def get_engine(name: str = "auto") -> Engine:
+    """Return an engine by name; "auto" is the fastest that serves every setting.
+
+    Raises:
+        ConfigError: if there is no engine of that name.
+    """
+    engine: Engine = ENGINES.get("reference" if name == "auto" else name)
+    return engine
+
+
+__all__ = ["ENGINES", "Engine", "get_engine"]

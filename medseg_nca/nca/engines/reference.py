@@ -1,0 +1,42 @@
+"""The reference engine: plain torch, and the definition of a step.
+
+Memory is channels-last throughout, which torch's CPU convolutions need to be fast, and the update
+rule runs on the cells that fire only: the others would be multiplied by zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medseg_nca.nca.cell import Cell
+from medseg_nca.nca.engines.base import Engine, Record
+from medseg_nca.nca.fire import Fire
+
+
+class ReferenceEngine(Engine):
+    """Gather the cells that fire, update them, add the change back."""
+
+    def roll_out(
+        self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
+    ) -> Tensor:
+        """See :meth:`Engine.roll_out`."""
+        x = state.movedim(1, -1).contiguous()
+        positions = None if fire.all_cells else fire.positions(x.shape[1:-1], x.device)
+        for step in range(steps):
+            perceived = cell.perceive(x).reshape(-1, cell.perception.features)
+            flat = x.reshape(-1, cell.channels)
+            if positions is None:
+                x = flat + fire.scale * cell.change(torch.cat((flat, perceived), -1))
+            else:
+                firing = fire.mask(positions, step).flatten().nonzero().squeeze(-1)
+                own = flat.index_select(0, firing)
+                rows = torch.cat((own, perceived.index_select(0, firing)), -1)
+                x = flat.index_copy(0, firing, (own + cell.change(rows)).to(flat.dtype))
+            x = x.view(state.shape[0], *state.shape[2:], cell.channels)
+            if record is not None:
+                record(x.movedim(-1, 1))
+        return x.movedim(-1, 1)
+
+
+ENGINE = ReferenceEngine()

@@ -1,0 +1,189 @@
+"""The suite that every registered model passes, and the published parameter counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_model, save_model
+
+from medseg_nca.config.model import LevelSettings
+from medseg_nca.errors import ConfigError
+from medseg_nca.models import MODELS, RunOptions, SegmentationModel, create_model
+from medseg_nca.models.describe import describe
+from medseg_nca.models.multilevel import MultiLevelNca
+
+NETWORKS = ("dynunet", "segresnet", "unet")
+SIZES = {2: (21, 18), 3: (17, 10, 12)}
+
+
+def small(name: str, dims: int, **changes: Any) -> SegmentationModel:
+    """The model of a preset, with few steps, whose update rules are not zero."""
+    options: dict[str, Any] = {"dims": dims, "in_channels": 2, "out_channels": 3, **changes}
+    if name not in NETWORKS:
+        preset = create_model(name, dims=dims, in_channels=1, out_channels=1)
+        assert isinstance(preset, MultiLevelNca)
+        levels = preset.settings.resolved_levels
+        options["levels"] = [
+            level.model_copy(update={"steps": (2, 3), "patch": 4 if level.patch else None}).model_dump()
+            for level in levels
+        ]
+    model = create_model(name, **options)
+    for cell in getattr(model, "cells", ()):
+        torch.nn.init.normal_(cell.update.output.weight, std=0.1)
+    return model
+
+
+every_model = pytest.mark.parametrize("name", MODELS.names)
+both_dims = pytest.mark.parametrize("dims", [2, 3])
+
+
+@every_model
+@both_dims
+def test_logits_have_the_size_of_the_image(name: str, dims: int) -> None:
+    model = small(name, dims).eval()
+    with torch.no_grad():
+        logits = model(torch.randn(2, 2, *SIZES[dims]))
+    assert logits.shape == (2, 3, *SIZES[dims])
+    assert torch.isfinite(logits).all()
+
+
+@every_model
+@both_dims
+def test_every_parameter_learns(name: str, dims: int) -> None:
+    model = small(name, dims).train()
+    image = torch.randn(2, 2, *(32,) * dims)
+    outputs = model.training_outputs(image, seed=1)
+    sum(output.logits.square().mean() for output in outputs).backward()  # type: ignore[union-attr]
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A bias before a batch or instance normalisation cannot have an effect.
+    assert [n for n in still if name not in NETWORKS and "hidden.bias" not in n] == []
+
+
+@every_model
+def test_saved_and_loaded_it_says_the_same(name: str, tmp_path: Path) -> None:
+    model, other = small(name, 2).eval(), small(name, 2).eval()
+    save_model(model, str(tmp_path / "weights.safetensors"))
+    load_model(other, str(tmp_path / "weights.safetensors"))
+    image = torch.randn(1, 2, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(model(image), other(image))
+
+
+@every_model
+def test_the_seed_decides(name: str) -> None:
+    model, image = small(name, 2).eval(), torch.randn(1, 2, 16, 16)
+    with torch.no_grad():
+        first, again = model(image, RunOptions(seed=1)), model(image, RunOptions(seed=1))
+        other = model(image, RunOptions(seed=2))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) is not model.stochastic
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "count"),
+    [
+        ("med_nca", {"dims": 2}, 25_920),
+        ("med_nca", {"dims": 2, "cell": {"channels": 32}}, 70_016),
+        ("m3d_nca", {"dims": 3}, 12_480),
+        ("octree_nca", {"dims": 3}, 17_600),
+    ],
+)
+def test_published_parameter_counts(name: str, changes: dict[str, Any], count: int) -> None:
+    assert create_model(name, in_channels=1, out_channels=1, **changes).parameter_count() == count
+
+
+def test_a_memory_budget_changes_nothing() -> None:
+    model = small("octree_nca", 3).eval()
+    image = torch.randn(1, 2, 40, 36, 33)
+    with torch.no_grad():
+        whole = model(image)
+        tiles = model(image, RunOptions(memory_gb=0.02))
+    torch.testing.assert_close(tiles, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_patches_hold_the_focus_and_nest() -> None:
+    model = create_model(
+        "octree_nca", in_channels=1, out_channels=2, dims=2,
+        levels=[{"scale": 4, "steps": 1}, {"scale": 2, "steps": 1, "patch": 8}, {"scale": 1, "steps": 1, "patch": 6}],
+    )  # fmt: skip
+    focus = torch.tensor([[31, 0], [-1, -1], [16, 17]])
+    for seed in range(20):
+        coarse, middle, fine = model.training_outputs(torch.zeros(3, 1, 32, 40), seed, focus)
+        assert coarse.logits.shape[2:] == (8, 10)
+        assert middle.logits.shape[2:] == (8, 8)
+        assert fine.logits.shape[2:] == (6, 6)
+        for sample, point in enumerate(focus.tolist()):
+            outer, inner = middle.starts[sample], fine.starts[sample]
+            assert all(2 * o <= i <= 2 * o + 16 - 6 for o, i in zip(outer, inner, strict=True))
+            if point[0] >= 0:
+                assert all(i <= p < i + 6 for i, p in zip(inner, point, strict=True))
+
+
+def test_a_patch_sees_what_the_whole_sees() -> None:
+    """Far from the patch's border, training on a patch computes what inference computes there."""
+    levels = [{"scale": 2, "steps": 2}, {"scale": 1, "steps": 2, "patch": 11}]
+    model = create_model(
+        "pyramid_nca", dims=2, in_channels=1, out_channels=2, levels=levels, cell={"fire_rate": 1.0}
+    )
+    assert isinstance(model, MultiLevelNca)
+    for cell in model.cells:
+        torch.nn.init.normal_(cell.update.output.weight, std=0.1)
+    image = torch.randn(1, 1, 24, 24)
+    with torch.no_grad():
+        whole = model(image)
+        for seed in range(6):
+            fine = model.training_outputs(image, seed)[-1]
+            x, y = fine.starts[0]
+            inner = fine.logits[..., 2:-2, 2:-2]
+            torch.testing.assert_close(inner, whole[..., x + 2 : x + 9, y + 2 : y + 9])
+
+
+def test_steps_are_recorded_level_by_level() -> None:
+    model, seen = small("med_nca", 2).eval(), []
+    with torch.no_grad():
+        model(torch.randn(1, 2, 16, 16), RunOptions(record=lambda level, _: seen.append(level)))
+    assert seen == [0, 0, 1, 1]
+
+
+def test_shared_weights_are_counted_once() -> None:
+    model = create_model("cascade_nca", in_channels=1, out_channels=2)
+    single = create_model("cascade_nca", in_channels=1, out_channels=2, levels=[{"scale": 1}])
+    assert model.parameter_count() == single.parameter_count()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_channels": 14, "out_channels": 3}, "at least 17"),
+        ({"levels": [{"scale": 4}, {"scale": 3}]}, "not a multiple"),
+        ({"levels": [{"scale": (2, 2)}]}, "2 values for a model of 3 axes"),
+        ({"levels": []}, "at least one level"),
+        ({"cell": {"chanels": 8}}, "chanels"),
+        ({"in_channels": None}, "needs in_channels"),
+    ],
+)
+def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_model("m3d_nca", **{"in_channels": 1, "out_channels": 1, **changes})
+
+
+def test_unknown_models_and_parameters() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'med_nca'"):
+        create_model("mednca", in_channels=1, out_channels=1, levels=[LevelSettings().model_dump()])
+    with pytest.raises(ConfigError, match="did you mean 'strides'"):
+        create_model("unet", in_channels=1, out_channels=1, params={"stride": (2, 2)})
+
+
+def test_description_of_a_model() -> None:
+    model = create_model("m3d_nca", in_channels=1, out_channels=1)
+    assert isinstance(model, MultiLevelNca)
+    described = describe(model.settings, (64, 64, 64))
+    assert described.parameters == 12_480
+    coarse, fine = described.levels
+    assert (coarse.grid, coarse.parameters) == ((16, 16, 16), 8_768)
+    assert coarse.receptive_field == ((2 * 20 * 3 + 1) * 4,) * 3
+    # 2 * 16 * 27 for the filters, 2 * 64 * (32 + 16) for the products, half the cells in 40 steps.
+    assert fine.flop == (2 * 16 * 27 + 2 * 64 * 48) * 64**3 * 40 * 0.5
