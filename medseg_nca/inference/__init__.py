@@ -1,0 +1,1 @@
+"""Running a trained model: the bundle of files, and the one predictor that everything uses."""

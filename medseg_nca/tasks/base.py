@@ -1,0 +1,68 @@
+"""The seam between the training loop and what is learned."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found.
+
+    Attributes:
+        score: higher is better; decides the best checkpoint and early stopping.
+        metrics: logged under their names.
+        cases: score of each case by its id.
+    """
+
+    score: float
+    metrics: Mapping[str, float]
+    cases: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """State seeding, loss, metrics and figures of one kind of problem.
+
+    Everything random is derived from the numbers that the loop hands in, never from a global
+    generator, so that a resumed run repeats what an undisturbed one does.
+    """
+
+    @abstractmethod
+    def build_model(self) -> nn.Module:
+        """Return a fresh model that fits the data; the loop has seeded torch."""
+
+    @abstractmethod
+    def sample(self, index: int) -> Batch:
+        """Return the ``index``-th training sample of the run, without the batch axis.
+
+        The same index gives the same sample, whatever was drawn before.
+        """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
+        """Return the loss of a batch and its parts for the log (detached).
+
+        Seeding the state, running the automaton and comparing with the target happen here.
+        """
+
+    @abstractmethod
+    def validate(self, model: nn.Module, device: torch.device) -> Validation:
+        """Measure a model in evaluation mode on the validation part."""
+
+    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
+        """Draw what is worth seeing after training; returns the files."""
+        return []
+
+    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
+        """Write the trained model in the form that this task is used in."""
+        raise NotImplementedError

@@ -1,0 +1,65 @@
+"""Pictures of a segmentation model: overlays of validation cases, and the automaton at work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medseg_nca.datasets.prepared import PreparedCase
+from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.predictor import Predictor
+from medseg_nca.io.read import read_image, read_label
+from medseg_nca.metrics.overlap import dice_by_label
+from medseg_nca.models import RunOptions
+from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.transforms.prepare import prepare
+from medseg_nca.viz.animation import write_gif
+from medseg_nca.viz.overlay import plot_case
+
+
+def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: Path) -> list[Path]:
+    """Draw the worst and the median case, and a GIF of the worst; returns the files."""
+    predictor = Predictor(loaded)
+    scored = []
+    for case in cases:
+        assert case.label is not None
+        volume, truth = read_image(case.images), read_label(case.label).array[0]
+        predicted = predictor.predict(volume).label_map.array[0]
+        values = [v for v in dice_by_label(predicted, truth, loaded.spec.labels).values() if v is not None]
+        scored.append((float(np.mean(values or [0.0])), case, volume, truth, predicted))
+    scored.sort(key=lambda row: row[0])
+    chosen = {"worst": scored[0], "median": scored[len(scored) // 2]}
+    paths = []
+    for word, (score, case, volume, truth, predicted) in chosen.items():
+        path = folder / f"validation_{word}.png"
+        title = f"{case.id}: {word} validation case, Dice {score:.3f}"
+        plot_case(volume.array, truth, predicted, loaded.spec.labels, path, title=title)
+        paths.append(path)
+    if isinstance(loaded.model, MultiLevelNca):
+        paths.append(animate(loaded, chosen["median"][1], folder / "automaton.gif"))
+    return paths
+
+
+def animate(loaded: LoadedModel, case: PreparedCase, path: Path) -> Path:
+    """Write a GIF of the probabilities after every step of every level."""
+    model = loaded.model
+    assert isinstance(model, MultiLevelNca)
+    image = torch.from_numpy(prepare(read_image(case.images), loaded.spec.plan).image)[None]
+    size = image.shape[2:]
+    frames: list[np.ndarray] = []
+
+    def record(level: int, state: Tensor) -> None:
+        logits = model.level_logits(level, state)
+        multi = loaded.spec.labels.multi_label
+        probabilities = logits.sigmoid() if multi else logits.softmax(1)
+        large = torch.nn.functional.interpolate(probabilities, size=tuple(size), mode="nearest")
+        frames.append(large[0].cpu().numpy())
+
+    with torch.inference_mode():
+        model(image.to(loaded.device), RunOptions(record=record))
+    write_gif(image[0].numpy(), np.stack(frames), loaded.spec.labels, path)
+    return path

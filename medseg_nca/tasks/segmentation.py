@@ -1,0 +1,164 @@
+"""Segmentation: Dice-like losses on every level, Dice in native space, overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg_nca import __version__
+from medseg_nca.config import RunSettings
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.config.training import PredictionSettings
+from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
+from medseg_nca.datasets.splits import Split
+from medseg_nca.errors import DataError
+from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
+from medseg_nca.inference.predictor import Predictor
+from medseg_nca.io.read import read_image, read_label
+from medseg_nca.losses import create_loss
+from medseg_nca.metrics.overlap import dice_by_label
+from medseg_nca.models import LevelOutput, SegmentationModel, build_model
+from medseg_nca.models.auto import auto_levels
+from medseg_nca.tasks.base import Batch, Parts, Task, Validation
+from medseg_nca.tasks.samples import SampleSource
+from medseg_nca.tasks.targets import level_target, overflow
+
+
+class Segmentation(Task):
+    """Learn the label maps of a prepared data set.
+
+    Raises:
+        DataError: if the training part of the split is empty.
+    """
+
+    def __init__(self, settings: RunSettings, store: PreparedStore, split: Split) -> None:
+        if not split.train:
+            raise DataError("The training part of the split is empty.", hint="Use more cases.")
+        self.settings = settings
+        self.store = store
+        self.split = split
+        training = settings.training
+        self.samples = SampleSource(
+            store, split.train, settings.augment, settings.seed, training.foreground
+        )
+        self.multi_label = store.labels.multi_label
+        self.criterion = create_loss(
+            training.loss.name, multi_label=self.multi_label, **training.loss.params
+        )
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """The model's settings with the channels and levels that the data ask for."""
+        sizes: dict[str, object] = {
+            "dims": self.store.plan.dims,
+            "in_channels": self.store.plan.in_channels,
+            "out_channels": self.store.labels.channels,
+        }
+        model = self.settings.model
+        if isinstance(model, NcaModelSettings) and model.levels == "auto":
+            sizes["levels"] = auto_levels(self.store.plan)
+        return model.model_copy(update=sizes)
+
+    def build_model(self) -> SegmentationModel:
+        """See :meth:`Task.build_model`."""
+        return build_model(self.model_settings)
+
+    def sample(self, index: int) -> Batch:
+        """See :meth:`Task.sample`."""
+        return self.samples[index]
+
+    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
+        """The weighted mean of the levels' losses, and the penalty on overflowing states."""
+        outputs: list[LevelOutput] = model.training_outputs(  # type: ignore[operator]
+            batch["image"], seed, batch["focus"]
+        )
+        weights = sum(output.weight for output in outputs)
+        parts: Parts = {}
+        total = batch["image"].new_zeros(())
+        for number, output in enumerate(outputs):
+            target = level_target(batch["label"], output, self.multi_label)
+            value = self.criterion(output.logits.float(), target)
+            parts[f"loss_level_{number}"] = value.detach()
+            total = total + output.weight / weights * value
+        training = self.settings.training
+        penalty = sum((overflow(o.state, training.overflow_bound) for o in outputs), torch.zeros(()))
+        parts["overflow"] = penalty.detach()
+        return total + training.overflow * penalty, parts
+
+    def validate(self, model: nn.Module, device: torch.device) -> Validation:
+        """Dice of every label on the source grid of every validation case."""
+        cases = self._validation_cases()
+        predictor = Predictor(self._loaded(model, device), self._validation_settings())
+        rows: dict[str, Mapping[str, float | None]] = {}
+        for case in cases:
+            assert case.label is not None
+            predicted = predictor.predict(read_image(case.images)).label_map.array[0]
+            truth = read_label(case.label).array[0]
+            rows[case.id] = dice_by_label(predicted, truth, self.store.labels)
+        return summarise(rows, self.store.labels.names)
+
+    def _validation_cases(self) -> list[PreparedCase]:
+        chosen = self.split.val[: self.settings.training.validate_cases]
+        known = {case.id: case for case in self.store.cases}
+        return [known[i] for i in chosen if i in known and known[i].label is not None]
+
+    def _validation_settings(self) -> PredictionSettings:
+        """One plain pass: what costs more is for the final evaluation."""
+        return self.settings.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+
+    def _loaded(self, model: nn.Module, device: torch.device) -> LoadedModel:
+        assert isinstance(model, SegmentationModel)
+        return LoadedModel(model.eval(), self.spec(None), Path(), device)
+
+    def spec(self, validation: Validation | None) -> ModelSpec:
+        """What is written beside the weights."""
+        return ModelSpec(
+            name=self.settings.name,
+            model=self.model_settings,
+            labels=self.store.labels,
+            plan=self.store.plan,
+            prediction=self.settings.prediction,
+            seed=self.settings.seed,
+            training_data=self.store.name,
+            training_data_hash=self.store.dataset_hash,
+            metrics=dict(validation.metrics) if validation else {},
+            package_version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
+        """Write ``weights.safetensors`` and ``model.json``."""
+        assert isinstance(model, SegmentationModel)
+        save_bundle(folder, model, self.spec(validation))
+
+    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
+        """Overlays of the worst and the median validation case, and the automaton at work."""
+        from medseg_nca.tasks.pictures import draw_validation
+
+        cases = self._validation_cases()
+        if not cases:
+            return []
+        return draw_validation(self._loaded(model, device), cases, folder)
+
+
+def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:
+    """Mean Dice over the cases of each label, then over the labels; undefined values are left out."""
+    metrics: dict[str, float] = {}
+    for name in names:
+        values = [v for row in rows.values() if (v := row[name]) is not None]
+        if values:
+            metrics[f"dice_{name}"] = float(np.mean(values))
+    score = float(np.mean(list(metrics.values()))) if metrics else 0.0
+    cases = {
+        case: float(np.mean([v for v in row.values() if v is not None] or [0.0]))
+        for case, row in rows.items()
+    }
+    return Validation(score, {"dice": score, **metrics}, cases)
+
+
+TASK = Segmentation

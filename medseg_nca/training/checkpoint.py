@@ -1,0 +1,72 @@
+"""Checkpoints: written beside and renamed, the one before kept, and nothing but tensors and numbers.
+
+``last.pt`` is the newest, ``previous.pt`` the one before it, ``best.pt`` the best validated one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medseg_nca.errors import CheckpointError
+from medseg_nca.io.atomic import atomic_file
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+_VERSION = 1
+
+logger = logging.getLogger(__name__)
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any], *, best: bool = False) -> None:
+    """Write ``state`` as the newest checkpoint (or as the best one).
+
+    Raises:
+        OutputError: if it cannot be written; the checkpoints before it stay as they were.
+    """
+    name = BEST if best else LAST
+    with atomic_file(folder / name) as path:
+        torch.save({"version": _VERSION, **state}, path)
+        if not best and (folder / LAST).exists():
+            os.replace(folder / LAST, folder / PREVIOUS)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read one checkpoint; no code in it is run.
+
+    Raises:
+        CheckpointError: if it is missing, damaged or of another version.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
+        raise CheckpointError(f"{path}: is damaged or no checkpoint ({error}).") from error
+    version = state.get("version") if isinstance(state, dict) else None
+    if version != _VERSION:
+        raise CheckpointError(f"{path}: has version {version}, this package reads {_VERSION}.")
+    return state  # type: ignore[no-any-return]
+
+
+def read_newest(folder: Path) -> dict[str, Any]:
+    """Read the newest checkpoint of a run; a damaged one is passed over for the one before.
+
+    Raises:
+        CheckpointError: if there is none that can be read.
+    """
+    problems = []
+    for name in (LAST, PREVIOUS):
+        try:
+            return read_checkpoint(folder / name)
+        except CheckpointError as error:
+            problems.append(str(error))
+            if (folder / name).exists():
+                logger.warning("%s Trying the checkpoint before it.", error)
+    raise CheckpointError(
+        " ".join(problems), hint="Start again without --resume, in a new or empty run folder."
+    )

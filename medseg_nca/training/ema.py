@@ -1,0 +1,34 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Averaging = Callable[[list[Tensor], list[Tensor], Tensor | int], None]
+
+
+def warmed_up_average(decay: float) -> Averaging:
+    """Return torch's averaging function with a decay that starts at 0.1 and rises to ``decay``.
+
+    Without the rise the average would remember the random start for hundreds of steps.
+    """
+
+    @torch.no_grad()
+    def average(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        steps = float(count)
+        keep = min(decay, (1 + steps) / (10 + steps))
+        torch._foreach_lerp_(averages, current, 1 - keep)
+
+    return average
+
+
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of the model that follows it with a moving average.
+
+    Buffers are averaged too, which does no harm: the models here have constant ones only.
+    """
+    return AveragedModel(model, multi_avg_fn=warmed_up_average(decay), use_buffers=False)

@@ -1,0 +1,64 @@
+"""The history of a run: one CSV row an entry, which survives a kill and a resume."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from medseg_nca.errors import OutputError
+
+Row = dict[str, float]
+
+
+class History:
+    """Rows of numbers by iteration, in memory and in ``history.csv``.
+
+    Args:
+        path: the file; created with the first row.
+        until: rows after this iteration are dropped: a resumed run writes them again.
+    """
+
+    def __init__(self, path: Path, until: int | None = None) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+        if until is not None and path.exists():
+            self.rows = [row for row in read_history(path) if row["iteration"] <= until]
+            self._rewrite()
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Append a row and bring it to disk."""
+        new = set(row) - set(self._columns())
+        self.rows.append(dict(row))
+        if new or len(self.rows) == 1:
+            self._rewrite()
+        else:
+            self._write([self.rows[-1]], mode="a")
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(key for row in self.rows for key in row))
+
+    def _rewrite(self) -> None:
+        self._write(self.rows, mode="w")
+
+    def _write(self, rows: list[Row], mode: str) -> None:
+        try:
+            with self.path.open(mode, newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, self._columns())
+                if mode == "w":
+                    writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
+
+
+def read_history(path: Path) -> list[Row]:
+    """Read the rows of a ``history.csv``; a line cut short by a kill is left out."""
+    rows = []
+    with path.open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            try:
+                rows.append({k: float(v) for k, v in line.items() if k and v})
+            except ValueError:
+                continue
+    return [row for row in rows if "iteration" in row]

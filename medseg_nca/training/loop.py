@@ -1,0 +1,317 @@
+"""The training loop, on Lightning Fabric; it knows tasks, not segmentation.
+
+Every random choice is a function of the run's seed and the iteration, so the state that a resume
+needs is small: weights, their average, the optimiser, the guard and a few counters.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from medseg_nca.config import RunSettings
+from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
+from medseg_nca.nca.fire import mix
+from medseg_nca.tasks import Task, Validation
+from medseg_nca.training.batches import batches
+from medseg_nca.training.checkpoint import BEST, read_checkpoint, read_newest, save_checkpoint
+from medseg_nca.training.ema import averaged
+from medseg_nca.training.guard import DivergenceGuard
+from medseg_nca.training.history import History
+from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
+
+logger = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Who follows a training: a progress bar, a tracking store."""
+
+    def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
+        """Called every ``log_every`` iterations and after every validation."""
+
+
+@dataclass
+class Counters:
+    """Where a training stands."""
+
+    iteration: int = 0
+    elapsed: float = 0.0
+    best_score: float = float("-inf")
+    best_iteration: int = 0
+    without_progress: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended. ``reason`` is "iterations", "time" or "patience"."""
+
+    iterations: int
+    seconds: float
+    best_score: float
+    best_iteration: int
+    reason: str
+    rollbacks: int
+
+
+class _Diverged(Exception):
+    """A loss that the guard refuses."""
+
+
+class Trainer:
+    """Trains one model of one task in one run folder.
+
+    Args:
+        task: what is learned.
+        settings: of the run.
+        run: the run folder.
+        fabric: device, precision and processes.
+        observers: told of the numbers as they come.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        settings: RunSettings,
+        run: Path,
+        fabric: Fabric,
+        observers: tuple[Observer, ...] = (),
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.training = settings.training
+        self.run = run
+        self.fabric = fabric
+        self.observers = observers
+        torch.manual_seed(settings.seed)
+        self.model = task.build_model()
+        self.ema = averaged(self.model, self.training.ema) if self.training.ema else None
+        if self.ema is not None:
+            self.ema.to(fabric.device)
+        optimiser = build_optimiser(self.model, self.training)
+        self.wrapped, self.optimiser = fabric.setup(self.model, optimiser)
+        if hasattr(self.model, "training_outputs"):
+            self.wrapped.mark_forward_method("training_outputs")
+        self.guard = DivergenceGuard(self.training.guard)
+        self.counters = Counters()
+        self.history = History(run / "history.csv")
+        self.validation: Validation | None = None
+        self.stop_requested = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.run / "checkpoints"
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and kept: the average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done, by iterations or by time, whichever is further."""
+        done = self.counters.iteration / self.training.iterations
+        if self.training.max_minutes:
+            done = max(done, self.counters.elapsed / (60 * self.training.max_minutes))
+        return min(done, 1.0)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that can be read.
+
+        Raises:
+            CheckpointError: if there is none, or it is of another model.
+        """
+        self._restore(read_newest(self.checkpoints))
+        self.history = History(self.run / "history.csv", until=self.counters.iteration)
+        logger.info("Resumed at iteration %d.", self.counters.iteration)
+
+    def fit(self) -> TrainingResult:
+        """Train until the iterations, the time or the patience are used up.
+
+        Raises:
+            DivergenceError: if the loss diverged more often than the guard allows.
+            Interrupted: after Ctrl-C; the checkpoint is written.
+        """
+        if self.counters.iteration == 0:
+            self._save()
+        while True:
+            try:
+                reason = self._run()
+                break
+            except _Diverged as diverged:
+                self._roll_back(str(diverged))
+        self._restore_best()
+        self.task.save(self.evaluated_model, self.run / "model", self.validation)
+        counters = self.counters
+        return TrainingResult(
+            counters.iteration, counters.elapsed, counters.best_score, counters.best_iteration,
+            reason, self.guard.rollbacks,
+        )  # fmt: skip
+
+    def _run(self) -> str:
+        counters, training = self.counters, self.training
+        started = time.monotonic() - counters.elapsed
+        source = batches(
+            self.task,
+            first=counters.iteration,
+            last=training.iterations,
+            batch_size=training.batch_size,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            workers=training.workers,
+        )
+        for batch in source:
+            values = self._step(batch)
+            counters.iteration += 1
+            counters.elapsed = time.monotonic() - started
+            done = self.progress >= 1 or counters.iteration >= training.iterations
+            if counters.iteration % training.log_every == 0 or done:
+                self._log(values)
+            if counters.iteration % training.validate_every == 0 or done:
+                self._validate()
+                counters.elapsed = time.monotonic() - started
+            if counters.iteration % training.checkpoint_every == 0 or done:
+                self._save()
+            if done:
+                break
+            if self.stop_requested:
+                self._interrupt()
+            if training.patience and counters.without_progress >= training.patience:
+                self._save()
+                return "patience"
+        return "iterations" if counters.iteration >= training.iterations else "time"
+
+    def _interrupt(self) -> None:
+        self._save()
+        raise Interrupted(
+            f"Stopped at iteration {self.counters.iteration}; the state is kept.",
+            hint="The same command with --resume goes on from here.",
+        )
+
+    def _step(self, batch: dict[str, Any]) -> dict[str, float]:
+        """One optimiser step; returns the numbers for the log."""
+        iteration = self.counters.iteration
+        rate = self.training.lr * self.guard.rate_factor
+        rate *= rate_factor(self.training, iteration, self.progress)
+        set_rate(self.optimiser, rate)
+        # After a roll-back other masks and patches are drawn than those that led astray.
+        seed = mix(self.settings.seed, iteration, self.fabric.global_rank, self.guard.rollbacks)
+        self.wrapped.train()
+        loss, parts = self.task.loss(self.wrapped, self.fabric.to_device(batch), seed)
+        value = self._check(loss)
+        self.optimiser.zero_grad()
+        self.fabric.backward(loss)
+        values = {"lr": rate, "loss": value, **{k: float(v) for k, v in parts.items()}}
+        if self.training.clip is not None:
+            norm = self.fabric.clip_gradients(
+                self.wrapped, self.optimiser, max_norm=self.training.clip, error_if_nonfinite=False
+            )
+            values["grad_norm"] = float(norm) if norm is not None else float("nan")
+            if norm is not None and not torch.isfinite(norm):
+                raise _Diverged("the gradient is not finite")
+        self.optimiser.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        return values
+
+    def _check(self, loss: Tensor) -> float:
+        value = float(loss.detach())
+        if self.fabric.world_size > 1:
+            value = float(self.fabric.all_reduce(loss.detach(), reduce_op="mean"))
+        if self.guard.diverged(value):
+            raise _Diverged(f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}")
+        return value
+
+    def _roll_back(self, why: str) -> None:
+        iteration = self.counters.iteration
+        if self.guard.exhausted:
+            raise DivergenceError(
+                f"Training diverged at iteration {iteration} ({why}) and "
+                f"{self.guard.rollbacks} roll-backs did not help.",
+                hint="Lower training.lr, lower training.clip, or set model.cell.update.norm=rms.",
+            )
+        rollbacks = self.guard.rollbacks + 1
+        elapsed = self.counters.elapsed
+        self._restore(read_newest(self.checkpoints))
+        self.guard.rollbacks = rollbacks
+        self.counters.elapsed = elapsed
+        self.history = History(self.run / "history.csv", until=self.counters.iteration)
+        # The state that is gone back to must know of it, or a resume would repeat the fall.
+        self._save()
+        logger.warning(
+            "Diverged at iteration %d: %s. Back to iteration %d with a learning rate times %g.",
+            iteration, why, self.counters.iteration, self.guard.rate_factor,
+        )  # fmt: skip
+
+    def _validate(self) -> None:
+        if self.fabric.is_global_zero:
+            model = self.evaluated_model.eval()
+            self.validation = self.task.validate(model, self.fabric.device)
+        score = self.fabric.broadcast(self.validation.score if self.validation else 0.0)
+        if self.validation:
+            self._log({f"val_{k}": v for k, v in self.validation.metrics.items()})
+        counters = self.counters
+        counters.without_progress += 1
+        if score > counters.best_score:
+            counters.best_score, counters.best_iteration = score, counters.iteration
+            counters.without_progress = 0
+            self._save(best=True)
+        self.wrapped.train()
+
+    def _log(self, values: Mapping[str, float]) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        counters = self.counters
+        self.history.add(
+            {"iteration": counters.iteration, "seconds": round(counters.elapsed, 2), **values}
+        )
+        for observer in self.observers:
+            observer.on_log(counters.iteration, values, self.progress)
+
+    def _save(self, *, best: bool = False) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+            "guard": self.guard.state_dict(),
+            "counters": asdict(self.counters),
+            "validation": None if self.validation is None else asdict(self.validation),
+        }
+        save_checkpoint(self.checkpoints, state, best=best)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.ema is not None and state["ema"] is not None:
+                self.ema.load_state_dict(state["ema"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.guard.load_state_dict(state["guard"])
+            self.counters = Counters(**state["counters"])
+            validation = state["validation"]
+            self.validation = None if validation is None else Validation(**validation)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.checkpoints}: the checkpoint is of another model or other settings "
+                f"({str(error).splitlines()[0]}).",
+                hint="Resume with the settings of the run, or start in a new run folder.",
+            ) from error
+
+    def _restore_best(self) -> None:
+        """Take the weights of the best validation, and keep the counters of the end."""
+        if self.counters.best_iteration in (0, self.counters.iteration):
+            return
+        state = read_checkpoint(self.checkpoints / BEST)
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.validation = Validation(**state["validation"])

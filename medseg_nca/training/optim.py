@@ -1,0 +1,43 @@
+"""The optimiser and how its learning rate changes."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+from torch.optim import Adam, AdamW, Optimizer
+
+from medseg_nca.config.training import TrainingSettings
+
+
+def build_optimiser(model: nn.Module, settings: TrainingSettings) -> Optimizer:
+    """AdamW or Adam; weight decay acts on matrices and filters, not on biases and scales."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    kind = AdamW if settings.optimiser == "adamw" else Adam
+    return kind([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas)
+
+
+def rate_factor(settings: TrainingSettings, iteration: int, progress: float) -> float:
+    """The learning rate's factor.
+
+    Args:
+        settings: of the training.
+        iteration: optimiser steps so far.
+        progress: share of the training that is done, 0 to 1.
+    """
+    warmup = min(1.0, (iteration + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "cosine":
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    if settings.schedule == "exponential":
+        return float(warmup * settings.gamma**iteration)
+    return warmup
+
+
+def set_rate(optimiser: Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate

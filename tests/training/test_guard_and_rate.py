@@ -1,0 +1,72 @@
+"""The divergence guard and the learning rate, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from medseg_nca.config.training import GuardSettings, TrainingSettings
+from medseg_nca.training.ema import averaged
+from medseg_nca.training.guard import DivergenceGuard
+from medseg_nca.training.optim import build_optimiser, rate_factor
+
+
+def test_a_loss_that_is_not_finite_has_diverged() -> None:
+    guard = DivergenceGuard(GuardSettings())
+    assert guard.diverged(math.nan)
+    assert guard.diverged(math.inf)
+    assert not guard.diverged(1e6)
+
+
+def test_a_loss_far_above_the_running_mean_has_diverged() -> None:
+    guard = DivergenceGuard(GuardSettings(factor=5))
+    for _ in range(60):
+        assert not guard.diverged(1.0)
+    assert not guard.diverged(4.9)
+    assert guard.diverged(20.0)
+    assert guard.mean == pytest.approx(1.078)
+
+
+def test_roll_backs_lower_the_rate_and_run_out() -> None:
+    guard = DivergenceGuard(GuardSettings(max_rollbacks=2, lr_factor=0.5))
+    guard.rollbacks = 2
+    assert guard.rate_factor == 0.25
+    assert guard.exhausted
+    other = DivergenceGuard(GuardSettings())
+    other.load_state_dict(guard.state_dict())
+    assert other.rollbacks == 2
+
+
+def test_cosine_with_warm_up() -> None:
+    settings = TrainingSettings(schedule="cosine", warmup=10)
+    assert rate_factor(settings, 0, 0.0) == pytest.approx(0.1)
+    assert rate_factor(settings, 100, 0.5) == pytest.approx(0.5)
+    assert rate_factor(settings, 100, 1.0) == pytest.approx(0.0)
+
+
+def test_exponential_and_constant() -> None:
+    exponential = TrainingSettings(schedule="exponential", gamma=0.5, warmup=0)
+    assert rate_factor(exponential, 3, 0.9) == 0.125
+    assert rate_factor(TrainingSettings(schedule="constant", warmup=0), 3, 0.9) == 1.0
+
+
+def test_biases_do_not_decay() -> None:
+    optimiser = build_optimiser(nn.Linear(3, 2), TrainingSettings(weight_decay=0.1))
+    decay = {tuple(g["params"][0].shape): g["weight_decay"] for g in optimiser.param_groups}
+    assert decay == {(2, 3): 0.1, (2,): 0.0}
+
+
+def test_the_average_follows_the_weights() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    ema = averaged(model, 0.9)
+    ema.update_parameters(model)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    ema.update_parameters(model)
+    # The second update keeps (1 + 1) / (10 + 1) of the average.
+    assert ema.module.weight.item() == pytest.approx(1 - 2 / 11)

@@ -1,0 +1,178 @@
+"""The training loop on a task that is not segmentation."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from medseg_nca.config import RunSettings
+from medseg_nca.config.loading import load_settings
+from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
+from medseg_nca.training.history import read_history
+from medseg_nca.training.loop import Trainer
+from medseg_nca.training.signals import on_stop_signal
+from tests.training.growing import Growing
+
+
+def settings_of(**training: Any) -> RunSettings:
+    defaults = {
+        "iterations": 40, "batch_size": 2, "lr": 0.01, "warmup": 0, "validate_every": 10,
+        "checkpoint_every": 10, "log_every": 5, "ema": 0.9,
+    }  # fmt: skip
+    settings = load_settings(None)
+    changed = settings.training.model_copy(update={**defaults, **training})
+    return settings.model_copy(update={"training": changed})
+
+
+def trainer_of(run: Path, task: Growing | None = None, **training: Any) -> Trainer:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return Trainer(task or Growing(), settings_of(**training), run, fabric)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.evaluated_model.parameters()])
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, iterations=150)
+    before = trainer.task.validate(trainer.model, torch.device("cpu")).score
+    result = trainer.fit()
+    assert result.reason == "iterations"
+    assert result.best_score > before / 3
+    assert (tmp_path / "model" / "model.pt").exists()
+    rows = read_history(tmp_path / "history.csv")
+    assert rows[0]["iteration"] == 5
+    assert {"loss", "lr", "grad_norm", "val_error"} <= {key for row in rows for key in row}
+
+
+def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    straight = trainer_of(tmp_path / "straight")
+    straight.fit()
+
+    class Killed(Exception):
+        """Stands for kill -9: nothing is written after it."""
+
+    broken = trainer_of(tmp_path / "broken")
+    step = broken._step
+
+    def step_until_killed(batch: Any) -> dict[str, float]:
+        if broken.counters.iteration == 27:
+            raise Killed
+        return step(batch)
+
+    broken._step = step_until_killed  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        broken.fit()
+    again = trainer_of(tmp_path / "broken")
+    again.resume()
+    assert again.counters.iteration == 20
+    again.fit()
+    assert torch.equal(weights(again), weights(straight))
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in again.history.rows]
+    wanted = [{k: v for k, v in row.items() if k != "seconds"} for row in straight.history.rows]
+    assert kept == wanted
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    one, two = trainer_of(tmp_path / "1", iterations=10), trainer_of(tmp_path / "2", iterations=10)
+    one.fit()
+    two.fit()
+    assert torch.equal(weights(one), weights(two))
+
+
+def test_a_diverged_loss_goes_back_and_on_with_a_lower_rate(tmp_path: Path) -> None:
+    class Once(Growing):
+        """Poisoned the first time only."""
+
+        def loss(self, model: Any, batch: Any, seed: int) -> Any:
+            if self.poisoned:
+                self.poison = None
+            return super().loss(model, batch, seed)
+
+    trainer = trainer_of(tmp_path, Once(poison=2 * 25 + 1))
+    result = trainer.fit()
+    assert result.rollbacks == 1
+    assert result.iterations == 40
+    assert trainer.history.rows[-2]["lr"] <= 0.005
+
+
+def test_a_loss_that_stays_lost_stops_with_advice(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, Growing(poison=2 * 25 + 1))
+    with pytest.raises(DivergenceError, match="3 roll-backs did not help.*Lower training.lr"):
+        trainer.fit()
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    trainer_of(tmp_path).fit()
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    trainer = trainer_of(tmp_path)
+    trainer.resume()
+    assert trainer.counters.iteration == 30
+
+
+def test_no_checkpoint_and_a_foreign_one_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no such checkpoint"):
+        trainer_of(tmp_path / "empty").resume()
+    trainer_of(tmp_path, iterations=1).fit()
+    path = tmp_path / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    state["model"] = {"other": torch.zeros(3)}
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="of another model"):
+        trainer_of(tmp_path).resume()
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return os.system, ("true",)
+
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({"version": 1, "model": Evil()}, tmp_path / "checkpoints" / "last.pt")
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
+        trainer_of(tmp_path).resume()
+
+
+def test_patience_ends_a_training(tmp_path: Path) -> None:
+    class Stuck(Growing):
+        def validate(self, model: Any, device: Any) -> Any:
+            from medseg_nca.tasks import Validation
+
+            return Validation(0.0, {})
+
+    result = trainer_of(tmp_path, Stuck(), patience=1).fit()
+    assert (result.reason, result.iterations) == ("patience", 20)
+
+
+def test_time_ends_a_training_and_is_validated(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, iterations=100_000, max_minutes=0.02, validate_every=10**6)
+    result = trainer.fit()
+    assert result.reason == "time"
+    assert result.best_iteration == result.iterations
+    assert trainer.history.rows[-2]["lr"] < 0.001
+
+
+def test_a_signal_stops_between_iterations_and_keeps_the_state(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, iterations=10_000)
+    step = trainer._step
+
+    def stop() -> None:
+        trainer.stop_requested = True
+
+    def step_and_signal(batch: Any) -> dict[str, float]:
+        if trainer.counters.iteration == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(batch)
+
+    trainer._step = step_and_signal  # type: ignore[method-assign]
+    with on_stop_signal(stop), pytest.raises(Interrupted, match=r"iteration 13.*--resume"):
+        trainer.fit()
+    again = trainer_of(tmp_path)
+    again.resume()
+    assert again.counters.iteration == 13
