@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.model import ModelSettings
@@ -43,7 +43,7 @@ class ModelSpec(Settings):
     seed: int = 0
     training_data: str = ""
     training_data_hash: str = ""
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = Field(default_factory=dict)
     package_version: str = ""
     created: str = ""
     weights_sha256: str = ""
@@ -150,8 +150,8 @@ def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:
     digest = file_sha256(weights)
     if spec.weights_sha256 and digest != spec.weights_sha256:
         raise ModelError(
-            f"{weights}: its sha256 is {digest[:12]}..., {SPEC} says {spec.weights_sha256[:12]}....",
-            hint="The file is damaged or of another model; export it again.",
+            f"{weights}: has sha256 {digest[:12]}, but {SPEC} says {spec.weights_sha256[:12]}.",
+            hint="It is damaged or of another model; export it again.",
         )
     target = pick_device(device)
     model = build_model(spec.model)
@@ -160,5 +160,5 @@ def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{weights}: is not a readable safetensors file ({error}).") from error
     except RuntimeError as error:
-        raise ModelError(f"{weights}: does not fit the model in {SPEC} ({error}).") from error
+        raise ModelError(f"{weights}: does not fit its {SPEC} ({error}).") from error
     return LoadedModel(model.to(target).eval(), spec, folder, target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, combinations
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,10 +21,12 @@ from medseg_nca.errors import ImageError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, SegmentationModel
+from medseg_nca.nca.window import cut
 from medseg_nca.transforms.encode import decode_channels
 from medseg_nca.transforms.prepare import Trace, prepare, restore
 
 FloatArray = NDArray[np.float32]
+FireMode = Literal["sample", "mean"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Predictor:
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
         with torch.inference_mode():
             probabilities, spread = self._passes(image)
-        whole = self._restore(probabilities, prepared.trace)
+        whole = restore(_array(probabilities), prepared.trace, self._outside)
         label_map = decode_channels(whole, self.spec.labels)
         keep = self.settings.probabilities
         return Prediction(
@@ -87,7 +90,7 @@ class Predictor:
         """Mean probabilities ``(K, *S)``, and the spread of the foreground over the passes."""
         if not self.settings.uncertainty:
             return self._flips(image, self.settings.seed, self.settings.fire), None
-        fire = "sample" if self.model.stochastic else self.settings.fire
+        fire: FireMode | None = "sample" if self.model.stochastic else self.settings.fire
         passes = range(self.settings.uncertainty)
         stack = torch.stack([self._flips(image, self.settings.seed + n, fire) for n in passes])
         return stack.mean(0), self._foreground(stack).std(0, correction=0)
@@ -97,13 +100,12 @@ class Predictor:
             return probabilities.amax(1)
         return 1 - probabilities[:, 0]
 
-    def _flips(self, image: Tensor, seed: int, fire: object) -> Tensor:
+    def _flips(self, image: Tensor, seed: int, fire: FireMode | None) -> Tensor:
         total: Tensor | None = None
         sets = list(flip_sets(self.settings.flips))
         for axes in sets:
             spatial = [axis + 2 for axis in axes]
-            mode = None if fire is None else ("mean" if fire == "mean" else "sample")
-            options = RunOptions(seed=seed, fire=mode, memory_gb=self.settings.memory_budget_gb)
+            options = RunOptions(seed=seed, fire=fire, memory_gb=self.settings.memory_budget_gb)
             logits = run_padded(self.model, image.flip(spatial), self.spec.plan.crop_size, options)
             probabilities = self._probabilities(logits).flip(spatial)[0]
             total = probabilities if total is None else total + probabilities
@@ -113,14 +115,23 @@ class Predictor:
     def _probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.spec.labels.multi_label else logits.softmax(1)
 
-    @staticmethod
-    def _restore(values: Tensor, trace: Trace) -> FloatArray:
-        return restore(values.float().cpu().numpy(), trace)
+    @property
+    def _outside(self) -> tuple[float, ...]:
+        """Probabilities of voxels that preprocessing cut off: the background's is 1."""
+        labels = self.spec.labels
+        return (
+            (0.0,) * labels.channels if labels.multi_label else (1.0, *(0.0,) * len(labels.labels))
+        )
 
     def _uncertainty(self, volume: Volume, spread: Tensor | None, trace: Trace) -> Volume | None:
         if spread is None:
             return None
-        return volume.with_array(self._restore(spread.unsqueeze(0), trace))
+        return volume.with_array(restore(_array(spread.unsqueeze(0)), trace))
+
+
+def _array(values: Tensor) -> FloatArray:
+    array: FloatArray = values.float().cpu().numpy()
+    return array
 
 
 def run_padded(
@@ -136,6 +147,5 @@ def run_padded(
     # F.pad counts from the last axis.
     reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
     padded = F.pad(image, reverse, mode="replicate") if any(missing) else image
-    logits = model(padded, options)
-    window = (slice(b, b + n) for b, n in zip(before, image.shape[2:], strict=True))
-    return logits[(..., *window)]
+    logits: Tensor = model(padded, options)
+    return cut(logits, (slice(b, b + n) for b, n in zip(before, image.shape[2:], strict=True)))

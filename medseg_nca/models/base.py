@@ -66,7 +66,7 @@ class SegmentationModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
-        """Map an image ``(B, in_channels, *spatial)`` of any size to logits ``(B, K, *spatial)``."""
+        """Map an image ``(B, in_channels, *spatial)``, any size, to logits ``(B, K, *spatial)``."""
 
     @abstractmethod
     def training_outputs(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from medseg_nca.config.model import GenericModelSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, pad_to_multiple
+from medseg_nca.nca.window import cut_to
 from medseg_nca.suggest import unknown
 
 
@@ -34,7 +35,7 @@ class BaselineModel(SegmentationModel):
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
         """See :meth:`SegmentationModel.forward`; no option changes the result."""
         logits: Tensor = self.network(pad_to_multiple(image, self.multiple))
-        return logits[(..., *(slice(n) for n in image.shape[2:]))]
+        return cut_to(logits, image.shape[2:])
 
     def training_outputs(
         self, image: Tensor, seed: int, focus: Tensor | None = None

@@ -12,7 +12,17 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import SegmentationModel
 from medseg_nca.registry import ModuleRegistry
 
-_PARTS = ("auto", "base", "baseline", "create", "describe", "geometry", "head", "multilevel", "tiling")
+_PARTS = (
+    "auto",
+    "base",
+    "baseline",
+    "create",
+    "describe",
+    "geometry",
+    "head",
+    "multilevel",
+    "tiling",
+)
 MODELS = ModuleRegistry("medseg_nca.models", "build", "model", exclude=_PARTS, error=ConfigError)
 
 

@@ -83,17 +83,18 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
     if not isinstance(model, MultiLevelNca):
         return _describe_network(model, settings, size)
     levels = tuple(_describe_level(model, index, size) for index in range(len(model.scales)))
-    field = tuple(sum(level.receptive_field[a] - 1 for level in levels) + 1 for a in range(model.dims))
+    field = tuple(
+        sum(level.receptive_field[a] - 1 for level in levels) + 1 for a in range(model.dims)
+    )
     cells = [prod(level.grid) for level in levels]
-    costs = [bytes_per_cell(model.cell(i)) for i in range(len(levels))]
+    working = [n * bytes_per_cell(model.cell(i)) for i, n in enumerate(cells)]
+    training = [_training_bytes(model, i, n) for i, n in enumerate(cells)]
     return ModelDescription(
         name=settings.name, family=settings.family, dims=model.dims,
         in_channels=model.in_channels, out_channels=model.out_channels,
         parameters=model.parameter_count(), size=size, receptive_field=field,
         flop=sum(level.flop for level in levels),
-        inference_mb=max(n * b for n, b in zip(cells, costs, strict=True)) / 1e6,
-        training_mb=sum(map(_training_bytes, [model] * len(levels), range(len(levels)), cells)) / 1e6,
-        levels=levels,
+        inference_mb=max(working) / 1e6, training_mb=sum(training) / 1e6, levels=levels,
     )  # fmt: skip
 
 

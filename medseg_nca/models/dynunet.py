@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from medseg_nca.config.model import GenericModelSettings
 from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels
 
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     "filters": (16, 32, 64, 128),
     "kernel_size": (3, 3, 3, 3),
     "strides": (1, 2, 2, 2),
@@ -24,4 +25,4 @@ def build(settings: GenericModelSettings) -> BaselineModel:
     params = {**_DEFAULTS, **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}
     network = call_with(DynUNet, {**params, **sizes}, "dynunet")
-    return BaselineModel(network, settings, prod(params["strides"]))  # type: ignore[arg-type]
+    return BaselineModel(network, settings, prod(params["strides"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, 
         ConfigError: if a level is not finer than, or does not divide, the one before.
     """
     scales = [per_axis(level.scale, dims, "scale") for level in levels]
-    for coarse, fine in zip(scales, scales[1:], strict=False):
+    for coarse, fine in pairwise(scales):
         if any(c % f for c, f in zip(coarse, fine, strict=True)):
             raise ConfigError(
                 f"Levels run from coarse to fine and each scale divides the one before: "

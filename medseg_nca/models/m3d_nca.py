@@ -1,4 +1,4 @@
-"""M3D-NCA: n levels in 3D, kernel 7 where coarse (Kalkhof and Mukhopadhyay 2023, arXiv 2309.02954)."""
+"""M3D-NCA: n levels in 3D, kernel 7 where coarse (Kalkhof et al. 2023, arXiv 2309.02954)."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from medseg_nca.models.multilevel import MultiLevelNca
 
 
 def build(settings: NcaModelSettings) -> MultiLevelNca:
-    """Build the automaton that the settings describe; defaults: ``configs/model/m3d_nca.yaml``."""
+    """Build the automaton of these settings; defaults: ``configs/model/m3d_nca.yaml``."""
     return MultiLevelNca(settings)

@@ -7,5 +7,5 @@ from medseg_nca.models.multilevel import MultiLevelNca
 
 
 def build(settings: NcaModelSettings) -> MultiLevelNca:
-    """Build the automaton that the settings describe; defaults: ``configs/model/med_nca.yaml``."""
+    """Build the automaton of these settings; defaults: ``configs/model/med_nca.yaml``."""
     return MultiLevelNca(settings)

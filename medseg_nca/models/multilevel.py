@@ -33,6 +33,7 @@ from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.engines.base import Record
 from medseg_nca.nca.fire import mix
+from medseg_nca.nca.window import cut_to
 
 
 def inference_steps(level: LevelSettings) -> int:
@@ -79,7 +80,9 @@ class MultiLevelNca(SegmentationModel):
         self.scales = level_scales(settings.resolved_levels, self.dims)
         self.stochastic = settings.cell.fire_rate < 1 and settings.fire == "sample"
         self.engine = get_engine(settings.engine)
-        levels = settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
+        levels = (
+            settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
+        )
         self.cells = nn.ModuleList(
             Cell(level_cell(settings, level), self.in_channels, self.dims) for level in levels
         )
@@ -91,7 +94,10 @@ class MultiLevelNca(SegmentationModel):
         )
 
     def _check_channels(self) -> None:
-        channels, hidden = self.settings.cell.channels, self.settings.cell.channels - self.in_channels
+        channels, hidden = (
+            self.settings.cell.channels,
+            self.settings.cell.channels - self.in_channels,
+        )
         needed = self.out_channels if self.settings.head == "channels" else 1
         if hidden < needed:
             raise ConfigError(
@@ -123,7 +129,7 @@ class MultiLevelNca(SegmentationModel):
                 state = self._hand_over(level, state, shrink(padded, scale))
             state = self._run_inference(level, state, options)
         logits = enlarge(self.level_logits(len(self.scales) - 1, state), self.scales[-1])
-        return logits[(..., *(slice(n) for n in image.shape[2:]))]
+        return cut_to(logits, image.shape[2:])
 
     def training_outputs(
         self, image: Tensor, seed: int, focus: Tensor | None = None
@@ -142,7 +148,9 @@ class MultiLevelNca(SegmentationModel):
             if state is None:
                 state = self._first_state(view)
             else:
-                state = self._hand_over(level, self._zoom(state, region, inner, factor), view, state)
+                state = self._hand_over(
+                    level, self._zoom(state, region, inner, factor), view, state
+                )
             state = self._run_training(level, state, seed, rng)
             weight = self.settings.resolved_levels[level].loss_weight
             logits = self.level_logits(level, state)
@@ -192,10 +200,7 @@ class MultiLevelNca(SegmentationModel):
         )
         large = enlarge(crop(state, first, size), factor)
         rest = tuple(
-            tuple(
-                a - (o + c) * f
-                for a, o, c, f in zip(start, origin, coarse, factor, strict=True)
-            )
+            tuple(a - (o + c) * f for a, o, c, f in zip(start, origin, coarse, factor, strict=True))
             for start, origin, coarse in zip(inner.starts, outer.starts, first, strict=True)
         )
         return crop(large, rest, inner.size)

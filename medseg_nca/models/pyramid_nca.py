@@ -12,5 +12,5 @@ from medseg_nca.models.multilevel import MultiLevelNca
 
 
 def build(settings: NcaModelSettings) -> MultiLevelNca:
-    """Build the automaton that the settings describe; defaults: ``configs/model/pyramid_nca.yaml``."""
+    """Build the automaton of these settings; defaults: ``configs/model/pyramid_nca.yaml``."""
     return MultiLevelNca(settings)

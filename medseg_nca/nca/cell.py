@@ -40,10 +40,10 @@ class Cell(nn.Module):
         return settings.update.norm != "batch" and settings.perception.padding != "circular"
 
     def perceive(self, state: Tensor) -> Tensor:
-        """Map the state ``(B, *spatial, C)`` to the neighbourhood part ``(B, *spatial, features)``."""
+        """Map the state ``(B, *spatial, C)`` to the perceived ``(B, *spatial, features)``."""
         return self.perception(state)  # type: ignore[no-any-return]
 
     def change(self, perceived: Tensor) -> Tensor:
-        """Map ``(cells, C + features)`` to the change ``(cells, C)``, zero in the image channels."""
+        """Map ``(cells, C + features)`` to the change ``(cells, C)``, zero for the image."""
         delta: Tensor = self.update(perceived)
         return F.pad(delta[:, -(self.channels - self.image_channels) :], (self.image_channels, 0))

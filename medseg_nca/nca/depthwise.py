@@ -31,7 +31,7 @@ class _Depthwise(torch.autograd.Function):
         return convolve(x, weight, bias, padding, groups=x.shape[1])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         format_ = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
@@ -74,5 +74,5 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> T
     """
     one_filter = weight.shape[0] == x.shape[1]
     if one_filter and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        return _Depthwise.apply(x, weight, bias, padding)  # type: ignore[no-any-return]
+        return _Depthwise.apply(x, weight, bias, padding)  # type: ignore[no-any-return, no-untyped-call]
     return convolve(x, weight, bias, padding, groups=x.shape[1])

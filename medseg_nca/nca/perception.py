@@ -98,7 +98,7 @@ class Perception(nn.Module):
             self.bias = nn.Parameter(torch.empty(shape[0]).uniform_(-bound, bound))
 
     def forward(self, state: Tensor) -> Tensor:
-        """Map the state ``(B, *spatial, C)`` to the perceived values ``(B, *spatial, features)``."""
+        """Map the state ``(B, *spatial, C)`` to the perceived ``(B, *spatial, features)``."""
         padding = self.radius
         if self.settings.padding != "zero" and padding:
             state = self._pad(state)

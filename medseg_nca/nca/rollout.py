@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
+from medseg_nca.nca.window import cut
 
 # A halo grows with the steps between two exchanges of borders; this many cells keep it thin.
 _MAX_HALO = 12
@@ -67,11 +68,12 @@ def _tiled(
         later = fire.advance(first)
         result = torch.empty_like(state)
         for inner, outer in _tiles(state.shape[2:], tile, count * cell.radius):
-            part = state[(..., *outer)]
+            part = cut(state, outer)
             origin = [axis.start for axis in outer]
             rolled = engine.roll_out(cell, part, count, later.at(origin), None)
-            core = [slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer)]
-            result[(..., *inner)] = rolled[(..., *core)]
+            pairs = zip(inner, outer, strict=True)
+            core = [slice(i.start - o.start, i.stop - o.start) for i, o in pairs]
+            cut(result, inner).copy_(cut(rolled, core))
         state = result
     return state
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg_nca.datasets.prepared import PreparedCase
@@ -29,15 +30,18 @@ def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: 
         assert case.label is not None
         volume, truth = read_image(case.images), read_label(case.label).array[0]
         predicted = predictor.predict(volume).label_map.array[0]
-        values = [v for v in dice_by_label(predicted, truth, loaded.spec.labels).values() if v is not None]
-        scored.append((float(np.mean(values or [0.0])), case, volume, truth, predicted))
+        dice = dice_by_label(predicted, truth, loaded.spec.labels).values()
+        score = float(np.mean([v for v in dice if v is not None] or [0.0]))
+        scored.append((score, case, volume, truth, predicted))
     scored.sort(key=lambda row: row[0])
     chosen = {"worst": scored[0], "median": scored[len(scored) // 2]}
     paths = []
     for word, (score, case, volume, truth, predicted) in chosen.items():
         path = folder / f"validation_{word}.png"
         title = f"{case.id}: {word} validation case, Dice {score:.3f}"
-        plot_case(volume.array, truth, predicted, loaded.spec.labels, path, title=title)
+        plot_case(
+            volume.array, truth, predicted, loaded.spec.labels, path, title, spacing=volume.spacing
+        )
         paths.append(path)
     if isinstance(loaded.model, MultiLevelNca):
         paths.append(animate(loaded, chosen["median"][1], folder / "automaton.gif"))
@@ -50,7 +54,8 @@ def animate(loaded: LoadedModel, case: PreparedCase, path: Path) -> Path:
     assert isinstance(model, MultiLevelNca)
     image = torch.from_numpy(prepare(read_image(case.images), loaded.spec.plan).image)[None]
     size = image.shape[2:]
-    frames: list[np.ndarray] = []
+    frames: list[NDArray[np.float32]] = []
+    captions: list[str] = []
 
     def record(level: int, state: Tensor) -> None:
         logits = model.level_logits(level, state)
@@ -58,8 +63,10 @@ def animate(loaded: LoadedModel, case: PreparedCase, path: Path) -> Path:
         probabilities = logits.sigmoid() if multi else logits.softmax(1)
         large = torch.nn.functional.interpolate(probabilities, size=tuple(size), mode="nearest")
         frames.append(large[0].cpu().numpy())
+        scale = " x ".join(map(str, model.scales[level]))
+        captions.append(f"level {level + 1}, cells of {scale} voxels")
 
     with torch.inference_mode():
         model(image.to(loaded.device), RunOptions(record=record))
-    write_gif(image[0].numpy(), np.stack(frames), loaded.spec.labels, path)
+    write_gif(image[0].numpy(), np.stack(frames), loaded.spec.labels, path, captions=captions)
     return path

@@ -60,8 +60,9 @@ class SampleSource:
         anywhere = RandSpatialCropd(["image", "label"], self.size, random_size=False)
         if self.foreground == 0:
             return Compose([anywhere])
-        share = {"pos": self.foreground, "neg": 1 - self.foreground}
-        near = RandCropByPosNegLabeld(["image", "label"], "label", self.size, num_samples=1, **share)
+        near = RandCropByPosNegLabeld(
+            ["image", "label"], "label", self.size, pos=self.foreground, neg=1 - self.foreground
+        )
         return Compose([near])
 
     def case_of(self, index: int) -> str:
@@ -72,7 +73,7 @@ class SampleSource:
         return order[position]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return image ``(C, *size)``, label ``(L, *size)``, focus ``(dims,)`` and the case's id."""
+        """Return image ``(C, *size)``, label ``(L, *size)``, focus ``(dims,)``, the case's id."""
         case_id = self.case_of(index)
         image, label = self._load(case_id)
         data: Any = {"image": torch.from_numpy(image), "label": torch.from_numpy(label)}

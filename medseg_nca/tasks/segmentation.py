@@ -86,7 +86,9 @@ class Segmentation(Task):
             parts[f"loss_level_{number}"] = value.detach()
             total = total + output.weight / weights * value
         training = self.settings.training
-        penalty = sum((overflow(o.state, training.overflow_bound) for o in outputs), torch.zeros(()))
+        penalty = sum(
+            (overflow(o.state, training.overflow_bound) for o in outputs), torch.zeros(())
+        )
         parts["overflow"] = penalty.detach()
         return total + training.overflow * penalty, parts
 
@@ -147,7 +149,7 @@ class Segmentation(Task):
 
 
 def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:
-    """Mean Dice over the cases of each label, then over the labels; undefined values are left out."""
+    """Mean Dice over the cases of each label, then over the labels; None is left out."""
     metrics: dict[str, float] = {}
     for name in names:
         values = [v for row in rows.values() if (v := row[name]) is not None]

@@ -1,1 +1,1 @@
-"""One training loop for every task: optimiser, average of weights, checkpoints, divergence guard."""
+"""One training loop for every task: optimiser, weight average, checkpoints, guard."""

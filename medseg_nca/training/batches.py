@@ -37,8 +37,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the batches of iterations ``first`` to ``last``.
 
-    Process ``rank`` of ``world_size`` gets samples of its own; the samples of an iteration depend on
-    nothing but its number.
+    Process ``rank`` of ``world_size`` gets samples of its own; the samples of an iteration
+    depend on nothing but its number.
     """
     per_iteration = batch_size * world_size
     indices = [

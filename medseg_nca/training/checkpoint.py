@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, the one before kept, and nothing but tensors and numbers.
+"""Checkpoints: written beside and renamed, the one before kept, only tensors and numbers.
 
 ``last.pt`` is the newest, ``previous.pt`` the one before it, ``best.pt`` the best validated one.
 """

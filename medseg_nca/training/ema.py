@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-Averaging = Callable[[list[Tensor], list[Tensor], Tensor | int], None]
+Tensors = tuple[Tensor, ...] | list[Tensor]
+Averaging = Callable[[Tensors, Tensors, Tensor | int], None]
 
 
 def warmed_up_average(decay: float) -> Averaging:
@@ -18,7 +19,7 @@ def warmed_up_average(decay: float) -> Averaging:
     """
 
     @torch.no_grad()
-    def average(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def average(averages: Tensors, current: Tensors, count: Tensor | int) -> None:
         steps = float(count)
         keep = min(decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(averages, current, 1 - keep)

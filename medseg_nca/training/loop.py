@@ -61,7 +61,7 @@ class TrainingResult:
     rollbacks: int
 
 
-class _Diverged(Exception):
+class _DivergedError(Exception):
     """A loss that the guard refuses."""
 
 
@@ -146,7 +146,7 @@ class Trainer:
             try:
                 reason = self._run()
                 break
-            except _Diverged as diverged:
+            except _DivergedError as diverged:
                 self._roll_back(str(diverged))
         self._restore_best()
         self.task.save(self.evaluated_model, self.run / "model", self.validation)
@@ -216,7 +216,7 @@ class Trainer:
             )
             values["grad_norm"] = float(norm) if norm is not None else float("nan")
             if norm is not None and not torch.isfinite(norm):
-                raise _Diverged("the gradient is not finite")
+                raise _DivergedError("the gradient is not finite")
         self.optimiser.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
@@ -225,9 +225,10 @@ class Trainer:
     def _check(self, loss: Tensor) -> float:
         value = float(loss.detach())
         if self.fabric.world_size > 1:
-            value = float(self.fabric.all_reduce(loss.detach(), reduce_op="mean"))
+            mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
+            value = float(torch.as_tensor(mean))
         if self.guard.diverged(value):
-            raise _Diverged(f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}")
+            raise _DivergedError(f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}")
         return value
 
     def _roll_back(self, why: str) -> None:

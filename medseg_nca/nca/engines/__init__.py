@@ -6,9 +6,7 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.nca.engines.base import Engine
 from medseg_nca.registry import ModuleRegistry
 
-ENGINES = ModuleRegistry(
-    __name__, "ENGINE", "engine", exclude=("base",), error=ConfigError
-)
+ENGINES = ModuleRegistry(__name__, "ENGINE", "engine", exclude=("base",), error=ConfigError)
 
 
 def get_engine(name: str = "auto") -> Engine:

@@ -1,0 +1,19 @@
+"""Cutting boxes out of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def cut(x: Tensor, window: Iterable[slice]) -> Tensor:
+    """Return the box of ``x (..., *spatial)`` that the slices of the last axes say; a view."""
+    index: Any = (..., *window)
+    return x[index]
+
+
+def cut_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the first ``size`` cells of the last axes; a view."""
+    return cut(x, (slice(n) for n in size))

@@ -1,0 +1,145 @@
+"""Segment files with a trained model, one model load for all of them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg_nca.config.training import PredictionSettings
+from medseg_nca.errors import DataError, MedsegError, PartialFailure
+from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.predictor import Prediction, Predictor
+from medseg_nca.io.atomic import write_json
+from medseg_nca.io.formats import find_images, image_suffix, stem
+from medseg_nca.io.read import read_volume
+from medseg_nca.io.write import write_volume
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[Sequence[Path]], Iterable[Path]]
+
+
+@dataclass(frozen=True)
+class PredictedFile:
+    """What became of one input."""
+
+    source: Path
+    outputs: dict[str, str]
+    seconds: float
+    voxels: dict[str, int]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``predictions.json``."""
+        tree: dict[str, Any] = {"input": str(self.source), "seconds": round(self.seconds, 4)}
+        if self.error is not None:
+            return {**tree, "error": self.error}
+        return {**tree, "outputs": self.outputs, "voxels": self.voxels}
+
+
+def run(
+    loaded: LoadedModel,
+    inputs: Sequence[Path],
+    out: Path,
+    settings: PredictionSettings | None = None,
+    progress: Progress = lambda files: files,
+) -> list[PredictedFile]:
+    """Write a label map on the grid of each input, and ``predictions.json``.
+
+    Args:
+        loaded: the model.
+        inputs: files, or folders whose images are taken.
+        out: folder of the results; ``<name>.<format of the input>`` is the label map,
+            ``<name>_probabilities`` and ``<name>_uncertainty`` beside it if asked for.
+        settings: replaces the settings that the model carries.
+        progress: wraps the list of files, to show how far it is.
+
+    Raises:
+        DataError: if there is nothing to predict.
+        PartialFailure: after the last file, if some failed; the others are written.
+    """
+    files = collect(inputs)
+    predictor = Predictor(loaded, settings)
+    names = _output_names(files)
+    results = [_one(predictor, file, out, names[file]) for file in progress(files)]
+    write_json(
+        out / "predictions.json",
+        {
+            "model": loaded.spec.name,
+            "weights_sha256": loaded.spec.weights_sha256,
+            "labels": {label.name: label.written for label in loaded.spec.labels.labels},
+            "settings": predictor.settings.model_dump(mode="json"),
+            "predictions": [result.to_dict() for result in results],
+        },
+    )
+    failed = [result for result in results if result.error]
+    if failed:
+        raise PartialFailure(
+            f"{len(failed)} of {len(results)} inputs failed: "
+            + " ".join(str(result.error) for result in failed[:5]),
+            hint=f"See {out / 'predictions.json'}.",
+        )
+    return results
+
+
+def collect(inputs: Sequence[Path]) -> list[Path]:
+    """Return the image files that the inputs name, folders opened, without repetition.
+
+    Raises:
+        DataError: if an input does not exist, or there is no image at all.
+    """
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found = find_images(path)
+            if not found:
+                raise DataError(f"{path}: holds no image that can be read.")
+            files += found
+        elif not path.exists():
+            raise DataError(f"{path}: there is no such file or folder.")
+        else:
+            files.append(path)
+    if not files:
+        raise DataError("There is nothing to predict.", hint="Name image files or folders.")
+    return list(dict.fromkeys(files))
+
+
+def _output_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file; two files of one name in different folders get their folder's too."""
+    stems = [stem(file) for file in files]
+    return {
+        file: name if stems.count(name) == 1 else f"{file.resolve().parent.name}_{name}"
+        for file, name in zip(files, stems, strict=True)
+    }
+
+
+def _one(predictor: Predictor, file: Path, out: Path, name: str) -> PredictedFile:
+    started = time.perf_counter()
+    try:
+        prediction = predictor.predict(read_volume(file))
+        outputs = _write(prediction, out, name, image_suffix(file) or ".nii.gz")
+    except MedsegError as error:
+        logger.error("%s", error)
+        return PredictedFile(file, {}, time.perf_counter() - started, {}, str(error))
+    array = prediction.label_map.array
+    labels = predictor.spec.labels.labels
+    voxels = {label.name: int((array == label.written).sum()) for label in labels}
+    return PredictedFile(file, outputs, time.perf_counter() - started, voxels)
+
+
+def _write(prediction: Prediction, out: Path, name: str, suffix: str) -> dict[str, str]:
+    """Label maps keep the input's format; JPEG would change the numbers, so it becomes PNG."""
+    suffix = ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
+    real = ".tiff" if suffix in {".png", ".tif", ".tiff"} else suffix
+    outputs = {"label_map": out / f"{name}{suffix}"}
+    write_volume(prediction.label_map, outputs["label_map"])
+    for kind in ("probabilities", "uncertainty"):
+        volume = getattr(prediction, kind)
+        if volume is not None:
+            outputs[kind] = out / f"{name}_{kind}{real}"
+            write_volume(volume, outputs[kind])
+    return {kind: str(path) for kind, path in outputs.items()}

@@ -1,0 +1,213 @@
+"""Train one run, or the folds of a cross-validation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from medseg_nca.config import RunSettings
+from medseg_nca.config.loading import read_settings, to_yaml
+from medseg_nca.datasets.prepared import PreparedStore, is_prepared
+from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
+from medseg_nca.errors import ConfigError, DataError, OutputError
+from medseg_nca.inference.bundle import pick_device
+from medseg_nca.io.atomic import write_json, write_text
+from medseg_nca.pipelines import preprocess
+from medseg_nca.tasks import TASKS, Task
+from medseg_nca.tracking.run import RunTracker, start_tracking
+from medseg_nca.training.loop import Observer, Trainer, TrainingResult
+from medseg_nca.training.signals import on_stop_signal
+from medseg_nca.viz.curves import plot_history
+
+logger = logging.getLogger(__name__)
+
+SETTINGS, SPLIT, LOG = "settings.yaml", "split.json", "train.log"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder and how its training ended."""
+
+    run: Path
+    training: TrainingResult
+    parameters: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"run": str(self.run), "parameters": self.parameters, **asdict(self.training)}
+
+
+def run(
+    data: Path,
+    out: Path,
+    settings: RunSettings,
+    *,
+    resume: bool = False,
+    observers: tuple[Observer, ...] = (),
+) -> RunResult:
+    """Train a model on a data set, raw or prepared.
+
+    Args:
+        data: the data set's folder.
+        out: the run folder; created, and refused if it holds a run and ``resume`` is false.
+        settings: of the run; a resumed run takes those that it was started with.
+        resume: go on with the run in ``out``.
+        observers: told of the progress.
+
+    Raises:
+        MedsegError: see :mod:`medseg_nca.errors`.
+    """
+    settings = _settings_of(out, settings, resume)
+    with _log_file(out / LOG):
+        store = _prepared(data, out, settings)
+        split = _split_of(out, store, settings, resume)
+        task: Task = TASKS.get(settings.task)(settings, store, split)
+        fabric = _fabric(settings)
+        with _tracking(settings, out, store, resume) as tracker:
+            trainer = Trainer(task, settings, out, fabric, (*observers, _Tracked(tracker)))
+            parameters = sum(p.numel() for p in trainer.model.parameters())
+            logger.info("%s: %d parameters.", settings.model.name, parameters)
+            if resume:
+                trainer.resume()
+            result = _fit(trainer)
+            if fabric.is_global_zero:
+                _finish(trainer, task, out, tracker)
+    summary = RunResult(out, result, parameters)
+    write_json(out / "training.json", summary.to_dict())
+    return summary
+
+
+def run_folds(
+    data: Path, out: Path, settings: RunSettings, folds: int, *, resume: bool = False,
+    observers: tuple[Observer, ...] = (),
+) -> list[RunResult]:  # fmt: skip
+    """Train every fold of a cross-validation, each in ``out/fold_K``."""
+    results = []
+    for fold in range(folds):
+        part = with_fold(settings, folds, fold)
+        folder = out / f"fold_{fold}"
+        again = resume and (folder / SETTINGS).exists()
+        results.append(run(data, folder, part, resume=again, observers=observers))
+    return results
+
+
+def with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:
+    """The settings of one fold.
+
+    Raises:
+        ConfigError: if there is no such fold.
+    """
+    if not 0 <= fold < folds:
+        raise ConfigError(f"--fold {fold}: there are {folds} folds, 0 to {folds - 1}.")
+    split = settings.data.split.model_copy(update={"folds": folds, "fold": fold})
+    data = settings.data.model_copy(update={"split": split})
+    return settings.model_copy(update={"data": data, "name": f"{settings.name}_fold{fold}"})
+
+
+def _settings_of(out: Path, settings: RunSettings, resume: bool) -> RunSettings:
+    """Start a run folder, or take the settings of the run that goes on."""
+    path = out / SETTINGS
+    if resume:
+        if not path.exists():
+            raise DataError(
+                f"{out}: there is no run to resume.", hint="Leave --resume out to start one."
+            )
+        stored = read_settings(path)
+        # Only how long it may go on can change; anything else would be another run.
+        kept = {k: getattr(settings.training, k) for k in ("max_minutes", "iterations", "workers")}
+        return stored.model_copy(update={"training": stored.training.model_copy(update=kept)})
+    if path.exists():
+        raise OutputError(
+            f"{out}: already holds a run.", hint="Use --resume to go on with it, or another --out."
+        )
+    write_text(path, to_yaml(settings))
+    return settings
+
+
+def _prepared(data: Path, out: Path, settings: RunSettings) -> PreparedStore:
+    if is_prepared(data):
+        return PreparedStore.open(data)
+    logger.info("%s is not prepared yet; preparing it in %s.", data, out / "prepared")
+    return preprocess.run(data, out / "prepared", settings)
+
+
+def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bool) -> Split:
+    if resume and (out / SPLIT).exists():
+        return read_split(out / SPLIT)
+    split = make_split(store, settings.data.split)
+    write_split(split, out / SPLIT)
+    return split
+
+
+def _fabric(settings: RunSettings) -> Fabric:
+    """Device, precision, processes; under torchrun Fabric reads the rest from the environment."""
+    import torch
+
+    device = pick_device(settings.device)
+    if settings.training.threads:
+        torch.set_num_threads(settings.training.threads)
+    fabric = Fabric(
+        accelerator=device.type, devices="auto" if device.index is None else [device.index],
+        precision=settings.training.precision,
+    )  # fmt: skip
+    fabric.launch()
+    return fabric
+
+
+def _fit(trainer: Trainer) -> TrainingResult:
+    def stop() -> None:
+        trainer.stop_requested = True
+
+    with on_stop_signal(stop):
+        return trainer.fit()
+
+
+def _finish(trainer: Trainer, task: Task, out: Path, tracker: RunTracker) -> None:
+    """Draw what there is to see, and hand everything to the tracking store."""
+    figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png")]
+    figures += task.figures(trainer.evaluated_model, trainer.fabric.device, out / "figures")
+    for path in (*figures, out / SETTINGS, out / SPLIT, out / "history.csv", out / "model"):
+        tracker.log_artifact(path)
+
+
+class _Tracked:
+    """Sends what the loop reports to the tracking store."""
+
+    def __init__(self, tracker: RunTracker) -> None:
+        self.tracker = tracker
+
+    def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
+        self.tracker.log_metrics(values, step=iteration)
+
+
+@contextmanager
+def _tracking(
+    settings: RunSettings, out: Path, store: PreparedStore, resume: bool
+) -> Iterator[RunTracker]:
+    tracker = start_tracking(settings, out, dataset_hash=store.dataset_hash, resume=resume)
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    tracker.finish("FINISHED")
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Copy this package's log into the run folder."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("medseg_nca")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,175 @@
+"""The bundle and the predictor: grids, tiles, flips, uncertainty, damaged files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medseg_nca.config import Label, LabelTable, PreprocessPlan
+from medseg_nca.config.training import PredictionSettings
+from medseg_nca.errors import ImageError, ModelError
+from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
+from medseg_nca.inference.predictor import Predictor, run_padded
+from medseg_nca.io.volume import Volume
+from medseg_nca.models import RunOptions, create_model
+from medseg_nca.models.multilevel import MultiLevelNca
+
+LABELS = LabelTable(labels=(Label(name="a", values=(3,)), Label(name="b", values=(7,))))
+
+
+def bundle_of(folder: Path, dims: int = 3, **plan: Any) -> LoadedModel:
+    """A small automaton with random weights that marks something in most images."""
+    torch.manual_seed(3)
+    levels = [{"scale": 2, "steps": 3}, {"scale": 1, "steps": 3}]
+    model = create_model(
+        "pyramid_nca", dims=dims, in_channels=1, out_channels=3, levels=levels, head="linear"
+    )
+    assert isinstance(model, MultiLevelNca)
+    for cell in model.cells:
+        torch.nn.init.normal_(cell.update.output.weight, std=0.5)
+    defaults: dict[str, Any] = {
+        "dims": dims, "channels": ("MR",), "crop_size": (8,) * dims, "orientation": None,
+    }  # fmt: skip
+    spec = ModelSpec(
+        name="test",
+        model=model.settings,
+        labels=LABELS,
+        plan=PreprocessPlan(**{**defaults, **plan}),
+    )
+    save_bundle(folder, model, spec)
+    return load_bundle(folder, "cpu")
+
+
+def volume_of(*shape: int, affine: np.ndarray | None = None) -> Volume:
+    array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    return Volume(array, np.diag([1.0, 1.0, 2.0, 1.0]) if affine is None else affine)
+
+
+def test_the_label_map_lies_on_the_grid_of_the_image(tmp_path: Path) -> None:
+    volume = volume_of(11, 14, 9)
+    prediction = Predictor(bundle_of(tmp_path)).predict(volume)
+    assert prediction.label_map.array.shape == (1, 11, 14, 9)
+    assert np.array_equal(prediction.label_map.affine, volume.affine)
+    assert set(np.unique(prediction.label_map.array)) <= {0, 3, 7}
+    assert len(np.unique(prediction.label_map.array)) > 1
+    assert prediction.probabilities is None
+    assert prediction.uncertainty is None
+
+
+def test_another_grid_and_back(tmp_path: Path) -> None:
+    """Reoriented and resampled for the model, the result comes back to an oblique source grid."""
+    turned = nib.orientations.inv_ornt_aff(np.array([[1, -1], [0, 1], [2, -1]]), (12, 10, 8))
+    affine = np.diag([1.0, 1.0, 2.0, 1.0]) @ turned
+    volume = volume_of(12, 10, 8, affine=affine)
+    loaded = bundle_of(tmp_path, orientation="RAS", spacing=(1.5, 1.5, 1.5))
+    settings = PredictionSettings(probabilities=True)
+    prediction = Predictor(loaded, settings).predict(volume)
+    assert prediction.label_map.array.shape == volume.array.shape
+    assert prediction.probabilities is not None
+    total = prediction.probabilities.array.sum(0)
+    assert total == pytest.approx(np.ones_like(total), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    loaded, volume = bundle_of(tmp_path), volume_of(9, 10, 8)
+    settings = PredictionSettings(probabilities=True)
+    one, two = (Predictor(loaded, settings).predict(volume).probabilities for _ in range(2))
+    other = Predictor(loaded, settings.model_copy(update={"seed": 1})).predict(volume).probabilities
+    assert one is not None
+    assert two is not None
+    assert other is not None
+    assert np.array_equal(one.array, two.array)
+    assert not np.array_equal(one.array, other.array)
+
+
+def test_tiles_change_nothing(tmp_path: Path) -> None:
+    loaded, volume = bundle_of(tmp_path), volume_of(40, 36, 34)
+    results = []
+    for budget in (4.0, 0.01):
+        settings = PredictionSettings(probabilities=True, memory_budget_gb=budget)
+        probabilities = Predictor(loaded, settings).predict(volume).probabilities
+        assert probabilities is not None
+        results.append(probabilities.array)
+    np.testing.assert_allclose(results[1], results[0], atol=1e-5)
+
+
+def test_flips_are_averaged(tmp_path: Path) -> None:
+    loaded, volume = bundle_of(tmp_path), volume_of(9, 10, 8)
+    settings = PredictionSettings(probabilities=True, flips=(0,), fire="mean")
+    predictor = Predictor(loaded, settings)
+    straight = predictor.predict(volume).probabilities
+    mirrored = predictor.predict(volume.with_array(volume.array[:, ::-1].copy())).probabilities
+    assert straight is not None
+    assert mirrored is not None
+    np.testing.assert_allclose(mirrored.array[:, ::-1], straight.array, atol=1e-5)
+
+
+def test_uncertainty_is_the_spread_of_the_passes(tmp_path: Path) -> None:
+    loaded, volume = bundle_of(tmp_path), volume_of(9, 10, 8)
+    predictor = Predictor(loaded, PredictionSettings(uncertainty=4, fire="mean"))
+    uncertainty = predictor.predict(volume).uncertainty
+    assert uncertainty is not None
+    assert uncertainty.array.shape == volume.array.shape
+    assert uncertainty.array.max() > 0.01
+    foreground = []
+    for seed in range(4):
+        settings = PredictionSettings(seed=seed, probabilities=True, fire="sample")
+        probabilities = Predictor(loaded, settings).predict(volume).probabilities
+        assert probabilities is not None
+        foreground.append(1 - probabilities.array[0])
+    np.testing.assert_allclose(uncertainty.array[0], np.std(foreground, 0), atol=1e-5)
+
+
+def test_an_image_of_other_axes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="2 axes; the model needs 3"):
+        Predictor(bundle_of(tmp_path)).predict(volume_of(9, 10))
+
+
+def test_a_small_image_is_padded_evenly_and_cut_back() -> None:
+    class Echo(torch.nn.Module):
+        def forward(self, image: torch.Tensor, options: RunOptions) -> torch.Tensor:
+            self.seen = image
+            return image
+
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    echo: Any = Echo()
+    assert torch.equal(run_padded(echo, image, (5, 3), RunOptions()), image)
+    assert echo.seen[0, 0, :, 0].tolist() == [0, 0, 3, 3, 3]
+
+
+def test_a_2d_model(tmp_path: Path) -> None:
+    prediction = Predictor(bundle_of(tmp_path, dims=2)).predict(volume_of(21, 17))
+    assert prediction.label_map.array.shape == (1, 21, 17)
+
+
+def test_damaged_bundles_are_named(tmp_path: Path) -> None:
+    bundle_of(tmp_path / "good")
+    good = {f.name: f.read_bytes() for f in (tmp_path / "good").iterdir()}
+    spec = json.loads(good["model.json"])
+    cases = {
+        "cut": ({**good, "weights.safetensors": good["weights.safetensors"][:-9]}, "sha256"),
+        "no json": ({**good, "model.json": b"{"}, "not valid JSON"),
+        "new": ({**good, "model.json": json.dumps({**spec, "format_version": 9}).encode()}, "format version 9"),
+        "key": ({**good, "model.json": json.dumps({**spec, "extra": 1}).encode()}, "extra"),
+        "other": ({**good, "model.json": json.dumps({**spec, "model": {**spec["model"], "head": "mlp"}}).encode()}, "does not fit"),
+        "none": ({}, "A model is a folder"),
+    }  # fmt: skip
+    for name, (files, message) in cases.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        with pytest.raises(ModelError, match=message):
+            load_bundle(folder, "cpu")
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    bundle_of(tmp_path)
+    with pytest.raises(ModelError, match="Unknown device 'gpu'"):
+        load_bundle(tmp_path, "gpu")
