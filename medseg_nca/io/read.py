@@ -1,0 +1,144 @@
+"""Read images and label maps of every supported format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.errors import ImageError
+from medseg_nca.io.checks import check_affine, check_file, check_values
+from medseg_nca.io.formats import ITK, NIFTI, SUFFIXES, TIFF, image_suffix
+from medseg_nca.io.grid import grid_difference
+from medseg_nca.io.volume import Volume
+
+
+def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
+    """Read one file as ``(C, x, y, z)`` or ``(C, x, y)``, affine in RAS+ mm.
+
+    NIfTI: the fourth axis becomes the channels. NRRD, MHA: LPS is turned to RAS by the affine, the
+    array stays as it is. PNG, JPEG, BMP, TIFF: see :mod:`medseg_nca.io.raster`.
+
+    Args:
+        path: the file.
+        allow_4d: whether a volume may have several channels.
+
+    Raises:
+        ImageError: if the file is missing, unreadable, truncated or of an unknown format, claims an
+            absurd size, holds NaN or infinity, or is 4D and that is not allowed.
+    """
+    path = Path(path)
+    volume = _read(path, indices=False)
+    if not allow_4d and volume.array.shape[0] > 1 and volume.dims == 3:
+        raise _four_axes(volume)
+    return volume
+
+
+def read_image(paths: Sequence[Path]) -> Volume:
+    """Read the channels of one image: one file with all of them, or one file each.
+
+    Raises:
+        ImageError: as :func:`read_volume`; also if the files lie on different grids.
+    """
+    if len(paths) == 1:
+        return read_volume(paths[0])
+    if not paths:
+        raise ImageError("An image needs at least one file.")
+    volumes = [read_volume(path, allow_4d=False) for path in paths]
+    first = volumes[0]
+    for volume in volumes:
+        if volume.array.shape[0] != 1:
+            raise ImageError(
+                f"{volume.sources[0]}: holds {volume.array.shape[0]} channels, and is one of "
+                f"{len(paths)} files of one image.",
+                hint="Give one file per channel, or one file with all channels.",
+            )
+        difference = grid_difference(first, volume)
+        if difference:
+            raise ImageError(
+                f"{volume.sources[0]}: lies on another grid than {first.sources[0]}: {difference}.",
+                hint="Resample the channels of a case to one grid.",
+            )
+    array = np.concatenate([volume.array for volume in volumes])
+    return Volume(array, first.affine, tuple(Path(path) for path in paths), first.header)
+
+
+def read_label(path: Path) -> Volume:
+    """Read a label map as integers, ``(1, x, y, z)`` or ``(1, x, y)``.
+
+    The indices of a palette picture are the labels; a picture whose colour channels are equal
+    counts as grey; floating-point files are taken if every value is a whole number.
+
+    Raises:
+        ImageError: as :func:`read_volume`; also for several channels or fractional values.
+    """
+    path = Path(path)
+    volume = _read(path, indices=True)
+    array = volume.array
+    if volume.dims == 3 and array.shape[0] > 1:
+        raise _four_axes(volume)
+    if array.shape[0] > 1:
+        if not (array == array[:1]).all():
+            raise ImageError(
+                f"{path}: is a colour picture; a label map has one number per pixel.",
+                hint="Save the label numbers as a grey or palette picture.",
+            )
+        array = array[:1]
+    return volume.with_array(_as_integers(path, array))
+
+
+def _read(path: Path, *, indices: bool) -> Volume:
+    suffix = image_suffix(path)
+    check_file(path)
+    if suffix is None:
+        raise ImageError(
+            f"{path}: is not of a known format.", hint=f"These can be read: {', '.join(SUFFIXES)}."
+        )
+    volume = _dispatch(path, suffix, indices)
+    check_affine(path, volume.affine)
+    check_values(path, volume.array)
+    return volume
+
+
+def _dispatch(path: Path, suffix: str, indices: bool) -> Volume:
+    """Only the package that a format needs is imported."""
+    if suffix in NIFTI:
+        from medseg_nca.io.nifti import read_nifti
+
+        return read_nifti(path)
+    if suffix in ITK:
+        from medseg_nca.io.itk import read_itk
+
+        return read_itk(path)
+    from medseg_nca.io.raster import read_raster, read_tiff
+
+    return read_tiff(path) if suffix in TIFF else read_raster(path, indices=indices)
+
+
+def _as_integers(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind == "b":
+        return array.astype(np.uint8)
+    if array.dtype.kind != "f":
+        return array
+    whole: NDArray[Any] = np.rint(array)
+    if not (whole == array).all():
+        value = array[whole != array].flat[0]
+        raise ImageError(
+            f"{path}: holds {value:.4g}; a label map has whole numbers.",
+            hint="Was it resampled with interpolation, or is it an image?",
+        )
+    if np.abs(whole).max(initial=0) >= 2**31:
+        raise ImageError(f"{path}: holds numbers beyond 32 bits; labels are small numbers.")
+    return whole.astype(np.int32)
+
+
+def _four_axes(volume: Volume) -> ImageError:
+    count = volume.array.shape[0]
+    return ImageError(
+        f"{volume.sources[0]}: is 4D ({count} volumes of {volume.shape}) where one 3D volume is "
+        "expected.",
+        hint="Split it into one file per volume.",
+    )

@@ -1,0 +1,1 @@
+"""How well a segmentation agrees with the truth: per case, and over all cases."""

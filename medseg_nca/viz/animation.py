@@ -1,0 +1,157 @@
+"""The automaton at work, as a GIF."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from medseg_nca.config import LabelTable
+from medseg_nca.viz.canvas import colour, store
+from medseg_nca.viz.slices import Plane, fullest_plane, to_picture
+
+FloatArray = NDArray[np.float32]
+HEIGHT, WIDTH = 260, 340  # most pixels of a picture, without its caption
+CAPTION = 46
+COLOURS = 192  # leaves room for the transparency that stores only what changes
+GAP = 8
+DARK, LIGHT, TRACK = (17, 20, 24), (235, 238, 242), (60, 67, 76)
+
+
+def write_gif(
+    image: NDArray[Any],
+    probabilities: NDArray[Any],
+    labels: LabelTable,
+    path: Path,
+    *,
+    captions: Sequence[str] | None = None,
+    fps: float = 12,
+    max_frames: int = 90,
+) -> Path:
+    """Show how the probabilities of the labels grow, step by step, beside the image.
+
+    A volume is shown in the slice that has most of the final segmentation.
+
+    Args:
+        image: ``(C, *S)``.
+        probabilities: ``(T, K, *S)``, K channels in the order of the label table (exclusive labels:
+            with the background first), one entry a step.
+        labels: the table.
+        path: of the GIF.
+        captions: a text for each step; None counts them.
+        fps: frames a second. The last frame stays for two seconds.
+        max_frames: with more steps, evenly spread ones are shown, the first and last among them.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OutputError: if the file cannot be written.
+        ValueError: if there is no step, or not one caption for each.
+    """
+    steps = len(probabilities)
+    if not steps or (captions is not None and len(captions) != steps):
+        raise ValueError(f"write_gif needs one step at least and a caption for each, got {steps}")
+    first = 0 if labels.multi_label else 1
+    foreground = probabilities[:, first:]
+    last = foreground[-1]
+    found = last.max(axis=0) > 0.5
+    plane = fullest_plane(found if found.any() else last.max(axis=0) >= np.quantile(last, 0.99))
+    picture = to_picture(image, plane)
+    shown = np.unique(np.linspace(0, steps - 1, min(steps, max_frames)).round().astype(int))
+    frames = [
+        _frame(
+            picture, plane.of(foreground[step]), plane, labels.names,
+            captions[step] if captions else f"step {step + 1} of {steps}", (step + 1) / steps,
+        )
+        for step in shown
+    ]  # fmt: skip
+    return _write(frames, path, fps)
+
+
+def _write(frames: list[Image.Image], path: Path, fps: float) -> Path:
+    """One palette for all frames, taken from the first and the last, or colours would flicker."""
+    width, height = frames[0].size
+    both = Image.new("RGB", (width, 2 * height))
+    both.paste(frames[0], (0, 0))
+    both.paste(frames[-1], (0, height))
+    palette = both.quantize(COLOURS)
+    small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    pause = round(1000 / fps)
+    durations = [pause] * (len(small) - 1) + [2000]
+    buffer = io.BytesIO()
+    small[0].save(
+        buffer, format="GIF", save_all=True, append_images=small[1:], duration=durations, loop=0,
+        optimize=False,
+    )  # fmt: skip
+    return store(buffer.getvalue(), path)
+
+
+def _frame(
+    picture: FloatArray,
+    probabilities: NDArray[Any],
+    plane: Plane,
+    names: Sequence[str],
+    caption: str,
+    done: float,
+) -> Image.Image:
+    grey = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+    left = _enlarge(grey, plane, Image.Resampling.BICUBIC)
+    right = _enlarge(_tint(grey, probabilities), plane, Image.Resampling.NEAREST)
+    # Room for the caption below narrow pictures.
+    width, height = max(2 * left.width + GAP, 360), left.height
+    frame = Image.new("RGB", (width, height + CAPTION), DARK)
+    frame.paste(left, ((width - GAP) // 2 - left.width, 0))
+    frame.paste(right, ((width + GAP) // 2, 0))
+    _write_caption(ImageDraw.Draw(frame), (width, height), names, caption, done)
+    return frame
+
+
+def _tint(grey: FloatArray, probabilities: NDArray[Any]) -> FloatArray:
+    """Mix each label's colour into the picture, as strongly as the label is probable."""
+    mixed = grey * 0.75
+    for number, chance in enumerate(np.clip(probabilities, 0, 1)):
+        weight = 0.8 * np.asarray(chance, dtype=np.float32)[..., None]
+        mixed = mixed * (1 - weight) + np.array(to_rgb(colour(number)), dtype=np.float32) * weight
+    return np.asarray(mixed, dtype=np.float32)
+
+
+def _enlarge(values: FloatArray, plane: Plane, how: Image.Resampling) -> Image.Image:
+    """``(a, b, 3)`` as large as there is room; volumes have their origin at the bottom."""
+    pixels = np.swapaxes(values, 0, 1)
+    pixels = pixels[::-1] if plane.dims == 3 else pixels
+    small = Image.fromarray((np.ascontiguousarray(pixels) * 255).round().astype(np.uint8))
+    factor = min(HEIGHT / small.height, WIDTH / small.width)
+    size = (max(round(small.width * factor), 1), max(round(small.height * factor), 1))
+    return small.resize(size, how)
+
+
+def _write_caption(
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    names: Sequence[str],
+    caption: str,
+    done: float,
+) -> None:
+    width, height = size
+    font = ImageFont.load_default(size=14)
+    draw.rectangle((0, height, width, height + 3), fill=TRACK)
+    draw.rectangle((0, height, round(width * done), height + 3), fill=LIGHT)
+    middle = height + CAPTION // 2 + 2
+    draw.text((10, middle), caption, fill=LIGHT, font=font, anchor="lm")
+    x = float(width - 10)
+    room = 30 + draw.textlength(caption, font=font)
+    for number, name in reversed(list(enumerate(names))):
+        length = draw.textlength(name, font=font)
+        if x - length - 18 < room:
+            break
+        draw.text((x, middle), name, fill=LIGHT, font=font, anchor="rm")
+        x -= length + 16
+        draw.rectangle((x, middle - 5, x + 10, middle + 5), fill=colour(number))
+        x -= 14
