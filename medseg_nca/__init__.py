@@ -1,3 +1,3 @@
-"""Segment medical images with neural cellular automata, from a folder of images to a registered model."""
+"""Segment medical images with neural cellular automata, from files to a registered model."""
 
 __version__ = "0.1.0"

@@ -68,7 +68,7 @@ class TrackingError(MedsegError):
     """The tracking store or the model registry refuses a request."""
 
 
-class PartialFailure(MedsegError):
+class PartialFailure(MedsegError):  # noqa: N818
     """The work went on to its end, but some cases failed."""
 
     exit_code = 3
@@ -80,7 +80,7 @@ class DivergenceError(MedsegError):
     exit_code = 4
 
 
-class Interrupted(MedsegError):
+class Interrupted(MedsegError):  # noqa: N818
     """Stopped by the user after everything was brought to disk."""
 
     exit_code = 130

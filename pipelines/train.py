@@ -21,6 +21,7 @@ from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines import preprocess
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.tracking.run import RunTracker, start_tracking
+from medseg_nca.training.checkpoint import BEST
 from medseg_nca.training.loop import Observer, Trainer, TrainingResult
 from medseg_nca.training.signals import on_stop_signal
 from medseg_nca.viz.curves import plot_history
@@ -172,7 +173,14 @@ def _finish(trainer: Trainer, task: Task, out: Path, tracker: RunTracker) -> Non
     """Draw what there is to see, and hand everything to the tracking store."""
     figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png")]
     figures += task.figures(trainer.evaluated_model, trainer.fabric.device, out / "figures")
-    for path in (*figures, out / SETTINGS, out / SPLIT, out / "history.csv", out / "model"):
+    for path in (
+        *figures,
+        out / SETTINGS,
+        out / SPLIT,
+        out / "history.csv",
+        out / "model",
+        out / "checkpoints" / BEST,
+    ):
         tracker.log_artifact(path)
 
 

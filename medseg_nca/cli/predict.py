@@ -26,6 +26,7 @@ import click
 @click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True), help="Memory budget.")
 @click.option("--seed", type=int, help="Seed of the fire mask.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--tracking-uri", help="MLflow store of a models:/ or runs:/ reference.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def predict(
     reference: str,
@@ -38,6 +39,7 @@ def predict(
     memory_gb: float | None,
     seed: int | None,
     device: str,
+    tracking_uri: str | None,
     as_json: bool,
 ) -> None:
     """Segment INPUTS (files or folders; NIfTI, NRRD, MHA, PNG, TIFF).
@@ -49,10 +51,12 @@ def predict(
     from rich.console import Console
     from rich.progress import track
 
+    from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
     from medseg_nca.tracking.resolve import load_model
 
-    loaded = load_model(reference, device=device)
+    tracking = TrackingSettings(uri=tracking_uri)
+    loaded = load_model(reference, device=device, tracking=tracking)
     changes = {
         "probabilities": probabilities or None,
         "uncertainty": uncertainty,

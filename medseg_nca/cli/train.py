@@ -24,7 +24,7 @@ import click
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.")
 @click.option("--seed", type=int, help="Seed of everything that is random.")
 @click.option("--device", help="auto, cpu or cuda.")
-@click.option("--tracking-uri", help="MLflow store; default: sqlite beside the run.")
+@click.option("--tracking-uri", help="MLflow store; default: ./mlflow.db.")
 @click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from medseg_nca.config.base import Settings
-from medseg_nca.config.presets import Tree, compose, load_preset, parse_yaml, read_yaml
+from medseg_nca.config.presets import Tree, compose, load_preset, merge, parse_yaml, read_yaml
 from medseg_nca.config.run import RunSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.suggest import nearest
@@ -28,8 +28,10 @@ def load_settings(name: str | None, overrides: Sequence[str] = ()) -> RunSetting
     Raises:
         ConfigError: for an unknown preset or key, or a value that does not fit; it names the key.
     """
-    tree = compose({}, {"model": DEFAULT_MODEL})
-    tree = compose(tree, load_preset(name) if name else {})
+    tree = load_preset(name) if name else {}
+    model = tree.get("model", {})
+    if isinstance(model, Mapping) and "family" not in model:  # not yet a whole model
+        tree = merge(compose({}, {"model": DEFAULT_MODEL}), tree)
     for override in overrides:
         tree = compose(tree, parse_override(override))
     return validate(RunSettings, tree, source=name or "settings")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,11 @@ def preset_names(group: str = "") -> tuple[str, ...]:
 
 
 def describe_preset(name: str, group: str = "") -> str:
-    """Return the comment on the first line of a preset, without a full stop at the end."""
-    first = find_preset(name, group).read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip().rstrip(".") if first.startswith("#") else ""
+    """Return the first sentence of the comment that a preset begins with."""
+    lines = find_preset(name, group).read_text(encoding="utf-8").splitlines()
+    comment = takewhile(lambda line: line.startswith("#"), lines)
+    text = " ".join(line.removeprefix("#").strip() for line in comment)
+    return text.partition(". ")[0].removesuffix(".")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:

@@ -90,7 +90,7 @@ class PredictionSettings(Settings):
 
 
 class TrackingSettings(Settings):
-    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else sqlite:///mlflow.db beside the run."""
+    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else ``mlflow.db`` in the current folder."""
 
     enabled: bool = True
     uri: str | None = None

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import ModelError
+from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.io.atomic import atomic_file, write_text
 from medseg_nca.models import SegmentationModel, build_model
 
@@ -96,10 +96,14 @@ def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> Mode
     Raises:
         OutputError: if the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     with atomic_file(folder / WEIGHTS) as path:
-        save_model(model, str(path))
+        try:
+            save_model(model, str(path))
+        except SafetensorError as error:
+            raise OutputError(f"{folder / WEIGHTS}: cannot be written ({error}).") from error
     spec = spec.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS)})
     write_text(folder / SPEC, spec.model_dump_json(indent=2) + "\n")
     return spec

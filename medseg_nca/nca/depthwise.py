@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from medseg_nca.nca.window import cut
+
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
     """``F.conv2d`` or ``F.conv3d`` by the number of axes of ``x (B, C, *spatial)``."""
@@ -49,14 +51,24 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _filter_gradient(x: Tensor, grad: Tensor, shape: torch.Size, padding: int) -> Tensor:
-    """Sum over cells of ``x`` at each offset of the filter times ``grad``."""
-    padded = F.pad(x, (padding,) * 2 * (x.ndim - 2)).movedim(1, -1)
-    outer = grad.movedim(1, -1)
-    axes = tuple(range(outer.ndim - 1))
+    """Sum over cells of ``x`` at each offset of the filter times ``grad``.
+
+    Both are laid out on the padded grid, where an offset is a shift of the flat array: long
+    contiguous products instead of many short rows. ``grad`` is zero in the border, so nothing
+    wraps around.
+    """
+    axes, channels = x.ndim - 2, x.shape[1]
+    padded = F.pad(x, (padding,) * 2 * axes).movedim(1, -1).contiguous()
+    outer = torch.zeros_like(padded)
+    cut(outer.movedim(-1, 1), (slice(n) for n in grad.shape[2:])).copy_(grad)
+    values, weights = padded.view(-1, channels), outer.view(-1, channels)
+    strides = [stride // channels for stride in padded.stride()[1:-1]]
+    ones = weights.new_ones(len(weights))
     sums = []
     for offset in product(*(range(k) for k in shape[2:])):
-        window = (slice(o, o + n) for o, n in zip(offset, grad.shape[2:], strict=True))
-        sums.append((padded[(slice(None), *window)] * outer).sum(axes))
+        shift = sum(o * s for o, s in zip(offset, strides, strict=True))
+        count = len(values) - shift
+        sums.append(torch.mv((values[shift:] * weights[:count]).t(), ones[:count]))
     return torch.stack(sums, -1).view(shape)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import Compose, RandCropByPosNegLabeld, RandSpatialCropd, SpatialPadd
+from monai.utils.type_conversion import convert_to_tensor
 
 from medseg_nca.config.data import AugmentSettings
 from medseg_nca.datasets.prepared import PreparedStore
@@ -81,9 +82,11 @@ class SampleSource:
         if self.augment is not None:
             self.augment.set_random_state(seed=mix(self.seed, _CHANGE, index))
             data = self.augment(data)
-        label = torch.as_tensor(data["label"])
+        # A MetaTensor would take its metadata through every operation of the model.
+        label = convert_to_tensor(data["label"], track_meta=False)
+        image = convert_to_tensor(data["image"], track_meta=False)
         return {
-            "image": torch.as_tensor(data["image"]).float().contiguous(),
+            "image": image.float().contiguous(),
             "label": label.contiguous(),
             "focus": self._focus(label, random.Random(mix(self.seed, _FOCUS, index))),
             "case": case_id,

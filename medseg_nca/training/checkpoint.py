@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -29,8 +30,11 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, best: bool = False) 
         OutputError: if it cannot be written; the checkpoints before it stay as they were.
     """
     name = BEST if best else LAST
+    # Through memory: torch's own file writer hides a full disk behind a RuntimeError.
+    buffer = io.BytesIO()
+    torch.save({"version": _VERSION, **state}, buffer)
     with atomic_file(folder / name) as path:
-        torch.save({"version": _VERSION, **state}, path)
+        path.write_bytes(buffer.getbuffer())
         if not best and (folder / LAST).exists():
             os.replace(folder / LAST, folder / PREVIOUS)
 

@@ -152,14 +152,18 @@ def test_damaged_bundles_are_named(tmp_path: Path) -> None:
     bundle_of(tmp_path / "good")
     good = {f.name: f.read_bytes() for f in (tmp_path / "good").iterdir()}
     spec = json.loads(good["model.json"])
+
+    def with_spec(**changes: Any) -> dict[str, bytes]:
+        return {**good, "model.json": json.dumps({**spec, **changes}).encode()}
+
     cases = {
         "cut": ({**good, "weights.safetensors": good["weights.safetensors"][:-9]}, "sha256"),
         "no json": ({**good, "model.json": b"{"}, "not valid JSON"),
-        "new": ({**good, "model.json": json.dumps({**spec, "format_version": 9}).encode()}, "format version 9"),
-        "key": ({**good, "model.json": json.dumps({**spec, "extra": 1}).encode()}, "extra"),
-        "other": ({**good, "model.json": json.dumps({**spec, "model": {**spec["model"], "head": "mlp"}}).encode()}, "does not fit"),
+        "new": (with_spec(format_version=9), "format version 9"),
+        "key": (with_spec(extra=1), "extra"),
+        "other": (with_spec(model={**spec["model"], "head": "mlp"}), "does not fit"),
         "none": ({}, "A model is a folder"),
-    }  # fmt: skip
+    }
     for name, (files, message) in cases.items():
         folder = tmp_path / name
         folder.mkdir()

@@ -27,7 +27,9 @@ def small(name: str, dims: int, **changes: Any) -> SegmentationModel:
         assert isinstance(preset, MultiLevelNca)
         levels = preset.settings.resolved_levels
         options["levels"] = [
-            level.model_copy(update={"steps": (2, 3), "patch": 4 if level.patch else None}).model_dump()
+            level.model_copy(
+                update={"steps": (2, 3), "patch": 4 if level.patch else None}
+            ).model_dump()
             for level in levels
         ]
     model = create_model(name, **options)
@@ -105,10 +107,9 @@ def test_a_memory_budget_changes_nothing() -> None:
 
 
 def test_patches_hold_the_focus_and_nest() -> None:
-    model = create_model(
-        "octree_nca", in_channels=1, out_channels=2, dims=2,
-        levels=[{"scale": 4, "steps": 1}, {"scale": 2, "steps": 1, "patch": 8}, {"scale": 1, "steps": 1, "patch": 6}],
-    )  # fmt: skip
+    patches = {4: None, 2: 8, 1: 6}
+    levels = [{"scale": s, "steps": 1, "patch": patch} for s, patch in patches.items()]
+    model = create_model("octree_nca", in_channels=1, out_channels=2, dims=2, levels=levels)
     focus = torch.tensor([[31, 0], [-1, -1], [16, 17]])
     for seed in range(20):
         coarse, middle, fine = model.training_outputs(torch.zeros(3, 1, 32, 40), seed, focus)

@@ -67,4 +67,3 @@ def test_all_cells_fire_without_a_mask() -> None:
     assert Fire.for_batch(0.5, 0, 1, "mean").all_cells
     assert Fire.for_batch(0.5, 0, 1, "mean").scale == 0.5
     assert not Fire.for_batch(0.5, 0, 1).all_cells
-

@@ -31,7 +31,9 @@ def state_of(cell: Cell, sizes: Sequence[int], batch: int = 1) -> torch.Tensor:
 def test_one_step_by_hand() -> None:
     """Channels (image 2, hidden 3); the filter copies the cell; relu(2 + 3 + 2 + 3) * 0.5 = 5."""
     perception = PerceptionSettings(kind="depthwise", kernel=1, bias=False)
-    cell = Cell(CellSettings(channels=2, perception=perception, update=UpdateSettings(hidden=1)), 1, 2)
+    cell = Cell(
+        CellSettings(channels=2, perception=perception, update=UpdateSettings(hidden=1)), 1, 2
+    )
     with torch.no_grad():
         cell.perception.weight.fill_(1.0)
         cell.update.hidden.weight.fill_(1.0)

@@ -55,7 +55,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> Non
     straight = trainer_of(tmp_path / "straight")
     straight.fit()
 
-    class Killed(Exception):
+    class KilledError(Exception):
         """Stands for kill -9: nothing is written after it."""
 
     broken = trainer_of(tmp_path / "broken")
@@ -63,11 +63,11 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> Non
 
     def step_until_killed(batch: Any) -> dict[str, float]:
         if broken.counters.iteration == 27:
-            raise Killed
+            raise KilledError
         return step(batch)
 
     broken._step = step_until_killed  # type: ignore[method-assign]
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         broken.fit()
     again = trainer_of(tmp_path / "broken")
     again.resume()
@@ -104,7 +104,7 @@ def test_a_diverged_loss_goes_back_and_on_with_a_lower_rate(tmp_path: Path) -> N
 
 def test_a_loss_that_stays_lost_stops_with_advice(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, Growing(poison=2 * 25 + 1))
-    with pytest.raises(DivergenceError, match="3 roll-backs did not help.*Lower training.lr"):
+    with pytest.raises(DivergenceError, match=r"3 roll-backs did not help.*Lower training\.lr"):
         trainer.fit()
 
 

@@ -1,0 +1,42 @@
+# Nothing is needed but Python >= 3.11, make and a package index.
+#   make demo    every stage on a built-in phantom      make test    all tests
+#   make check   style, types, the built wheel          make docs    the documentation in site/
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+EXTRAS ?= dev
+
+.PHONY: demo test check docs install clean
+.DEFAULT_GOAL := test
+
+install: $(VENV)/.installed
+
+# Installed again only when one of these files is newer than the last installation.
+$(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@echo "Installing into $(VENV) (the first time this takes minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: install
+	$(BIN)/medseg-nca demo
+
+test: install
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python .ci/wheel_check.py
+
+docs: install
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

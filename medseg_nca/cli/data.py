@@ -1,0 +1,268 @@
+"""``medseg-nca data``: check, list, fetch and generate data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import click
+
+from medseg_nca.cli.options import FOLDER, json_option, print_json
+
+if TYPE_CHECKING:
+    from medseg_nca.pipelines.check_report import CheckReport
+
+OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+LISTED = 3  # findings of one kind that are shown
+
+
+@click.group()
+def data() -> None:
+    """Check, list, fetch and generate data sets."""
+
+
+@data.command(short_help="Validate every case of a data set.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--format", "layout", default="auto", show_default=True, help="Layout of the data.")
+@click.option(
+    "--json", "json_file", type=OUTPUT_FILE, help="Write the report as JSON; - is stdout."
+)
+@click.option("--table", "table_file", type=OUTPUT_FILE, help="Write a CSV line for each case.")
+@click.option("--workers", type=click.IntRange(min=0), help="Threads; one a core if not given.")
+def check(
+    folder: Path, layout: str, json_file: Path | None, table_file: Path | None, workers: int | None
+) -> None:
+    """Validate every case of the data set in DIR (or of a datalist file).
+
+    Looks at pairing, shapes, geometry, label values, NaN, empty labels, constant images,
+    duplicates and patients on two sides of a split. Exit code 2 if anything must be mended;
+    warnings do not change it.
+    """
+    from medseg_nca.errors import DataError
+    from medseg_nca.pipelines import check as pipeline
+
+    with _progress("checking") as advance:
+        report = pipeline.run(folder, layout, workers=workers, on_case=advance)
+    if json_file == Path("-"):
+        print_json(report.to_dict())
+    else:
+        _show(report)
+        if json_file is not None:
+            report.write_json(json_file)
+    if table_file is not None:
+        report.write_table(table_file)
+    if report.errors:
+        raise DataError(
+            f"{folder}: {len(report.errors)} error(s) in {len(report.rows)} cases.",
+            hint="Mend what is listed as an error and check again.",
+        )
+
+
+@data.command("list", short_help="List what can be fetched, and what can be read.")
+@json_option
+def list_data(as_json: bool) -> None:
+    """List the data sets that can be fetched, and the layouts that can be read."""
+    from medseg_nca.datasets.decathlon import SOURCES
+    from medseg_nca.datasets.find import format_names, get_adapter
+
+    formats = {name: get_adapter(name).layout for name in format_names()}
+    if as_json:
+        from dataclasses import asdict
+
+        sources = [{**asdict(source), "url": source.url} for source in SOURCES.values()]
+        print_json({"fetch": sources, "formats": formats})
+        return
+    table = _table("Fetch with `medseg-nca data fetch NAME`", "name", "what", "images")
+    for column in ("cases", "size"):
+        table.add_column(column, justify="right")
+    for source in SOURCES.values():
+        size = _size(source.megabytes * 10**6)
+        table.add_row(source.name, source.about, source.modality, str(source.cases), size)
+    licences = ", ".join(sorted({source.licence for source in SOURCES.values()}))
+    table.caption = f"Licence: {licences}. Medical Segmentation Decathlon."
+    _print(table)
+    table = _table("Layouts", "name", "looks like")
+    for name, text in formats.items():
+        table.add_row(name, text)
+    _print(table)
+
+
+@data.command(short_help="Fetch a public data set.")
+@click.argument("name")
+@click.argument("out", type=FOLDER, default=Path("."))
+@click.option(
+    "--from", "source", metavar="URL|FILE", help="Take the archive from a mirror or a file."
+)
+@click.option("--no-checksum", is_flag=True, help="For a mirror that packed the data anew.")
+@click.option("--keep", is_flag=True, help="Keep the downloaded archive.")
+def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: bool) -> None:
+    """Fetch the data set NAME into the folder OUT/NAME (OUT is here if not given).
+
+    A download that broke off goes on where it stopped. `medseg-nca data list` shows the names,
+    the sizes and the licences.
+    """
+    from medseg_nca.datasets.decathlon import find_source
+    from medseg_nca.pipelines import fetch as pipeline
+
+    found = find_source(name)
+    click.echo(f"{found.name}: {found.about}; licence {found.licence}.", err=True)
+    with _byte_progress() as advance:
+        folder = pipeline.run(
+            name, out, source, verify=not no_checksum, keep=keep, progress=advance
+        )
+    click.echo(str(folder))
+    click.echo(f"Next: medseg-nca data check {folder}", err=True)
+
+
+@data.command(short_help="Generate made-up patients.")
+@click.argument("out", type=FOLDER)
+@click.option("--cases", type=click.IntRange(min=1), default=24, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--dims", type=click.Choice(["2", "3"]), default="3", show_default=True)
+@click.option("--size", metavar="XxYxZ", help="Voxels an axis, about; for example 48x40x24.")
+@click.option("--spacing", metavar="XxYxZ", help="Millimetres an axis, about.")
+def phantom(
+    out: Path, cases: int, seed: int, dims: str, size: str | None, spacing: str | None
+) -> None:
+    """Generate a data set of made-up patients in the new folder OUT.
+
+    An organ of two touching parts with a lesion in it: warped at random, tilted, with partial
+    volume, a bias field and noise. Case i of a seed is always the same.
+    """
+    from medseg_nca.datasets.phantom import write_phantom
+
+    with _progress("generating") as advance:
+        write_phantom(
+            out,
+            cases,
+            seed,
+            cast(Literal[2, 3], int(dims)),
+            size=_numbers(size, int, "--size"),
+            spacing=_numbers(spacing, float, "--spacing"),
+            on_case=advance,
+        )
+    click.echo(str(out))
+    click.echo(f"Next: medseg-nca data check {out}", err=True)
+
+
+def _numbers(text: str | None, kind: Callable[[str], Any], option: str) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(kind(part) for part in text.lower().replace(",", "x").split("x"))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: write it like 48x40x24.", param_hint=option) from None
+
+
+def _show(report: CheckReport) -> None:
+    """Print the data set in a few lines, and a table of what was found."""
+    dataset = report.dataset
+    table = _table(f"{dataset.name} ({dataset.format}, {dataset.dims}D)", show_header=False)
+    for row in _summary(report):
+        table.add_row(*row)
+    _print(table)
+    if report.findings:
+        table = _table("Findings", "level", "kind", "count", "for example")
+        for (level, code), group in report.by_kind().items():
+            shown = "\n".join(finding.message for finding in group[:LISTED])
+            colour = "red" if level == "error" else "yellow"
+            table.add_row(f"[{colour}]{level}[/]", code, str(len(group)), _plain(shown))
+        _print(table)
+    click.echo(f"{len(report.errors)} error(s), {len(report.warnings)} warning(s).")
+
+
+def _summary(report: CheckReport) -> Iterator[tuple[str, str]]:
+    dataset = report.dataset
+    yield "cases", f"{len(dataset.cases)}, {len(dataset.labelled)} with a label map"
+    yield "channels", _plain(f"{', '.join(dataset.channels)} ({dataset.modality})")
+    shapes = [row.shape for row in report.rows if row.shape]
+    if shapes:
+        yield "sizes", _range(shapes, "{:d}")
+    spacings = [row.spacing for row in report.rows if row.spacing]
+    if spacings:
+        yield "spacing, mm", _range(spacings, "{:.3g}")
+    names = report.label_names()
+    for value, (cases, voxels) in report.label_statistics().items():
+        text = f"{names.get(value, 'without a name')}: in {cases} cases, {voxels:,} voxels"
+        yield f"label {value}", _plain(text)
+
+
+def _range(rows: list[Any], form: str) -> str:
+    """The smallest and the largest, axis by axis."""
+    axes = list(zip(*rows, strict=False))
+    low, high = (" x ".join(form.format(pick(axis)) for axis in axes) for pick in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _table(title: str, *columns: str, show_header: bool = True) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=show_header)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0)
+    return table
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console().print(table)
+
+
+def _plain(text: str) -> str:
+    """A file's name may hold brackets, which rich would take for markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error that counts cases."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """A bar on standard error for each stage, in bytes."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,86 @@
+"""``medseg-nca demo``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medseg_nca.cli.options import json_option, print_json, set_option
+
+if TYPE_CHECKING:
+    from medseg_nca.pipelines.demo import DemoResult
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="demo",
+    show_default=True,
+    help="Folder of the demo; what an earlier demo left in it is replaced.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Time to train.",
+)
+@click.option(
+    "--cases",
+    type=click.IntRange(min=5),
+    default=24,
+    show_default=True,
+    help="Phantom cases to make, the held-out ones among them.",
+)
+@set_option
+@json_option
+def demo(out: Path, minutes: float, cases: int, overrides: tuple[str, ...], as_json: bool) -> None:
+    """See every stage on a built-in phantom.
+
+    Makes data, prepares them, trains, evaluates, registers, segments one file and writes a report.
+    Needs no data and no network.
+    """
+    from medseg_nca.cli.progress import TrainingProgress
+    from medseg_nca.config.loading import load_settings
+    from medseg_nca.pipelines import demo as pipeline
+
+    settings = load_settings("demo", (f"training.max_minutes={minutes}", *overrides))
+    progress = TrainingProgress()
+    with ExitStack() as bar:
+
+        def announce(stage: str, text: str) -> None:
+            bar.close()
+            click.echo(f"{stage:<10}  {text}", err=True)
+            if stage == "train":
+                bar.enter_context(progress)
+
+        result = pipeline.run(out, settings, cases=cases, announce=announce, observers=(progress,))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        _show(result)
+
+
+def _show(result: DemoResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result.cases} held-out phantom cases")
+    for heading in ("label", "Dice", "HD95 (mm)"):
+        table.add_column(heading, justify="left" if heading == "label" else "right")
+    for label, values in result.labels.items():
+        numbers = ("-" if v is None else f"{v:.3f}" for v in (values["dice"], values["hd95"]))
+        table.add_row(label, *numbers)
+    Console().print(table)
+    minutes = sum(result.seconds.values()) / 60
+    click.echo(
+        f"Mean Dice  {result.mean_dice or 0:.3f}, {result.parameters} parameters, "
+        f"{minutes:.1f} minutes (training {result.seconds['train'] / 60:.1f})\n"
+        f"Model      {result.model} in {result.tracking_uri}\n"
+        f"Predicted  {result.predicted}\n"
+        f"Report     {result.report}"
+    )

@@ -1,0 +1,183 @@
+"""``medseg-nca evaluate`` and ``medseg-nca compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medseg_nca.cli.options import (
+    data_option,
+    device_option,
+    json_option,
+    model_option,
+    out_option,
+    print_json,
+    set_option,
+    tracking_option,
+)
+
+SHOWN = ("dice", "hd95", "assd", "nsd")
+
+
+@click.command()
+@model_option
+@data_option()
+@out_option("Folder for the results; RUN/evaluation if --model is a run.", required=False)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "val", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="Part of the run's split; a data set that the run never split is evaluated whole.",
+)
+@click.option("--save-predictions", is_flag=True, help="Also write the predicted label maps.")
+@set_option
+@device_option
+@tracking_option
+@json_option
+def evaluate(
+    model: str,
+    data: Path,
+    out: Path | None,
+    split: str,
+    save_predictions: bool,
+    overrides: tuple[str, ...],
+    device: str | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Measure a model on labelled cases.
+
+    Dice, HD95, HD, ASSD, NSD, volume difference, sensitivity and precision of every case and label,
+    in millimetres on the grid of the label map. Writes metrics.json, metrics.csv, report.html and
+    figures.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.pipelines import evaluate as pipeline
+    from medseg_nca.tracking.resolve import load_model
+
+    tracking = TrackingSettings(uri=tracking_uri)
+    loaded = load_model(model, device=device or "auto", tracking=tracking)
+    run_folder = loaded.folder.parent
+    is_run = (run_folder / "settings.yaml").is_file()
+    if out is None:
+        if not is_run:
+            raise click.UsageError("--out is needed: the model does not lie in a run folder.")
+        out = run_folder / "evaluation"
+    settings = pipeline.resolve_settings(loaded, overrides)
+    evaluation = pipeline.run(
+        loaded, data, out,
+        split=split,
+        settings=settings.evaluation,
+        prediction=settings.prediction,
+        format=settings.data.format,
+        labels=settings.data.labels,
+        save_predictions=save_predictions,
+        progress=lambda cases: track(cases, "evaluating", console=Console(stderr=True)),
+    )  # fmt: skip
+    if is_run:
+        pipeline.publish(evaluation, run_folder)
+    if as_json:
+        print_json({"out": str(out), **evaluation.tree})
+    else:
+        _show_evaluation(evaluation.tree, out)
+    evaluation.raise_for_failures()
+
+
+def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from medseg_nca.metrics.definitions import METRICS
+
+    table = Table(title=escape(f"{tree['model']['name']} on {tree['data']['name']}"))
+    table.add_column("label")
+    for metric in SHOWN:
+        table.add_column(METRICS[metric].heading(), justify="right")
+    table.add_column("n", justify="right")
+    for name, part in {**tree["labels"], "merged": tree["merged"]}.items():
+        cells = [_number(part[metric]["mean"]) for metric in SHOWN]
+        table.add_row(escape(name), *cells, str(part["dice"]["n"]))
+    console = Console()
+    console.print(table)
+    console.print(f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
+                  f"{tree['seconds']['median']:.2f} s a case.", highlight=False)  # fmt: skip
+    click.echo(f"Report: {out / 'report.html'}")
+
+
+@click.command()
+@click.argument("run_a", type=click.Path(path_type=Path, exists=True))
+@click.argument("run_b", type=click.Path(path_type=Path, exists=True))
+@click.option("--metric", default="dice", show_default=True, help="A metric of metrics.json.")
+@out_option("Folder for comparison.json and differences.png.", required=False)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=2000,
+    show_default=True,
+    help="Resamples for the interval.",
+)
+@json_option
+def compare(
+    run_a: Path, run_b: Path, metric: str, out: Path | None, bootstrap: int, as_json: bool
+) -> None:
+    """Compare two evaluated runs, case by case.
+
+    RUN_A and RUN_B are run folders, folders of an evaluation, or metrics.json files. Gives the
+    paired differences B - A with a bootstrap interval and Wilcoxon's p.
+    """
+    from medseg_nca.config.training import EvaluationSettings
+    from medseg_nca.pipelines import compare as pipeline
+
+    settings = EvaluationSettings(bootstrap=bootstrap)
+    tree = pipeline.run(run_a, run_b, metric=metric, out=out, settings=settings)
+    if as_json:
+        print_json(tree)
+    else:
+        _show_comparison(tree, out)
+
+
+def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from medseg_nca.metrics.definitions import METRICS
+    from medseg_nca.metrics.summary import interval_key
+
+    console = Console()
+    for side in ("a", "b"):
+        console.print(
+            f"{side.upper()}: {escape(tree[side]['model'])} ({escape(tree[side]['path'])})"
+        )
+    for note in tree["notes"]:
+        console.print(f"Note: {escape(note)}")
+    heading = f"{METRICS[tree['metric']].heading()}, {tree['better']} is better"
+    table = Table(title=f"{heading}; {tree['cases']} cases")
+    percent = f"{100 * tree['confidence']:g} % interval"
+    for column in ("label", "A", "B", "B - A", percent, "p", "better", "n"):
+        justify: Any = "left" if column == "label" else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "label")
+    for name, row in tree["labels"].items():
+        limits = row[interval_key(tree["confidence"])]
+        interval = "–" if limits is None else f"{limits[0]:+.3f}, {limits[1]:+.3f}"
+        p = "–" if row["p"] is None else f"{row['p']:.2g}"
+        table.add_row(
+            escape(name), _number(row["mean_a"]), _number(row["mean_b"]),
+            _number(row["difference"], "+.3f"), interval, p, (row["better"] or "–").upper(),
+            str(row["n"]),
+        )  # fmt: skip
+    console.print(table)
+    console.print("p: Wilcoxon's signed-rank test, two-sided, not corrected for several labels.")
+    if out is not None:
+        click.echo(f"Figure: {out / 'differences.png'}")
+
+
+def _number(value: float | None, how: str = ".3f") -> str:
+    return "–" if value is None else format(value, how)

@@ -1,0 +1,133 @@
+"""The command ``medseg-nca``: finds the subcommand, sets up logging, turns errors into exit codes.
+
+Subcommands are imported when they are called, so that ``--help`` is immediate.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+from typing import Any
+
+import click
+
+from medseg_nca import __version__
+from medseg_nca.errors import MedsegError
+from medseg_nca.suggest import nearest
+
+# Name: ("module:attribute", what ``--help`` says), in the order in which the work is done.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("medseg_nca.cli.demo:demo", "See every stage on a built-in phantom, in minutes."),
+    "doctor": ("medseg_nca.cli.doctor:doctor", "Check versions, devices and the tracking store."),
+    "data": ("medseg_nca.cli.data:data", "Check, list, fetch and generate data sets."),
+    "config": ("medseg_nca.cli.config:config", "List, show and compare settings."),
+    "preprocess": ("medseg_nca.cli.preprocess:preprocess", "Prepare a data set for training."),
+    "train": ("medseg_nca.cli.train:train", "Train a model."),
+    "evaluate": ("medseg_nca.cli.evaluate:evaluate", "Measure a model on labelled cases."),
+    "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
+    "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
+    "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
+    "bench": ("medseg_nca.cli.bench:bench", "Measure speed and memory."),
+}
+# What the operating system says when a result has nowhere to go.
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "permission denied",
+}
+INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown command with the nearest known one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            guess = nearest(args[0], COMMANDS)
+            question = f" Did you mean {guess!r}?" if guess else ""
+            ctx.fail(f"No such command {args[0]!r}.{question}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what the caller can mend becomes a message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except MedsegError as error:
+            _complain(error.message, error.hint)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            _complain("Interrupted.", None)
+            ctx.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _complain(
+                f"{error.filename or 'Output'}: {NO_ROOM[error.errno]}.",
+                "Free some space or choose another folder.",
+            )
+            ctx.exit(MedsegError.exit_code)
+
+
+def _complain(message: str, hint: str | None) -> None:
+    """Say on standard error what is wrong and what to do next."""
+    log.debug("Caused by:", exc_info=True)
+    click.secho(f"Error: {message}", fg="red", err=True)
+    if hint:
+        click.secho(f"Next: {hint}", fg="yellow", err=True)
+
+
+def _set_up_logging(level: int) -> None:
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(
+        console=Console(stderr=True), show_path=level <= logging.DEBUG, log_time_format="%X"
+    )
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    package = logging.getLogger("medseg_nca")
+    package.handlers = [h for h in package.handlers if not isinstance(h, RichHandler)]
+    package.addHandler(handler)
+    package.setLevel(level)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="medseg-nca")
+@click.option("-v", "--verbose", is_flag=True, help="Say more, with the cause of an error.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+def cli(verbose: bool, quiet: bool) -> None:
+    """Segment medical images with neural cellular automata.
+
+    Start with `medseg-nca demo`. Research use only: not a medical device.
+    """
+    if verbose and quiet:
+        raise click.UsageError("--verbose and --quiet exclude each other.")
+    _set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    cli(prog_name="medseg-nca")

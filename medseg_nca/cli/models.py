@@ -1,0 +1,339 @@
+"""``medseg-nca models``: what models there are, what they cost, and the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medseg_nca.cli.options import json_option, print_json, set_option, tracking_option
+
+if TYPE_CHECKING:
+    from medseg_nca.tracking.versions import Version
+
+REFERENCE = "RUN|URI|zoo:NAME"
+NO_VALUE = "–"
+
+
+@click.group()
+def models() -> None:
+    """Describe, register, verify and export models.
+
+    The registry is an MLflow store: --tracking-uri, else MLFLOW_TRACKING_URI, else mlflow.db in the
+    current folder.
+    """
+
+
+@models.command()
+@click.argument("source", metavar="RUN")
+@click.option("--name", required=True, help="Name of the registered model; made when it is new.")
+@click.option(
+    "--evaluation",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of an evaluation; RUN/evaluation if not given.",
+)
+@click.option("--description", default="", help="Free text.")
+@tracking_option
+@json_option
+def register(
+    source: str,
+    name: str,
+    evaluation: Path | None,
+    description: str,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Store the model of RUN as the next version of a registered model.
+
+    RUN is a run folder, or a folder with weights.safetensors and model.json. If no store is named,
+    it is the one that the run was tracked in.
+    """
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.pipelines import register as pipeline
+
+    version = pipeline.run(
+        source, name,
+        tracking=TrackingSettings(uri=tracking_uri), evaluation=evaluation, description=description,
+    )  # fmt: skip
+    if as_json:
+        print_json(version.to_dict())
+        return
+    click.echo(f"Registered {version.uri} in {version.store}.")
+    if not version.evaluated:
+        click.echo("It has no evaluation yet; it needs one before it can be promoted.")
+    else:
+        click.echo(
+            f"Next: medseg-nca models promote {version.name!r} {version.version} --alias champion"
+        )
+
+
+@models.command("list")
+@click.argument("name", required=False)
+@tracking_option
+@json_option
+def list_models(name: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    """List the registered models, or all versions of the model NAME."""
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.tracking import versions
+    from medseg_nca.tracking.store import shown, store_uri
+
+    tracking = TrackingSettings(uri=tracking_uri)
+    found = versions.list_versions(name, tracking) if name else versions.list_models(tracking)
+    if as_json:
+        print_json([version.to_dict() for version in found])
+        return
+    if not found:
+        click.echo(f"There are no registered models in {shown(store_uri(tracking_uri))}.")
+        return
+    title = f"versions of {name}" if name else "registered models (newest version)"
+    columns = ("name", "version", "aliases", "Dice", "of", "status", "created", "weights")
+    _table(title, columns, [_row(version) for version in found], right=("version", "Dice"))
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version", required=False)
+@tracking_option
+@json_option
+def show(name: str, version: str | None, tracking_uri: str | None, as_json: bool) -> None:
+    """Show what is known of a version: its number or alias, the newest if not given.
+
+    NAME may also be models:/NAME/VERSION or models:/NAME@ALIAS.
+    """
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.tracking import versions
+
+    found = versions.show(name, version, TrackingSettings(uri=tracking_uri))
+    if as_json:
+        print_json(found.to_dict())
+        return
+    facts = {key: value for key, value in found.to_dict().items() if key not in {"tags", "dice"}}
+    facts["aliases"] = ", ".join(found.aliases) or NO_VALUE
+    facts |= {key: value for key, value in sorted(found.tags.items()) if key not in facts}
+    _table(found.uri, ("", ""), [[key, str(value)] for key, value in facts.items()], header=False)
+
+
+@models.command()
+@click.argument("name")
+@click.argument("version")
+@click.option("--alias", required=True, help="For example champion or challenger.")
+@click.option(
+    "--evaluation",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of an evaluation to add to the version first.",
+)
+@tracking_option
+@json_option
+def promote(
+    name: str,
+    version: str,
+    alias: str,
+    evaluation: Path | None,
+    tracking_uri: str | None,
+    as_json: bool,
+) -> None:
+    """Let an alias point to VERSION of the model NAME.
+
+    The version is verified first. One that was never evaluated is refused.
+    """
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.tracking import registry
+
+    tracking = TrackingSettings(uri=tracking_uri)
+    found = registry.promote(name, version, alias, tracking=tracking, evaluation=evaluation)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        click.echo(f"models:/{found.name}@{alias} is version {found.version}.")
+
+
+@models.command()
+@click.argument("reference", metavar=REFERENCE)
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@tracking_option
+@json_option
+def verify(reference: str, device: str, tracking_uri: str | None, as_json: bool) -> None:
+    """Check a model: the sha256 of its files, that it loads, and its stored prediction."""
+    from rich.markup import escape
+
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.tracking import verify as checking
+
+    result = checking.verify(reference, device, TrackingSettings(uri=tracking_uri))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        words = {True: "[green]passed[/]", False: "[red]failed[/]", None: NO_VALUE}
+        rows = [[c.name, words[c.passed], escape(c.detail)] for c in result.checks]
+        _table(reference, ("check", "result", "detail"), rows, markup=True)
+    result.raise_if_failed()
+
+
+@models.command()
+@click.argument("reference", metavar=REFERENCE)
+@click.option(
+    "--to",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the files.",
+)
+@click.option("--force", is_flag=True, help="Replace a model that is already there.")
+@tracking_option
+@json_option
+def export(reference: str, to: Path, force: bool, tracking_uri: str | None, as_json: bool) -> None:
+    """Copy a model's two data files to a folder, which can be used as --model on any machine."""
+    from medseg_nca.config.training import TrackingSettings
+    from medseg_nca.tracking.resolve import export_model
+
+    written = export_model(reference, to, TrackingSettings(uri=tracking_uri), force=force)
+    if as_json:
+        print_json({"model": reference, "files": [str(path) for path in written]})
+        return
+    for path in written:
+        click.echo(str(path))
+
+
+@models.command()
+@click.argument("name", metavar="NAME|FILE|RUN|zoo:NAME")
+@click.option("--size", metavar="X,Y[,Z]", help="Image size in voxels that the cost is for.")
+@set_option
+@json_option
+def describe(name: str, size: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print levels, parameters, receptive field, memory and FLOP of a model.
+
+    NAME is a model or a preset (see `medseg-nca config list`), a settings file, or a trained model.
+    """
+    from medseg_nca.models.describe import describe as describe_model
+
+    settings = _model_settings(name, overrides)
+    tree = describe_model(settings, _size(size, settings.dims)).to_dict()
+    if as_json:
+        print_json(tree)
+        return
+    facts = {key: value for key, value in tree.items() if key != "levels" and value is not None}
+    rows = [[_UNITS.get(key, key.replace("_", " ")), _shown(v)] for key, v in facts.items()]
+    _table(name, ("", ""), rows, header=False)
+    levels = tree.get("levels")
+    if levels:
+        columns = tuple(key.replace("_", " ") for key in levels[0])
+        cells = [[_shown(value) for value in level.values()] for level in levels]
+        _table("levels, coarse to fine", columns, cells, right=columns)
+
+
+@models.group()
+def zoo() -> None:
+    """Models that come with the package; used as --model zoo:NAME."""
+
+
+@zoo.command("list")
+@json_option
+def list_zoo(as_json: bool) -> None:
+    """List the models that come with the package."""
+    from medseg_nca.inference.bundle import WEIGHTS, read_spec
+    from medseg_nca.tracking.resolve import zoo_folder, zoo_names
+
+    found: list[dict[str, Any]] = []
+    for name in zoo_names():
+        folder = zoo_folder() / name
+        spec = read_spec(folder)
+        found.append(
+            {
+                "reference": f"zoo:{name}",
+                "model": spec.model.name,
+                "labels": list(spec.labels.names),
+                "data": spec.training_data,
+                "bytes": (folder / WEIGHTS).stat().st_size,
+                "folder": str(folder),
+            }
+        )
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("No models come with this installation.")
+        return
+    columns = ("reference", "model", "labels", "data", "bytes")
+    rows = [[_shown(entry[column]) for column in columns] for entry in found]
+    _table("models in the package", columns, rows, right=("bytes",))
+
+
+_UNITS = {
+    "flop": "FLOP of an inference",
+    "inference_mb": "inference memory (MB)",
+    "training_mb": "training memory (MB, a sample)",
+    "receptive_field": "receptive field (voxels)",
+    "size": "for an image of (voxels)",
+}
+
+
+def _model_settings(name: str, overrides: tuple[str, ...]) -> Any:
+    """Settings of a model given by a model's name, a preset, a file or a trained model."""
+    from medseg_nca.config.loading import load_settings
+    from medseg_nca.config.presets import preset_names
+
+    if name in preset_names("model"):
+        return load_settings(None, (f"model={name}", *overrides)).model
+    if _is_trained(name):
+        from medseg_nca.errors import ConfigError
+        from medseg_nca.inference.bundle import read_spec
+        from medseg_nca.tracking.resolve import locate
+
+        if overrides:
+            raise ConfigError(f"--set cannot change {name}: it is trained already.")
+        return read_spec(locate(name).folder).model
+    return load_settings(name, overrides).model
+
+
+def _is_trained(name: str) -> bool:
+    return name.startswith(("zoo:", "models:", "runs:")) or Path(name).is_dir()
+
+
+def _size(text: str | None, dims: int) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    numbers = all(part.strip().isdecimal() and int(part) for part in parts)
+    if not numbers or len(parts) != dims:
+        example = ",".join(["64"] * dims)
+        raise click.BadParameter(f"{text!r}: write it as {example}.", param_hint="--size")
+    return tuple(int(part) for part in parts)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        sizes = all(isinstance(item, int) for item in value)
+        return ("x" if sizes else ", ").join(map(str, value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def _row(version: Version) -> list[str]:
+    dice = NO_VALUE if version.dice is None else f"{version.dice:.4f}"
+    return [
+        version.name, version.version, ", ".join(version.aliases) or NO_VALUE, dice,
+        version.dice_of or NO_VALUE, version.status or NO_VALUE,
+        version.created.partition("T")[0], version.weights_sha256[:12],
+    ]  # fmt: skip
+
+
+def _table(
+    title: str,
+    columns: tuple[str, ...],
+    rows: list[list[str]],
+    *,
+    right: tuple[str, ...] = (),
+    header: bool = True,
+    markup: bool = False,
+) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left", show_header=header)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(row if markup else map(escape, row)))
+    Console().print(table)

@@ -1,0 +1,71 @@
+"""Options that several commands share, so that they are spelled and explained in one way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+
+config_option = click.option(
+    "--config",
+    metavar="NAME|FILE",
+    help="Preset name (see `medseg-nca config list`) or path to a YAML file.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override one setting, for example training.lr=1e-3. May be repeated.",
+)
+device_option = click.option(
+    "--device",
+    metavar="auto|cpu|cuda",
+    help="Where to compute; auto takes a GPU if there is one.",
+)
+seed_option = click.option("--seed", type=int, help="Seed of everything random.")
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Parallel processes; the number of CPU cores if not given.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."
+)
+tracking_option = click.option(
+    "--tracking-uri",
+    metavar="URI",
+    envvar="MLFLOW_TRACKING_URI",
+    help="MLflow tracking store, for example sqlite:///mlflow.db or http://host:5000.",
+)
+model_option = click.option(
+    "--model",
+    required=True,
+    metavar="RUN|URI|zoo:NAME",
+    help="A run folder, models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/model or zoo:NAME.",
+)
+
+
+def data_option(required: bool = True) -> Callable[[F], F]:
+    """``--data DIR``, a folder that must exist."""
+    return click.option(
+        "--data", type=EXISTING_FOLDER, required=required, help="Folder of the data set."
+    )
+
+
+def out_option(text: str = "Folder for the results.", required: bool = True) -> Callable[[F], F]:
+    """``--out DIR``, created when it does not exist."""
+    return click.option("--out", type=FOLDER, required=required, help=text)
+
+
+def print_json(tree: object) -> None:
+    """Print ``tree`` on standard output, where another program reads it."""
+    click.echo(json.dumps(tree, indent=2, default=str, allow_nan=False))

@@ -1,0 +1,83 @@
+"""``medseg-nca preprocess``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medseg_nca.cli.options import (
+    config_option,
+    data_option,
+    json_option,
+    out_option,
+    print_json,
+    set_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from medseg_nca.datasets.prepared import PreparedStore
+
+
+@click.command()
+@data_option()
+@out_option("Folder for the prepared data set.")
+@config_option
+@set_option
+@workers_option
+@json_option
+def preprocess(
+    data: Path,
+    out: Path,
+    config: str | None,
+    overrides: tuple[str, ...],
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a data set, plan, and bring every case to what models see.
+
+    Results are cached under a hash of content and settings: the same command goes on after an
+    interruption, and makes only what changed. A case that fails does not stop the others; the exit
+    code is then 3.
+    """
+    from medseg_nca.cli.case_progress import CaseProgress
+    from medseg_nca.config.loading import load_settings
+    from medseg_nca.datasets.prepared import PreparedStore, is_prepared
+    from medseg_nca.errors import Interrupted, PartialFailure
+    from medseg_nca.pipelines import preprocess as pipeline
+
+    settings = load_settings(config, overrides)
+    try:
+        with CaseProgress() as progress:
+            store = pipeline.run(data, out, settings, workers, progress)
+    except PartialFailure:
+        if as_json and is_prepared(out):
+            print_json(_summary(PreparedStore.open(out)))
+        raise
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(
+            "Interrupted; the finished cases are kept.", hint="The same command goes on from here."
+        ) from interrupt
+    if as_json:
+        print_json(_summary(store))
+        return
+    size = " x ".join(map(str, store.plan.crop_size))
+    click.echo(
+        f"{out}: {len(store.cases)} cases of {store.name}, labels {', '.join(store.labels.names)}, "
+        f"samples of {size} voxels."
+    )
+    click.echo(f"Next: medseg-nca train --config NAME --data {out} --out RUN")
+
+
+def _summary(store: PreparedStore) -> dict[str, object]:
+    return {
+        "folder": str(store.folder),
+        "name": store.name,
+        "dataset_hash": store.dataset_hash,
+        "cases": [case.id for case in store.cases],
+        "failed": {case.id: case.error for case in store.failed},
+        "labels": store.labels.model_dump(mode="json"),
+        "plan": store.plan.model_dump(mode="json"),
+    }

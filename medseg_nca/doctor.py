@@ -1,0 +1,282 @@
+"""What this machine offers, what is missing, and what to do about it.
+
+Nothing is created or changed: a store that does not exist yet is not made.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import Any, Literal
+
+import medseg_nca
+from medseg_nca.errors import TrackingError
+from medseg_nca.tracking.provenance import git_commit, package_version
+from medseg_nca.tracking.resolve import zoo_names
+from medseg_nca.tracking.store import shown, sqlite_file, store_uri
+
+Level = Literal["ok", "note", "problem"]
+
+PYTHON = (3, 11)
+GB = 1e9
+# A training of the presets' size, and a store with figures of a few runs.
+LOW_MEMORY_GB, LOW_DISK_GB = 4.0, 2.0
+TIMEOUT_S = 5
+# Extras that only those who work on the package itself need.
+DEVELOPMENT = {"dev", "docs", "all"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        area: "package", "python", "packages", "extras", "devices", "memory", "disk", "tracking" or
+            "models".
+        name: what it is.
+        level: "ok", "note" (something is not there that may be wanted) or "problem".
+        value: what was found.
+        advice: what to do; "" when there is nothing to do.
+    """
+
+    area: str
+    name: str
+    level: Level
+    value: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing that is needed is broken."""
+        return all(finding.level != "problem" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {"healthy": self.healthy, **asdict(self)}
+
+
+def examine(tracking_uri: str | None = None) -> Report:
+    """Look at versions, devices, memory, disk, the tracking store and extras.
+
+    Args:
+        tracking_uri: the store to look at; None takes the environment's, else the default.
+    """
+    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _package, _python, _packages, _devices, _memory, _disk,
+        lambda: _tracking(tracking_uri), _models,
+    )  # fmt: skip
+    return Report(tuple(finding for part in parts for finding in part()))
+
+
+def _package() -> Iterator[Finding]:
+    commit = git_commit()
+    text = medseg_nca.__version__ + (f" (commit {commit[:12]})" if commit else "")
+    yield Finding("package", "medseg-nca", "ok", text)
+
+
+def _python() -> Iterator[Finding]:
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if sys.version_info < PYTHON:
+        wanted = ".".join(map(str, PYTHON))
+        yield Finding("python", "Python", "problem", text, f"Install Python {wanted} or newer.")
+    else:
+        yield Finding("python", "Python", "ok", text)
+
+
+def _requirements() -> list[str]:
+    """Requirements of this package with markers, of the installed one or of the checkout."""
+    try:
+        return requires("medseg-nca") or []
+    except PackageNotFoundError:
+        file = Path(medseg_nca.__file__).resolve().parent.parent / "pyproject.toml"
+    try:
+        project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        return []
+    extras = project.get("optional-dependencies", {})
+    return [
+        *project.get("dependencies", []),
+        *(f'{line}; extra == "{extra}"' for extra, lines in extras.items() for line in lines),
+    ]
+
+
+def _packages() -> Iterator[Finding]:
+    """Needed packages one by one; of an extra, what is missing."""
+    from packaging.requirements import Requirement
+
+    missing: dict[str, list[str]] = {}
+    for requirement in map(Requirement, _requirements()):
+        marker, version = requirement.marker, package_version(requirement.name)
+        extra = _extra_of(str(marker)) if marker else None
+        if extra is not None:
+            missing.setdefault(extra, [])
+            if version is None:
+                missing[extra].append(requirement.name)
+        elif marker is None or marker.evaluate():
+            yield _needed(requirement.name, str(requirement.specifier), version)
+    for extra, names in sorted(missing.items()):
+        if extra in DEVELOPMENT:
+            continue
+        if not names:
+            yield Finding("extras", extra, "ok", "installed")
+        else:
+            advice = f"If you need it: pip install 'medseg-nca[{extra}]'."
+            yield Finding("extras", extra, "note", f"missing: {', '.join(names)}", advice)
+
+
+def _extra_of(marker: str) -> str | None:
+    """The extra in a marker such as ``extra == "dicom"``."""
+    _, found, after = marker.partition("extra == ")
+    return after.strip("\"' )") if found else None
+
+
+def _needed(name: str, specifier: str, version: str | None) -> Finding:
+    from packaging.specifiers import SpecifierSet
+
+    advice = f"pip install '{name}{specifier}'"
+    if version is None:
+        return Finding("packages", name, "problem", f"missing (needs {specifier})", advice)
+    if not SpecifierSet(specifier).contains(version, prereleases=True):
+        return Finding("packages", name, "problem", f"{version} (needs {specifier})", advice)
+    return Finding("packages", name, "ok", version)
+
+
+def _devices() -> Iterator[Finding]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        advice = "Install it as https://pytorch.org/get-started says."
+        yield Finding("devices", "torch", "problem", f"cannot be imported: {error}", advice)
+        return
+    threads = torch.get_num_threads()
+    capability = torch.backends.cpu.get_cpu_capability()
+    text = f"{os.cpu_count()} cores, {threads} threads used by torch, {capability}"
+    yield Finding("devices", "cpu", "ok", text)
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(index)
+            bf16 = ", bfloat16" if torch.cuda.is_bf16_supported() else ""
+            text = f"{card.name}, {card.total_memory / GB:.1f} GB{bf16}, CUDA {torch.version.cuda}"
+            yield Finding("devices", f"cuda:{index}", "ok", text)
+    elif shutil.which("nvidia-smi"):
+        built = torch.version.cuda or "none"
+        advice = "Install a torch build for your driver: https://pytorch.org/get-started."
+        text = f"a driver is there, but torch (built for CUDA: {built}) sees no GPU"
+        yield Finding("devices", "cuda", "note", text, advice)
+    else:
+        yield Finding("devices", "cuda", "ok", "no NVIDIA GPU; everything runs on the CPU")
+
+
+def _memory() -> Iterator[Finding]:
+    try:
+        import psutil
+    except ImportError:  # named among the packages already
+        return
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB free"
+    if memory.available < LOW_MEMORY_GB * GB:
+        advice = "Close other programs, or lower preprocess.memory_budget_gb and batch_size."
+        yield Finding("memory", "RAM", "note", text, advice)
+    else:
+        yield Finding("memory", "RAM", "ok", text)
+
+
+def _disk() -> Iterator[Finding]:
+    folder = Path.cwd()
+    free = shutil.disk_usage(folder).free / GB
+    text = f"{free:.1f} GB free at {folder}"
+    if not os.access(folder, os.W_OK):
+        advice = "Work in a folder that you may write to."
+        yield Finding("disk", "work folder", "note", f"{folder} cannot be written", advice)
+    elif free < LOW_DISK_GB:
+        yield Finding("disk", "work folder", "note", text, "Free some space.")
+    else:
+        yield Finding("disk", "work folder", "ok", text)
+
+
+def _tracking(given: str | None) -> Iterator[Finding]:
+    try:
+        uri = store_uri(given)
+    except TrackingError as error:
+        yield Finding("tracking", "store", "problem", error.message, error.hint or "")
+        return
+    file = sqlite_file(uri)
+    if file is not None:
+        yield _sqlite(file)
+    elif uri.startswith(("http://", "https://")):
+        yield _server(uri)
+    else:
+        yield _database(uri)
+
+
+def _sqlite(file: Path) -> Finding:
+    """Look at a SQLite store without creating, migrating or changing it."""
+    folder = next(parent for parent in file.parents if parent.exists())
+    if not os.access(folder, os.W_OK):
+        advice = "Use a folder that you may write to, or name another --tracking-uri."
+        return Finding("tracking", "store", "problem", f"{folder} cannot be written", advice)
+    if not file.exists():
+        return Finding("tracking", "store", "ok", f"{file} (made by the first run)")
+    try:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=1)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            runs = database.execute("SELECT COUNT(*) FROM runs").fetchone()[0]
+            database.rollback()
+    except sqlite3.Error as error:
+        advice = "Is it an MLflow 3 store, and does another program hold it? Else name another."
+        return Finding("tracking", "store", "problem", f"{file}: {error}", advice)
+    return Finding("tracking", "store", "ok", f"{file}, {runs} runs, writable")
+
+
+def _server(uri: str) -> Finding:
+    """Ask an MLflow server whether it is well; only a real call shows whether it may be written."""
+    import requests
+
+    advice = "Start the server, mend --tracking-uri, or set the user name and password."
+    name = shown(uri)
+    try:
+        health = requests.get(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_S)
+        version = requests.get(f"{uri.rstrip('/')}/version", timeout=TIMEOUT_S)
+    except requests.RequestException as error:
+        text = f"{name} does not answer ({type(error).__name__})"
+        return Finding("tracking", "store", "problem", text, advice)
+    if not health.ok:
+        text = f"{name} answers {health.status_code}"
+        return Finding("tracking", "store", "problem", text, advice)
+    known = f", MLflow {version.text.strip()[:20]}" if version.ok else ""
+    return Finding("tracking", "store", "ok", f"{name} answers{known}")
+
+
+def _database(uri: str) -> Finding:
+    from medseg_nca.tracking.store import connect
+
+    try:
+        connect(uri)
+    except TrackingError as error:
+        return Finding("tracking", "store", "problem", error.message, error.hint or "")
+    return Finding("tracking", "store", "ok", f"{shown(uri)} answers")
+
+
+def _models() -> Iterator[Finding]:
+    names = zoo_names()
+    if names:
+        text = ", ".join(f"zoo:{name}" for name in names)
+        yield Finding("models", "in the package", "ok", text)
+    else:
+        yield Finding("models", "in the package", "note", "none", "Train one: medseg-nca demo.")

@@ -1,0 +1,204 @@
+"""Writing to the model registry: new versions, their evaluations, and which one is in use."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg_nca.config.training import TrackingSettings
+from medseg_nca.errors import ModelError
+from medseg_nca.tracking.evaluation import Evaluation, read_evaluation
+from medseg_nca.tracking.resolve import HASH_TAGS
+from medseg_nca.tracking.run import BATCH, flatten, run_tags
+from medseg_nca.tracking.store import (
+    connect,
+    experiment_id,
+    no_warnings,
+    store_errors,
+    store_uri,
+)
+from medseg_nca.tracking.versions import STATUS_TAG, Version, check_name, describe_version, show
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from medseg_nca.inference.bundle import LoadedModel
+
+PENDING, APPROVED = "pending", "approved"
+EVALUATION_FOLDER = "evaluation"
+ALIAS_HINT = 'An alias has letters, digits, "-" and "_"; "latest" and v1, v2, ... are taken.'
+
+
+def register(
+    loaded: LoadedModel,
+    name: str,
+    *,
+    tracking: TrackingSettings | None = None,
+    run_id: str | None = None,
+    evaluation: Evaluation | None = None,
+    description: str = "",
+) -> Version:
+    """Store a model as the next version of a registered model.
+
+    Args:
+        loaded: the model; its folder holds the two data files.
+        name: of the registered model, made when it is new.
+        tracking: the store, and the experiment if a run must be made.
+        run_id: MLflow's run that trained it; a new one is made when it is None or the store does
+            not have it.
+        evaluation: what ``medseg-nca evaluate`` measured; without it the version cannot be
+            promoted until one is added.
+        description: free text.
+
+    Raises:
+        TrackingError: if the store refuses, or the name cannot be used.
+        ModelError: if the model cannot be run on its stored-prediction volume.
+    """
+    from medseg_nca.tracking.package import content_key, write_package
+
+    check_name(name)
+    tracking = tracking or TrackingSettings()
+    client = connect(store_uri(tracking.uri))
+    with tempfile.TemporaryDirectory(prefix="medseg_nca_") as temporary:
+        hashes = write_package(loaded, Path(temporary))
+        run = _run_of(client, loaded, run_id, tracking)
+        place = f"registered/{content_key(hashes)}"
+        with store_errors(f"The files of {name!r} cannot be stored"):
+            client.log_artifacts(run, str(Path(temporary) / "model"), place)
+    if evaluation is not None:
+        _log_evaluation(client, run, place, evaluation)
+    tags = {
+        **_model_tags(loaded),
+        **{HASH_TAGS[name]: digest for name, digest in hashes.items()},
+        STATUS_TAG: PENDING,
+        **(evaluation.tags if evaluation else {"evaluated": "no"}),
+    }
+    with store_errors(f"{name!r} cannot be registered"), no_warnings():
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        made = client.create_model_version(
+            name, f"runs:/{run}/{place}", run, tags=tags, description=description or None
+        )
+    return show(name, str(made.version), tracking)
+
+
+def promote(
+    name: str,
+    version: str,
+    alias: str,
+    *,
+    tracking: TrackingSettings | None = None,
+    evaluation: Path | None = None,
+) -> Version:
+    """Let an alias, such as "champion", point to a version, after verifying it.
+
+    Args:
+        name: of the registered model.
+        version: its number or another alias.
+        alias: the alias; it leaves the version that had it.
+        tracking: which store is meant.
+        evaluation: an evaluation (folder or ``metrics.json``) to add to the version first.
+
+    Raises:
+        ModelError: if there is no such version, it has no evaluation, or it fails verification.
+        TrackingError: if the store refuses.
+    """
+    from medseg_nca.tracking.verify import verify
+
+    target = show(name, version, tracking)
+    client = connect(store_uri((tracking or TrackingSettings()).uri))
+    if evaluation is not None:
+        target = _add_evaluation(client, target, read_evaluation(evaluation, target.weights_sha256))
+    elif not target.evaluated:
+        target = _adopt_evaluation(client, target)
+    if not target.evaluated:
+        raise ModelError(
+            f"{target.uri}: has no evaluation, so it cannot be promoted.",
+            hint="Run `medseg-nca evaluate --model RUN --data DIR --out DIR`, then promote with "
+            "--evaluation DIR.",
+        )
+    verify(target.uri, tracking=tracking).raise_if_failed()
+    with store_errors(f"{target.uri} cannot get the alias {alias!r}", hint=ALIAS_HINT):
+        client.set_registered_model_alias(target.name, alias, target.version)
+        client.set_model_version_tag(target.name, target.version, STATUS_TAG, APPROVED)
+    return show(target.name, target.version, tracking)
+
+
+def _model_tags(loaded: LoadedModel) -> dict[str, str]:
+    spec = loaded.spec
+    tags = {
+        "model": spec.model.name,
+        "task": spec.task,
+        "dims": str(spec.plan.dims),
+        "labels": ", ".join(spec.labels.names),
+        "dataset": spec.training_data,
+        "dataset_hash": spec.training_data_hash,
+        "package_version": spec.package_version,
+    }
+    dice = next((spec.metrics[key] for key in ("mean_dice", "dice") if key in spec.metrics), None)
+    if isinstance(dice, int | float):
+        tags |= {"dice": f"{dice:.4f}", "dice_of": "validation"}
+    return {key: value for key, value in tags.items() if value}
+
+
+def _run_of(
+    client: MlflowClient, loaded: LoadedModel, run_id: str | None, tracking: TrackingSettings
+) -> str:
+    """The run that trained the model if this store has it, else a new one."""
+    from mlflow.entities import Param
+    from mlflow.exceptions import MlflowException
+
+    if run_id is not None:
+        try:
+            return str(client.get_run(run_id).info.run_id)
+        except MlflowException:  # it was trained with another store
+            pass
+    experiment = experiment_id(client, tracking.experiment)
+    spec = loaded.spec
+    with store_errors("A run for the model cannot be made"):
+        run = client.create_run(
+            experiment, run_name=spec.name, tags=run_tags(spec.training_data_hash)
+        )
+        flat = flatten(spec.model.model_dump(mode="json"), "model")
+        params = [Param(key, value) for key, value in flat.items()]
+        client.log_batch(run.info.run_id, params=params[:BATCH])
+        client.set_terminated(run.info.run_id)
+    return str(run.info.run_id)
+
+
+def _log_evaluation(client: MlflowClient, run: str, place: str, evaluation: Evaluation) -> None:
+    """Store an evaluation beside the version's files: a run may have several versions."""
+    with store_errors("The evaluation cannot be stored"):
+        for file in evaluation.files:
+            client.log_artifact(run, str(file), f"{place}/{EVALUATION_FOLDER}")
+
+
+def _add_evaluation(client: MlflowClient, target: Version, evaluation: Evaluation) -> Version:
+    """Give a registered version its evaluation."""
+    with store_errors(f"The evaluation of {target.uri} cannot be stored"):
+        source = str(client.get_model_version(target.name, target.version).source)
+        place = source.removeprefix(f"runs:/{target.run_id}/")
+        if place != source:
+            _log_evaluation(client, target.run_id, place, evaluation)
+        for key, value in evaluation.tags.items():
+            client.set_model_version_tag(target.name, target.version, key, value)
+        return describe_version(client, client.get_model_version(target.name, target.version))
+
+
+def _adopt_evaluation(client: MlflowClient, target: Version) -> Version:
+    """Take an evaluation of these weights that was logged to the run since, if there is one."""
+    if not target.run_id:
+        return target
+    with tempfile.TemporaryDirectory(prefix="medseg_nca_") as temporary:
+        with store_errors(f"The files of run {target.run_id} cannot be read"):
+            folders = [f.path for f in client.list_artifacts(target.run_id) if f.is_dir]
+            for folder in sorted(f for f in folders if f.startswith(EVALUATION_FOLDER)):
+                client.download_artifacts(target.run_id, folder, temporary)
+        for place in sorted(Path(temporary).iterdir()):
+            try:
+                evaluation = read_evaluation(place, target.weights_sha256)
+            except ModelError:  # of other weights, or not an evaluation
+                continue
+            return _add_evaluation(client, target, evaluation)
+    return target

@@ -1,0 +1,305 @@
+"""One training in the tracking store.
+
+Tracking never stops a training: from the first failure of the store the tracker says so once and
+does nothing more. The results are in the run folder in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from numbers import Real
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from medseg_nca.config import RunSettings
+from medseg_nca.config.training import TrackingSettings
+from medseg_nca.errors import TrackingError
+from medseg_nca.io.atomic import write_json
+from medseg_nca.tracking.provenance import git_commit, package_versions
+from medseg_nca.tracking.store import (
+    connect,
+    experiment_id,
+    reason,
+    shown,
+    sqlite_file,
+    store_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+LINK = "mlflow.json"
+# MLflow's limits: characters of a key and of a value, entries of one request.
+KEY_LENGTH = 250
+VALUE_LENGTH = 6000
+BATCH = 100
+NOT_IN_KEYS = re.compile(r"[^\w\-. /]")
+
+
+class RunTracker:
+    """Sends parameters, metrics and files of one run to MLflow.
+
+    Without a client it does nothing, with the same interface.
+
+    Args:
+        client: of the tracking store; None for a tracker that does nothing.
+        run_id: MLflow's id of the run.
+        folder: the run folder; files in it keep their place.
+        monitor: MLflow's monitor of CPU, memory, disk and GPU, already running.
+    """
+
+    def __init__(
+        self,
+        client: MlflowClient | None = None,
+        run_id: str = "",
+        folder: Path | None = None,
+        monitor: Any = None,
+    ) -> None:
+        self._client = client
+        self._monitor = monitor
+        self.run_id = run_id
+        self.folder = folder
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is still being logged."""
+        return self._client is not None
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at a step; what is not a number is left out."""
+        now = int(time.time() * 1000)
+
+        def send(client: MlflowClient) -> None:
+            from mlflow.entities import Metric
+
+            metrics = [
+                Metric(_key(name), float(value), now, step)
+                for name, value in values.items()
+                if isinstance(value, Real)
+            ]
+            client.log_batch(self.run_id, metrics=metrics)
+
+        self._try(send)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log settings; nested ones as ``training.lr``, long ones shortened."""
+
+        def send(client: MlflowClient) -> None:
+            from mlflow.entities import Param
+
+            rest = iter([Param(key, text) for key, text in flatten(params).items()])
+            while batch := list(islice(rest, BATCH)):
+                client.log_batch(self.run_id, params=batch)
+
+        self._try(send)
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+
+        def send(client: MlflowClient) -> None:
+            from mlflow.entities import RunTag
+
+            client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+
+        self._try(send)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Upload a file or a folder; one that does not exist is left out.
+
+        Args:
+            path: what is uploaded.
+            folder: where to; by default where it lies in the run folder (``figures/curves.png``).
+        """
+        if not path.exists():
+            return
+        place = self._place(path) if folder is None else folder
+
+        def send(client: MlflowClient) -> None:
+            if path.is_dir():
+                client.log_artifacts(self.run_id, str(path), f"{place}/{path.name}".lstrip("/"))
+            else:
+                client.log_artifact(self.run_id, str(path), place or None)
+
+        self._try(send)
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        """Close the run. What is logged afterwards is dropped; a second call does nothing."""
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            self._try(lambda _: monitor.finish())
+        self._try(lambda client: client.set_terminated(self.run_id, status))
+        self._client = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
+
+    def _place(self, path: Path) -> str:
+        """The folder in the store for something that lies in the run folder."""
+        if self.folder is None or not path.absolute().is_relative_to(self.folder.absolute()):
+            return ""
+        parent = path.absolute().relative_to(self.folder.absolute()).parent.as_posix()
+        return "" if parent == "." else parent
+
+    def _try(self, send: Callable[[MlflowClient], Any]) -> None:
+        if self._client is None:
+            return
+        try:
+            send(self._client)
+        except Exception as error:  # whatever a store throws: the training is worth more
+            self._client = None
+            logger.warning("Tracking stopped, the run goes on without it: %s", reason(error))
+
+
+def start_tracking(
+    settings: RunSettings, folder: Path, *, dataset_hash: str = "", resume: bool = False
+) -> RunTracker:
+    """Begin, or with ``resume`` go on with, the MLflow run of a run folder.
+
+    The run's id and store are kept in ``mlflow.json`` of the run folder. A store that does not
+    answer is a warning, and the run goes on without tracking; so does every process but the first
+    of a distributed training.
+
+    Args:
+        settings: of the run; logged as parameters.
+        folder: the run folder.
+        dataset_hash: of the data, logged as a tag.
+        resume: go on with the run that ``mlflow.json`` names, if the store still has it.
+
+    Raises:
+        TrackingError: if ``tracking.uri`` is not a tracking store at all.
+    """
+    if not settings.tracking.enabled or _is_worker():
+        return RunTracker()
+    uri = store_uri(settings.tracking.uri)
+    link = read_link(folder) if resume else None
+    # The link has no password; if it means the store of the settings, theirs is taken.
+    if link is not None and link["tracking_uri"] != shown(uri):
+        uri = linked_store(folder) or uri
+    try:
+        client = connect(uri)
+        run_id = _existing(client, link) or _create(client, settings, dataset_hash)
+        write_json(folder / LINK, {"run_id": run_id, "tracking_uri": shown(uri)})
+        monitor = _monitor(settings.tracking, run_id, uri)
+    except Exception as error:
+        logger.warning("The run is not tracked: %s", reason(error))
+        return RunTracker()
+    logger.info("Tracked in %s as run %s.", shown(uri), run_id)
+    return RunTracker(client, run_id, folder, monitor)
+
+
+def read_link(folder: Path) -> dict[str, str] | None:
+    """Return run id and store of a run folder, None where they are missing or unreadable."""
+    try:
+        tree = json.loads((folder / LINK).read_text(encoding="utf-8"))
+        return {key: str(tree[key]) for key in ("run_id", "tracking_uri")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def linked_store(folder: Path) -> str | None:
+    """Return the store that a run folder was tracked in, None if it is known to be gone."""
+    link = read_link(folder)
+    if link is None:
+        return None
+    try:
+        uri = store_uri(link["tracking_uri"])
+    except TrackingError:
+        return None
+    file = sqlite_file(uri)
+    return uri if file is None or file.is_file() else None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested settings as ``{"training.lr": "0.001"}``, within MLflow's limits."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, name)
+        else:
+            flat[_key(name)] = str(value)[:VALUE_LENGTH]
+    return flat
+
+
+def run_tags(dataset_hash: str) -> dict[str, str]:
+    """Return the tags that say what a run was made of."""
+    tags = {f"version.{name}": text for name, text in package_versions().items()}
+    commit = git_commit()
+    if commit:
+        tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
+        tags["git.dirty"] = str(commit.endswith("-dirty")).lower()
+    if dataset_hash:
+        tags["dataset_hash"] = dataset_hash
+    return {**tags, "mlflow.source.name": "medseg-nca", "mlflow.source.type": "LOCAL"}
+
+
+def _create(client: MlflowClient, settings: RunSettings, dataset_hash: str) -> str:
+    experiment = experiment_id(client, settings.tracking.experiment)
+    tags = {**run_tags(dataset_hash), "model": settings.model.name, "task": settings.task}
+    run_id = str(client.create_run(experiment, run_name=settings.name, tags=tags).info.run_id)
+    tracker = RunTracker(client, run_id)
+    # Where a run is tracked decides nothing about it, and a URI may hold a password.
+    tracker.log_params(settings.model_dump(mode="json", exclude={"tracking"}))
+    if not tracker.active:
+        raise TrackingError("the store does not take parameters.")
+    return run_id
+
+
+def _existing(client: MlflowClient, link: Mapping[str, str] | None) -> str | None:
+    """The run to go on with, open again; None if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    if link is None:
+        return None
+    try:
+        client.update_run(link["run_id"], status="RUNNING")
+    except MlflowException:
+        logger.warning("MLflow run %s is gone; a new one is begun.", link["run_id"])
+        return None
+    return link["run_id"]
+
+
+def _monitor(settings: TrackingSettings, run_id: str, uri: str) -> Any:
+    """MLflow's system monitor, running; None if it is not wanted or cannot run."""
+    if not settings.system_metrics:
+        return None
+    try:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        create: Any = SystemMetricsMonitor
+        monitor = create(run_id, resume_logging=True, tracking_uri=uri)
+        monitor.start()
+    except Exception as error:  # psutil is missing, or a container hides what it reads
+        logger.info("No system metrics: %s", reason(error))
+        return None
+    return monitor
+
+
+def _is_worker() -> bool:
+    """Whether this is not the first process of a distributed training."""
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK"))
+    return any(rank.isdecimal() and int(rank) > 0 for rank in ranks)
+
+
+def _key(name: str) -> str:
+    return NOT_IN_KEYS.sub("_", name)[:KEY_LENGTH]

@@ -1,0 +1,1 @@
+"""From volumes to what models see, and back to the source grid."""

@@ -1,0 +1,204 @@
+"""What the preprocessing must know of a data set before it can plan: measured case by case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.config import Settings
+from medseg_nca.config.plan import ChannelStatistics
+from medseg_nca.errors import ImageError
+from medseg_nca.io.grid import grid_difference
+from medseg_nca.io.volume import Volume
+from medseg_nca.transforms.encode import value_counts
+from medseg_nca.transforms.grid import Grid, axis_codes
+
+# Quantiles kept of each case's foreground, evenly spaced: the 0.5th and 99.5th are among them.
+QUANTILES = 201
+
+
+class ChannelFingerprint(Settings):
+    """Intensities of one channel of one case, whole and inside the labels.
+
+    ``foreground`` holds evenly spaced quantiles from the minimum to the maximum, empty where there
+    is no label.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    sd: float
+    foreground: tuple[float, ...] = ()
+    foreground_mean: float = 0.0
+    foreground_variance: float = 0.0
+
+
+class CaseFingerprint(Settings):
+    """One case on its source grid.
+
+    shape, spacing (mm), codes (where each axis points) and box (shape of the part that is not 0)
+    per array axis; labels: voxels of each number, background included, None without a label map.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    codes: tuple[str, ...]
+    box: tuple[int, ...]
+    channels: tuple[ChannelFingerprint, ...]
+    labels: dict[int, int] | None = None
+
+    @property
+    def foreground(self) -> int:
+        """Voxels that are not background."""
+        return sum(count for value, count in (self.labels or {}).items() if value != 0)
+
+
+def measure(volume: Volume, label: Volume | None) -> CaseFingerprint:
+    """Measure one case.
+
+    Raises:
+        ImageError: if the label map lies on another grid than the image.
+    """
+    if label is not None:
+        _check_grids(volume, label)
+    mask = None if label is None else label.array[0] != 0
+    return CaseFingerprint(
+        shape=volume.shape,
+        spacing=tuple(round(v, 6) for v in volume.spacing),
+        codes=axis_codes(Grid.of(volume)),
+        box=_box(volume.array),
+        channels=tuple(_channel(channel, mask) for channel in volume.array),
+        labels=None if label is None else value_counts(label.array),
+    )
+
+
+def foreground_statistics(
+    cases: Mapping[str, CaseFingerprint],
+) -> tuple[ChannelStatistics, ...] | None:
+    """Mean, SD and the 0.5th and 99.5th percentile of each channel inside all cases' labels.
+
+    Returns None if no case has foreground.
+    """
+    used = [case for case in cases.values() if case.foreground]
+    if not used:
+        return None
+    weights = np.array([case.foreground for case in used], float)
+    statistics = []
+    for channel in range(min(len(case.channels) for case in used)):
+        parts = [case.channels[channel] for case in used]
+        means = np.array([part.foreground_mean for part in parts])
+        variances = np.array([part.foreground_variance for part in parts])
+        mean = float(np.average(means, weights=weights))
+        variance = float(np.average(variances + (means - mean) ** 2, weights=weights))
+        low, high = _percentiles([part.foreground for part in parts], weights, (0.5, 99.5))
+        statistics.append(ChannelStatistics(mean=mean, sd=variance**0.5, low=low, high=high))
+    return tuple(statistics)
+
+
+def summarise(cases: Mapping[str, CaseFingerprint]) -> dict[str, Any]:
+    """Describe a data set for ``fingerprint.json``: sizes, spacings, intensities and labels."""
+    found = list(cases.values())
+    values = sorted({value for case in found for value in case.labels or {} if value != 0})
+    return {
+        "cases": len(found),
+        "labelled": sum(case.labels is not None for case in found),
+        "shape": _spread(np.array([case.shape for case in found])),
+        "spacing_mm": _spread(np.array([case.spacing for case in found])),
+        "orientations": _counts("".join(case.codes) for case in found),
+        "channels": [
+            {
+                "minimum": min(case.channels[c].minimum for case in found),
+                "maximum": max(case.channels[c].maximum for case in found),
+                "mean": float(np.mean([case.channels[c].mean for case in found])),
+                "sd": float(np.mean([case.channels[c].sd for case in found])),
+            }
+            for c in range(min(len(case.channels) for case in found))
+        ],
+        "foreground": [s.model_dump() for s in foreground_statistics(cases) or ()],
+        "labels": {str(value): _label(found, value) for value in values},
+    }
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    """Count equal names, the most frequent first."""
+    return dict(Counter(names).most_common())
+
+
+def _label(cases: list[CaseFingerprint], value: int) -> dict[str, Any]:
+    size = [
+        (case.labels or {})[value] * float(np.prod(case.spacing))
+        for case in cases
+        if value in (case.labels or {})
+    ]
+    unit = "mm2" if len(cases[0].shape) == 2 else "mm3"
+    return {"cases": len(size), f"median_{unit}": float(np.median(size))}
+
+
+def _spread(values: NDArray[Any]) -> dict[str, Any]:
+    return {
+        "minimum": values.min(0).tolist(),
+        "median": np.median(values, axis=0).tolist(),
+        "maximum": values.max(0).tolist(),
+    }
+
+
+def _check_grids(volume: Volume, label: Volume) -> None:
+    difference = grid_difference(volume, label)
+    if difference:
+        raise ImageError(
+            f"{label.sources[0]}: the label map lies on another grid than its image "
+            f"{volume.sources[0]}: {difference}.",
+            hint="Resample the label map to its image, or mend the header.",
+        )
+
+
+def _channel(channel: NDArray[Any], mask: NDArray[np.bool_] | None) -> ChannelFingerprint:
+    inside = channel[mask] if mask is not None else channel[:0]
+    known: dict[str, Any] = {}
+    if inside.size:
+        quantiles = np.percentile(inside, np.linspace(0, 100, QUANTILES))
+        known = {
+            "foreground": tuple(float(f"{v:.6g}") for v in quantiles),
+            "foreground_mean": float(inside.mean(dtype=np.float64)),
+            "foreground_variance": float(inside.var(dtype=np.float64)),
+        }
+    return ChannelFingerprint(
+        minimum=float(channel.min()),
+        maximum=float(channel.max()),
+        mean=float(channel.mean(dtype=np.float64)),
+        sd=float(channel.std(dtype=np.float64)),
+        **known,
+    )
+
+
+def _percentiles(
+    quantiles: list[tuple[float, ...]], weights: NDArray[np.float64], wanted: tuple[float, float]
+) -> tuple[float, float]:
+    """Percentiles of the mixture of distributions that are given by their quantiles."""
+    # The ends of evenly spaced quantiles stand for half as many voxels as the others.
+    ends = np.ones(QUANTILES)
+    ends[[0, -1]] = 0.5
+    low, high = np.quantile(
+        np.concatenate([np.asarray(q) for q in quantiles]),
+        np.array(wanted) / 100,
+        weights=np.concatenate([w * ends for w in weights]),
+        method="inverted_cdf",
+    )
+    return float(low), float(high)
+
+
+def _box(array: NDArray[Any]) -> tuple[int, ...]:
+    """Shape of the smallest box around all voxels that are not 0 in some channel."""
+    filled = (array != 0).any(0)
+    if not filled.any():
+        return array.shape[1:]
+    sizes = []
+    for axis in range(filled.ndim):
+        others = tuple(k for k in range(filled.ndim) if k != axis)
+        where = np.flatnonzero(filled.any(others))
+        sizes.append(int(where[-1] - where[0]) + 1)
+    return tuple(sizes)

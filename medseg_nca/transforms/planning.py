@@ -1,0 +1,208 @@
+"""From the fingerprint of a data set and the settings to the plan: every "auto" decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg_nca.config import PreprocessPlan
+from medseg_nca.config.data import PreprocessSettings
+from medseg_nca.config.plan import ChannelStatistics
+from medseg_nca.errors import ConfigError
+from medseg_nca.transforms.fingerprint import CaseFingerprint, foreground_statistics
+from medseg_nca.transforms.grid import AXIS_LABELS, axis_order
+
+# A level with fewer cells on an axis sees nothing that the next one does not.
+MIN_CELLS = 6
+# OctreeNCA, the deepest published automaton, has five.
+MAX_LEVELS = 5
+# Axes join the halving once the others are as coarse as they are to within this factor.
+ANISOTROPY = 2.0
+
+Memory = Callable[[tuple[int, ...]], float]
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What the model asks of a training sample.
+
+    Attributes:
+        multiple: the sample's size must be a multiple of this, per axis.
+        memory: bytes that a training step on a sample of a size takes.
+    """
+
+    multiple: tuple[int, ...]
+    memory: Memory
+
+
+def make_plan(
+    cases: Mapping[str, CaseFingerprint],
+    settings: PreprocessSettings,
+    channels: tuple[str, ...],
+    modality: str,
+    demands: Callable[[PreprocessPlan], Demands],
+) -> PreprocessPlan:
+    """Decide how a data set is preprocessed.
+
+    Args:
+        cases: at least one, all of the same number of axes.
+        settings: what "auto" leaves open is taken from the cases.
+        channels: names of the image channels.
+        modality: "CT" makes normalisation "auto" mean "ct".
+        demands: asked with the plan as it is before the size of a sample is decided.
+
+    Raises:
+        ConfigError: if a setting does not fit the number of axes, or is no orientation.
+    """
+    some = next(iter(cases.values()))
+    dims = len(some.shape)
+    _check(settings, dims)
+    orders = [axis_order(case.codes, settings.orientation) for case in cases.values()]
+    spacings = np.array(
+        [_sorted(c.spacing, o) for c, o in zip(cases.values(), orders, strict=True)]
+    )
+    spacing = _spacing(settings, spacings)
+    sizes = np.array([
+        _size(case, order, spacing, settings)
+        for case, order in zip(cases.values(), orders, strict=True)
+    ])  # fmt: skip
+    median = tuple(round(n) for n in np.median(sizes, axis=0))
+    normalise, statistics = _normalisation(settings, cases, modality)
+    voxel = spacing or tuple(float(v) for v in np.median(spacings, axis=0))
+    size = median if settings.crop_size == "auto" else settings.crop_size
+    draft = PreprocessPlan(
+        dims=2 if dims == 2 else 3,
+        channels=channels,
+        modality=modality,
+        orientation=settings.orientation,
+        spacing=spacing,
+        crop=settings.crop,
+        crop_margin=settings.crop_margin,
+        normalise=normalise,
+        percentiles=settings.percentiles,
+        clip=settings.clip,
+        colour=settings.colour,
+        statistics=statistics,
+        crop_size=size,
+        scales=pyramid(size, voxel),
+    )
+    if settings.crop_size != "auto":
+        return draft
+    fitted = sample_size(size, demands(draft), settings.memory_budget_gb * 1e9)
+    return draft.model_copy(update={"crop_size": fitted})
+
+
+def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+    """Return the scale per axis of each level, coarse to fine, for images of this size and spacing.
+
+    Every level halves the axes along which cells are small (less than twice the smallest cell
+    edge), so that the cells become cubes before they grow: a 1 x 1 x 4 mm image is halved in the
+    plane until its cells are 4 mm wide. An axis with few cells is not halved any more; when that
+    leaves one axis alone, the pyramid ends.
+    """
+    scales = [(1,) * len(size)]
+    while len(scales) < MAX_LEVELS:
+        scale = scales[-1]
+        edges = [v * s for v, s in zip(spacing, scale, strict=True)]
+        smallest = min(edges) * ANISOTROPY * (1 - 1e-6)
+        near = [k for k, edge in enumerate(edges) if edge < smallest]
+        able = [k for k in near if size[k] / (2 * scale[k]) >= MIN_CELLS]
+        if not able or len(able) == 1 < len(near):
+            break
+        scales.append(tuple(s * 2 if k in able else s for k, s in enumerate(scale)))
+    return tuple(reversed(scales))
+
+
+def sample_size(size: Sequence[int], demands: Demands, budget: float) -> tuple[int, ...]:
+    """Round a size up to what the model asks for, and cut it until it fits into ``budget`` bytes.
+
+    The longest axis is cut first, by one multiple at a time.
+    """
+    multiple = demands.multiple
+    fitted = [-(-n // m) * m for n, m in zip(size, multiple, strict=True)]
+    while demands.memory(tuple(fitted)) > budget:
+        free = [k for k, (n, m) in enumerate(zip(fitted, multiple, strict=True)) if n > m]
+        if not free:
+            break
+        longest = max(free, key=lambda k: fitted[k])
+        # An eighth at a time: a few tens of steps from any size to the smallest.
+        cut = max(fitted[longest] // 8 // multiple[longest], 1) * multiple[longest]
+        fitted[longest] -= cut
+    return tuple(fitted)
+
+
+def common_multiple(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
+    """The smallest size per axis that both divide."""
+    return tuple(math.lcm(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _check(settings: PreprocessSettings, dims: int) -> None:
+    for name, value in (("spacing", settings.spacing), ("crop_size", settings.crop_size)):
+        if isinstance(value, str):
+            continue
+        if len(value) != dims or min(value) <= 0:
+            raise ConfigError(
+                f"preprocess.{name}: {value} does not fit images of {dims} axes; "
+                f"{dims} positive numbers are needed."
+            )
+    codes = settings.orientation
+    if codes is None:
+        return
+    axes = [next((k for k, pair in enumerate(AXIS_LABELS) if c in pair), -1) for c in codes]
+    if sorted(axes) != [0, 1, 2]:
+        raise ConfigError(
+            f"preprocess.orientation: {codes!r} is no orientation.",
+            hint="Take one letter each of L/R, P/A and I/S, for example RAS, or null to leave it.",
+        )
+
+
+def _sorted(values: Sequence[float], order: Sequence[int]) -> list[float]:
+    return [values[k] for k in order]
+
+
+def _spacing(settings: PreprocessSettings, spacings: np.ndarray) -> tuple[float, ...] | None:
+    if settings.spacing == "keep":
+        return None
+    if settings.spacing != "auto":
+        return settings.spacing
+    # Four digits: what is left is rounding in headers, and must not make another plan.
+    return tuple(float(f"{v:.4g}") for v in np.median(spacings, axis=0))
+
+
+def _size(
+    case: CaseFingerprint,
+    order: Sequence[int],
+    spacing: tuple[float, ...] | None,
+    settings: PreprocessSettings,
+) -> list[float]:
+    """The shape that a case will have: turned, cropped, resampled."""
+    shape = _sorted(case.shape, order)
+    if settings.crop == "nonzero":
+        box = _sorted(case.box, order)
+        shape = [min(b + 2 * settings.crop_margin, n) for b, n in zip(box, shape, strict=True)]
+    if spacing is None:
+        return shape
+    edges = _sorted(case.spacing, order)
+    return [max(round(n * e / t), 1) for n, e, t in zip(shape, edges, spacing, strict=True)]
+
+
+def _normalisation(
+    settings: PreprocessSettings, cases: Mapping[str, CaseFingerprint], modality: str
+) -> tuple[str, tuple[ChannelStatistics, ...] | None]:
+    """What "auto" means here, and the statistics that "ct" needs."""
+    ct = modality.strip().upper() == "CT"
+    chosen = settings.normalise if settings.normalise != "auto" else ("ct" if ct else "zscore")
+    if chosen != "ct":
+        return chosen, None
+    statistics = foreground_statistics(cases)
+    if statistics is not None:
+        return chosen, statistics
+    if settings.normalise == "auto":
+        return "zscore", None
+    raise ConfigError(
+        "preprocess.normalise: 'ct' needs the intensities inside the labels, and no case has any.",
+        hint="Use zscore or percentile.",
+    )

@@ -1,0 +1,134 @@
+"""A volume as a model sees it, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.config import LabelTable, PreprocessPlan
+from medseg_nca.errors import ImageError
+from medseg_nca.io.grid import grid_difference
+from medseg_nca.io.volume import Volume
+from medseg_nca.transforms.encode import encode_labels
+from medseg_nca.transforms.grid import Trace, changes_spacing, restore, to_plan_grid
+from medseg_nca.transforms.intensity import normalise, to_grey
+
+__all__ = ["Preparation", "Trace", "prepare", "restore"]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A prepared case.
+
+    Attributes:
+        image: float32 ``(C, *S)``.
+        label: uint8, ``(1, *S)`` with channel numbers, or ``(L, *S)`` for a multi-label table.
+        trace: leads back to the source grid.
+    """
+
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8] | None
+    trace: Trace
+
+
+def prepare(
+    volume: Volume,
+    plan: PreprocessPlan,
+    label: Volume | None = None,
+    labels: LabelTable | None = None,
+) -> Preparation:
+    """Bring a volume, and its label map, to the grid and the intensities of a plan.
+
+    Orientation, crop to the non-zero part, spacing, normalisation; 2D and 3D. Intensities are
+    interpolated linearly. A label map whose spacing changes is interpolated as one linear channel
+    per label, and each voxel takes the largest: smoother than nearest neighbour, and no label gets
+    lost to another one's number.
+
+    Args:
+        volume: ``(C, *S)``.
+        plan: what to do.
+        label: ``(1, *S)`` with source numbers, on the grid of ``volume``.
+        labels: what the numbers mean; needed with ``label``.
+
+    Raises:
+        ImageError: if the axes or channels are not the plan's, the image is constant, the label map
+            lies on another grid or holds numbers that the table does not know.
+    """
+    _check(volume, plan)
+    image = np.asarray(volume.array, np.float32)
+    data = {"image": to_grey(image) if plan.colour == "grey" else image}
+    if label is not None:
+        if labels is None:
+            raise ValueError("prepare: a label map needs its label table")
+        data["label"] = _encode(volume, label, labels).astype(np.float32)
+        if not labels.multi_label and changes_spacing(volume, plan):
+            data["label"] = _one_hot(data["label"], len(labels.labels))
+    moved, trace = to_plan_grid(volume, plan, data)
+    prepared = normalise(np.ascontiguousarray(moved["image"].numpy()), plan)
+    target = None
+    if label is not None and labels is not None:
+        target = _collect(moved["label"].numpy(), labels)
+    return Preparation(np.ascontiguousarray(prepared), target, trace)
+
+
+def _check(volume: Volume, plan: PreprocessPlan) -> None:
+    name = _name(volume)
+    if volume.dims != plan.dims:
+        raise ImageError(
+            f"{name}: has {volume.dims} axes {volume.shape}; {plan.dims} are needed.",
+            hint="Slices make no volume and a volume no slice: use a model for this kind of image.",
+        )
+    count, wanted = volume.array.shape[0], len(plan.channels)
+    if count != wanted and not (plan.colour == "grey" and count in (1, 3)):
+        raise _other_channels(name, count, plan)
+    flat = volume.array.reshape(count, -1)
+    if (flat.min(1) == flat.max(1)).all():
+        raise ImageError(
+            f"{name}: is constant (every value is {flat[0, 0]:g}): there is nothing to see in it.",
+            hint="Check how the file was exported.",
+        )
+
+
+def _other_channels(name: str, count: int, plan: PreprocessPlan) -> ImageError:
+    found = f"is 4D with {count} volumes" if plan.dims == 3 and count > 1 else f"channels: {count}"
+    return ImageError(
+        f"{name}: {found}; needed: {len(plan.channels)} ({', '.join(plan.channels)}).",
+        hint="preprocess.colour=grey takes colour and grey pictures alike."
+        if plan.dims == 2
+        else "Give the channels that the data set or model names, in that order.",
+    )
+
+
+def _encode(volume: Volume, label: Volume, table: LabelTable) -> NDArray[np.uint8]:
+    difference = grid_difference(volume, label)
+    if difference:
+        raise ImageError(
+            f"{_name(label)}: the label map lies on another grid than its image "
+            f"{_name(volume)}: {difference}.",
+            hint="Resample the label map to its image, or mend the header.",
+        )
+    try:
+        return encode_labels(label.array[0], table)
+    except ImageError as error:
+        raise ImageError(f"{_name(label)}: {error.message}", hint=error.hint) from error
+
+
+def _one_hot(label: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """``(1, *S)`` channel numbers to ``(count + 1, *S)``, background first."""
+    numbers = np.arange(count + 1).reshape(-1, *(1,) * (label.ndim - 1))
+    return np.asarray(label == numbers, np.float32)
+
+
+def _collect(label: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
+    """Back from interpolated channels to a target; untouched numbers pass as they are."""
+    if table.multi_label:
+        return np.ascontiguousarray(label >= 0.5).astype(np.uint8)
+    if label.shape[0] > 1:
+        return np.asarray(label.argmax(0)[None], np.uint8)
+    return np.ascontiguousarray(label).astype(np.uint8)
+
+
+def _name(volume: Volume) -> str:
+    return str(volume.sources[0]) if volume.sources else "the volume"

@@ -1,0 +1,176 @@
+"""What ``preprocess`` does to one case, in whatever process: measure it, prepare it.
+
+Both steps leave a file that names the content and the settings it was made from. A step whose file
+still fits is not done again, so a second run makes only what is missing or has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from medseg_nca.config import LabelTable, PreprocessPlan
+from medseg_nca.datasets.base import Case
+from medseg_nca.datasets.hashing import file_hash
+from medseg_nca.datasets.prepared import INDEX, PreparedCase, array_file
+from medseg_nca.errors import OutputError
+from medseg_nca.io.atomic import atomic_file, write_json
+from medseg_nca.io.read import read_image, read_label
+from medseg_nca.io.volume import Volume
+from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
+from medseg_nca.transforms.prepare import Preparation, prepare
+
+# To be raised when the meaning of a cached file changes: all are then made again.
+CACHE_VERSION = 1
+MEASUREMENTS = "fingerprints"
+# What of the plan does not touch the prepared arrays.
+_ONLY_TRAINING = {"crop_size", "scales", "modality"}
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """The first step: which case, and where the results go."""
+
+    case: Case
+    out: Path
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """The second step, which needs what was decided between the two."""
+
+    case: Case
+    out: Path
+    plan: PreprocessPlan
+    labels: LabelTable
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared case, and whether it was there already."""
+
+    case: PreparedCase
+    cached: bool
+
+
+def measure_case(work: Measuring) -> CaseFingerprint:
+    """Measure a case, or return what an earlier run measured of the same files.
+
+    Raises:
+        DataError: if the case cannot be used.
+        OutputError: if the result cannot be written.
+    """
+    key = _key(_contents(work.case))
+    path = work.out / MEASUREMENTS / f"{work.case.id}.json"
+    known = _read_measurement(path, key)
+    if known is not None:
+        return known
+    image, label = _read(work.case)
+    found = measure(image, label)
+    write_json(path, {"key": key, "measured": found.model_dump(mode="json")})
+    return found
+
+
+def prepare_case(work: Preparing) -> Prepared:
+    """Prepare a case, or take what an earlier run made of the same files by the same plan.
+
+    Raises:
+        DataError: if the case cannot be used.
+        OutputError: if the result cannot be written.
+    """
+    plan = work.plan.model_dump(mode="json", exclude=_ONLY_TRAINING)
+    key = _key(_contents(work.case), plan, work.labels.model_dump(mode="json"))
+    path = array_file(work.out, work.case.id)
+    known = _read_counts(path, key)
+    if known is not None:
+        return Prepared(_describe(work.case, key, *known), cached=True)
+    image, label = _read(work.case)
+    made = prepare(image, work.plan, label, work.labels)
+    shape, counts = list(made.image.shape[1:]), _foreground(made, work.labels)
+    # From here on the index of an earlier run no longer tells the truth.
+    remove_file(work.out / INDEX)
+    _write(path, made, {"key": key, "shape": shape, "foreground": counts})
+    return Prepared(_describe(work.case, key, shape, counts), cached=False)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        OutputError: if it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({error.strerror}).") from error
+
+
+def _read(case: Case) -> tuple[Volume, Volume | None]:
+    return read_image(case.images), None if case.label is None else read_label(case.label)
+
+
+def _contents(case: Case) -> list[str | None]:
+    return [*map(file_hash, case.images), file_hash(case.label) if case.label else None]
+
+
+def _key(*parts: Any) -> str:
+    text = json.dumps([CACHE_VERSION, *parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_measurement(path: Path, key: str) -> CaseFingerprint | None:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+        return CaseFingerprint.model_validate(tree["measured"]) if tree["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None  # not there or not usable: it is measured again
+
+
+def _read_counts(path: Path, key: str) -> tuple[list[int], dict[str, int]] | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            note = json.loads(arrays["note"].tobytes())
+            return (note["shape"], note["foreground"]) if note["key"] == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, made: Preparation, note: dict[str, Any]) -> None:
+    """One file for all of a case, so that arrays and note cannot be of different runs."""
+    arrays: dict[str, Any] = {"image": made.image}
+    if made.label is not None:
+        arrays["label"] = made.label
+    content = np.frombuffer(json.dumps(note).encode(), np.uint8)
+    with atomic_file(path) as temporary:
+        np.savez(temporary, note=content, **arrays)
+
+
+def _foreground(made: Preparation, labels: LabelTable) -> dict[str, int]:
+    if made.label is None:
+        return {}
+    if labels.multi_label:
+        counts = made.label.reshape(len(labels.labels), -1).sum(1, dtype=np.int64)
+    else:
+        counts = np.bincount(made.label.ravel(), minlength=len(labels.labels) + 1)[1:]
+    return {name: int(n) for name, n in zip(labels.names, counts, strict=True)}
+
+
+def _describe(case: Case, key: str, shape: list[int], counts: dict[str, int]) -> PreparedCase:
+    return PreparedCase(
+        id=case.id,
+        patient=case.patient,
+        site=case.site,
+        split=case.split,
+        images=tuple(path.absolute() for path in case.images),
+        label=None if case.label is None else case.label.absolute(),
+        shape=tuple(shape),
+        foreground=counts,
+        key=key,
+    )

@@ -1,0 +1,183 @@
+"""Validate every case of a data set before anyone trains on it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medseg_nca.config import LabelTable
+from medseg_nca.datasets.base import DataSet
+from medseg_nca.datasets.find import open_dataset
+from medseg_nca.datasets.splits import patient_key
+from medseg_nca.io.formats import find_images
+from medseg_nca.pipelines.check_case import check_case
+from medseg_nca.pipelines.check_report import CaseRow, CheckReport, Finding
+
+# Layouts that pair files by their names: a file that is left over has no partner.
+PAIRED_BY_NAME = {"folders", "nnunet"}
+FEW_PATIENTS = 3  # one to train, one to validate, one held out
+ODD_SPACING = 4.0  # times the median: more often a wrong unit than a wish
+SHOWN = 5
+
+
+def run(
+    data: Path,
+    format: str = "auto",
+    *,
+    labels: LabelTable | None = None,
+    workers: int | None = None,
+    on_case: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """Check a data set.
+
+    Args:
+        data: its folder.
+        format: its layout, or "auto".
+        labels: a label table that replaces the data set's own.
+        workers: threads; None or 0 takes one a core.
+        on_case: told (done, of) after each case.
+
+    Returns:
+        A report with everything that was found, sorted by case.
+
+    Raises:
+        DataError: only if the data set cannot be opened at all.
+    """
+    dataset = open_dataset(data, format, check_files=False)
+    if labels is not None:
+        dataset = replace(dataset, labels=labels)
+    rows, findings = _check_cases(dataset, workers or os.cpu_count() or 1, on_case)
+    findings += _leftovers(dataset)
+    findings += _duplicates(rows)
+    findings += _patients(dataset)
+    findings += _whole(dataset, rows)
+    return CheckReport(dataset, tuple(rows), tuple(findings))
+
+
+def _check_cases(
+    dataset: DataSet, workers: int, on_case: Callable[[int, int], None] | None
+) -> tuple[list[CaseRow], list[Finding]]:
+    """Threads suffice: unpacking, hashing and counting let go of Python's lock."""
+    rows: list[CaseRow] = []
+    findings: list[Finding] = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        jobs = [pool.submit(check_case, case, dataset) for case in dataset.cases]
+        try:
+            for job in jobs:
+                row, found = job.result()
+                rows.append(row)
+                findings += found
+                if on_case:
+                    on_case(len(rows), len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return rows, findings
+
+
+def _leftovers(dataset: DataSet) -> Iterator[Finding]:
+    """Image files that lie beside those of the cases and belong to none."""
+    used = {f.resolve() for case in dataset.cases for f in (*case.images, case.label) if f}
+    images = {file.parent for case in dataset.cases for file in case.images}
+    labels = {case.label.parent for case in dataset.cases if case.label}
+    for folder in sorted(images | labels):
+        if not folder.is_dir():
+            continue
+        left = [file for file in find_images(folder) if file.resolve() not in used]
+        if not left:
+            continue
+        shown = _some(file.name for file in left)
+        if dataset.format in PAIRED_BY_NAME and folder in labels - images:
+            text = f"{folder}: {len(left)} label map(s) have no image of the same name: {shown}."
+            yield Finding("error", "label_without_image", text)
+        else:
+            text = f"{folder}: {len(left)} file(s) belong to no case: {shown}."
+            yield Finding("warning", "file_not_used", text)
+
+
+def _duplicates(rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    """Cases with the very same content; on two sides of a split they make results a lie."""
+    for group in _groups(rows, [row.image_digest for row in rows]):
+        ids = _some(row.id for row in group)
+        sides = {row.split for row in group if row.split}
+        if len(sides) > 1:
+            text = f"The images of {ids} are the same, and lie on the sides {_some(sorted(sides))}."
+            yield Finding("error", "duplicate_across_split", text)
+        else:
+            text = f"The images of {ids} are the same; keep one, or give them one patient."
+            yield Finding("warning", "duplicate_image", text)
+    for group in _groups(rows, [row.label_digest for row in rows]):
+        if len({row.image_digest for row in group}) > 1:
+            text = f"The label maps of {_some(row.id for row in group)} are the same."
+            yield Finding("warning", "duplicate_label", f"{text} Was one copied by mistake?")
+
+
+def _groups(rows: Sequence[CaseRow], keys: Sequence[str | None]) -> Iterator[list[CaseRow]]:
+    """Rows that share a key."""
+    groups = defaultdict(list)
+    for row, key in zip(rows, keys, strict=True):
+        if key is not None:
+            groups[key].append(row)
+    return (group for group in groups.values() if len(group) > 1)
+
+
+def _patients(dataset: DataSet) -> Iterator[Finding]:
+    """Patients whom the data set's own split puts on two sides."""
+    sides = defaultdict(set)
+    cases = defaultdict(list)
+    for case in dataset.cases:
+        if case.patient is not None and case.split is not None:
+            sides[patient_key(case)].add(case.split)
+            cases[patient_key(case)].append(case.id)
+    for key, found in sides.items():
+        if len(found) > 1:
+            text = f"The cases {_some(cases[key])} of one patient lie on the sides"
+            yield Finding("error", "patient_across_split", f"{text} {_some(sorted(found))}.")
+
+
+def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    """What shows only when all cases are looked at together."""
+    if not dataset.labelled:
+        yield Finding("error", "no_labels", "No case has a label map: there is nothing to learn.")
+        return
+    patients = len({patient_key(case) for case in dataset.labelled})
+    if patients < FEW_PATIENTS:
+        text = f"There are {patients} labelled patient(s); {FEW_PATIENTS} are needed to train,"
+        yield Finding("warning", "few_patients", f"{text} validate and test.")
+    yield from _unused_labels(dataset, rows)
+    yield from _odd_spacings(rows)
+
+
+def _unused_labels(dataset: DataSet, rows: Iterable[CaseRow]) -> Iterator[Finding]:
+    seen = {value for row in rows for value in row.voxels or {}}
+    for label in dataset.labels.labels if dataset.labels else ():
+        if not seen & set(label.values):
+            text = f"The label {label.name!r} ({_some(map(str, label.values))}) is in no label map."
+            yield Finding("warning", "unused_label", text)
+
+
+def _odd_spacings(rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    known = [row for row in rows if row.spacing is not None]
+    if len({len(row.spacing or ()) for row in known}) != 1:
+        return
+    median = np.median([row.spacing for row in known], axis=0)
+    for row in known:
+        ratio = np.asarray(row.spacing) / median
+        if ratio.max() > ODD_SPACING or ratio.min() < 1 / ODD_SPACING:
+            usual = " x ".join(f"{step:.3g}" for step in median)
+            own = " x ".join(f"{step:.3g}" for step in row.spacing or ())
+            text = f"{row.id}: the spacing {own} mm is far from the usual {usual} mm."
+            yield Finding("warning", "odd_spacing", f"{text} Is the unit right?", row.id)
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return ", ".join(known[:SHOWN]) + more

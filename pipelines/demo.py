@@ -1,0 +1,159 @@
+"""Every stage, one after the other, on a phantom: what a newcomer sees without any data."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg_nca.config import RunSettings
+from medseg_nca.datasets.find import open_dataset
+from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.splits import read_split
+from medseg_nca.errors import OutputError
+from medseg_nca.inference.bundle import load_bundle
+from medseg_nca.io.atomic import write_json
+from medseg_nca.pipelines import evaluate, predict, preprocess, register, train
+from medseg_nca.tracking import registry
+from medseg_nca.training.loop import Observer
+
+logger = logging.getLogger(__name__)
+
+MODEL = "phantom-demo"
+ALIAS = "champion"
+MARK = "demo.json"
+SHOWN = ("dice", "hd95")
+Announce = Callable[[str, str], None]
+
+
+@dataclass
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        out: its folder.
+        labels: for each label and "merged", mean Dice and mean HD95 (mm) on the held-out cases.
+        mean_dice: over the labels.
+        cases: how many were held out.
+        parameters: of the model.
+        model: the name that the registered model is loaded by.
+        tracking_uri: the store that it is registered in.
+        predicted: the label map that was written.
+        report: the evaluation's report.
+        seconds: of each stage.
+    """
+
+    out: Path
+    labels: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    mean_dice: float | None = None
+    cases: int = 0
+    parameters: int = 0
+    model: str = ""
+    tracking_uri: str = ""
+    predicted: Path = Path()
+    report: Path = Path()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        tree = asdict(self)
+        return {key: str(v) if isinstance(v, Path) else v for key, v in tree.items()}
+
+
+def run(
+    out: Path,
+    settings: RunSettings,
+    *,
+    cases: int = 24,
+    announce: Announce = lambda stage, text: logger.info("%s: %s.", stage, text),
+    observers: tuple[Observer, ...] = (),
+) -> DemoResult:
+    """Make a phantom data set, prepare it, train, evaluate, register and predict.
+
+    Args:
+        out: folder of the demo. What an earlier demo left there is replaced, but for the versions
+            that it registered; a folder with anything else in it is refused.
+        settings: of the run; the tracking store is put into ``out``.
+        cases: of the phantom, held-out ones among them.
+        announce: told the name of each stage that begins, and what it does.
+        observers: told of the training's progress.
+
+    Raises:
+        OutputError: if ``out`` holds something that no demo wrote.
+        MedsegError: whatever a stage raises.
+    """
+    _clear(out)
+    settings = _with_store(settings, out)
+    data, prepared, run_folder = out / "data", out / "prepared", out / "run"
+    result = DemoResult(out, tracking_uri=settings.tracking.uri or "")
+    with _stage("phantom", f"making {cases} phantom cases", announce, result):
+        write_phantom(data, cases=cases, seed=settings.seed)
+    with _stage("preprocess", "preparing them", announce, result):
+        preprocess.run(data, prepared, settings)
+    with _stage("train", "training", announce, result):
+        trained = train.run(prepared, run_folder, settings, observers=observers)
+        result.parameters = trained.parameters
+    loaded = load_bundle(run_folder / "model", settings.device)
+    with _stage("evaluate", "measuring the held-out cases", announce, result):
+        evaluation = evaluate.run(
+            loaded, prepared, run_folder / "evaluation", settings=settings.evaluation
+        )
+        _read_metrics(evaluation.tree, result)
+        result.report = evaluation.out / "report.html"
+    with _stage("register", "registering the model", announce, result):
+        version = register.run(
+            run_folder,
+            MODEL,
+            tracking=settings.tracking,
+            description="Trained by `medseg-nca demo` on a phantom.",
+        )
+        version = registry.promote(MODEL, version.version, ALIAS, tracking=settings.tracking)
+        result.model = version.uri
+    with _stage("predict", "segmenting one held-out image", announce, result):
+        case_id = read_split(run_folder / train.SPLIT).test[0]
+        case = next(c for c in open_dataset(data).cases if c.id == case_id)
+        files = predict.run(loaded, case.images, out / "predictions")
+        result.predicted = Path(files[0].outputs["label_map"])
+    write_json(out / MARK, result.to_dict())
+    return result
+
+
+@contextmanager
+def _stage(name: str, text: str, announce: Announce, result: DemoResult) -> Iterator[None]:
+    announce(name, text)
+    started = time.perf_counter()
+    yield
+    result.seconds[name] = round(time.perf_counter() - started, 2)
+
+
+def _clear(out: Path) -> None:
+    """Make ``out`` the empty folder of a demo; remove nothing but what a demo wrote."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is not a folder.", hint="Choose another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise OutputError(
+            f"{out}: holds something that is not of the demo.", hint="Choose another --out."
+        )
+    for name in ("data", "prepared", "run", "predictions"):  # the store keeps its versions
+        shutil.rmtree(out / name, ignore_errors=True)
+    write_json(out / MARK, {"state": "started"})
+
+
+def _with_store(settings: RunSettings, out: Path) -> RunSettings:
+    uri = f"sqlite:///{(out / 'mlflow.db').absolute().as_posix()}"
+    tracking = settings.tracking.model_copy(update={"uri": uri})
+    return settings.model_copy(update={"tracking": tracking})
+
+
+def _read_metrics(tree: dict[str, Any], result: DemoResult) -> None:
+    parts = {**tree["labels"], "merged": tree["merged"]}
+    result.labels = {
+        label: {metric: part[metric]["mean"] for metric in SHOWN} for label, part in parts.items()
+    }
+    result.mean_dice = tree["mean_dice"]
+    result.cases = len(tree["cases"])

@@ -1,0 +1,290 @@
+"""Prepare a data set: measure every case, plan, bring every case to the planned grid."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from medseg_nca import __version__
+from medseg_nca.config import Label, LabelTable, PreprocessPlan, RunSettings
+from medseg_nca.datasets.base import Case, DataSet
+from medseg_nca.datasets.find import open_dataset
+from medseg_nca.datasets.hashing import dataset_hash
+from medseg_nca.datasets.layout import names_for
+from medseg_nca.datasets.prepared import (
+    CASES,
+    FINGERPRINT,
+    FailedCase,
+    PreparedCase,
+    PreparedIndex,
+    PreparedStore,
+    write_store,
+)
+from medseg_nca.errors import DataError, OutputError, PartialFailure
+from medseg_nca.io.atomic import remove_leftovers, write_json
+from medseg_nca.pipelines.cases import (
+    MEASUREMENTS,
+    Measuring,
+    Prepared,
+    Preparing,
+    measure_case,
+    prepare_case,
+    remove_file,
+)
+from medseg_nca.pipelines.demands import sample_demands
+from medseg_nca.pipelines.parallel import Outcome, run_each
+from medseg_nca.transforms.fingerprint import CaseFingerprint, summarise
+from medseg_nca.transforms.planning import make_plan
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Starting processes that import torch takes seconds; this many bytes are prepared in that time.
+_SMALL = 50_000_000
+_MANY_LABELS = 64
+_SHOWN = 5
+_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+class Progress(Protocol):
+    """Told how far each stage is."""
+
+    def track(self, outcomes: Iterable[T], stage: str, total: int) -> Iterable[T]:
+        """Pass the outcomes of a stage on, and count them."""
+
+
+class _Silent:
+    def track(self, outcomes: Iterable[T], stage: str, total: int) -> Iterable[T]:
+        return outcomes
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the stages of a run share."""
+
+    out: Path
+    workers: int
+    progress: Progress
+
+    def each(
+        self, function: Callable[[Any], Any], items: Mapping[str, Any], stage: str
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Do a stage; returns results and reasons of failure by case id, in the order of items."""
+        ids = list(items)
+        outcomes: dict[int, Outcome[Any]] = {}
+        running = run_each(function, list(items.values()), self.workers)
+        for outcome in self.progress.track(running, stage, len(ids)):
+            outcomes[outcome.index] = outcome
+            if outcome.error is not None:
+                logger.error("%s: %s", ids[outcome.index], outcome.error)
+        ordered = [(ids[index], outcomes[index]) for index in range(len(ids))]
+        results = {name: o.result for name, o in ordered if o.error is None}
+        return results, {name: o.error for name, o in ordered if o.error is not None}
+
+
+def run(
+    data: Path,
+    out: Path,
+    settings: RunSettings,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> PreparedStore:
+    """Prepare a data set for training.
+
+    Each finished case is kept, also when the run is stopped or killed: the same command goes on
+    from there. A case is made again only if its files, or the settings that touch it, changed.
+
+    Args:
+        data: folder of the data set.
+        out: folder of the prepared data set.
+        settings: of the run; ``data``, ``preprocess`` and the model's levels count.
+        workers: processes; None takes the CPU cores, and none for a small data set.
+        progress: told how far it is.
+
+    Returns:
+        The prepared data set.
+
+    Raises:
+        DataError: if there is no data set, or no case of it can be used.
+        ConfigError: if a setting does not fit the data.
+        OutputError: if the results cannot be written.
+        PartialFailure: after the last case, if some failed; the others are prepared and usable.
+    """
+    dataset = open_dataset(data, settings.data.format, check_files=False)
+    _check(dataset, data, out)
+    count = _workers(dataset) if workers is None else workers
+    work = _Work(out, count, progress or _Silent())
+    for folder in (out, out / CASES, out / MEASUREMENTS):
+        remove_leftovers(folder)
+    measured, failed = _measure(dataset, work)
+    plan = _plan(dataset, measured, settings)
+    labels = settings.data.labels or dataset.labels or _labels_seen(measured)
+    cases, more = _prepare(dataset, measured, plan, labels, work)
+    failed |= more
+    if not cases:
+        raise DataError(f"{data}: no case could be prepared: {_reasons(failed)}")
+    store = _finish(dataset, cases, failed, measured, plan, labels, out)
+    if failed:
+        raise PartialFailure(
+            f"{len(failed)} of {len(dataset.cases)} cases failed: {_reasons(failed)}",
+            hint=f"The other {len(cases)} are prepared in {out}. Mend these and run it again, or "
+            "train without them.",
+        )
+    return store
+
+
+def _check(dataset: DataSet, data: Path, out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: is a file.", hint="Name a folder with --out.")
+    if out.resolve() == data.resolve():
+        raise OutputError(
+            f"{out}: is the folder of the data set itself.", hint="Name another folder with --out."
+        )
+    for case in dataset.cases:
+        if not _SAFE_ID.fullmatch(case.id):
+            raise DataError(f"{data}: {case.id!r} cannot be a case's name: it names its file.")
+
+
+def _workers(dataset: DataSet) -> int:
+    files = [path for case in dataset.cases for path in case.images]
+    size = sum(path.stat().st_size for path in files if path.exists())
+    return 0 if size < _SMALL else os.cpu_count() or 1
+
+
+def _measure(dataset: DataSet, work: _Work) -> tuple[dict[str, CaseFingerprint], dict[str, str]]:
+    """Measure the cases; those that differ in axes or channels from the others fail."""
+    items = {case.id: Measuring(case, work.out) for case in dataset.cases}
+    measured, failed = work.each(measure_case, items, "measuring")
+    for name, found in list(measured.items()):
+        if len(found.shape) != dataset.dims:
+            failed[name] = (
+                f"{_file(dataset, name)}: has {len(found.shape)} axes {found.shape}; the data set "
+                f"has {dataset.dims}."
+            )
+            del measured[name]
+    if not measured:
+        raise DataError(f"{dataset.root}: no case can be read: {_reasons(failed)}")
+    return measured, failed
+
+
+def _plan(
+    dataset: DataSet,
+    measured: dict[str, CaseFingerprint],
+    settings: RunSettings,
+) -> PreprocessPlan:
+    channels = _channels(dataset, measured)
+    # Cases with other channels fail by name when they are prepared; they do not decide anything.
+    usable = {
+        name: found for name, found in measured.items() if len(found.channels) == len(channels)
+    }
+    demands = partial(sample_demands, settings)
+    plan = make_plan(usable, settings.preprocess, channels, dataset.modality, demands)
+    logger.info("Plan: %s", _in_words(plan))
+    return plan
+
+
+def _channels(dataset: DataSet, measured: Mapping[str, CaseFingerprint]) -> tuple[str, ...]:
+    """The data set's channels, or what most cases have where the layout does not know."""
+    counts = [len(found.channels) for found in measured.values()]
+    if len(dataset.channels) in counts:
+        return dataset.channels
+    return names_for(max(sorted(set(counts)), key=counts.count), dataset.dims)
+
+
+def _labels_seen(measured: Mapping[str, CaseFingerprint]) -> LabelTable:
+    """A table from the numbers in the label maps: label_1, label_2, ..."""
+    values = sorted({v for found in measured.values() for v in found.labels or {} if v != 0})
+    if not values or len(values) > _MANY_LABELS:
+        found = f"{len(values)} different numbers are" if values else "no label is"
+        raise DataError(
+            f"The data set does not name its labels, and {found} in its label maps.",
+            hint="Name them in the settings: data.labels.",
+        )
+    names = ", ".join(f"label_{value}" for value in values)
+    logger.warning("The data set does not name its labels; taking those seen: %s.", names)
+    return LabelTable(labels=tuple(Label(name=f"label_{v}", values=(v,)) for v in values))
+
+
+def _prepare(
+    dataset: DataSet,
+    measured: Mapping[str, CaseFingerprint],
+    plan: PreprocessPlan,
+    labels: LabelTable,
+    work: _Work,
+) -> tuple[dict[str, PreparedCase], dict[str, str]]:
+    items = {
+        case.id: Preparing(case, work.out, plan, labels)
+        for case in dataset.cases
+        if case.id in measured
+    }
+    done, failed = work.each(prepare_case, items, "preparing")
+    results: dict[str, Prepared] = done
+    cached = sum(result.cached for result in results.values())
+    logger.info("Prepared %d cases; %d were up to date.", len(results), cached)
+    return {name: result.case for name, result in results.items()}, failed
+
+
+def _finish(
+    dataset: DataSet,
+    cases: Mapping[str, PreparedCase],
+    failed: Mapping[str, str],
+    measured: Mapping[str, CaseFingerprint],
+    plan: PreprocessPlan,
+    labels: LabelTable,
+    out: Path,
+) -> PreparedStore:
+    good = tuple(case for case in dataset.cases if case.id in cases)
+    _remove_strangers(out, dataset.cases)
+    write_json(out / FINGERPRINT, summarise({case.id: measured[case.id] for case in good}))
+    index = PreparedIndex(
+        package_version=__version__,
+        name=dataset.name,
+        modality=dataset.modality,
+        dataset_hash=dataset_hash(_Good(good)),
+        labels=labels,
+        cases=tuple(cases[case.id] for case in good),
+        failed=tuple(FailedCase(id=name, error=failed[name]) for name in sorted(failed)),
+    )
+    return write_store(out, index, plan)
+
+
+@dataclass(frozen=True)
+class _Good:
+    """The part of a data set that its hash is taken of."""
+
+    cases: tuple[Case, ...]
+
+
+def _remove_strangers(out: Path, cases: Sequence[Case]) -> None:
+    """Remove the cached files of cases that are no longer in the data set."""
+    known = {case.id for case in cases}
+    for folder, suffix in ((out / CASES, ".npz"), (out / MEASUREMENTS, ".json")):
+        for path in folder.glob(f"*{suffix}"):
+            if path.name.removesuffix(suffix) not in known:
+                remove_file(path)
+
+
+def _file(dataset: DataSet, name: str) -> Path:
+    return next(case.images[0] for case in dataset.cases if case.id == name)
+
+
+def _reasons(failed: Mapping[str, str]) -> str:
+    shown = [f"{name} ({reason})" for name, reason in list(failed.items())[:_SHOWN]]
+    more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
+    return "; ".join(shown) + more
+
+
+def _in_words(plan: PreprocessPlan) -> str:
+    spacing = "as it is" if plan.spacing is None else " x ".join(f"{v:g}" for v in plan.spacing)
+    size = " x ".join(map(str, plan.crop_size))
+    return (
+        f"{plan.dims}D, {', '.join(plan.channels)}, {plan.orientation or 'as stored'}, spacing "
+        f"{spacing} mm, {plan.normalise}, samples of {size} voxels, {len(plan.scales)} levels."
+    )

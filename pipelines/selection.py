@@ -1,0 +1,219 @@
+"""What a model is evaluated on: which cases of a data set, and which of its labels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from medseg_nca.config import Label, LabelTable
+from medseg_nca.datasets.base import Case
+from medseg_nca.datasets.find import open_dataset
+from medseg_nca.datasets.hashing import dataset_hash
+from medseg_nca.datasets.prepared import PreparedStore, is_prepared
+from medseg_nca.datasets.splits import Split, read_split
+from medseg_nca.errors import DataError
+from medseg_nca.inference.bundle import LoadedModel
+
+Part = Literal["train", "val", "test", "all"]
+PARTS: tuple[Part, ...] = ("test", "val", "train", "all")
+SPLIT = "split.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set, raw or the files that a prepared one was made from.
+
+    Attributes:
+        name: of the data set.
+        cases: the labelled ones.
+        labels: None when the data set does not name its labels.
+        hash: of its contents.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    labels: LabelTable | None
+    hash: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The cases that are evaluated, and why these.
+
+    Attributes:
+        cases: at least one.
+        part: of the split, or "all".
+        reason: one sentence for the reader of the results.
+        notes: what the reader should beware of.
+    """
+
+    cases: tuple[Case, ...]
+    part: str
+    reason: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelMatch:
+    """The labels of the data in the order of the model's.
+
+    Attributes:
+        truth: same length and order as the model's table.
+        known_values: every number that may occur in the data; None if nobody knows.
+        notes: what the reader should beware of.
+    """
+
+    truth: LabelTable
+    known_values: frozenset[int] | None
+    notes: tuple[str, ...] = ()
+
+
+def open_source(path: Path, format: str = "auto", labels: LabelTable | None = None) -> Source:
+    """Open a data set for evaluation.
+
+    Args:
+        path: of a raw data set, or of one that ``preprocess`` prepared.
+        format: of a raw data set; "auto" looks.
+        labels: replaces the data set's own table.
+
+    Raises:
+        DataError: if there is no data set, or none of its cases is labelled.
+    """
+    if is_prepared(path):
+        store = PreparedStore.open(path)
+        cases = tuple(
+            Case(id=case.id, images=case.images, label=case.label, patient=case.patient)
+            for case in store.cases
+            if case.label is not None
+        )
+        source = Source(store.name, cases, labels or store.labels, store.dataset_hash)
+    else:
+        data = open_dataset(path, format)
+        source = Source(data.name, data.labelled, labels or data.labels, dataset_hash(data))
+    if not source.cases:
+        raise DataError(
+            f"{path}: has no labelled case.",
+            hint="Evaluation compares with label maps; `medseg-nca predict` needs none.",
+        )
+    return source
+
+
+def find_split(loaded: LoadedModel) -> Split | None:
+    """The split of the run that trained the model, None where it did not come with one."""
+    for folder in (loaded.folder, loaded.folder.parent):
+        if (folder / SPLIT).is_file():
+            return read_split(folder / SPLIT)
+    return None
+
+
+def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
+    """Choose the cases of one part of the run's split.
+
+    A data set that the run never split is taken whole. A case counts as split if its id is in the
+    run's split, even where the data set's hash has changed since: cases that were trained on must
+    not slip into a test because a file was added.
+
+    Raises:
+        DataError: if ``part`` is unknown, or none of its cases is in the data set.
+    """
+    if part not in PARTS:
+        raise DataError(f"Unknown split {part!r}.", hint=f"Use one of: {', '.join(PARTS)}.")
+    split = find_split(loaded)
+    sides = {} if split is None else {"train": split.train, "val": split.val, "test": split.test}
+    split_ids = {case_id for side in sides.values() for case_id in side}
+    known = split_ids & {case.id for case in source.cases}
+    same_data = source.hash == loaded.spec.training_data_hash
+    if part == "all":
+        return Selection(source.cases, "all", "All labelled cases, as asked.", _trained_on(known))
+    if not known:
+        reason = "The run never split this data set: all its labelled cases are evaluated."
+        return Selection(source.cases, "all", reason, _unsplit_training_data(same_data))
+    wanted = set(sides[part])
+    chosen = tuple(case for case in source.cases if case.id in wanted)
+    if not chosen:
+        raise DataError(
+            f"None of the run's {len(wanted)} {part} cases is a labelled case of the data set.",
+            hint="Choose another --split, or --split all to take every labelled case.",
+        )
+    return Selection(chosen, part, f"The {part} cases of the run's split.",
+                     _changes(source, split, chosen, wanted, split_ids))  # fmt: skip
+
+
+def _trained_on(known: set[str]) -> tuple[str, ...]:
+    if not known:
+        return ()
+    return (
+        f"{len(known)} of these cases are in the run's split; the model has seen some of them.",
+    )
+
+
+def _unsplit_training_data(same_data: bool) -> tuple[str, ...]:
+    if not same_data:
+        return ()
+    return (
+        "The model was trained on this very data set and came without its split: it has seen most "
+        "of these cases, and the results are too good.",
+    )
+
+
+def _changes(
+    source: Source, split: Split | None, chosen: tuple[Case, ...], wanted: set[str], ids: set[str]
+) -> tuple[str, ...]:
+    notes = []
+    if split is not None and split.dataset_hash != source.hash:
+        notes.append("The data set has changed since the run split it; cases are matched by id.")
+    if len(chosen) < len(wanted):
+        notes.append(f"{len(wanted) - len(chosen)} cases of the split are not in the data set.")
+    new = sum(case.id not in ids for case in source.cases)
+    if new:
+        notes.append(f"{new} labelled cases that the split does not know are left out.")
+    return tuple(notes)
+
+
+def match_labels(model: LabelTable, data: LabelTable | None) -> LabelMatch:
+    """Find the label of the data for each label of the model: by name, else by number.
+
+    Names agree whatever their case and however their words are joined ("Left_lung", "left lung").
+    Only when no name agrees at all, labels of the same numbers are taken for the same.
+
+    Raises:
+        DataError: if a label of the model has no counterpart.
+    """
+    if data is None:
+        note = "The data set does not name its labels: they are matched by number."
+        return LabelMatch(model, None, (note,))
+    by_name = {_plain(label.name): label for label in data.labels}
+    found = [by_name.get(_plain(label.name)) for label in model.labels]
+    notes: list[str] = []
+    if not any(found):
+        by_value = {frozenset(label.values): label for label in data.labels}
+        found = [by_value.get(frozenset(label.values)) for label in model.labels]
+        notes.append(
+            "No label of the data set has a name of the model's; they are matched by number: "
+            + ", ".join(
+                f"{a.name} = {b.name}" for a, b in zip(model.labels, found, strict=True) if b
+            )
+        )
+    missing = [a.name for a, b in zip(model.labels, found, strict=True) if b is None]
+    if missing:
+        raise DataError(
+            f"The data set has no label for {', '.join(map(repr, missing))} of the model; "
+            f"it has {_listing(data.labels)}, the model {_listing(model.labels)}.",
+            hint="Name the data set's labels as the model does, with --set data.labels=... .",
+        )
+    matched = [label for label in found if label is not None]
+    extra = [label.name for label in data.labels if label not in matched]
+    if extra:
+        notes.append(f"Labels that the model does not know are background: {', '.join(extra)}.")
+    truth = LabelTable(labels=tuple(matched), multi_label=data.multi_label)
+    return LabelMatch(truth, data.known_values, tuple(notes))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def _listing(labels: tuple[Label, ...]) -> str:
+    return ", ".join(f"{label.name} ({'/'.join(map(str, label.values))})" for label in labels)

@@ -1,0 +1,229 @@
+"""From a phantom to a trained model and predictions, through the pipelines and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from medseg_nca.cli.predict import predict as predict_command
+from medseg_nca.config import RunSettings
+from medseg_nca.config.loading import load_settings, read_settings
+from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.prepared import PreparedStore
+from medseg_nca.datasets.splits import read_split
+from medseg_nca.errors import ConfigError, DataError, OutputError, PartialFailure
+from medseg_nca.inference.bundle import load_bundle
+from medseg_nca.io.read import read_volume
+from medseg_nca.pipelines import predict, preprocess, train
+from medseg_nca.tasks.samples import SampleSource
+from medseg_nca.training.history import read_history
+
+TINY = [
+    "training.iterations=12", "training.max_minutes=null", "training.validate_every=6",
+    "training.checkpoint_every=4", "training.log_every=2", "training.warmup=0",
+    "data.split.val=0.2",
+    "preprocess.crop_size=[16,16]", "tracking.enabled=false", "training.batch_size=2",
+    "model.levels=[{scale: 2, steps: [2, 3]}, {scale: 1, steps: 2, patch: 8}]",
+]  # fmt: skip
+
+
+def tiny_settings(*more: str) -> RunSettings:
+    return load_settings("demo", [*TINY, *more])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom(
+        tmp_path_factory.mktemp("phantom") / "data", cases=8, seed=1, dims=2, size=(24, 20)
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "store"
+    preprocess.run(data, out, tiny_settings(), workers=0)
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    train.run(prepared, out, tiny_settings())
+    return out
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(str(run / "model" / "weights.safetensors"))
+
+
+def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_run_folder_holds_everything(run: Path) -> None:
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert {
+        "settings.yaml", "split.json", "train.log", "history.csv", "training.json",
+        "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt",
+        "model/weights.safetensors", "model/model.json",
+        "figures/curves.png", "figures/validation_worst.png", "figures/validation_median.png",
+        "figures/automaton.gif",
+    } <= names  # fmt: skip
+    assert read_settings(run / "settings.yaml") == tiny_settings()
+    assert {"loss", "val_dice", "lr"} <= {k for r in read_history(run / "history.csv") for k in r}
+    split = read_split(run / "split.json")
+    assert len(split.train) + len(split.val) + len(split.test) == 8
+    spec = load_bundle(run / "model", "cpu").spec
+    assert spec.training_data_hash
+    assert spec.model.in_channels == 1
+
+
+def test_the_same_seed_gives_the_same_model(prepared: Path, run: Path, tmp_path: Path) -> None:
+    train.run(prepared, tmp_path / "run", tiny_settings())
+    assert_same(weights(tmp_path / "run"), weights(run))
+
+
+@pytest.mark.slow
+def test_after_kill_9_resume_ends_where_an_undisturbed_run_does(
+    prepared: Path, tmp_path: Path
+) -> None:
+    longer = ["training.iterations=60", "training.validate_every=20"]
+    train.run(prepared, tmp_path / "straight", tiny_settings(*longer))
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "medseg_nca", "train", "--config", "demo"]
+    command += ["--data", str(prepared), "--out", str(killed)]
+    for item in [*TINY, *longer]:
+        command += ["--set", item]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    history = killed / "history.csv"
+    while time.monotonic() < deadline and process.poll() is None:
+        if history.exists() and any(r["iteration"] >= 10 for r in read_history(history)):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    assert process.wait(60) == -signal.SIGKILL
+    assert not (killed / "model").exists()
+    train.run(prepared, killed, tiny_settings(*longer), resume=True)
+    assert_same(weights(killed), weights(tmp_path / "straight"))
+
+
+def test_raw_data_is_prepared_on_the_way(data: Path, tmp_path: Path) -> None:
+    train.run(data, tmp_path / "run", tiny_settings("training.iterations=1"))
+    assert (tmp_path / "run" / "prepared" / "prepared.json").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_resumed_from_nothing(
+    prepared: Path, run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match=r"already holds a run.*--resume"):
+        train.run(prepared, run, tiny_settings())
+    with pytest.raises(DataError, match="no run to resume"):
+        train.run(prepared, tmp_path / "none", tiny_settings(), resume=True)
+
+
+def test_folds_hold_out_each_case_once(prepared: Path, tmp_path: Path) -> None:
+    short = tiny_settings("training.iterations=1", "data.split.test=0")
+    results = train.run_folds(prepared, tmp_path / "cv", short, 2)
+    held_out = [read_split(result.run / "split.json").val for result in results]
+    assert sorted(case for fold in held_out for case in fold) == [
+        f"phantom_{i:05d}" for i in range(8)
+    ]
+    with pytest.raises(ConfigError, match="there are 2 folds, 0 to 1"):
+        train.with_fold(short, 2, 2)
+
+
+def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
+    store = PreparedStore.open(prepared)
+    ids = [case.id for case in store.cases]
+    augment = tiny_settings().augment
+    one, two = (SampleSource(store, ids, augment, 5, 0.7) for _ in range(2))
+    for index in (11, 3, 3, 0):
+        for key in ("image", "label", "focus"):
+            assert torch.equal(one[index][key], two[index][key])
+    assert sorted(one.case_of(i) for i in range(8)) == sorted(ids)
+    assert [one.case_of(i) for i in range(8)] != [one.case_of(i) for i in range(8, 16)]
+    assert one[0]["image"].shape == (1, 16, 16)
+    other = SampleSource(store, ids, augment, 6, 0.7)
+    assert any(not torch.equal(one[i]["image"], other[i]["image"]) for i in range(4))
+
+
+def test_the_focus_lies_on_a_label(prepared: Path) -> None:
+    store = PreparedStore.open(prepared)
+    source = SampleSource(store, [store.cases[0].id], tiny_settings().augment, 0, 1.0)
+    hits = 0
+    for index in range(20):
+        sample = source[index]
+        if sample["focus"][0] >= 0:
+            hits += 1
+            assert sample["label"][0, sample["focus"][0], sample["focus"][1]] > 0
+    assert hits > 10
+
+
+def test_predictions_lie_on_the_input_grid(run: Path, data: Path, tmp_path: Path) -> None:
+    images = sorted((data / "imagesTr").iterdir())[:2]
+    loaded = load_bundle(run / "model", "cpu")
+    results = predict.run(loaded, images, tmp_path)
+    for image, result in zip(images, results, strict=True):
+        source, label_map = read_volume(image), read_volume(Path(result.outputs["label_map"]))
+        assert label_map.shape == source.shape
+        assert np.allclose(label_map.affine, source.affine)
+    tree = json.loads((tmp_path / "predictions.json").read_text())
+    assert [entry["input"] for entry in tree["predictions"]] == [str(image) for image in images]
+
+
+def test_a_bad_input_does_not_stop_the_others(run: Path, data: Path, tmp_path: Path) -> None:
+    good = sorted((data / "imagesTr").iterdir())[0]
+    bad = tmp_path / f"broken{''.join(good.suffixes)}"
+    bad.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    with pytest.raises(PartialFailure, match=r"1 of 2 inputs failed: .*broken"):
+        predict.run(load_bundle(run / "model", "cpu"), [bad, good], tmp_path / "out")
+    tree = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert "error" in tree["predictions"][0]
+    assert Path(tree["predictions"][1]["outputs"]["label_map"]).exists()
+
+
+def test_inputs_of_one_name_do_not_overwrite_each_other(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    source = sorted((data / "imagesTr").iterdir())[0]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / source.name).write_bytes(source.read_bytes())
+    results = predict.run(
+        load_bundle(run / "model", "cpu"), [tmp_path / "a", tmp_path / "b"], tmp_path / "out"
+    )
+    assert len({result.outputs["label_map"] for result in results}) == 2
+
+
+def test_nothing_to_predict_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        predict.collect([tmp_path / "none.nii.gz"])
+    with pytest.raises(DataError, match="holds no image"):
+        predict.collect([tmp_path])
+
+
+def test_the_command(run: Path, data: Path, tmp_path: Path) -> None:
+    image = sorted((data / "imagesTr").iterdir())[0]
+    arguments = ["--model", str(run), "--out", str(tmp_path), "--uncertainty", "3"]
+    arguments += ["--probabilities", "--flips", "0,1", "--json", str(image)]
+    result = CliRunner().invoke(predict_command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    outputs = json.loads(result.stdout)[0]["outputs"]
+    assert set(outputs) == {"label_map", "probabilities", "uncertainty"}
+    assert all(os.path.getsize(path) for path in outputs.values())
+    wrong = CliRunner().invoke(predict_command, [*arguments, "--flips", "2"])
+    assert wrong.exit_code == 2
+    assert "axes are 0 to 1" in wrong.output

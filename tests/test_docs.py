@@ -1,0 +1,147 @@
+"""The documentation is true: its Python runs, its commands parse, its links and presets exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from medseg_nca import __version__
+from medseg_nca.cli.main import cli
+from medseg_nca.config.loading import load_settings
+from medseg_nca.config.presets import preset_names
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
+INLINE = re.compile(r"`(medseg-nca [^`]+)`")
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page in these languages."""
+    return [text for lang, text in FENCE.findall(page.read_text("utf-8")) if lang in languages]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Every ``medseg-nca ...`` in a shell block, as arguments."""
+    for block in blocks(page, "bash", "console", "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words and words[0] == "medseg-nca":
+                yield words[1:]
+
+
+def resolve(args: list[str]) -> tuple[click.Command, click.Context, list[str]]:
+    """Follow the groups to the command that ``args`` calls."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="medseg-nca")
+    while isinstance(command, click.Group):
+        _, left, _ = command.make_parser(context).parse_args(list(args))
+        name, found, args = command.resolve_command(context, left)
+        assert found is not None
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    return command, context, args
+
+
+def check(args: list[str]) -> None:
+    """Fail unless the command, its options, its choices and its presets exist."""
+    command, context, rest = resolve(args)
+    values, left, _ = command.make_parser(context).parse_args(list(rest))
+    assert not left, f"too many arguments: {left}"
+    for parameter in command.params:
+        value = values.get(parameter.name or "")
+        given = isinstance(value, (str, bool, int, list, tuple)) and value not in ((), [])
+        assert given or not parameter.required, f"{parameter.name} is missing"
+        if given and not isinstance(parameter.type, click.Path):
+            parameter.type_cast_value(context, value)
+    if isinstance(config := values.get("config"), str):
+        load_settings(config, values.get("overrides") or ())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}  # a page is read from the top
+    for number, text in enumerate(blocks(page, "python"), start=1):
+        exec(compile(text, f"{page.name}, example {number}", "exec"), names)
+    assert not list(tmp_path.iterdir()), "an example left files behind"
+
+
+@pytest.mark.parametrize(
+    ("page", "args"),
+    [(page, args) for page in PAGES for args in commands(page)],
+    ids=lambda value: value.name if isinstance(value, Path) else " ".join(value)[:50],
+)
+def test_commands_parse(page: Path, args: list[str]) -> None:
+    try:
+        check(args)
+    except (click.ClickException, ValueError) as error:
+        pytest.fail(f"medseg-nca {' '.join(args)}: {error}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_in_the_text_exist(page: Path) -> None:
+    for text in INLINE.findall(page.read_text("utf-8")):
+        words = shlex.split(text)[1:]
+        if not words[0].startswith("-"):
+            resolve([word for word in words if word != "..."])
+
+
+def test_a_wrong_command_would_be_found() -> None:
+    with pytest.raises(click.UsageError):
+        check(["config", "shw", "demo"])
+    with pytest.raises(click.UsageError):
+        check(["config", "show", "--sett", "a=b"])
+    with pytest.raises(AssertionError, match="second is missing"):
+        check(["config", "diff", "demo"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_yaml_examples_are_valid_settings(page: Path, tmp_path: Path) -> None:
+    for text in blocks(page, "yaml"):
+        assert isinstance(yaml.safe_load(text), dict)
+        file = tmp_path / "example.yaml"
+        file.write_text(text)
+        load_settings(str(file))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text("utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    text = str(site["nav"])
+    assert not [page.name for page in PAGES if page.parent.name == "docs" and page.name not in text]
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"`make (\w+)`|^make (\w+)", page.read_text("utf-8"), re.MULTILINE)
+        for target in target
+        if target
+    }
+    assert named <= targets
+
+
+def test_the_model_presets_are_documented() -> None:
+    text = (ROOT / "docs" / "models.md").read_text("utf-8")
+    assert not [name for name in preset_names("model") if f"`{name}`" not in text]
+
+
+def test_one_version_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == __version__

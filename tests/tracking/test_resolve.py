@@ -1,0 +1,124 @@
+"""From a model's name to its files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from medseg_nca.config.training import TrackingSettings
+from medseg_nca.errors import MedsegError, ModelError, OutputError
+from medseg_nca.inference.bundle import SPEC, WEIGHTS, load_bundle
+from medseg_nca.pipelines import register
+from medseg_nca.tracking import resolve
+from medseg_nca.tracking.resolve import export_model, load_model, zoo_names
+from medseg_nca.tracking.run import start_tracking
+from tests.tracking.tiny import make_run, new_store, save_tiny, settings_of
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> TrackingSettings:
+    """A store with one version of the model "hippo"."""
+    folder = tmp_path_factory.mktemp("registry")
+    store = new_store(folder / "store")
+    make_run(folder / "run")
+    register.run(folder / "run", "hippo", tracking=store)
+    return store
+
+
+def test_a_run_folder_and_a_folder_with_the_two_files(tmp_path: Path) -> None:
+    spec = make_run(tmp_path / "run")
+    for reference in (tmp_path / "run", tmp_path / "run" / "model"):
+        loaded = load_model(str(reference), "cpu")
+        assert loaded.spec == spec
+        assert loaded.folder == tmp_path / "run" / "model"
+
+
+def test_a_version_and_an_alias_and_a_runs_files(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path)
+    run = tmp_path / "run"
+    spec = make_run(run)
+    with start_tracking(settings, run) as tracker:
+        tracker.log_artifact(run / "model")
+    register.run(run, "hippo", tracking=settings.tracking)
+    for reference in ("models:/hippo/1", f"runs:/{tracker.run_id}/model"):
+        loaded = load_model(reference, "cpu", settings.tracking)
+        assert loaded.spec.weights_sha256 == spec.weights_sha256
+        assert {path.name for path in loaded.folder.iterdir()} == {WEIGHTS, SPEC}
+    with pytest.raises(ModelError, match="has no weights"):
+        load_model(f"runs:/{tracker.run_id}/figures", "cpu", settings.tracking)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message", "hint"),
+    [
+        ("models:/hipo/1", "did you mean 'hippo'", ""),
+        ("models:/hippo/7", "no such version", "Versions of hippo: 1; aliases: none"),
+        ("models:/hippo@champion", "no such version", "Versions of hippo: 1; aliases: none"),
+        ("models:/hippo", "is not a model's name", "models:/NAME/VERSION"),
+        ("runs:/0123/model", "cannot be downloaded", ""),
+    ],
+)
+def test_what_is_not_in_the_registry(
+    registry: TrackingSettings, reference: str, message: str, hint: str
+) -> None:
+    with pytest.raises(MedsegError, match=message) as caught:
+        load_model(reference, "cpu", registry)
+    assert hint in str(caught.value)
+
+
+def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there are no models") as caught:
+        load_model("models:/hippo/1", "cpu", new_store(tmp_path))
+    assert "models register" in str(caught.value.hint)
+
+
+def test_a_changed_file_in_the_store_is_refused(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "store")
+    make_run(tmp_path / "run")
+    register.run(tmp_path / "run", "hippo", tracking=store)
+    save_tiny(tmp_path / "other", seed=1)
+    for stored in (tmp_path / "store" / "mlartifacts").rglob(WEIGHTS):
+        shutil.copyfile(tmp_path / "other" / WEIGHTS, stored)
+    with pytest.raises(ModelError, match=r"sha256 of weights\.safetensors") as caught:
+        load_model("models:/hippo/1", "cpu", store)
+    assert "changed" in str(caught.value.hint)
+
+
+def test_local_folders_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such folder") as caught:
+        load_model(str(tmp_path / "missing"), "cpu")
+    assert "zoo:NAME" in str(caught.value.hint)
+    with pytest.raises(ModelError, match="holds no model"):
+        load_model(str(tmp_path), "cpu")
+    (tmp_path / "settings.yaml").write_text("")
+    with pytest.raises(ModelError, match="no trained model yet") as caught:
+        load_model(str(tmp_path), "cpu")
+    assert "--resume" in str(caught.value.hint)
+    with pytest.raises(ModelError, match="is a file"):
+        load_model(str(tmp_path / "settings.yaml"), "cpu")
+
+
+def test_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "zoo_folder", lambda: tmp_path / "zoo")
+    assert zoo_names() == ()
+    with pytest.raises(ModelError, match="no models come with"):
+        load_model("zoo:hippocampus", "cpu")
+    spec = save_tiny(tmp_path / "zoo" / "hippocampus")
+    assert zoo_names() == ("hippocampus",)
+    assert load_model("zoo:hippocampus", "cpu").spec == spec
+    with pytest.raises(ModelError, match="did you mean 'hippocampus'"):
+        load_model("zoo:hipocampus", "cpu")
+    with pytest.raises(ModelError, match="Did you mean zoo:hippocampus"):
+        load_model("hippocampus", "cpu")
+
+
+def test_an_exported_model_is_the_pair_of_files(tmp_path: Path) -> None:
+    spec = make_run(tmp_path / "run")
+    written = export_model(str(tmp_path / "run"), tmp_path / "out")
+    assert [path.name for path in written] == ["weights.safetensors", "model.json"]
+    assert load_bundle(tmp_path / "out", "cpu").spec == spec
+    with pytest.raises(OutputError, match="already holds a model"):
+        export_model(str(tmp_path / "run"), tmp_path / "out")
+    assert export_model(str(tmp_path / "run"), tmp_path / "out", force=True) == written

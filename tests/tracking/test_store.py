@@ -1,0 +1,82 @@
+"""Which store is meant, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from medseg_nca.errors import TrackingError
+from medseg_nca.tracking.store import connect, experiment_id, reason, shown, store_uri
+from tests.tracking.tiny import new_store
+
+
+def test_the_given_store_comes_first_then_the_environments_then_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert store_uri() == "http://host:5000"
+    assert store_uri("postgresql+psycopg2://user@host/db") == "postgresql+psycopg2://user@host/db"
+
+
+@pytest.mark.parametrize("given", ["runs/a.db", "sqlite:///runs/a.db"])
+def test_a_sqlite_store_is_named_by_its_absolute_path(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert store_uri(given) == f"sqlite:///{tmp_path}/runs/a.db"
+
+
+@pytest.mark.parametrize("given", ["./mlruns", "file:///tmp/mlruns", "htpp://host", "nonsense"])
+def test_what_is_no_store_is_refused(given: str) -> None:
+    with pytest.raises(TrackingError, match="is not a tracking store") as caught:
+        store_uri(given)
+    assert "sqlite:///" in str(caught.value.hint)
+
+
+def test_a_server_needs_a_host() -> None:
+    with pytest.raises(TrackingError, match="names no host"):
+        store_uri("http:")
+
+
+def test_passwords_are_not_shown() -> None:
+    assert shown("https://me:secret@host:5000/x") == "https://host:5000/x"
+    assert reason(ValueError("at http://me:se@cret@host/x\nmore")) == "at http://host/x"
+    assert shown("sqlite:////tmp/mlflow.db") == "sqlite:////tmp/mlflow.db"
+
+
+def test_connecting_is_quiet_and_does_not_touch_the_global_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    client = connect(str(new_store(tmp_path).uri))
+    assert experiment_id(client, "first") == experiment_id(client, "first")
+    place = client.get_experiment_by_name("first").artifact_location
+    assert place == (tmp_path / "mlartifacts").as_uri()
+    assert mlflow.get_tracking_uri() == before
+    assert capsys.readouterr() == ("", "")
+    assert logging.getLogger("mlflow").level == logging.ERROR
+
+
+def test_a_file_that_is_no_store_is_a_tracking_error(tmp_path: Path) -> None:
+    (tmp_path / "other.db").write_text("not a data base, but a text of some length")
+    with pytest.raises(TrackingError, match=r"other\.db cannot be used"):
+        connect(store_uri(str(tmp_path / "other.db")))
+
+
+def test_a_server_that_is_not_there_is_a_tracking_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 cannot be used"):
+        connect("http://127.0.0.1:9")
+
+
+def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
+    client = connect(str(new_store(tmp_path).uri))
+    client.delete_experiment(experiment_id(client, "old"))
+    with pytest.raises(TrackingError, match="'old' was deleted"):
+        experiment_id(client, "old")
