@@ -144,7 +144,7 @@ class PreparedStore:
         """
         path = array_file(self.folder, self.case(case_id).id)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return arrays["image"], arrays.get("label", None)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: cannot be read ({error}).", hint=AGAIN) from error

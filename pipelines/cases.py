@@ -135,7 +135,7 @@ def _read_measurement(path: Path, key: str) -> CaseFingerprint | None:
 
 def _read_counts(path: Path, key: str) -> tuple[list[int], dict[str, int]] | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             note = json.loads(arrays["note"].tobytes())
             return (note["shape"], note["foreground"]) if note["key"] == key else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

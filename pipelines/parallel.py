@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -86,6 +87,4 @@ def _attempt(function: Callable[[Any], Any], index: int, item: Any) -> Outcome[A
 def _start_worker() -> None:
     """Ctrl-C is for the parent, which stops the workers; each has one core."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when a step imports it

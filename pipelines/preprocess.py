@@ -162,15 +162,16 @@ def _measure(dataset: DataSet, work: _Work) -> tuple[dict[str, CaseFingerprint],
     """Measure the cases; those that differ in axes or channels from the others fail."""
     items = {case.id: Measuring(case, work.out) for case in dataset.cases}
     measured, failed = work.each(measure_case, items, "measuring")
-    for name, found in list(measured.items()):
-        if len(found.shape) != dataset.dims:
-            failed[name] = (
-                f"{_file(dataset, name)}: has {len(found.shape)} axes {found.shape}; the data set "
-                f"has {dataset.dims}."
-            )
-            del measured[name]
     if not measured:
         raise DataError(f"{dataset.root}: no case can be read: {_reasons(failed)}")
+    dims = _usual([len(found.shape) for found in measured.values()], dataset.dims)
+    for name, found in list(measured.items()):
+        if len(found.shape) != dims:
+            failed[name] = (
+                f"{_file(dataset, name)}: has {len(found.shape)} axes {found.shape}; the data set "
+                f"has {dims}."
+            )
+            del measured[name]
     return measured, failed
 
 
@@ -191,11 +192,17 @@ def _plan(
 
 
 def _channels(dataset: DataSet, measured: Mapping[str, CaseFingerprint]) -> tuple[str, ...]:
-    """The data set's channels, or what most cases have where the layout does not know."""
+    """The data set's channels, unless most cases have another number of them."""
     counts = [len(found.channels) for found in measured.values()]
-    if len(dataset.channels) in counts:
+    count = _usual(counts, len(dataset.channels))
+    if count == len(dataset.channels):
         return dataset.channels
-    return names_for(max(sorted(set(counts)), key=counts.count), dataset.dims)
+    return names_for(count, len(next(iter(measured.values())).shape))
+
+
+def _usual(values: Sequence[int], expected: int) -> int:
+    """The most frequent value; a layout that only looked at its first case may expect another."""
+    return max(sorted(set(values)), key=lambda v: (values.count(v), v == expected))
 
 
 def _labels_seen(measured: Mapping[str, CaseFingerprint]) -> LabelTable:
@@ -282,9 +289,11 @@ def _reasons(failed: Mapping[str, str]) -> str:
 
 
 def _in_words(plan: PreprocessPlan) -> str:
-    spacing = "as it is" if plan.spacing is None else " x ".join(f"{v:g}" for v in plan.spacing)
+    spacing = "as stored"
+    if plan.spacing is not None:
+        spacing = " x ".join(f"{v:g}" for v in plan.spacing) + " mm"
     size = " x ".join(map(str, plan.crop_size))
     return (
         f"{plan.dims}D, {', '.join(plan.channels)}, {plan.orientation or 'as stored'}, spacing "
-        f"{spacing} mm, {plan.normalise}, samples of {size} voxels, {len(plan.scales)} levels."
+        f"{spacing}, {plan.normalise}, samples of {size} voxels, {len(plan.scales)} levels."
     )

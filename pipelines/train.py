@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
 from medseg_nca.config import RunSettings
@@ -64,12 +66,16 @@ def run(
     Raises:
         MedsegError: see :mod:`medseg_nca.errors`.
     """
-    settings = _settings_of(out, settings, resume)
+    fabric = _fabric(settings)
+    # The first process makes what is shared; the others of a distributed run find it made.
+    follows = resume or not fabric.is_global_zero
+    with fabric.rank_zero_first():
+        settings = _settings_of(out, settings, follows)
     with _log_file(out / LOG):
-        store = _prepared(data, out, settings)
-        split = _split_of(out, store, settings, resume)
+        with fabric.rank_zero_first():
+            store = _prepared(data, out, settings)
+            split = _split_of(out, store, settings, follows)
         task: Task = TASKS.get(settings.task)(settings, store, split)
-        fabric = _fabric(settings)
         with _tracking(settings, out, store, resume) as tracker:
             trainer = Trainer(task, settings, out, fabric, (*observers, _Tracked(tracker)))
             parameters = sum(p.numel() for p in trainer.model.parameters())
@@ -80,7 +86,8 @@ def run(
             if fabric.is_global_zero:
                 _finish(trainer, task, out, tracker)
     summary = RunResult(out, result, parameters)
-    write_json(out / "training.json", summary.to_dict())
+    if fabric.is_global_zero:
+        write_json(out / "training.json", summary.to_dict())
     return summary
 
 
@@ -147,16 +154,15 @@ def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bo
 
 
 def _fabric(settings: RunSettings) -> Fabric:
-    """Device, precision, processes; under torchrun Fabric reads the rest from the environment."""
-    import torch
-
+    """Device, precision and processes: one, or those that torchrun started."""
     device = pick_device(settings.device)
     if settings.training.threads:
         torch.set_num_threads(settings.training.threads)
-    fabric = Fabric(
-        accelerator=device.type, devices="auto" if device.index is None else [device.index],
-        precision=settings.training.precision,
-    )  # fmt: skip
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("WORLD_SIZE", "1")) // here
+    devices = here if device.index is None else [device.index]
+    precision = settings.training.precision
+    fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision)
     fabric.launch()
     return fabric
 

@@ -28,7 +28,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
-    "bench": ("medseg_nca.cli.bench:bench", "Measure speed and memory."),
 }
 # What the operating system says when a result has nowhere to go.
 NO_ROOM = {

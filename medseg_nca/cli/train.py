@@ -74,7 +74,10 @@ def train(
 
 def _report(results: list, as_json: bool) -> None:  # type: ignore[type-arg]
     import json
+    import os
 
+    if os.environ.get("RANK", "0") != "0":
+        return
     trees = [result.to_dict() for result in results]
     if as_json:
         click.echo(json.dumps(trees if len(trees) > 1 else trees[0], indent=2))

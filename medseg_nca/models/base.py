@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 Recorder = Callable[[int, Tensor], None]
 
 
-@dataclass(frozen=True)
-class LevelOutput:
+class LevelOutput(NamedTuple):
     """What one level of a model says in training, about which part of the image.
+
+    A tuple, because that is what Fabric takes apart when it wraps a model for several processes.
 
     Attributes:
         logits: ``(B, K, *spatial)`` on the grid of the level.

@@ -171,13 +171,13 @@ class Trainer:
         for batch in source:
             values = self._step(batch)
             counters.iteration += 1
-            counters.elapsed = time.monotonic() - started
+            self._agree(time.monotonic() - started)
             done = self.progress >= 1 or counters.iteration >= training.iterations
             if counters.iteration % training.log_every == 0 or done:
                 self._log(values)
             if counters.iteration % training.validate_every == 0 or done:
                 self._validate()
-                counters.elapsed = time.monotonic() - started
+                self._agree(time.monotonic() - started)
             if counters.iteration % training.checkpoint_every == 0 or done:
                 self._save()
             if done:
@@ -188,6 +188,12 @@ class Trainer:
                 self._save()
                 return "patience"
         return "iterations" if counters.iteration >= training.iterations else "time"
+
+    def _agree(self, elapsed: float) -> None:
+        """Take the clock and the stop request of the first process: all must end together."""
+        if self.fabric.world_size > 1:
+            elapsed, self.stop_requested = self.fabric.broadcast((elapsed, self.stop_requested))
+        self.counters.elapsed = elapsed
 
     def _interrupt(self) -> None:
         self._save()

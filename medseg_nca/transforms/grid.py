@@ -1,7 +1,8 @@
 """The geometric part of the preprocessing: orientation, crop, spacing; and the way back.
 
 Each step is a MONAI dictionary transform and is left out when it would change nothing, so a volume
-that already has the right grid passes through untouched.
+that already has the right grid passes through untouched. MONAI is imported where a step needs it:
+that takes seconds, which a prediction or a worker process that needs none of them is spared.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import CropForegroundd, Orientation, Orientationd, Spacingd, SpatialResample
 from numpy.typing import NDArray
 
 from medseg_nca.config import PreprocessPlan
@@ -36,7 +34,7 @@ class Grid:
 
     @classmethod
     def of(cls, volume: Any) -> Grid:
-        """The grid of a Volume, or of a channel-first MetaTensor."""
+        """The grid of a Volume, or of a channel-first array or tensor with an affine."""
         rows = np.asarray(volume.affine, dtype=np.float64).tolist()
         shape = volume.shape if isinstance(volume, Volume) else volume.shape[1:]
         return cls(tuple(int(n) for n in shape), tuple(tuple(row) for row in rows))
@@ -74,7 +72,7 @@ class Trace:
 
 def to_plan_grid(
     volume: Volume, plan: PreprocessPlan, channels: dict[str, NDArray[Any]]
-) -> tuple[dict[str, Any], Trace]:
+) -> tuple[dict[str, NDArray[np.float32]], Trace]:
     """Bring arrays of one volume's grid to the grid of the plan.
 
     Args:
@@ -84,20 +82,22 @@ def to_plan_grid(
             them and decides on the crop.
 
     Returns:
-        The arrays as MetaTensors, linearly interpolated where the spacing changes, and the trace.
+        The arrays, float32 and contiguous, linearly interpolated where the spacing changes, and the
+        trace.
     """
-    affine = torch.as_tensor(volume.affine)
-    data: dict[str, Any] = {
-        key: MetaTensor(torch.from_numpy(np.require(array, requirements=["C", "W"])), affine=affine)
-        for key, array in channels.items()
-    }
-    source = Grid.of(data["image"])
-    data = _orient(data, plan)
+    source = Grid.of(volume)
+    codes = _orientation(axis_codes(source), plan.orientation)
+    if codes is None and plan.crop == "none" and not changes_spacing(volume, plan):
+        trace = Trace(source, source, (0,) * len(source.shape), source, source)
+        return {key: np.ascontiguousarray(array) for key, array in channels.items()}, trace
+    data = {key: _tensor(array, source) for key, array in channels.items()}
+    data = _orient(data, codes)
     oriented = Grid.of(data["image"])
     data, start = _crop(data, plan)
     cropped = Grid.of(data["image"])
     data = _space(data, plan)
-    return data, Trace(source, oriented, start, cropped, Grid.of(data["image"]))
+    trace = Trace(source, oriented, start, cropped, Grid.of(data["image"]))
+    return {key: np.ascontiguousarray(value.numpy()) for key, value in data.items()}, trace
 
 
 def restore(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] = 0.0) -> Any:
@@ -119,9 +119,10 @@ def restore(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] =
         array = _paste(array, trace, fill)
     if trace.oriented == trace.source:
         return array
-    tensor = MetaTensor(torch.from_numpy(array), affine=torch.as_tensor(trace.oriented.matrix))
-    codes = axis_codes(trace.source)
-    back = Orientation(axcodes="".join(codes), labels=AXIS_LABELS)(tensor)
+    from monai.transforms import Orientation
+
+    turn = Orientation(axcodes="".join(axis_codes(trace.source)), labels=AXIS_LABELS)
+    back = turn(_tensor(array, trace.oriented))
     return np.ascontiguousarray(back.numpy())
 
 
@@ -158,10 +159,20 @@ def _orientation(codes: Sequence[str], orientation: str | None) -> str | None:
     return None if "".join(codes) == wanted else wanted
 
 
-def _orient(data: dict[str, Any], plan: PreprocessPlan) -> dict[str, Any]:
-    codes = _orientation(axis_codes(Grid.of(data["image"])), plan.orientation)
+def _tensor(array: NDArray[Any], grid: Grid) -> Any:
+    """A MONAI tensor that knows its affine."""
+    import torch
+    from monai.data import MetaTensor
+
+    values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    return MetaTensor(values, affine=torch.as_tensor(grid.matrix))
+
+
+def _orient(data: dict[str, Any], codes: str | None) -> dict[str, Any]:
     if codes is None:
         return data
+    from monai.transforms import Orientationd
+
     turn: Any = Orientationd(list(data), axcodes=codes, labels=AXIS_LABELS)
     return dict(turn(data))
 
@@ -170,6 +181,8 @@ def _crop(data: dict[str, Any], plan: PreprocessPlan) -> tuple[dict[str, Any], t
     nowhere = (0,) * plan.dims
     if plan.crop == "none":
         return data, nowhere
+    from monai.transforms import CropForegroundd
+
     keys = list(data)
     crop: Any = CropForegroundd(
         keys, "image", select_fn=_not_zero, margin=plan.crop_margin, allow_smaller=True
@@ -194,6 +207,8 @@ def changes_spacing(volume: Volume, plan: PreprocessPlan) -> bool:
 def _space(data: dict[str, Any], plan: PreprocessPlan) -> dict[str, Any]:
     if plan.spacing is None or same_spacing(Grid.of(data["image"]).spacing, plan.spacing):
         return data
+    from monai.transforms import Spacingd
+
     space: Any = Spacingd(
         list(data), pixdim=plan.spacing, mode="bilinear", padding_mode="border", dtype=np.float32
     )
@@ -208,10 +223,14 @@ def same_spacing(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
 def _unspace(array: NDArray[Any], trace: Trace) -> NDArray[Any]:
     if trace.prepared == trace.cropped:
         return array
-    tensor = MetaTensor(torch.from_numpy(array), affine=torch.as_tensor(trace.prepared.matrix))
+    import torch
+    from monai.transforms import SpatialResample
+
     resample = SpatialResample(mode="bilinear", padding_mode="border", dtype=np.float32)
     back = resample(
-        tensor, dst_affine=torch.as_tensor(trace.cropped.matrix), spatial_size=trace.cropped.shape
+        _tensor(array, trace.prepared),
+        dst_affine=torch.as_tensor(trace.cropped.matrix),
+        spatial_size=trace.cropped.shape,
     )
     return np.asarray(back.numpy().astype(array.dtype, copy=False))
 

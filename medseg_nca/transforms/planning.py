@@ -100,19 +100,19 @@ def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, .
 
     Every level halves the axes along which cells are small (less than twice the smallest cell
     edge), so that the cells become cubes before they grow: a 1 x 1 x 4 mm image is halved in the
-    plane until its cells are 4 mm wide. An axis with few cells is not halved any more; when that
-    leaves one axis alone, the pyramid ends.
+    plane until its cells are 4 mm wide. The pyramid ends before an axis gets fewer than six cells;
+    axes that are that short from the start are left alone.
     """
     scales = [(1,) * len(size)]
-    while len(scales) < MAX_LEVELS:
+    axes = [k for k, n in enumerate(size) if n >= 2 * MIN_CELLS]
+    while axes and len(scales) < MAX_LEVELS:
         scale = scales[-1]
-        edges = [v * s for v, s in zip(spacing, scale, strict=True)]
-        smallest = min(edges) * ANISOTROPY * (1 - 1e-6)
-        near = [k for k, edge in enumerate(edges) if edge < smallest]
-        able = [k for k in near if size[k] / (2 * scale[k]) >= MIN_CELLS]
-        if not able or len(able) == 1 < len(near):
+        edges = {k: spacing[k] * scale[k] for k in axes}
+        smallest = min(edges.values()) * ANISOTROPY * (1 - 1e-6)
+        halved = [k for k in axes if edges[k] < smallest]
+        if any(size[k] / (2 * scale[k]) < MIN_CELLS for k in halved):
             break
-        scales.append(tuple(s * 2 if k in able else s for k, s in enumerate(scale)))
+        scales.append(tuple(s * 2 if k in halved else s for k, s in enumerate(scale)))
     return tuple(reversed(scales))
 
 

@@ -66,10 +66,10 @@ def prepare(
         if not labels.multi_label and changes_spacing(volume, plan):
             data["label"] = _one_hot(data["label"], len(labels.labels))
     moved, trace = to_plan_grid(volume, plan, data)
-    prepared = normalise(np.ascontiguousarray(moved["image"].numpy()), plan)
+    prepared = normalise(moved["image"], plan)
     target = None
     if label is not None and labels is not None:
-        target = _collect(moved["label"].numpy(), labels)
+        target = _collect(moved["label"], labels)
     return Preparation(np.ascontiguousarray(prepared), target, trace)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -75,6 +75,7 @@ def test_settings_are_frozen() -> None:
         load_settings(None).seed = 3  # type: ignore[misc]
 
 
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 2**31),
     lr=st.floats(1e-8, 1e3),
@@ -86,10 +87,10 @@ def test_yaml_brings_back_the_same_settings(
 ) -> None:
     base = load_settings(None).model_dump()
     training = base["training"] | {"lr": lr, "clip": clip}
-    settings = RunSettings(**(base | {"seed": seed, "name": name, "training": training}))
+    made = RunSettings(**(base | {"seed": seed, "name": name, "training": training}))
     file = tmp_path_factory.mktemp("settings") / "settings.yaml"
-    file.write_text(to_yaml(settings), encoding="utf-8")
-    assert read_settings(file) == settings
+    file.write_text(to_yaml(made), encoding="utf-8")
+    assert read_settings(file) == made
 
 
 def test_resolved_settings_serve_as_a_preset(tmp_path: Path) -> None:

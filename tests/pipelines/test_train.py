@@ -120,6 +120,22 @@ def test_after_kill_9_resume_ends_where_an_undisturbed_run_does(
     assert_same(weights(killed), weights(tmp_path / "straight"))
 
 
+@pytest.mark.slow
+def test_two_processes_train_together(prepared: Path, tmp_path: Path) -> None:
+    """Under torchrun, without a change: one run folder, gradients averaged over both."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
+    command += ["medseg_nca", "train", "--config", "demo", "--data", str(prepared)]
+    command += ["--out", str(run), "--json"]
+    for item in TINY:
+        command += ["--set", item]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count('"iterations": 12') == 1
+    assert read_history(run / "history.csv")[-1]["iteration"] == 12
+    load_bundle(run / "model", "cpu")
+
+
 def test_raw_data_is_prepared_on_the_way(data: Path, tmp_path: Path) -> None:
     train.run(data, tmp_path / "run", tiny_settings("training.iterations=1"))
     assert (tmp_path / "run" / "prepared" / "prepared.json").exists()
