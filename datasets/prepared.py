@@ -21,6 +21,8 @@ from medseg_nca.errors import DataError
 from medseg_nca.io.atomic import write_json
 
 INDEX, PLAN, FINGERPRINT, CASES = "prepared.json", "plan.json", "fingerprint.json", "cases"
+# A case names its file, so no name in an index may lead out of the folder.
+SAFE_ID = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 AGAIN = "Run `medseg-nca preprocess` again; only what is missing is made."
 
 
@@ -32,7 +34,7 @@ class PreparedCase(Settings):
     content and settings the cached arrays were made.
     """
 
-    id: str
+    id: str = Field(pattern=SAFE_ID)
     patient: str | None = None
     site: str | None = None
     split: Side | None = None

@@ -122,6 +122,9 @@ def make_split(
     known = dataset_hash or str(getattr(dataset, "dataset_hash", "") or "")
     if settings.file is not None:
         split = read_split(settings.file, settings.fold)
+        _check_fold(split, settings)
+        patients = _patients(cases)
+        _warn_of_divided_patients(split, patients, settings.file)
         return _fitted(split, [case.id for case in cases], settings.file, known)
     patients = _patients(cases)
     sides = _divide(patients, prescribed_sides(cases), settings)
@@ -203,6 +206,36 @@ def _check_settings(settings: SplitSettings) -> None:
             f"data.split.fold: there are {settings.folds} folds, 0 to {settings.folds - 1}, "
             f"not {settings.fold}."
         )
+    if settings.fold is not None and settings.folds is None and settings.file is None:
+        raise ConfigError(
+            f"data.split.fold: fold {settings.fold} is asked for, but not of how many.",
+            hint="Set data.split.folds too.",
+        )
+
+
+def _check_fold(split: Split, settings: SplitSettings) -> None:
+    """Refuse a file that holds one division where a fold is asked for: all folds would be equal."""
+    if settings.fold is not None and split.fold != settings.fold:
+        raise ConfigError(
+            f"{settings.file}: holds one split, not fold {settings.fold} of a cross-validation.",
+            hint="Leave --fold and --folds out, or name nnU-Net's splits_final.json.",
+        )
+
+
+def _warn_of_divided_patients(
+    split: Split, patients: Mapping[str, Sequence[str]], path: Path
+) -> None:
+    """A file decides everything, but nobody shall overlook that a patient trains and tests."""
+    side_of = {name: side for side in SIDES for name in split.side(side)}
+    divided = [
+        ids[0] for ids in patients.values() if len({side_of[i] for i in ids if i in side_of}) > 1
+    ]
+    if divided:
+        log.warning(
+            "%s puts cases of one patient on two sides (%d patients, for example that of %r), "
+            "which makes results look better than they are.",
+            path, len(divided), divided[0],
+        )  # fmt: skip
 
 
 def _patients(cases: Sequence[SplitCase]) -> dict[str, list[str]]:

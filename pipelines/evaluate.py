@@ -35,7 +35,7 @@ from medseg_nca.pipelines.selection import (
     select_cases,
 )
 from medseg_nca.tracking.provenance import git_commit, package_versions
-from medseg_nca.tracking.run import RunTracker, read_link
+from medseg_nca.tracking.run import RunTracker, read_link, store_with_credentials
 from medseg_nca.tracking.store import connect
 
 logger = logging.getLogger(__name__)
@@ -248,10 +248,16 @@ def _ranked(results: Sequence[CaseResult]) -> dict[str, str]:
     return {"best": scored[0][1], "median": scored[len(scored) // 2][1], "worst": scored[-1][1]}
 
 
-def publish(evaluation: Evaluation, run_folder: Path) -> None:
+def publish(evaluation: Evaluation, run_folder: Path, tracking_uri: str | None = None) -> None:
     """Log an evaluation to the MLflow run that trained the model, where there is one.
 
-    A store that does not answer is a warning: the results are on disk.
+    A store that is gone or does not answer is a warning: the results are on disk.
+
+    Args:
+        evaluation: finished.
+        run_folder: its ``mlflow.json`` names the run and its store.
+        tracking_uri: the same store with a password, which the link does not hold; the environment
+            may name it too.
     """
     link = read_link(run_folder)
     if link is None:
@@ -262,7 +268,11 @@ def publish(evaluation: Evaluation, run_folder: Path) -> None:
     for name, part in {**tree["labels"], MERGED: tree[MERGED]}.items():
         numbers |= {f"{word}_{metric}_{name}": part[metric]["mean"] for metric in PUBLISHED}
     try:
-        tracker = RunTracker(connect(link["tracking_uri"]), link["run_id"], run_folder)
+        uri = store_with_credentials(run_folder, tracking_uri)
+        if uri is None:
+            logger.warning("The evaluation is not logged to MLflow: its store is gone.")
+            return
+        tracker = RunTracker(connect(uri), link["run_id"], run_folder)
     except Exception as error:  # whatever a store throws: the evaluation is done
         logger.warning("The evaluation is not logged to MLflow: %s", error)
         return

@@ -13,6 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+EXISTING = click.Path(path_type=Path, exists=True)
 
 config_option = click.option(
     "--config",
@@ -55,9 +56,9 @@ model_option = click.option(
 
 
 def data_option(required: bool = True) -> Callable[[F], F]:
-    """``--data DIR``, a folder that must exist."""
+    """``--data PATH``, which must exist."""
     return click.option(
-        "--data", type=EXISTING_FOLDER, required=required, help="Folder of the data set."
+        "--data", type=EXISTING, required=required, help="Data set: a folder, or a datalist file."
     )
 
 

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import click
 
+from medseg_nca.cli.options import (
+    device_option,
+    json_option,
+    model_option,
+    out_option,
+    print_json,
+    tracking_option,
+)
+
 
 @click.command()
-@click.option(
-    "--model", "-m", "reference", required=True,
-    help="Run folder, zoo:NAME, models:/NAME/VERSION or models:/NAME@ALIAS.",
-)  # fmt: skip
-@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Result folder.")
+@model_option
+@out_option()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each label.")
 @click.option(
@@ -25,11 +31,11 @@ import click
 )
 @click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True), help="Memory budget.")
 @click.option("--seed", type=int, help="Seed of the fire mask.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--tracking-uri", help="MLflow store of a models:/ or runs:/ reference.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@device_option
+@tracking_option
+@json_option
 def predict(
-    reference: str,
+    model: str,
     out: Path,
     inputs: tuple[Path, ...],
     probabilities: bool,
@@ -38,7 +44,7 @@ def predict(
     fire: str | None,
     memory_gb: float | None,
     seed: int | None,
-    device: str,
+    device: str | None,
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
@@ -46,8 +52,6 @@ def predict(
 
     Each label map has the exact grid and header of its input. The model is loaded once.
     """
-    import json
-
     from rich.console import Console
     from rich.progress import track
 
@@ -56,7 +60,7 @@ def predict(
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
-    loaded = load_model(reference, device=device, tracking=tracking)
+    loaded = load_model(model, device=device or "auto", tracking=tracking)
     changes = {
         "probabilities": probabilities or None,
         "uncertainty": uncertainty,
@@ -72,7 +76,7 @@ def predict(
         progress=lambda files: track(files, "predicting", console=Console(stderr=True)),
     )  # fmt: skip
     if as_json:
-        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
+        print_json([result.to_dict() for result in results])
         return
     for result in results:
         click.echo(f"{result.outputs['label_map']}  {result.seconds:.2f} s  {result.voxels}")

@@ -6,29 +6,35 @@ from pathlib import Path
 
 import click
 
+from medseg_nca.cli.options import (
+    config_option,
+    data_option,
+    device_option,
+    json_option,
+    out_option,
+    print_json,
+    seed_option,
+    set_option,
+    tracking_option,
+)
+
 
 @click.command()
-@click.option("--config", "-c", required=True, help="Preset name or YAML file.")
-@click.option(
-    "--data", "-d", type=click.Path(path_type=Path), required=True,
-    help="Data set, raw or prepared by `preprocess`.",
-)  # fmt: skip
-@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Run folder.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Replace a setting, for example training.lr=1e-3. Can be repeated.",
-)  # fmt: skip
-@click.option("--fold", type=int, help="Train this fold only (with --folds, default 5).")
+@config_option
+@data_option()
+@out_option("Run folder.")
+@set_option
+@click.option("--fold", type=int, help="Train this fold only (of --folds, or of 5).")
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate with this many folds.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.")
-@click.option("--seed", type=int, help="Seed of everything that is random.")
-@click.option("--device", help="auto, cpu or cuda.")
-@click.option("--tracking-uri", help="MLflow store; default: ./mlflow.db.")
+@seed_option
+@device_option
+@tracking_option
 @click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_option
 def train(
-    config: str,
+    config: str | None,
     data: Path,
     out: Path,
     overrides: tuple[str, ...],
@@ -73,14 +79,13 @@ def train(
 
 
 def _report(results: list, as_json: bool) -> None:  # type: ignore[type-arg]
-    import json
     import os
 
     if os.environ.get("RANK", "0") != "0":
         return
     trees = [result.to_dict() for result in results]
     if as_json:
-        click.echo(json.dumps(trees if len(trees) > 1 else trees[0], indent=2))
+        print_json(trees if len(trees) > 1 else trees[0])
         return
     for tree in trees:
         click.echo(

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from medseg_nca.config import RunSettings
 from medseg_nca.config.training import TrackingSettings
-from medseg_nca.errors import TrackingError
+from medseg_nca.errors import Interrupted, TrackingError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.store import (
@@ -150,7 +150,7 @@ class RunTracker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, Interrupted))
         self.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
 
     def _place(self, path: Path) -> str:
@@ -227,6 +227,20 @@ def linked_store(folder: Path) -> str | None:
         return None
     file = sqlite_file(uri)
     return uri if file is None or file.is_file() else None
+
+
+def store_with_credentials(folder: Path, uri: str | None = None) -> str | None:
+    """Return the store of a run folder as it can be used, None if it has none or it is gone.
+
+    The link in the folder has no password. Where the given or the environment's URI means the same
+    store, that one is taken.
+
+    Raises:
+        TrackingError: if the given or the environment's URI is no tracking store.
+    """
+    known = linked_store(folder)
+    given = store_uri(uri)
+    return given if known == shown(given) else known
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config import LabelTable
-from medseg_nca.errors import ImageError
+from medseg_nca.errors import ConfigError, ImageError
 
 # A table of this length is looked up instead of searched; label numbers are small.
 _LOOKUP = 1 << 16
 _SHOWN = 10
+# Prepared label maps are uint8, 0 is the background.
+_MOST = 255
 
 
 def encode_labels(array: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
@@ -28,8 +30,14 @@ def encode_labels(array: NDArray[Any], table: LabelTable) -> NDArray[np.uint8]:
 
     Raises:
         ImageError: if a number is not in the table; the numbers are named.
+        ConfigError: if there are more exclusive labels than a prepared label map can hold.
     """
     check_values(array, table)
+    if len(table.labels) > _MOST and not table.multi_label:
+        raise ConfigError(
+            f"data.labels: {len(table.labels)} labels, but {_MOST} are the most.",
+            hint="Merge labels: one label may have several values.",
+        )
     if table.multi_label:
         return np.stack([_lookup(array, dict.fromkeys(label.values, 1)) for label in table.labels])
     codes = {v: i for i, label in enumerate(table.labels, start=1) for v in label.values}

@@ -98,3 +98,12 @@ def test_pickled_arrays_are_never_loaded(folder: Path) -> None:
     np.savez(array_file(folder, "a"), image=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match="cannot be read"):
         PreparedStore.open(folder).load("a")
+
+
+def test_a_case_cannot_lead_out_of_the_folder(folder: Path) -> None:
+    index = folder / "prepared.json"
+    tree = json.loads(index.read_text())
+    tree["cases"][0]["id"] = "../../secret"
+    index.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=r"cases\.0\.id"):
+        PreparedStore.open(folder)

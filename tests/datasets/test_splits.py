@@ -208,3 +208,30 @@ def test_a_file_that_is_no_split(tmp_path: Path, text: str, complaint: str) -> N
 def test_an_unknown_side() -> None:
     with pytest.raises(ConfigError, match=r"'tset'.*train, val, test, all"):
         Split(train=("a",)).side("tset")
+
+
+def test_a_file_with_one_split_is_no_cross_validation(tmp_path: Path) -> None:
+    """Every fold would be the same split."""
+    data, file = dataset(cases(6)), tmp_path / "split.json"
+    write_split(make_split(data, SplitSettings()), file)
+    with pytest.raises(ConfigError, match="holds one split, not fold 1"):
+        make_split(data, SplitSettings(file=file, folds=3, fold=1))
+    own = make_split(data, SplitSettings(folds=3, fold=1, test=0))
+    write_split(own, file)
+    assert make_split(data, SplitSettings(file=file, folds=3, fold=1)) == own
+
+
+def test_a_fold_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fold 2 is asked for"):
+        make_split(dataset(cases(6)), SplitSettings(fold=2))
+
+
+def test_a_file_that_divides_a_patient_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "split.json"
+    write_split(Split(train=("c000",), test=("c001",)), file)
+    make_split(dataset(cases(2, [1, 2])), SplitSettings(file=file))
+    assert not caplog.records
+    make_split(dataset(cases(2, [1, 1])), SplitSettings(file=file))
+    assert "one patient on two sides" in caplog.text

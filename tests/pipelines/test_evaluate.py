@@ -360,8 +360,11 @@ def test_the_run_in_mlflow_gets_the_evaluation(
     monkeypatch.setattr(evaluate, "connect", lambda uri: store)
     evaluate.publish(result, tmp_path)
     assert not store.metrics
-    link = {"run_id": "7", "tracking_uri": "sqlite:///x.db"}
+    link = {"run_id": "7", "tracking_uri": f"sqlite:///{tmp_path}/x.db"}
     (tmp_path / "mlflow.json").write_text(json.dumps(link))
+    evaluate.publish(result, tmp_path)
+    assert not store.metrics, "a store that is gone is not made anew"
+    (tmp_path / "x.db").touch()
     evaluate.publish(result, tmp_path)
     assert store.metrics["all_mean_dice"] == pytest.approx(0.5)
     assert store.metrics["all_hd95_front"] == pytest.approx(3.0)

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from medseg_nca.config import RunSettings
-from medseg_nca.errors import TrackingError
+from medseg_nca.errors import Interrupted, TrackingError
 from medseg_nca.tracking.run import (
     LINK,
     RunTracker,
@@ -24,6 +24,7 @@ from medseg_nca.tracking.run import (
     linked_store,
     read_link,
     start_tracking,
+    store_with_credentials,
 )
 from medseg_nca.tracking.store import connect
 from tests.tracking.tiny import settings_of
@@ -213,3 +214,29 @@ def test_what_flatten_gives_is_within_the_limits(tree: dict[str, Any]) -> None:
 def test_a_damaged_link_is_no_link(tmp_path: Path, text: str) -> None:
     (tmp_path / LINK).write_text(text)
     assert read_link(tmp_path) is None
+
+
+def test_a_stopped_run_is_killed_not_failed() -> None:
+    class Store:
+        status = ""
+
+        def set_terminated(self, run_id: str, status: str) -> None:
+            self.status = status
+
+    store: Any = Store()
+    with pytest.raises(Interrupted), RunTracker(store, "7"):
+        raise Interrupted("Stopped.")
+    assert store.status == "KILLED"
+
+
+def test_the_password_of_a_store_comes_from_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    link = {"run_id": "7", "tracking_uri": "https://host"}
+    (tmp_path / "mlflow.json").write_text(json.dumps(link))
+    given = "https://me:secret@host"
+    assert store_with_credentials(tmp_path, given) == given
+    assert store_with_credentials(tmp_path, "https://me:secret@other") == "https://host"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert store_with_credentials(tmp_path) == given

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg_nca.config import Label, LabelTable
-from medseg_nca.errors import ImageError
+from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.transforms.encode import (
     decode_channels,
     encode_labels,
@@ -74,3 +74,10 @@ def test_counting(offset: int) -> None:
     array = np.array([[1, 1], [3, 1]]) + offset
     assert value_counts(array) == {1 + offset: 3, 3 + offset: 1}
     assert present_values(array) == (1 + offset, 3 + offset)
+
+
+def test_more_labels_than_a_prepared_label_map_holds_are_refused() -> None:
+    labels = tuple(Label(name=f"l{v}", values=(v,)) for v in range(1, 257))
+    assert encode_labels(np.array([255]), LabelTable(labels=labels[:-1])).max() == 255
+    with pytest.raises(ConfigError, match="256 labels, but 255"):
+        encode_labels(np.array([256]), LabelTable(labels=labels))
