@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import DataError, MedsegError, PartialFailure
+from medseg_nca.errors import DataError, MedsegError, OutputError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Prediction, Predictor
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.formats import find_images, image_suffix, stem
-from medseg_nca.io.read import read_volume
+from medseg_nca.io.read import read_image, read_volume
 from medseg_nca.io.write import write_volume
 
 logger = logging.getLogger(__name__)
+
+# nnU-Net's ending of a file that holds one channel.
+_CHANNEL = re.compile(r"_\d{4}$")
 
 Progress = Callable[[Sequence[Path]], Iterable[Path]]
 
@@ -59,13 +63,16 @@ def run(
         progress: wraps the list of files, to show how far it is.
 
     Raises:
+        ConfigError: if the settings do not fit the model.
         DataError: if there is nothing to predict.
+        OutputError: if a result would overwrite an input, or cannot be written.
         PartialFailure: after the last file, if some failed; the others are written.
     """
-    files = collect(inputs)
     predictor = Predictor(loaded, settings)
-    names = _output_names(files)
-    results = [_one(predictor, file, out, names[file]) for file in progress(files)]
+    groups = group_channels(collect(inputs), len(loaded.spec.plan.channels))
+    names = _output_names(groups)
+    _refuse_overwriting(groups, names, out)
+    results = [_one(predictor, groups[file], out, names[file]) for file in progress(list(groups))]
     write_json(
         out / "predictions.json",
         {
@@ -108,20 +115,60 @@ def collect(inputs: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _output_names(files: Sequence[Path]) -> dict[Path, str]:
-    """A name for each file; two files of one name in different folders get their folder's too."""
-    stems = [stem(file) for file in files]
-    return {
-        file: name if stems.count(name) == 1 else f"{file.resolve().parent.name}_{name}"
-        for file, name in zip(files, stems, strict=True)
+def group_channels(files: Sequence[Path], channels: int) -> dict[Path, tuple[Path, ...]]:
+    """Put the channel files ``x_0000, x_0001, ...`` of an image together, by its first file.
+
+    Only for models of several channels; a file without such an ending holds all of them.
+    """
+    if channels == 1:
+        return {file: (file,) for file in files}
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        name = _CHANNEL.sub("", stem(file))
+        groups.setdefault((file.parent, name), []).append(file)
+    return {sorted(group)[0]: tuple(sorted(group)) for group in groups.values()}
+
+
+def _output_names(groups: Mapping[Path, tuple[Path, ...]]) -> dict[Path, str]:
+    """A name for each image; where two would be the same, folder and format tell them apart."""
+    plain = {
+        file: stem(file) if len(group) == 1 else _CHANNEL.sub("", stem(file))
+        for file, group in groups.items()
     }
+    names: dict[Path, str] = {}
+    for file, name in plain.items():
+        if list(plain.values()).count(name) > 1:
+            name = f"{file.resolve().parent.name}_{name}"
+        number, base = 1, name
+        while name in names.values():
+            number += 1
+            name = f"{base}_{number}"
+        names[file] = name
+    return names
 
 
-def _one(predictor: Predictor, file: Path, out: Path, name: str) -> PredictedFile:
+def _refuse_overwriting(
+    groups: Mapping[Path, tuple[Path, ...]], names: Mapping[Path, str], out: Path
+) -> None:
+    """An output that took the place of an input would lose an image."""
+    inputs = {file.resolve() for group in groups.values() for file in group}
+    for file, name in names.items():
+        target = out / f"{name}{_label_suffix(file)}"
+        if target.resolve() in inputs:
+            raise OutputError(
+                f"{target}: is an input and would be overwritten.", hint="Choose another --out."
+            )
+
+
+def _one(predictor: Predictor, files: tuple[Path, ...], out: Path, name: str) -> PredictedFile:
     started = time.perf_counter()
+    file = files[0]
     try:
-        prediction = predictor.predict(read_volume(file))
-        outputs = _write(prediction, out, name, image_suffix(file) or ".nii.gz")
+        volume = read_volume(file) if len(files) == 1 else read_image(files)
+        prediction = predictor.predict(volume)
+        outputs = _write(prediction, out, name, file)
+    except OutputError:
+        raise
     except MedsegError as error:
         logger.error("%s", error)
         return PredictedFile(file, {}, time.perf_counter() - started, {}, str(error))
@@ -131,9 +178,14 @@ def _one(predictor: Predictor, file: Path, out: Path, name: str) -> PredictedFil
     return PredictedFile(file, outputs, time.perf_counter() - started, voxels)
 
 
-def _write(prediction: Prediction, out: Path, name: str, suffix: str) -> dict[str, str]:
+def _label_suffix(file: Path) -> str:
     """Label maps keep the input's format; JPEG would change the numbers, so it becomes PNG."""
-    suffix = ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
+    suffix = image_suffix(file) or ".nii.gz"
+    return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
+
+
+def _write(prediction: Prediction, out: Path, name: str, file: Path) -> dict[str, str]:
+    suffix = _label_suffix(file)
     real = ".tiff" if suffix in {".png", ".tif", ".tiff"} else suffix
     outputs = {"label_map": out / f"{name}{suffix}"}
     write_volume(prediction.label_map, outputs["label_map"])

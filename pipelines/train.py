@@ -17,20 +17,21 @@ from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
-from medseg_nca.errors import ConfigError, DataError, OutputError
+from medseg_nca.errors import ConfigError, DataError, Interrupted, OutputError, PartialFailure
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines import preprocess
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.tracking.run import RunTracker, start_tracking
-from medseg_nca.training.checkpoint import BEST
+from medseg_nca.tracking.store import shown
+from medseg_nca.training.checkpoint import BEST, has_checkpoint
 from medseg_nca.training.loop import Observer, Trainer, TrainingResult
 from medseg_nca.training.signals import on_stop_signal
 from medseg_nca.viz.curves import plot_history
 
 logger = logging.getLogger(__name__)
 
-SETTINGS, SPLIT, LOG = "settings.yaml", "split.json", "train.log"
+SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ def run(
     Raises:
         MedsegError: see :mod:`medseg_nca.errors`.
     """
+    if resume:
+        settings = _stored_settings(out, settings)
     fabric = _fabric(settings)
     # The first process makes what is shared; the others of a distributed run find it made.
     follows = resume or not fabric.is_global_zero
@@ -80,7 +83,7 @@ def run(
             trainer = Trainer(task, settings, out, fabric, (*observers, _Tracked(tracker)))
             parameters = sum(p.numel() for p in trainer.model.parameters())
             logger.info("%s: %d parameters.", settings.model.name, parameters)
-            if resume:
+            if resume and trainer.has_checkpoint:
                 trainer.resume()
             result = _fit(trainer)
             if fabric.is_global_zero:
@@ -118,36 +121,81 @@ def with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:
     return settings.model_copy(update={"data": data, "name": f"{settings.name}_fold{fold}"})
 
 
-def _settings_of(out: Path, settings: RunSettings, resume: bool) -> RunSettings:
-    """Start a run folder, or take the settings of the run that goes on."""
+def _settings_of(out: Path, settings: RunSettings, follows: bool) -> RunSettings:
+    """Start a run folder; a process that ``follows`` finds it started."""
     path = out / SETTINGS
-    if resume:
-        if not path.exists():
-            raise DataError(
-                f"{out}: there is no run to resume.", hint="Leave --resume out to start one."
-            )
-        stored = read_settings(path)
-        # Only how long it may go on can change; anything else would be another run.
-        kept = {k: getattr(settings.training, k) for k in ("max_minutes", "iterations", "workers")}
-        return stored.model_copy(update={"training": stored.training.model_copy(update=kept)})
-    if path.exists():
+    if follows:
+        return _stored_settings(out, settings)
+    # A start that failed before the first checkpoint (a typo in --data) is no run yet.
+    if path.exists() and has_checkpoint(out / CHECKPOINTS):
         raise OutputError(
             f"{out}: already holds a run.", hint="Use --resume to go on with it, or another --out."
         )
-    write_text(path, to_yaml(settings))
+    uri = settings.tracking.uri
+    public = settings.tracking.model_copy(update={"uri": shown(uri) if uri else None})
+    write_text(path, to_yaml(settings.model_copy(update={"tracking": public})))
     return settings
+
+
+def _stored_settings(out: Path, settings: RunSettings) -> RunSettings:
+    """The settings of the run that goes on.
+
+    Only how long it may go on, where and with how many workers can change: anything else would be
+    another run.
+    """
+    path = out / SETTINGS
+    if not path.exists():
+        raise DataError(
+            f"{out}: there is no run to resume.", hint="Leave --resume out to start one."
+        )
+    stored = read_settings(path)
+    kept = {k: getattr(settings.training, k) for k in ("max_minutes", "iterations", "workers")}
+    resumed = stored.model_copy(
+        update={
+            "training": stored.training.model_copy(update=kept),
+            "device": settings.device,
+            "tracking": settings.tracking,
+        }
+    )
+    fields = type(settings).model_fields
+    changed = [name for name in fields if getattr(settings, name) != getattr(resumed, name)]
+    if changed:
+        logger.warning(
+            "A resumed run keeps its settings; what was given for %s is ignored.",
+            ", ".join(changed),
+        )
+    return resumed
 
 
 def _prepared(data: Path, out: Path, settings: RunSettings) -> PreparedStore:
     if is_prepared(data):
-        return PreparedStore.open(data)
-    logger.info("%s is not prepared yet; preparing it in %s.", data, out / "prepared")
-    return preprocess.run(data, out / "prepared", settings)
+        store = PreparedStore.open(data)
+        labels = settings.data.labels
+        if labels is not None and labels != store.labels:
+            raise ConfigError(
+                f"{data}: was prepared for the labels {', '.join(store.labels.names)}, the settings "
+                f"say {', '.join(labels.names)}.",
+                hint="Prepare it again with these settings.",
+            )
+        return store
+    folder = out / "prepared"
+    logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
+    try:
+        return preprocess.run(data, folder, settings)
+    except PartialFailure as failure:
+        logger.warning("%s Training goes on without them.", failure.message)
+        return PreparedStore.open(folder)
 
 
 def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bool) -> Split:
     if resume and (out / SPLIT).exists():
-        return read_split(out / SPLIT)
+        split = read_split(out / SPLIT)
+        if split.dataset_hash and split.dataset_hash != store.dataset_hash:
+            raise DataError(
+                f"{out / SPLIT}: the data set is not the one that the run was started with.",
+                hint="Resume with the same data, or start a new run.",
+            )
+        return split
     split = make_split(store, settings.data.split)
     write_split(split, out / SPLIT)
     return split
@@ -208,7 +256,8 @@ def _tracking(
     try:
         yield tracker
     except BaseException as error:
-        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+        tracker.finish("KILLED" if stopped else "FAILED")
         raise
     tracker.finish("FINISHED")
 

@@ -56,6 +56,12 @@ class LabelTable(Settings):
         used = [value for label in self.labels for value in label.values]
         if 0 in used:
             raise ValueError("0 is the background and cannot be a label value")
+        written = [label.written for label in self.labels]
+        if 0 in written or len(set(written)) != len(written):
+            raise ValueError(
+                f"labels must be written as numbers that differ and are not 0, got {written}; "
+                "set write"
+            )
         if not self.multi_label and len(set(used)) != len(used):
             raise ValueError("a value belongs to two labels; that needs multi_label: true")
         return self

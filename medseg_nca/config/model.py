@@ -30,6 +30,9 @@ class PerceptionSettings(Settings):
     def _odd(self) -> Self:
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
+        fixed = self.kind not in {"depthwise", "conv"}
+        if fixed and (self.kernel, self.filters) != (3, 1):
+            raise ValueError(f"{self.kind} filters are fixed: leave kernel and filters out")
         return self
 
 
@@ -81,6 +84,8 @@ class LevelSettings(Settings):
         low, high = self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
         if not 0 <= low <= high:
             raise ValueError(f"steps must be a number >= 0 or (min, max), got {self.steps}")
+        if self.kernel is not None and self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
         for name, value in (("scale", self.scale), ("patch", self.patch)):
             values = value if isinstance(value, tuple) else (1 if value is None else value,)
             if any(v < 1 for v in values):
@@ -120,6 +125,14 @@ class NcaModelSettings(Settings):
     def _some_level(self) -> Self:
         if not self.levels:
             raise ValueError("a model needs at least one level")
+        levels = self.resolved_levels
+        if not any(level.loss_weight for level in levels):
+            raise ValueError("at least one level needs a loss_weight above 0")
+        if any(level.kernel for level in levels):
+            if self.cell.perception.kind not in {"depthwise", "conv"}:
+                raise ValueError(f"{self.cell.perception.kind} filters have no kernel to set")
+            if self.share_weights and len({level.kernel for level in levels}) > 1:
+                raise ValueError("levels that share weights share the kernel")
         return self
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medseg_nca.config.base import Settings
 
@@ -81,12 +81,18 @@ class PredictionSettings(Settings):
     whose roll-out needs more than ``memory_budget_gb`` are computed in tiles.
     """
 
-    flips: tuple[int, ...] = ()
+    flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
     uncertainty: int = Field(0, ge=0)
     seed: int = 0
     fire: Literal["sample", "mean"] | None = None
     memory_budget_gb: float = Field(4.0, gt=0)
     probabilities: bool = False
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.flips)) != len(self.flips):
+            raise ValueError(f"flips must name each axis once, got {self.flips}")
+        return self
 
 
 class TrackingSettings(Settings):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import ImageError
+from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, SegmentationModel
@@ -58,6 +58,7 @@ class Predictor:
         settings: replaces the settings that the model carries.
 
     Raises:
+        ConfigError: if the settings do not fit the model.
         ImageError: (from :meth:`predict`) if a volume does not fit the model or cannot be used.
     """
 
@@ -66,6 +67,18 @@ class Predictor:
         self.model = loaded.model
         self.spec = loaded.spec
         self.settings = settings or loaded.spec.prediction
+        self._check()
+
+    def _check(self) -> None:
+        dims, name = self.spec.plan.dims, self.spec.name
+        wrong = [axis for axis in self.settings.flips if not 0 <= axis < dims]
+        if wrong:
+            raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
+        if self.settings.uncertainty and not self.model.stochastic:
+            raise ConfigError(
+                f"Model {name!r} has no fire mask, so that its passes would all be the same.",
+                hint="Leave prediction.uncertainty out.",
+            )
 
     def predict(self, volume: Volume) -> Prediction:
         """Segment one volume ``(C, *shape)``."""
@@ -90,9 +103,8 @@ class Predictor:
         """Mean probabilities ``(K, *S)``, and the spread of the foreground over the passes."""
         if not self.settings.uncertainty:
             return self._flips(image, self.settings.seed, self.settings.fire), None
-        fire: FireMode | None = "sample" if self.model.stochastic else self.settings.fire
         passes = range(self.settings.uncertainty)
-        stack = torch.stack([self._flips(image, self.settings.seed + n, fire) for n in passes])
+        stack = torch.stack([self._flips(image, self.settings.seed + n, "sample") for n in passes])
         return stack.mean(0), self._foreground(stack).std(0, correction=0)
 
     def _foreground(self, probabilities: Tensor) -> Tensor:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
-from medseg_nca.config.model import GenericModelSettings
+from medseg_nca.config.model import GenericModelSettings, PerAxis
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, pad_to_multiple
+from medseg_nca.models.geometry import per_axis
 from medseg_nca.nca.window import cut_to
 from medseg_nca.suggest import unknown
 
@@ -24,13 +26,15 @@ class BaselineModel(SegmentationModel):
         multiple: the network's sizes must be a multiple of this; images are padded to it.
     """
 
-    def __init__(self, network: nn.Module, settings: GenericModelSettings, multiple: int) -> None:
+    def __init__(
+        self, network: nn.Module, settings: GenericModelSettings, multiple: PerAxis
+    ) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
         self.dims = settings.dims
         self.in_channels, self.out_channels = resolved_channels(settings)
-        self.multiple = (multiple,) * self.dims
+        self.multiple = per_axis(multiple, self.dims, "multiple")
 
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
         """See :meth:`SegmentationModel.forward`; no option changes the result."""
@@ -57,6 +61,12 @@ def resolved_channels(settings: GenericModelSettings) -> tuple[int, int]:
             hint="They come from the data; without data, set them in the model's settings.",
         )
     return settings.in_channels, settings.out_channels
+
+
+def total_stride(strides: Sequence[PerAxis], dims: int) -> tuple[int, ...]:
+    """How much smaller than the image the bottleneck is, per axis."""
+    steps = [per_axis(stride, dims, "strides") for stride in strides]
+    return tuple(prod(step[axis] for step in steps) for axis in range(dims))
 
 
 def call_with(network: Callable[..., nn.Module], params: dict[str, Any], name: str) -> nn.Module:

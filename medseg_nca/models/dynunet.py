@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from medseg_nca.config.model import GenericModelSettings
-from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels
+from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels, total_stride
 
 _DEFAULTS: dict[str, Any] = {
     "filters": (16, 32, 64, 128),
@@ -25,4 +24,4 @@ def build(settings: GenericModelSettings) -> BaselineModel:
     params = {**_DEFAULTS, **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}
     network = call_with(DynUNet, {**params, **sizes}, "dynunet")
-    return BaselineModel(network, settings, prod(params["strides"]))
+    return BaselineModel(network, settings, total_stride(params["strides"], settings.dims))

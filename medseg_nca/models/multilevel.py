@@ -6,6 +6,7 @@ cascades differ in their settings only.
 
 from __future__ import annotations
 
+import logging
 import random
 
 import torch
@@ -34,6 +35,8 @@ from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.engines.base import Record
 from medseg_nca.nca.fire import mix
 from medseg_nca.nca.window import cut_to
+
+logger = logging.getLogger(__name__)
 
 
 def inference_steps(level: LevelSettings) -> int:
@@ -78,8 +81,9 @@ class MultiLevelNca(SegmentationModel):
         self.out_channels = _resolved(settings.out_channels, "out_channels", settings.name)
         self._check_channels()
         self.scales = level_scales(settings.resolved_levels, self.dims)
-        self.stochastic = settings.cell.fire_rate < 1 and settings.fire == "sample"
+        self.stochastic = settings.cell.fire_rate < 1
         self.engine = get_engine(settings.engine)
+        self._warned = False
         levels = (
             settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
         )
@@ -249,9 +253,19 @@ class MultiLevelNca(SegmentationModel):
         fire = self._fire(level, state.shape[0], options.seed, mode)
         cell = self.cell(level)
         tile = tile_size(cell, state, options.memory_gb)
+        if tile is not None and not cell.local:
+            self._warn_whole()
         steps = inference_steps(self.settings.resolved_levels[level])
         record = self._recorder(level, options)
         return roll_out(self.engine, cell, state, steps, fire, tile=tile, record=record)
+
+    def _warn_whole(self) -> None:
+        if not self._warned:
+            logger.warning(
+                "Model %r has batch statistics or circular padding and needs the whole image at "
+                "once: the memory budget is exceeded.", self.settings.name,
+            )  # fmt: skip
+        self._warned = True
 
     @staticmethod
     def _recorder(level: int, options: RunOptions) -> Record | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from math import prod
-
 from medseg_nca.config.model import GenericModelSettings
-from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels
+from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels, total_stride
 
 
 def build(settings: GenericModelSettings) -> BaselineModel:
@@ -16,4 +14,4 @@ def build(settings: GenericModelSettings) -> BaselineModel:
     params = {"channels": (16, 32, 64, 128), "strides": (2, 2, 2), **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}
     network = call_with(UNet, {**params, **sizes}, "unet")
-    return BaselineModel(network, settings, prod(params["strides"]))
+    return BaselineModel(network, settings, total_stride(params["strides"], settings.dims))

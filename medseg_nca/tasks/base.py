@@ -20,7 +20,8 @@ class Validation:
     """What a validation found.
 
     Attributes:
-        score: higher is better; decides the best checkpoint and early stopping.
+        score: higher is better; decides the best checkpoint and early stopping. NaN if there was
+            nothing to measure: then the last weights are kept.
         metrics: logged under their names.
         cases: score of each case by its id.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from medseg_nca.transforms.prepare import prepare
 from medseg_nca.viz.animation import write_gif
 from medseg_nca.viz.overlay import plot_case
 
+# The animation keeps every step of the whole image: a larger one would not fit into memory.
+_ANIMATED_VOXELS = 2_000_000
+
 
 def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: Path) -> list[Path]:
     """Draw the worst and the median case, and a GIF of the worst; returns the files."""
@@ -32,19 +36,24 @@ def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: 
         predicted = predictor.predict(volume).label_map.array[0]
         dice = dice_by_label(predicted, truth, loaded.spec.labels).values()
         score = float(np.mean([v for v in dice if v is not None] or [0.0]))
-        scored.append((score, case, volume, truth, predicted))
+        scored.append((score, case))
     scored.sort(key=lambda row: row[0])
     chosen = {"worst": scored[0], "median": scored[len(scored) // 2]}
     paths = []
-    for word, (score, case, volume, truth, predicted) in chosen.items():
+    for word, (score, case) in chosen.items():
+        assert case.label is not None
+        volume, truth = read_image(case.images), read_label(case.label).array[0]
+        predicted = predictor.predict(volume).label_map.array[0]
         path = folder / f"validation_{word}.png"
         title = f"{case.id}: {word} validation case, Dice {score:.3f}"
         plot_case(
             volume.array, truth, predicted, loaded.spec.labels, path, title, spacing=volume.spacing
         )
         paths.append(path)
-    if isinstance(loaded.model, MultiLevelNca):
-        paths.append(animate(loaded, chosen["median"][1], folder / "automaton.gif"))
+    median = chosen["median"][1]
+    small = prod(median.shape) < _ANIMATED_VOXELS
+    if isinstance(loaded.model, MultiLevelNca) and small:
+        paths.append(animate(loaded, median, folder / "automaton.gif"))
     return paths
 
 

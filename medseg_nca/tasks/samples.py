@@ -10,6 +10,7 @@ import random
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from medseg_nca.nca.fire import mix
 from medseg_nca.transforms.augment import augmentation
 
 _ORDER, _CHANGE, _FOCUS = 1, 2, 3
+_CACHE_BYTES = 2e9
 
 
 class SampleSource:
@@ -49,10 +51,17 @@ class SampleSource:
         self.seed = seed
         self.foreground = foreground
         self.size = store.plan.crop_size
-        self.augment = augmentation(augment, store.plan.dims) if augment.enabled else None
+        self.augment = (
+            augmentation(augment, store.plan.dims, store.plan.spacing) if augment.enabled else None
+        )
         self.pad, self.crop = self._pad(), self._crop()
-        # A data set this small stays in memory; a larger one is read from its cache files.
-        self._load = lru_cache(maxsize=512)(store.load)
+        self._load = lru_cache(maxsize=self._kept_cases())(store.load)
+
+    def _kept_cases(self) -> int:
+        """A small data set stays in memory; of a larger one, as many cases as the budget holds."""
+        voxels = [prod(case.shape) for case in self.store.cases]
+        bytes_each = max(voxels, default=1) * (4 * self.store.plan.in_channels + 1)
+        return max(1, int(_CACHE_BYTES // bytes_each))
 
     def _pad(self) -> Compose:
         return Compose([SpatialPadd(["image", "label"], self.size, mode=["edge", "constant"])])
@@ -62,7 +71,7 @@ class SampleSource:
         if self.foreground == 0:
             return Compose([anywhere])
         near = RandCropByPosNegLabeld(
-            ["image", "label"], "label", self.size, pos=self.foreground, neg=1 - self.foreground
+            ["image", "label"], "any", self.size, pos=self.foreground, neg=1 - self.foreground
         )
         return Compose([near])
 
@@ -99,6 +108,8 @@ class SampleSource:
         if tuple(data["image"].shape[1:]) == tuple(self.size):
             return data
         self.crop.set_random_state(seed=seed)
+        # One channel: of several, MONAI would take the first for the background.
+        data = {**data, "any": data["label"].amax(0, keepdim=True)}
         with warnings.catch_warnings():
             # A case without any label is cropped anywhere; MONAI warns of it every time.
             warnings.simplefilter("ignore")

@@ -121,6 +121,7 @@ class Segmentation(Task):
         """What is written beside the weights."""
         return ModelSpec(
             name=self.settings.name,
+            task=self.settings.task,
             model=self.model_settings,
             labels=self.store.labels,
             plan=self.store.plan,
@@ -155,7 +156,9 @@ def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, 
         values = [v for row in rows.values() if (v := row[name]) is not None]
         if values:
             metrics[f"dice_{name}"] = float(np.mean(values))
-    score = float(np.mean(list(metrics.values()))) if metrics else 0.0
+    if not metrics:
+        return Validation(float("nan"), {})
+    score = float(np.mean(list(metrics.values())))
     cases = {
         case: float(np.mean([v for v in row.values() if v is not None] or [0.0]))
         for case, row in rows.items()

@@ -39,6 +39,11 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, best: bool = False) 
             os.replace(folder / LAST, folder / PREVIOUS)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has come as far as its first checkpoint."""
+    return any((folder / name).exists() for name in (LAST, PREVIOUS))
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint; no code in it is run.
 

@@ -28,8 +28,8 @@ def warmed_up_average(decay: float) -> Averaging:
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of the model that follows it with a moving average.
+    """Return a copy of the model that follows it with a moving average of its parameters.
 
-    Buffers are averaged too, which does no harm: the models here have constant ones only.
+    Buffers are copied: the models here have constant ones only.
     """
     return AveragedModel(model, multi_avg_fn=warmed_up_average(decay), use_buffers=False)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from medseg_nca.errors import OutputError
+from medseg_nca.io.atomic import atomic_file
 
 Row = dict[str, float]
 
@@ -33,21 +34,24 @@ class History:
         if new or len(self.rows) == 1:
             self._rewrite()
         else:
-            self._write([self.rows[-1]], mode="a")
+            self._append(self.rows[-1])
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys(key for row in self.rows for key in row))
 
     def _rewrite(self) -> None:
-        self._write(self.rows, mode="w")
+        with (
+            atomic_file(self.path) as path,
+            path.open("w", newline="", encoding="utf-8") as stream,
+        ):
+            writer = csv.DictWriter(stream, self._columns())
+            writer.writeheader()
+            writer.writerows(self.rows)
 
-    def _write(self, rows: list[Row], mode: str) -> None:
+    def _append(self, row: Row) -> None:
         try:
-            with self.path.open(mode, newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, self._columns())
-                if mode == "w":
-                    writer.writeheader()
-                writer.writerows(rows)
+            with self.path.open("a", newline="", encoding="utf-8") as stream:
+                csv.DictWriter(stream, self._columns()).writerow(row)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}).") from error
 

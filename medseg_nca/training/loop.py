@@ -7,8 +7,10 @@ needs is small: weights, their average, the optimiser, the guard and a few count
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +24,14 @@ from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks import Task, Validation
 from medseg_nca.training.batches import batches
-from medseg_nca.training.checkpoint import BEST, read_checkpoint, read_newest, save_checkpoint
+from medseg_nca.training.checkpoint import (
+    BEST,
+    PREVIOUS,
+    has_checkpoint,
+    read_checkpoint,
+    read_newest,
+    save_checkpoint,
+)
 from medseg_nca.training.ema import averaged
 from medseg_nca.training.guard import DivergenceGuard
 from medseg_nca.training.history import History
@@ -104,11 +113,17 @@ class Trainer:
         self.history = History(run / "history.csv")
         self.validation: Validation | None = None
         self.stop_requested = False
+        self.gone_back_to: int | None = None
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.run / "checkpoints"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to resume from."""
+        return has_checkpoint(self.checkpoints)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -130,7 +145,7 @@ class Trainer:
             CheckpointError: if there is none, or it is of another model.
         """
         self._restore(read_newest(self.checkpoints))
-        self.history = History(self.run / "history.csv", until=self.counters.iteration)
+        self._open_history()
         logger.info("Resumed at iteration %d.", self.counters.iteration)
 
     def fit(self) -> TrainingResult:
@@ -158,6 +173,8 @@ class Trainer:
 
     def _run(self) -> str:
         counters, training = self.counters, self.training
+        if counters.iteration and (reason := self._ended()):
+            return reason
         started = time.monotonic() - counters.elapsed
         source = batches(
             self.task,
@@ -172,7 +189,7 @@ class Trainer:
             values = self._step(batch)
             counters.iteration += 1
             self._agree(time.monotonic() - started)
-            done = self.progress >= 1 or counters.iteration >= training.iterations
+            done = self.progress >= 1
             if counters.iteration % training.log_every == 0 or done:
                 self._log(values)
             if counters.iteration % training.validate_every == 0 or done:
@@ -184,10 +201,19 @@ class Trainer:
                 break
             if self.stop_requested:
                 self._interrupt()
-            if training.patience and counters.without_progress >= training.patience:
+            if self._ended():
                 self._save()
-                return "patience"
-        return "iterations" if counters.iteration >= training.iterations else "time"
+                break
+        return self._ended() or "iterations"
+
+    def _ended(self) -> str | None:
+        """Why the training is over, if it is."""
+        counters, training = self.counters, self.training
+        if counters.iteration >= training.iterations:
+            return "iterations"
+        if training.patience and counters.without_progress >= training.patience:
+            return "patience"
+        return "time" if self.progress >= 1 else None
 
     def _agree(self, elapsed: float) -> None:
         """Take the clock and the stop request of the first process: all must end together."""
@@ -210,6 +236,8 @@ class Trainer:
         set_rate(self.optimiser, rate)
         # After a roll-back other masks and patches are drawn than those that led astray.
         seed = mix(self.settings.seed, iteration, self.fabric.global_rank, self.guard.rollbacks)
+        # Dropout of a baseline draws from torch's own generator.
+        torch.manual_seed(seed)
         self.wrapped.train()
         loss, parts = self.task.loss(self.wrapped, self.fabric.to_device(batch), seed)
         value = self._check(loss)
@@ -221,7 +249,9 @@ class Trainer:
                 self.wrapped, self.optimiser, max_norm=self.training.clip, error_if_nonfinite=False
             )
             values["grad_norm"] = float(norm) if norm is not None else float("nan")
-            if norm is not None and not torch.isfinite(norm):
+            # With float16 an overflow is normal: the gradient scaler skips the step itself.
+            scaled = self.training.precision == "16-mixed"
+            if norm is not None and not scaled and not torch.isfinite(norm):
                 raise _DivergedError("the gradient is not finite")
         self.optimiser.step()
         if self.ema is not None:
@@ -245,18 +275,32 @@ class Trainer:
                 f"{self.guard.rollbacks} roll-backs did not help.",
                 hint="Lower training.lr, lower training.clip, or set model.cell.update.norm=rms.",
             )
-        rollbacks = self.guard.rollbacks + 1
-        elapsed = self.counters.elapsed
-        self._restore(read_newest(self.checkpoints))
+        rollbacks, before = self.guard.rollbacks + 1, self.counters
+        self._restore(self._good_state())
         self.guard.rollbacks = rollbacks
-        self.counters.elapsed = elapsed
-        self.history = History(self.run / "history.csv", until=self.counters.iteration)
-        # The state that is gone back to must know of it, or a resume would repeat the fall.
-        self._save()
+        # Time goes on, and best.pt stays what it is.
+        self.counters.elapsed = before.elapsed
+        self.counters.best_score = before.best_score
+        self.counters.best_iteration = before.best_iteration
+        self._open_history()
         logger.warning(
             "Diverged at iteration %d: %s. Back to iteration %d with a learning rate times %g.",
             iteration, why, self.counters.iteration, self.guard.rate_factor,
         )  # fmt: skip
+
+    def _good_state(self) -> dict[str, Any]:
+        """The newest checkpoint, or the one before if going back to the newest did not help."""
+        state = read_newest(self.checkpoints)
+        if state["counters"]["iteration"] == self.gone_back_to:
+            with suppress(CheckpointError):
+                state = read_checkpoint(self.checkpoints / PREVIOUS)
+        self.gone_back_to = state["counters"]["iteration"]
+        return state
+
+    def _open_history(self) -> None:
+        """Forget the rows after the iteration that was gone back to; the first process writes."""
+        if self.fabric.is_global_zero:
+            self.history = History(self.run / "history.csv", until=self.counters.iteration)
 
     def _validate(self) -> None:
         if self.fabric.is_global_zero:
@@ -266,12 +310,16 @@ class Trainer:
         if self.validation:
             self._log({f"val_{k}": v for k, v in self.validation.metrics.items()})
         counters = self.counters
+        if math.isnan(score):
+            if counters.best_iteration == 0:
+                logger.warning("There is nothing to validate on; the last weights are kept.")
+            counters.best_iteration, counters.best_score = counters.iteration, score
+            return
         counters.without_progress += 1
         if score > counters.best_score:
             counters.best_score, counters.best_iteration = score, counters.iteration
             counters.without_progress = 0
             self._save(best=True)
-        self.wrapped.train()
 
     def _log(self, values: Mapping[str, float]) -> None:
         if not self.fabric.is_global_zero:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,13 @@ BOTH = (IMAGE, LABEL)
 # The image by linear interpolation, the label map by nearest neighbour; outside is background.
 _MODES = ("bilinear", "nearest")
 _PADDING = ("border", "zeros")
+# Beyond this ratio of voxel sizes a turn in voxel units is not rigid enough.
+_ANISOTROPIC = 2.0
 
 
-def augmentation(settings: AugmentSettings, dims: int) -> Compose:
+def augmentation(
+    settings: AugmentSettings, dims: int, spacing: Sequence[float] | None = None
+) -> Compose:
     """Build the random changes of ``{"image": (C, *S), "label": (L, *S)}``.
 
     Shapes stay; out come plain tensors, float32 and uint8. The same seed given to
@@ -43,6 +47,8 @@ def augmentation(settings: AugmentSettings, dims: int) -> Compose:
     Args:
         settings: chances and ranges.
         dims: 2 or 3 spatial axes.
+        spacing: mm per axis. Voxels that are much longer along one axis are turned around that
+            axis only: any other turn, made in voxel units, would shear what is in them.
 
     Raises:
         ConfigError: if a flip axis does not exist.
@@ -53,7 +59,7 @@ def augmentation(settings: AugmentSettings, dims: int) -> Compose:
             f"augment.flip_axes: there is no axis {wrong[0]} in {dims}D, only 0 to {dims - 1}."
         )
     steps = [
-        *_spatial(settings, dims),
+        *_spatial(settings, dims, spacing),
         *_elastic(settings, dims),
         *_intensity(settings, dims),
         EnsureTyped(BOTH, dtype=(torch.float32, torch.uint8), track_meta=False),
@@ -61,25 +67,37 @@ def augmentation(settings: AugmentSettings, dims: int) -> Compose:
     return Compose(steps)
 
 
-def _spatial(settings: AugmentSettings, dims: int) -> list[Any]:
+def _spatial(settings: AugmentSettings, dims: int, spacing: Sequence[float] | None) -> list[Any]:
     steps: list[Any] = []
     if settings.flip_p > 0:
         steps += [RandFlipd(BOTH, settings.flip_p, spatial_axis=a) for a in settings.flip_axes]
     if settings.rotate90:
         steps.append(_RandSquareTurnd(BOTH, 0.5, max_k=3, spatial_axes=(0, 1)))
     if settings.affine_p > 0:
-        steps.append(_affine(settings, dims))
+        steps.append(_affine(settings, _angles(settings, dims, spacing), dims))
     return steps
 
 
-def _affine(settings: AugmentSettings, dims: int) -> RandAffined:
-    angle, shear = np.deg2rad(settings.rotate), np.tan(np.deg2rad(settings.shear))
+def _angles(
+    settings: AugmentSettings, dims: int, spacing: Sequence[float] | None
+) -> list[tuple[float, float]]:
+    """The range of the angle around each axis, in radians; 2D has a single one."""
+    angle = float(np.deg2rad(settings.rotate))
+    if dims == 2:
+        return [(-angle, angle)]
+    coarse = [i for i, s in enumerate(spacing or ()) if s > _ANISOTROPIC * min(spacing or (1.0,))]
+    turned = [axis for axis in range(3) if not coarse or axis in coarse]
+    return [(-angle, angle) if axis in turned else (0.0, 0.0) for axis in range(3)]
+
+
+def _affine(settings: AugmentSettings, angles: list[tuple[float, float]], dims: int) -> RandAffined:
+    shear = np.tan(np.deg2rad(settings.shear))
     # MONAI scales the grid that is looked up, so an object grows by the inverse.
     smallest, largest = settings.scale
     return RandAffined(
         BOTH,
         prob=settings.affine_p,
-        rotate_range=[(-angle, angle)] * (1 if dims == 2 else 3),
+        rotate_range=angles,
         shear_range=[(-shear, shear)] * (dims * (dims - 1)) if shear else None,
         scale_range=[(1 / largest - 1, 1 / smallest - 1)] * dims,
         mode=_MODES,
