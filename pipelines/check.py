@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +84,13 @@ def _check_cases(
 
 def _leftovers(dataset: DataSet) -> Iterator[Finding]:
     """Image files that lie beside those of the cases and belong to none."""
-    used = {f.resolve() for case in dataset.cases for f in (*case.images, case.label) if f}
+    used = {realpath(f) for case in dataset.cases for f in (*case.images, case.label) if f}
     images = {file.parent for case in dataset.cases for file in case.images}
     labels = {case.label.parent for case in dataset.cases if case.label}
     for folder in sorted(images | labels):
         if not folder.is_dir():
             continue
-        left = [file for file in find_images(folder) if file.resolve() not in used]
+        left = [file for file in find_images(folder) if realpath(file) not in used]
         if not left:
             continue
         shown = _some(file.name for file in left)

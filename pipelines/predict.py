@@ -172,6 +172,10 @@ def _one(predictor: Predictor, files: tuple[Path, ...], out: Path, name: str) ->
     except MedsegError as error:
         logger.error("%s", error)
         return PredictedFile(file, {}, time.perf_counter() - started, {}, str(error))
+    except Exception as error:  # one odd file must not cost the others
+        text = f"{file}: failed with an unexpected {type(error).__name__}: {error}"
+        logger.exception("%s", text)
+        return PredictedFile(file, {}, time.perf_counter() - started, {}, text)
     array = prediction.label_map.array
     labels = predictor.spec.labels.labels
     voxels = {label.name: int((array == label.written).sum()) for label in labels}

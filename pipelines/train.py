@@ -173,8 +173,8 @@ def _prepared(data: Path, out: Path, settings: RunSettings) -> PreparedStore:
         labels = settings.data.labels
         if labels is not None and labels != store.labels:
             raise ConfigError(
-                f"{data}: was prepared for the labels {', '.join(store.labels.names)}, the settings "
-                f"say {', '.join(labels.names)}.",
+                f"{data}: was prepared for the labels {', '.join(store.labels.names)}, but the "
+                f"settings say {', '.join(labels.names)}.",
                 hint="Prepare it again with these settings.",
             )
         return store

@@ -81,7 +81,7 @@ def evaluate(
         progress=lambda cases: track(cases, "evaluating", console=Console(stderr=True)),
     )  # fmt: skip
     if is_run:
-        pipeline.publish(evaluation, run_folder)
+        pipeline.publish(evaluation, run_folder, tracking_uri)
     if as_json:
         print_json({"out": str(out), **evaluation.tree})
     else:

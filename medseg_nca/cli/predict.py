@@ -89,6 +89,6 @@ def _axes(text: str | None, dims: int) -> tuple[int, ...] | None:
         axes = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         axes = (-1,)
-    if any(not 0 <= axis < dims for axis in axes):
-        raise click.BadParameter(f"{text!r}: axes are 0 to {dims - 1}, separated by commas.")
+    if any(not 0 <= axis < dims for axis in axes) or len(set(axes)) != len(axes):
+        raise click.BadParameter(f"{text!r}: axes are 0 to {dims - 1}, each once, with commas.")
     return axes

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medseg_nca.config.base import Settings
+
+# In mm; finer than any medical image, so that a slip in a file cannot fill the memory.
+SMALLEST_SPACING = 1e-4
 
 
 class ChannelStatistics(Settings):
@@ -40,6 +43,25 @@ class PreprocessPlan(Settings):
     statistics: tuple[ChannelStatistics, ...] | None = None
     crop_size: tuple[int, ...]
     scales: tuple[tuple[int, ...], ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name, values in (("spacing", self.spacing), ("crop_size", self.crop_size)):
+            if values is None:
+                continue
+            if len(values) != self.dims or any(not v > 0 for v in values):
+                raise ValueError(f"{name} must be {self.dims} numbers above 0, got {values}")
+        if self.spacing is not None and min(self.spacing) < SMALLEST_SPACING:
+            raise ValueError(f"spacing must be at least {SMALLEST_SPACING} mm, got {self.spacing}")
+        if any(len(scale) != self.dims or min(scale) < 1 for scale in self.scales):
+            raise ValueError(f"scales must be {self.dims} numbers from 1, got {self.scales}")
+        letters = self.orientation or ""
+        pairs = [sum(letter in letters for letter in pair) for pair in ("RL", "AP", "SI")]
+        if letters and (len(letters) != 3 or pairs != [1, 1, 1]):
+            raise ValueError(
+                f"orientation must be three of RL, AP, SI, such as RAS, got {letters!r}"
+            )
+        return self
 
     @property
     def in_channels(self) -> int:

@@ -32,6 +32,8 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key must be a word (line {key_node.start_mark.line + 1})")
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise yaml.YAMLError(f"key {key!r} is given twice, again in line {line}")
@@ -44,7 +46,10 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML into plain Python values; raises ``yaml.YAMLError``."""
-    return yaml.load(text, _Loader)  # a subclass of SafeLoader
+    try:
+        return yaml.load(text, _Loader)  # a subclass of SafeLoader
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
 
 
 def preset_names(group: str = "") -> tuple[str, ...]:

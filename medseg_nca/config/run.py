@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from medseg_nca.config.base import Settings
 from medseg_nca.config.data import AugmentSettings, DataSettings, PreprocessSettings
 from medseg_nca.config.model import ModelSettings
@@ -18,7 +20,7 @@ class RunSettings(Settings):
 
     name: str = "run"
     task: str = "segmentation"
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     data: DataSettings = DataSettings()
     preprocess: PreprocessSettings = PreprocessSettings()

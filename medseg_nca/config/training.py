@@ -42,7 +42,7 @@ class TrainingSettings(Settings):
     max_minutes: float | None = Field(None, gt=0)
     batch_size: int = Field(2, ge=1)
     optimiser: Literal["adamw", "adam"] = "adamw"
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
@@ -83,7 +83,7 @@ class PredictionSettings(Settings):
 
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
     uncertainty: int = Field(0, ge=0)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
     fire: Literal["sample", "mean"] | None = None
     memory_budget_gb: float = Field(4.0, gt=0)
     probabilities: bool = False

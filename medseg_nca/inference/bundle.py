@@ -10,10 +10,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.model import ModelSettings
@@ -49,6 +49,21 @@ class ModelSpec(Settings):
     weights_sha256: str = ""
     reference: dict[str, str] | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """The parts of a spec that was edited by hand must still fit each other."""
+        model, plan = self.model, self.plan
+        if model.dims != plan.dims:
+            raise ValueError(f"the model has {model.dims} axes, the plan {plan.dims}")
+        if model.in_channels not in (None, plan.in_channels):
+            raise ValueError(
+                f"the model has {model.in_channels} image channels, the plan {plan.in_channels}"
+            )
+        outputs = self.labels.channels
+        if model.out_channels not in (None, outputs):
+            raise ValueError(f"the model has {model.out_channels} outputs, its labels {outputs}")
+        return self
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -68,10 +83,13 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    unknown = ModelError(f"Unknown device {name!r}.", hint="Use auto, cpu, cuda or cuda:N.")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ModelError(f"Unknown device {name!r}.", hint="Use auto, cpu or cuda.") from error
+        raise unknown from error
+    if device.type not in {"cpu", "cuda"}:
+        raise unknown
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("Device 'cuda' was asked for, but torch sees no GPU.", hint="Use cpu.")
     return device
@@ -102,6 +120,7 @@ def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> Mode
     with atomic_file(folder / WEIGHTS) as path:
         try:
             save_model(model, str(path))
+            path.chmod(0o644)  # safetensors makes a file that only its owner can read
         except SafetensorError as error:
             raise OutputError(f"{folder / WEIGHTS}: cannot be written ({error}).") from error
     spec = spec.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS)})
@@ -123,7 +142,7 @@ def read_spec(folder: Path) -> ModelSpec:
             f"{path}: cannot be read ({error.strerror}).",
             hint=f"A model is a folder with {WEIGHTS} and {SPEC}.",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is not valid JSON ({error}).") from error
     version = tree.get("format_version") if isinstance(tree, dict) else None
     if version != FORMAT_VERSION:

@@ -19,6 +19,8 @@ MAX_INFLATION = 1100
 
 DAMAGED = "The file is damaged or incomplete: copy it again from where it came from."
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 def check_file(path: Path) -> None:
     """Refuse what is not a readable, non-empty file.
@@ -78,6 +80,8 @@ def check_values(path: Path, array: NDArray[Any]) -> None:
     if array.dtype.kind != "f":
         return
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
+    if not bad and array.dtype.itemsize > 4 and np.abs(array).max(initial=0) > FLOAT32_MAX:
+        raise ImageError(f"{path}: has values beyond the range of float32 ({FLOAT32_MAX:.3g}).")
     if bad:
         raise ImageError(
             f"{path}: {bad:,} of {array.size:,} values are NaN or infinite.",

@@ -13,9 +13,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,6 +105,9 @@ def connect(uri: str) -> MlflowClient:
     with store_errors(f"The tracking store {shown(uri)} cannot be used"), no_warnings():
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
+            # MLflow would try for minutes before it gave up.
+            with closing(sqlite3.connect(file, timeout=5)) as probe:
+                probe.execute("PRAGMA user_version")
         from mlflow import MlflowClient
 
         quiet()  # importing MLflow sets its log level
@@ -144,7 +148,13 @@ def store_errors(what: str, hint: str | None = None) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+    except (
+        MlflowException,
+        RequestException,
+        SQLAlchemyError,
+        sqlite3.Error,
+        OSError,
+    ) as error:
         default = "Check --tracking-uri and MLFLOW_TRACKING_URI; `medseg-nca doctor` looks at both."
         raise TrackingError(f"{what}: {reason(error)}.", hint=hint or default) from error
 

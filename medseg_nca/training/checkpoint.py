@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from medseg_nca.io.atomic import atomic_file
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 _VERSION = 1
+_KEYS = {"model", "optimiser", "guard", "counters"}
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +54,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint.")
     try:
+        # torch does not look at the checksums: a flipped bit would be loaded as a weight.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, KeyError) as error:
+    except Exception as error:  # a damaged file makes torch and pickle raise almost anything
         raise CheckpointError(f"{path}: is damaged or no checkpoint ({error}).") from error
+    if damaged:
+        raise CheckpointError(f"{path}: is damaged or no checkpoint (checksum of {damaged}).")
     version = state.get("version") if isinstance(state, dict) else None
     if version != _VERSION:
         raise CheckpointError(f"{path}: has version {version}, this package reads {_VERSION}.")
+    missing = _KEYS - state.keys()
+    if missing:
+        raise CheckpointError(f"{path}: is damaged or no checkpoint (no {min(missing)!r}).")
     return state  # type: ignore[no-any-return]
 
 

@@ -59,7 +59,7 @@ class History:
 def read_history(path: Path) -> list[Row]:
     """Read the rows of a ``history.csv``; a line cut short by a kill is left out."""
     rows = []
-    with path.open(newline="", encoding="utf-8") as stream:
+    with path.open(newline="", encoding="utf-8", errors="replace") as stream:
         for line in csv.DictReader(stream):
             try:
                 rows.append({k: float(v) for k, v in line.items() if k and v})

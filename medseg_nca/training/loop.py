@@ -357,7 +357,7 @@ class Trainer:
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{self.checkpoints}: the checkpoint is of another model or other settings "
-                f"({str(error).splitlines()[0]}).",
+                f"({' '.join(str(error).split())[:200]}).",
                 hint="Resume with the settings of the run, or start in a new run folder.",
             ) from error
 

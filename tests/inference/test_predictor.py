@@ -13,7 +13,7 @@ import torch
 
 from medseg_nca.config import Label, LabelTable, PreprocessPlan
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import ImageError, ModelError
+from medseg_nca.errors import ConfigError, ImageError, ModelError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.inference.predictor import Predictor, run_padded
 from medseg_nca.io.volume import Volume
@@ -126,6 +126,17 @@ def test_uncertainty_is_the_spread_of_the_passes(tmp_path: Path) -> None:
     np.testing.assert_allclose(uncertainty.array[0], np.std(foreground, 0), atol=1e-5)
 
 
+def test_settings_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
+    loaded = bundle_of(tmp_path, dims=2)
+    with pytest.raises(ConfigError, match="2 is no axis"):
+        Predictor(loaded, PredictionSettings(flips=(2,)))
+    network = create_model("unet", dims=2, in_channels=1, out_channels=3)
+    spec = loaded.spec.model_copy(update={"model": network.settings})
+    plain = LoadedModel(network.eval(), spec, tmp_path, torch.device("cpu"))
+    with pytest.raises(ConfigError, match="no fire mask"):
+        Predictor(plain, PredictionSettings(uncertainty=3))
+
+
 def test_an_image_of_other_axes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="2 axes; the model needs 3"):
         Predictor(bundle_of(tmp_path)).predict(volume_of(9, 10))
@@ -161,6 +172,12 @@ def test_damaged_bundles_are_named(tmp_path: Path) -> None:
         "no json": ({**good, "model.json": b"{"}, "not valid JSON"),
         "new": (with_spec(format_version=9), "format version 9"),
         "key": (with_spec(extra=1), "extra"),
+        "grid": (with_spec(plan={**spec["plan"], "spacing": [1, 1, 0]}), "numbers above 0"),
+        "turn": (with_spec(plan={**spec["plan"], "orientation": "XYZ"}), "letters such as RAS|RAS"),
+        "labels": (
+            with_spec(labels={"labels": [{"name": "a", "values": [1]}]}),
+            "3 outputs, its labels 2",
+        ),
         "other": (with_spec(model={**spec["model"], "head": "mlp"}), "does not fit"),
         "none": ({}, "A model is a folder"),
     }

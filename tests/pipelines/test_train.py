@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,51 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(
         load_bundle(run / "model", "cpu"), [tmp_path / "a", tmp_path / "b"], tmp_path / "out"
     )
     assert len({result.outputs["label_map"] for result in results}) == 2
+
+
+def test_an_input_is_never_overwritten(run: Path, data: Path, tmp_path: Path) -> None:
+    source = sorted((data / "imagesTr").iterdir())[0]
+    image = tmp_path / source.name
+    image.write_bytes(source.read_bytes())
+    with pytest.raises(OutputError, match="is an input and would be overwritten"):
+        predict.run(load_bundle(run / "model", "cpu"), [image], tmp_path)
+    assert image.read_bytes() == source.read_bytes()
+
+
+def test_channel_files_of_an_image_stay_together() -> None:
+    files = [Path(f"a/{name}.nii.gz") for name in ("x_0000", "x_0001", "y_0001", "y_0000", "z")]
+    groups = predict.group_channels(files, 2)
+    assert [[path.name[:6] for path in group] for group in groups.values()] == [
+        ["x_0000", "x_0001"], ["y_0000", "y_0001"], ["z.nii."],
+    ]  # fmt: skip
+    assert len(predict.group_channels(files, 1)) == 5
+
+
+def test_a_start_that_failed_does_not_block_the_folder(
+    data: Path, prepared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        train.run(tmp_path / "empty", tmp_path / "run", tiny_settings())
+    train.run(prepared, tmp_path / "run", tiny_settings("training.iterations=1"))
+
+
+def test_resuming_with_another_data_set_is_refused(run: Path, tmp_path: Path) -> None:
+    other = write_phantom(tmp_path / "other", cases=8, seed=2, dims=2, size=(24, 20))
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with pytest.raises(DataError, match="not the one that the run was started with"):
+        train.run(other, copy, tiny_settings(), resume=True)
+
+
+def test_a_bad_case_of_raw_data_does_not_stop_the_training(data: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "data"
+    shutil.copytree(data, damaged)
+    image = sorted((damaged / "imagesTr").iterdir())[0]
+    image.write_bytes(image.read_bytes()[:200])
+    train.run(damaged, tmp_path / "run", tiny_settings("training.iterations=1"))
+    split = read_split(tmp_path / "run" / "split.json")
+    assert len(split.train) + len(split.val) + len(split.test) == 7
 
 
 def test_nothing_to_predict_is_said(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
+from medseg_nca.tasks import Validation
 from medseg_nca.training.history import read_history
 from medseg_nca.training.loop import Trainer
 from medseg_nca.training.signals import on_stop_signal
@@ -116,6 +117,53 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
     assert trainer.counters.iteration == 30
 
 
+@pytest.mark.parametrize("damage", ["junk", "flipped bit", "other content"])
+def test_damage_of_any_kind_is_noticed(tmp_path: Path, damage: str) -> None:
+    trainer_of(tmp_path).fit()
+    path = tmp_path / "checkpoints" / "last.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "flipped bit":
+        path.write_bytes(content)
+    elif damage == "junk":
+        path.write_bytes(b"junk")
+    else:
+        torch.save({"version": 1, "model": {}}, path)
+    trainer = trainer_of(tmp_path)
+    trainer.resume()
+    assert trainer.counters.iteration == 30
+
+
+def test_without_anything_to_validate_the_last_weights_are_kept(tmp_path: Path) -> None:
+    class Unmeasured(Growing):
+        def validate(self, model: Any, device: Any) -> Validation:
+            return Validation(float("nan"), {})
+
+    trainer = trainer_of(tmp_path, Unmeasured(), patience=1)
+    result = trainer.fit()
+    assert (result.reason, result.best_iteration) == ("iterations", 40)
+    saved = torch.load(tmp_path / "model" / "model.pt", weights_only=True)
+    last = torch.load(tmp_path / "checkpoints" / "last.pt", weights_only=True)
+    assert torch.equal(saved["cell.update.output.weight"],
+                       last["ema"]["module.cell.update.output.weight"])  # fmt: skip
+
+
+def test_resuming_a_finished_run_trains_no_further(tmp_path: Path) -> None:
+    trainer_of(tmp_path).fit()
+    trainer = trainer_of(tmp_path)
+    trainer.resume()
+    assert trainer.fit().iterations == 40
+
+
+def test_going_back_twice_to_the_same_state_tries_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DivergenceError):
+        trainer_of(tmp_path, Growing(poison=2 * 25 + 1)).fit()
+    backs = [int(text.split("Back to iteration ")[1].split()[0]) for text in caplog.messages]
+    assert backs == [20, 10, 20]
+
+
 def test_no_checkpoint_and_a_foreign_one_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no such checkpoint"):
         trainer_of(tmp_path / "empty").resume()
@@ -142,8 +190,6 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_patience_ends_a_training(tmp_path: Path) -> None:
     class Stuck(Growing):
         def validate(self, model: Any, device: Any) -> Any:
-            from medseg_nca.tasks import Validation
-
             return Validation(0.0, {})
 
     result = trainer_of(tmp_path, Stuck(), patience=1).fit()

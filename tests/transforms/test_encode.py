@@ -20,7 +20,7 @@ TABLE = LabelTable(
     labels=(Label(name="liver", values=(5,)), Label(name="lesion", values=(2, 3), write=9))
 )
 REGIONS = LabelTable(
-    labels=(Label(name="whole", values=(1, 2, 4)), Label(name="core", values=(1, 4))),
+    labels=(Label(name="whole", values=(1, 2, 4), write=2), Label(name="core", values=(1, 4))),
     multi_label=True,
 )
 
@@ -40,7 +40,7 @@ def test_decoding_writes_the_numbers_of_the_table() -> None:
     probabilities = np.array([[0.6, 0.2, 0.1], [0.3, 0.7, 0.2], [0.1, 0.1, 0.7]])
     assert decode_channels(probabilities, TABLE).tolist() == [0, 5, 9]
     regions = np.array([[0.4, 0.5, 0.9], [0.2, 0.1, 0.8]])
-    assert decode_channels(regions, REGIONS).tolist() == [0, 1, 1]
+    assert decode_channels(regions, REGIONS).tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize(("value", "kind"), [(255, np.uint8), (-1, np.int16), (40_000, np.uint16)])
