@@ -11,7 +11,7 @@ from medseg_nca.config.plan import PreprocessPlan
 _COARSE_STEPS, _STEPS, _FINE_STEPS = (10, 16), (8, 12), (6, 10)
 # A finer level is trained on patches once it has more cells than this.
 _MANY_CELLS = {2: 64 * 64, 3: 24 * 24 * 24}
-_PATCH = {2: 64, 3: 24}
+_PATCH = {2: 64, 3: 16}
 
 
 def auto_levels(plan: PreprocessPlan) -> tuple[LevelSettings, ...]:
