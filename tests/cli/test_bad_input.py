@@ -502,9 +502,14 @@ def test_ctrl_c_in_preprocessing_keeps_what_is_done(
         return prepare_case(item)
 
     out = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr("medseg_nca.pipelines.preprocess.prepare_case", interrupted)
-        complains(preprocess(data, out), "finished cases are kept", "same command", code=130)
+    # A process that a shell started in the background ignores Ctrl-C unless told otherwise.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("medseg_nca.pipelines.preprocess.prepare_case", interrupted)
+            complains(preprocess(data, out), "finished cases are kept", "same command", code=130)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(list((out / "cases").iterdir())) == 2
     assert not half_written(out)
     again = preprocess(data, out)

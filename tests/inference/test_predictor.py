@@ -78,7 +78,7 @@ def test_another_grid_and_back(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     loaded, volume = bundle_of(tmp_path), volume_of(9, 10, 8)
-    settings = PredictionSettings(probabilities=True)
+    settings = PredictionSettings(probabilities=True, fire="sample")
     one, two = (Predictor(loaded, settings).predict(volume).probabilities for _ in range(2))
     other = Predictor(loaded, settings.model_copy(update={"seed": 1})).predict(volume).probabilities
     assert one is not None
