@@ -80,6 +80,24 @@ class DivergenceError(MedsegError):
     exit_code = 4
 
 
+class NonFiniteStateError(MedsegError):
+    """The state of an automaton became NaN or infinite.
+
+    Attributes:
+        step: number of the step, the first being 0.
+        level: index of the level, where it is known.
+    """
+
+    def __init__(self, step: int, level: int | None = None) -> None:
+        self.step, self.level = step, level
+        where = "" if level is None else f" of level {level}"
+        super().__init__(
+            f"The automaton's state is NaN or infinite after step {step + 1}{where}.",
+            hint="Check the image for extreme values; train with model.cell.update.norm=rms, a "
+            "lower training.lr or fewer steps.",
+        )
+
+
 class Interrupted(MedsegError):  # noqa: N818
     """Stopped by the user after everything was brought to disk."""
 

@@ -93,6 +93,18 @@ class LevelSettings(Settings):
         return self
 
 
+class FocusSettings(Settings):
+    """Run a level that learned on patches only where the level before found something.
+
+    margin: how many voxels around the box of all foreground cells are run too. background: whether
+    channel 0 is the background, which the labels compete with (softmax); else a positive logit is
+    foreground (multi-label).
+    """
+
+    margin: int = Field(8, ge=0)
+    background: bool = True
+
+
 class NcaModelSettings(Settings):
     """A neural cellular automaton of one or several levels, coarse to fine.
 
@@ -102,6 +114,7 @@ class NcaModelSettings(Settings):
     "mlp" compute them from all hidden channels. global_context: the mean state of a level, through
     one linear map, is added to the hidden channels of the next. checkpoint: in training keep the
     state of every n-th step only and recompute the others in the backward pass; None keeps all.
+    focus: at inference, run levels that have a ``patch`` only around what the level before found.
     fire: at inference "sample" draws the fire mask from the seed, "mean" updates every cell by
     ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the fastest that
     serves these settings.
@@ -118,6 +131,7 @@ class NcaModelSettings(Settings):
     head: Literal["channels", "linear", "mlp"] = "channels"
     global_context: bool = False
     checkpoint: int | None = Field(None, ge=1)
+    focus: FocusSettings | None = None
     fire: Literal["sample", "mean"] = "sample"
     engine: str = "auto"
 

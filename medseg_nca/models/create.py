@@ -18,6 +18,7 @@ _PARTS = (
     "baseline",
     "create",
     "describe",
+    "focus",
     "geometry",
     "head",
     "multilevel",

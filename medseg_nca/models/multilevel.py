@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
-from medseg_nca.errors import ConfigError
+from medseg_nca.errors import ConfigError, NonFiniteStateError
 from medseg_nca.models.base import (
     LevelOutput,
     RunOptions,
     SegmentationModel,
     pad_to_multiple,
 )
+from medseg_nca.models.focus import Box, finer, focus_box, outward, whole_box
 from medseg_nca.models.geometry import (
     Region,
     crop,
@@ -34,7 +37,7 @@ from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.engines.base import Record
 from medseg_nca.nca.fire import mix
-from medseg_nca.nca.window import cut_to
+from medseg_nca.nca.window import cut, cut_to
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +64,15 @@ def _resolved(value: int | None, name: str, model: str) -> int:
             hint="It comes from the data; without data, set it in the model's settings.",
         )
     return value
+
+
+@contextmanager
+def _naming(level: int) -> Iterator[None]:
+    """Add the level to the report of a state that is not finite."""
+    try:
+        yield
+    except NonFiniteStateError as error:
+        raise NonFiniteStateError(error.step, level) from error
 
 
 class MultiLevelNca(SegmentationModel):
@@ -128,12 +140,38 @@ class MultiLevelNca(SegmentationModel):
         options = options or RunOptions()
         padded = pad_to_multiple(image, self.scales[0])
         state = self._first_state(shrink(padded, self.scales[0]))
+        box = whole_box(state)
+        logits: Tensor | None = None
         for level, scale in enumerate(self.scales):
             if level:
-                state = self._hand_over(level, state, shrink(padded, scale))
-            state = self._run_inference(level, state, options)
-        logits = enlarge(self.level_logits(len(self.scales) - 1, state), self.scales[-1])
-        return cut_to(logits, image.shape[2:])
+                factor = self._factor(level)
+                # Who looks on gets whole states.
+                part = whole_box(state) if options.record else self._focus(level, state)
+                if logits is not None or part != whole_box(state):
+                    logits = self._keep(level - 1, state, box, logits)
+                    logits = enlarge(logits, factor)
+                box = finer(outward(part, box), factor)
+                view = shrink(cut(padded, finer(box, scale)), scale)
+                state = self._hand_over(level, cut(state, part), view, state)
+            state = self._run_inference(level, state, options, box)
+        logits = self._keep(len(self.scales) - 1, state, box, logits)
+        return cut_to(enlarge(logits, self.scales[-1]), image.shape[2:])
+
+    def _focus(self, level: int, coarse: Tensor) -> Box:
+        """Which part of the level before is worth the steps of this level."""
+        settings = self.settings
+        if settings.focus is None or settings.resolved_levels[level].patch is None:
+            return whole_box(coarse)
+        found = self.level_logits(level - 1, coarse)
+        return focus_box(found, settings.focus, self.scales[level - 1])
+
+    def _keep(self, level: int, state: Tensor, box: Box, outside: Tensor | None) -> Tensor:
+        """The logits of a level, on top of those of the coarser ones around it."""
+        logits = self.level_logits(level, state)
+        if outside is None:
+            return logits.clone()
+        cut(outside, box).copy_(logits)
+        return outside
 
     def training_outputs(
         self, image: Tensor, seed: int, focus: Tensor | None = None
@@ -244,20 +282,23 @@ class MultiLevelNca(SegmentationModel):
         steps = self.settings.resolved_levels[level].steps
         count = steps if isinstance(steps, int) else rng.randint(*steps)
         fire = self._fire(level, state.shape[0], seed, "sample")
-        return roll_out(
-            self.engine, self.cell(level), state, count, fire, checkpoint=self.settings.checkpoint
-        )
+        with _naming(level):
+            return roll_out(
+                self.engine, self.cell(level), state, count, fire,
+                checkpoint=self.settings.checkpoint,
+            )  # fmt: skip
 
-    def _run_inference(self, level: int, state: Tensor, options: RunOptions) -> Tensor:
+    def _run_inference(self, level: int, state: Tensor, options: RunOptions, box: Box) -> Tensor:
         mode = options.fire or self.settings.fire
-        fire = self._fire(level, state.shape[0], options.seed, mode)
+        fire = self._fire(level, state.shape[0], options.seed, mode).at([b.start for b in box])
         cell = self.cell(level)
         tile = tile_size(cell, state, options.memory_gb)
         if tile is not None and not cell.local:
             self._warn_whole()
         steps = inference_steps(self.settings.resolved_levels[level])
         record = self._recorder(level, options)
-        return roll_out(self.engine, cell, state, steps, fire, tile=tile, record=record)
+        with _naming(level):
+            return roll_out(self.engine, cell, state, steps, fire, tile=tile, record=record)
 
     def _warn_whole(self) -> None:
         if not self._warned:

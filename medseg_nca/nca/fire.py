@@ -84,8 +84,9 @@ class Fire:
         return replace(self, first_step=self.first_step + steps)
 
     def at(self, origin: Sequence[int]) -> Fire:
-        """The same mask on a part of the grid that begins at ``origin``."""
-        return replace(self, origin=tuple(origin))
+        """The same mask on a part of this grid that begins at ``origin``."""
+        first = self.origin or (0,) * len(origin)
+        return replace(self, origin=tuple(a + b for a, b in zip(first, origin, strict=True)))
 
     def positions(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Hash the seed and position of every cell; int32 ``(B, *shape)``, once per roll-out."""
@@ -98,6 +99,13 @@ class Fire:
 
     def mask(self, positions: Tensor, step: int) -> Tensor:
         """Return the bool mask ``(B, *shape)`` of the ``step``-th step from now."""
-        key = _signed(mix(0x5EED, self.first_step + step))
-        threshold = min(round(self.rate * 2**32), 2**32 - 1) - 2**31
-        return _hash_(positions.bitwise_xor(key)) < threshold
+        return _hash_(positions.bitwise_xor(_signed(self.key(step)))) < self.level - 2**31
+
+    def key(self, step: int) -> int:
+        """What the ``step``-th step from now mixes into the position hashes; 32 bits."""
+        return mix(0x5EED, self.first_step + step)
+
+    @property
+    def level(self) -> int:
+        """A cell fires if its number in [-2^31, 2^31) lies below this minus 2^31."""
+        return min(round(self.rate * 2**32), 2**32 - 1)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from medseg_nca.config.model import UpdateSettings
 
-_EPS = 1e-5
+EPS = 1e-5
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -49,7 +49,7 @@ class UpdateRule(nn.Module):
         if self.scale is None:
             return hidden
         if self.shift is None:
-            return hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + _EPS) * self.scale
+            return hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + EPS) * self.scale
         # Not F.batch_norm: it refuses a single cell, which a small coarse level can come down to.
         variance, mean = torch.var_mean(hidden, 0, correction=0)
-        return (hidden - mean) * torch.rsqrt(variance + _EPS) * self.scale + self.shift
+        return (hidden - mean) * torch.rsqrt(variance + EPS) * self.scale + self.shift

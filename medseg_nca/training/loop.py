@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from medseg_nca.config import RunSettings
-from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
+from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted, NonFiniteStateError
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks import Task, Validation
 from medseg_nca.training.batches import batches
@@ -239,8 +239,14 @@ class Trainer:
         # Dropout of a baseline draws from torch's own generator.
         torch.manual_seed(seed)
         self.wrapped.train()
-        loss, parts = self.task.loss(self.wrapped, self.fabric.to_device(batch), seed)
-        value = self._check(loss)
+        reason = ""
+        try:
+            loss, parts = self.task.loss(self.wrapped, self.fabric.to_device(batch), seed)
+        except NonFiniteStateError as error:
+            # Told to the guard as a loss, so that all processes go back together.
+            loss, parts, reason = torch.tensor(float("nan")), {}, error.message
+            loss = loss.to(self.fabric.device)
+        value = self._check(loss, reason)
         self.optimiser.zero_grad()
         self.fabric.backward(loss)
         values = {"lr": rate, "loss": value, **{k: float(v) for k, v in parts.items()}}
@@ -258,13 +264,14 @@ class Trainer:
             self.ema.update_parameters(self.model)
         return values
 
-    def _check(self, loss: Tensor) -> float:
+    def _check(self, loss: Tensor, reason: str = "") -> float:
         value = float(loss.detach())
         if self.fabric.world_size > 1:
             mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
             value = float(torch.as_tensor(mean))
         if self.guard.diverged(value):
-            raise _DivergedError(f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}")
+            normal = f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}"
+            raise _DivergedError(reason.rstrip(".") or normal)
         return value
 
     def _roll_back(self, why: str) -> None:

@@ -10,12 +10,12 @@ ENGINES = ModuleRegistry(__name__, "ENGINE", "engine", exclude=("base",), error=
 
 
 def get_engine(name: str = "auto") -> Engine:
-    """Return an engine by name; "auto" is the fastest that serves every setting.
+    """Return an engine by name; "auto" takes the fastest that serves a roll-out.
 
     Raises:
         ConfigError: if there is no engine of that name.
     """
-    engine: Engine = ENGINES.get("reference" if name == "auto" else name)
+    engine: Engine = ENGINES.get(name)
     return engine
 
 

@@ -16,6 +16,10 @@ Record = Callable[[Tensor], None]
 class Engine(ABC):
     """Computes roll-outs. The reference engine is the definition; others must agree with it."""
 
+    def refuses(self, cell: Cell, state: Tensor) -> str | None:
+        """Name the setting of a roll-out that this engine does not serve; None if it serves all."""
+        return None
+
     @abstractmethod
     def roll_out(
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
@@ -31,4 +35,7 @@ class Engine(ABC):
 
         Returns:
             The new state ``(B, C, *spatial)``.
+
+        Raises:
+            NonFiniteStateError: if a value becomes NaN or infinite.
         """

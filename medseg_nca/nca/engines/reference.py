@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
@@ -34,6 +35,8 @@ class ReferenceEngine(Engine):
                 rows = torch.cat((own, perceived.index_select(0, firing)), -1)
                 x = flat.index_copy(0, firing, (own + cell.change(rows)).to(flat.dtype))
             x = x.view(state.shape[0], *state.shape[2:], cell.channels)
+            if x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):
+                raise NonFiniteStateError(fire.first_step + step)
             if record is not None:
                 record(x.movedim(-1, 1))
         return x.movedim(-1, 1)

@@ -1,0 +1,1 @@
+"""Compiled loops of the CPU engine; imported only when it computes something."""

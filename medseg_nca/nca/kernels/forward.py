@@ -1,0 +1,118 @@
+"""One step of the automaton, slab by slab."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medseg_nca.nca.kernels.block import Flat, lanes_of, update_block
+from medseg_nca.nca.kernels.jit import compiled, entry
+from medseg_nca.nca.kernels.layout import Buffers, Grid
+from medseg_nca.nca.kernels.rule import Rule
+from medseg_nca.nca.kernels.simd import BLOCK, claim, copy_vector
+
+_MASK = np.uint64(0xFFFFFFFF)
+_SIGN = np.uint64(0x80000000)
+_MUL_A, _MUL_B = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
+_15, _16 = np.uint64(15), np.uint64(16)
+
+
+class Firing(NamedTuple):
+    """The fire mask for the compiled loops; see :mod:`medseg_nca.nca.fire`.
+
+    Attributes:
+        every: whether all cells fire; then the rest is not read.
+        positions: hash of each cell's position, uint32.
+        keys: one for each step, uint64.
+        level: a cell fires if its number is below this.
+    """
+
+    every: bool
+    positions: np.ndarray[Any, Any]
+    keys: np.ndarray[Any, Any]
+    level: int
+
+
+@compiled
+def fires(position: int, key: Any, level: Any) -> bool:
+    """Whether the cell of this position hash fires in the step of this key."""
+    x = np.uint64(position) ^ key
+    x = ((x ^ (x >> _16)) * _MUL_A) & _MASK
+    x = ((x ^ (x >> _15)) * _MUL_B) & _MASK
+    return bool(((x ^ (x >> _16)) ^ _SIGN) < level)
+
+
+@compiled
+def collect(bases: Flat, n: int, base: int, cell: int, key: Any, grid: Grid, firing: Firing) -> int:
+    """Append the offsets of the cells that fire in one row of the grid to ``bases[:n]``."""
+    step = grid.channels
+    if firing.every:
+        for z in range(grid.n2):
+            bases[n + z] = base + z * step
+        return n + grid.n2
+    level = np.uint64(firing.level)
+    for z in range(grid.n2):
+        bases[n] = base + z * step
+        n += fires(firing.positions[cell + z], key, level)
+    return n
+
+
+@compiled
+def fill(bases: Flat, n: int) -> None:
+    """Let the rest of a block name the last cell, so that whole tiles may be read."""
+    for i in range(n, BLOCK):
+        bases[i] = bases[n - 1]
+
+
+@compiled
+def _slab(
+    src: Flat, dst: Flat, job: int, key: Any, grid: Grid, rule: Rule, firing: Firing,
+    buffers: Buffers,
+) -> None:  # fmt: skip
+    first, position, begin, end = grid.jobs[job]
+    bases = buffers.bases
+    length = grid.n2 * grid.channels
+    width = lanes_of(src)
+    n = 0
+    for a in range(begin, end):
+        for b in range(grid.n1):
+            base = first + a * grid.stride0 + b * grid.stride1
+            for i in range(base, base + length, width):
+                copy_vector(src, i, dst, i)
+            cell = position + (a * grid.n1 + b) * grid.n2
+            n = collect(bases, n, base, cell, key, grid, firing)
+            while n >= BLOCK:
+                update_block(src, dst, BLOCK, grid, rule, buffers)
+                n -= BLOCK
+                for i in range(n):
+                    bases[i] = bases[BLOCK + i]
+    if n:
+        fill(bases, n)
+        update_block(src, dst, n, grid, rule, buffers)
+    for i in range(grid.halo_first[job], grid.halo_first[job + 1]):
+        to, origin = grid.halo_to[i], grid.halo_from[i]
+        for c in range(0, grid.channels, width):
+            copy_vector(dst, origin + c, dst, to + c)
+
+
+@entry
+def step_slabs(
+    src: Flat, dst: Flat, step: int, counter: Flat, grid: Grid, rule: Rule, firing: Firing,
+    buffers: Buffers,
+) -> bool:  # fmt: skip
+    """Compute slabs of ``dst``, the state after ``src``, until none is left.
+
+    Returns whether a value that is not finite was written.
+    """
+    key = firing.keys[step] if len(firing.keys) else np.uint64(0)
+    while True:
+        job = claim(counter)
+        if job >= len(grid.jobs):
+            break
+        _slab(src, dst, job, key, grid, rule, firing, buffers)
+    total = buffers.health.dtype.type(0)
+    for c in range(len(buffers.health)):
+        total += buffers.health[c]
+        buffers.health[c] = 0
+    return bool(total != 0)

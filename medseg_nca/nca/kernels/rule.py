@@ -1,0 +1,159 @@
+"""A cell's weights, packed for the compiled loops.
+
+Packing is made of torch operations, so that the gradients of the packed arrays reach the parameters
+without another line of code. A row of what a cell perceives is ``[x | features | 1]``, each part
+padded to whole vectors; the 1 carries the bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medseg_nca.nca.cell import Cell
+from medseg_nca.nca.kernels.layout import padded_channels, round_up
+from medseg_nca.nca.kernels.simd import lanes
+
+ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "gelu": 2, "silu": 3}
+
+
+class Rule(NamedTuple):
+    """One cell's rule for the compiled loops.
+
+    Attributes:
+        filters: ``(filters, taps, C)`` depthwise, or ``(taps * C, features)`` for a full
+            convolution.
+        w0: ``(row, hidden)``: rows of state, features and bias.
+        w1: ``(hidden, C)``.
+        scale: ``(hidden,)`` of the RMS norm, ones without it.
+        w0_back, w1_back: their transposes, for the backward pass.
+        convolution: whether ``filters`` mix channels.
+        filter_count: number of depthwise filters.
+        features: perceived values besides the state, padded.
+        units: number of hidden units, without padding.
+        norm: whether the hidden values are normalised.
+        activation: see ``ACTIVATIONS``.
+    """
+
+    filters: np.ndarray[Any, Any]
+    w0: np.ndarray[Any, Any]
+    w1: np.ndarray[Any, Any]
+    scale: np.ndarray[Any, Any]
+    filters_back: np.ndarray[Any, Any]
+    w0_back: np.ndarray[Any, Any]
+    w1_back: np.ndarray[Any, Any]
+    convolution: bool
+    filter_count: int
+    features: int
+    hidden: int
+    units: int
+    row: int
+    norm: bool
+    activation: int
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The packed weights as tensors of a graph, and the numbers that go with them."""
+
+    filters: Tensor
+    w0: Tensor
+    w1: Tensor
+    scale: Tensor
+    convolution: bool
+    filter_count: int
+    units: int
+    norm: bool
+    activation: int
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What gradients are computed for."""
+        return self.filters, self.w0, self.w1, self.scale
+
+    def rule(self, channels: int, backward: bool) -> Rule:
+        """Hand the weights to the compiled loops."""
+        filters, w0, w1, scale = (t.detach().contiguous() for t in self.tensors)
+        inputs = w0.shape[0] - 1
+
+        def transposed(matrix: Tensor) -> np.ndarray[Any, Any]:
+            return _flat(matrix.t().contiguous() if backward else matrix[:0])
+
+        return Rule(
+            filters=_flat(filters), w0=_flat(w0), w1=_flat(w1), scale=_flat(scale),
+            filters_back=transposed(filters) if self.convolution else _flat(filters[:0]),
+            w0_back=transposed(w0[:-1]), w1_back=transposed(w1),
+            convolution=self.convolution, filter_count=self.filter_count,
+            features=inputs - channels, hidden=w0.shape[1], units=self.units,
+            row=round_up(inputs + 1, lanes(w0.dtype.itemsize)),
+            norm=self.norm, activation=self.activation,
+        )  # fmt: skip
+
+
+def _flat(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = tensor.reshape(-1).numpy()
+    return array
+
+
+def pack(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
+    """Pack a cell whose update is multiplied by ``scale``.
+
+    Args:
+        cell: perception and update rule, without batch statistics.
+        scale: see :attr:`Fire.scale`.
+        dtype: float32 or float64.
+    """
+    channels = padded_channels(cell.channels, dtype)
+    hidden = padded_channels(cell.settings.update.hidden, dtype)
+    convolution = cell.settings.perception.kind == "conv"
+    update, perception = cell.update, cell.perception
+    w0, b0 = update.hidden.weight.to(dtype), update.hidden.bias.to(dtype)
+    own, seen = w0[:, : cell.channels], w0[:, cell.channels :]
+    if perception.bias is not None:
+        b0 = b0 + seen @ perception.bias.to(dtype)
+    weight = perception.weight.to(dtype)
+    if convolution:
+        filters, features = _pack_convolution(weight, seen, channels)
+        count = 0
+    else:
+        count = weight.shape[0] // cell.channels
+        filters, features = _pack_depthwise(weight, seen, count, channels)
+    rows = torch.cat((_pad(own.t(), channels), features, b0[None]))
+    changing = cell.channels - cell.image_channels
+    w1 = update.output.weight.to(dtype)[-changing:].t() * scale
+    w1 = F.pad(w1, (cell.image_channels, channels - cell.channels, 0, hidden - w1.shape[0]))
+    norm = w0.new_ones(hidden) if update.scale is None else update.scale.to(dtype)
+    return Packed(
+        filters=filters, w0=F.pad(rows, (0, hidden - rows.shape[1])), w1=w1,
+        scale=F.pad(norm, (0, hidden - len(norm))), convolution=convolution, filter_count=count,
+        units=cell.settings.update.hidden, norm=update.scale is not None,
+        activation=ACTIVATIONS[cell.settings.update.activation],
+    )  # fmt: skip
+
+
+def _pad(matrix: Tensor, rows: int) -> Tensor:
+    return F.pad(matrix, (0, 0, 0, rows - matrix.shape[0]))
+
+
+def _pack_depthwise(
+    weight: Tensor, seen: Tensor, count: int, channels: int
+) -> tuple[Tensor, Tensor]:
+    """Filters ``(count, taps, C)`` and the rows of ``w0`` that read what they give."""
+    own = weight.shape[0] // count
+    missing = channels - own
+    filters = F.pad(weight.reshape(own, count, -1).permute(1, 2, 0), (0, missing))
+    features = seen.reshape(len(seen), own, count).permute(2, 1, 0)
+    return filters, F.pad(features, (0, 0, 0, missing)).reshape(count * channels, -1)
+
+
+def _pack_convolution(weight: Tensor, seen: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Filters ``(taps * C, features)`` and the rows of ``w0`` that read what they give."""
+    features = padded_channels(weight.shape[0], weight.dtype)
+    filters = weight.flatten(2).permute(2, 1, 0)
+    filters = F.pad(filters, (0, features - weight.shape[0], 0, channels - weight.shape[1]))
+    return filters.reshape(-1, features), _pad(seen.t(), features)

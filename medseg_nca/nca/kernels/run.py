@@ -1,0 +1,217 @@
+"""A roll-out on the compiled loops, and its gradient."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from medseg_nca.errors import NonFiniteStateError
+from medseg_nca.nca.cell import Cell
+from medseg_nca.nca.fire import Fire
+from medseg_nca.nca.kernels.backward import Sums, back_slabs, fold_slabs
+from medseg_nca.nca.kernels.forward import Firing, step_slabs
+from medseg_nca.nca.kernels.layout import (
+    SLACK,
+    Buffers,
+    Layout,
+    make_buffers,
+    make_layout,
+    padded_channels,
+)
+from medseg_nca.nca.kernels.rule import Packed, Rule, pack
+from medseg_nca.nca.kernels.team import team_size, together
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def _compilation(*functions: Any) -> Iterator[None]:
+    """Tell the user of a compilation, which happens once on a machine."""
+    if all(f.signatures for f in functions):
+        yield
+        return
+    kept = [Path(f.stats.cache_path or ".") for f in functions]
+    pattern = [f"*.{f.py_func.__name__}-*.nbi" for f in functions]
+    if not all(any(folder.glob(p)) for folder, p in zip(kept, pattern, strict=True)):
+        logger.info("Compiling the CPU engine: once on this machine, about half a minute.")
+    started, before = time.monotonic(), [sum(f.stats.cache_misses.values()) for f in functions]
+    yield
+    if [sum(f.stats.cache_misses.values()) for f in functions] != before:
+        logger.info(
+            "Compiled the CPU engine in %.0f s; kept in %s.", time.monotonic() - started, kept[0]
+        )
+
+
+class Rollout:
+    """One cell on one grid: everything that stays the same from step to step.
+
+    Args:
+        cell: perception and update rule.
+        state: its ``(B, C, *spatial)``, dtype and size.
+        fire: which cells update.
+        steps: how many steps.
+    """
+
+    def __init__(self, cell: Cell, state: Tensor, fire: Fire, steps: int) -> None:
+        self.channels, self.dims, self.steps = cell.channels, cell.dims, steps
+        self.dtype = state.dtype
+        self.fire = fire
+        self.packed: Packed = pack(cell, fire.scale, state.dtype)
+        self.layout: Layout = make_layout(
+            state.shape[0], tuple(state.shape[2:]), cell.radius,
+            cell.settings.perception.padding, padded_channels(cell.channels, state.dtype),
+        )  # fmt: skip
+        self.firing = _firing(fire, state, steps)
+        firing_cells = self.layout.cells * (1.0 if fire.all_cells else fire.rate)
+        inputs, hidden = self.packed.w0.shape
+        self.operations = firing_cells * 2 * (
+            self.packed.filters.numel() + hidden * (inputs + self.layout.grid.channels)
+        )  # fmt: skip
+
+    def empty(self) -> Tensor:
+        """A padded state, zero in the halo."""
+        return torch.zeros(self.layout.shape, dtype=self.dtype)
+
+    def inside(self, padded: Tensor) -> Tensor:
+        """The ``(B, C, *spatial)`` in a padded state; a view."""
+        return self.layout.view(padded, self.channels, self.dims)
+
+    def team(self, rule: Rule, backward: bool) -> list[Buffers]:
+        """Scratch memory for each thread."""
+        grid = self.layout.grid
+        size = team_size(self.operations * (4 if backward else 1), len(grid.jobs))
+        patch = len(grid.offsets) * grid.channels if rule.convolution else 0
+        make = make_buffers
+        return [make(grid, rule.row, patch, rule.hidden, self.dtype, backward) for _ in range(size)]
+
+    def start(self, padded: Tensor, state: Tensor) -> None:
+        """Write a state into its padded form, halo included."""
+        self.inside(padded).copy_(state)
+        grid = self.layout.grid
+        if len(grid.halo_to):
+            cells = padded.view(-1, grid.channels)
+            to, origin = (
+                torch.from_numpy(a) // grid.channels for a in (grid.halo_to, grid.halo_from)
+            )
+            cells.index_copy_(0, to, cells.index_select(0, origin))
+
+    def forward(
+        self, states: list[Tensor], record: Callable[[Tensor], None] | None = None
+    ) -> Tensor:
+        """Compute all steps; step n reads ``states[n]`` and writes ``states[n + 1]``, in a circle.
+
+        Raises:
+            NonFiniteStateError: at the first step after which a value is NaN or infinite.
+        """
+        grid = self.layout.grid
+        rule = self.packed.rule(grid.channels, backward=False)
+        team = self.team(rule, backward=False)
+        flat = [s.view(-1).numpy() for s in states]
+        counter = np.zeros(1, np.int64)
+        for step in range(self.steps):
+            src, dst = flat[step % len(flat)], flat[(step + 1) % len(flat)]
+            counter[0] = 0
+
+            def work(index: int, src: Any = src, dst: Any = dst, step: int = step) -> bool:
+                return bool(
+                    step_slabs(src, dst, step, counter, grid, rule, self.firing, team[index])
+                )
+
+            with _compilation(step_slabs):
+                unhealthy = together(work, len(team))
+            if unhealthy:
+                raise NonFiniteStateError(self.fire.first_step + step)
+            if record is not None:
+                record(self.inside(states[(step + 1) % len(states)]).clone())
+        return states[self.steps % len(states)]
+
+    def backward(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Gradients of the first state and of the packed weights.
+
+        Args:
+            states: padded, ``(steps, ...)``: before each step.
+            grad: ``(B, C, *spatial)``, of the last state.
+        """
+        grid, jobs = self.layout.grid, len(self.layout.grid.jobs)
+        rule = self.packed.rule(grid.channels, backward=True)
+        team = self.team(rule, backward=True)
+        totals = [_partial(jobs, t, self.dtype) for t in self.packed.tensors]
+        sums = Sums(*(t.numpy() for t in totals))
+        after, before = self.empty(), self.empty()
+        self.inside(after).copy_(grad)
+        counter = np.zeros(1, np.int64)
+        middle = self.layout.even_jobs
+
+        def phase(first: int, work: Callable[[int], Any]) -> None:
+            counter[0] = first
+            with _compilation(fold_slabs, back_slabs):
+                together(lambda index: bool(work(index)), len(team))
+
+        def fold() -> None:
+            a, b = after.view(-1).numpy(), before.view(-1).numpy()
+            phase(0, lambda _: fold_slabs(a, b, counter, grid))
+
+        for step in reversed(range(self.steps)):
+            fold()
+            src = states[step].view(-1).numpy()
+            a, b = after.view(-1).numpy(), before.view(-1).numpy()
+            for first, last in ((0, middle), (middle, jobs)):
+
+                def work(index: int, last: int = last, src: Any = src, a: Any = a, b: Any = b,
+                         step: int = step) -> None:  # fmt: skip
+                    back_slabs(src, a, b, step, last, counter, grid, rule, self.firing,
+                               team[index], sums)  # fmt: skip
+
+                if first < last:
+                    phase(first, work)
+            after, before = before, after
+        fold()
+        weights = tuple(
+            total.sum(0)[: t.numel()].view(t.shape)
+            for total, t in zip(totals, self.packed.tensors, strict=True)
+        )
+        return self.inside(after), weights
+
+
+def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Room for one partial gradient a job; the last tiles may reach past its end."""
+    return torch.zeros(jobs, tensor.numel() + SLACK * tensor.shape[-1], dtype=dtype)
+
+
+def _firing(fire: Fire, state: Tensor, steps: int) -> Firing:
+    if fire.all_cells:
+        return Firing(True, np.zeros(0, np.uint32), np.zeros(0, np.uint64), 0)
+    positions = fire.positions(state.shape[2:], state.device)
+    keys = np.array([fire.key(step) for step in range(steps)], np.uint64)
+    return Firing(False, positions.reshape(-1).numpy().view(np.uint32), keys, fire.level)
+
+
+class RolloutFunction(torch.autograd.Function):
+    """Keeps the states, and recomputes the rest in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Rollout, state: Tensor, *weights: Tensor) -> Tensor:
+        """Map the state ``(B, C, *spatial)`` to the one after all steps."""
+        states = torch.zeros(run.steps + 1, *run.layout.shape, dtype=run.dtype)
+        run.start(states[0], state.detach())
+        last = run.forward(list(states))
+        ctx.run = run
+        ctx.save_for_backward(states)
+        return run.inside(last).clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        """Map the gradient of the result to those of the state and the packed weights."""
+        (states,) = ctx.saved_tensors
+        state, weights = ctx.run.backward(states, grads[0])
+        return (None, state, *weights)

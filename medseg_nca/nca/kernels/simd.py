@@ -1,0 +1,328 @@
+"""Vector instructions for compiled loops: small tiles whose accumulators stay in registers.
+
+numba compiles Python loops with the LLVM that comes in its wheel, so no compiler is needed on the
+user's machine, and for the very processor that it runs on. What it cannot express is a tile: a few
+rows times a few vectors, accumulated over a long sum without touching memory. These functions emit
+such tiles as LLVM vector code. The vectors' width is that of the processor; everything else
+(element type, sizes, strides) is an argument.
+
+Arrays are flat; ``x0`` is an offset in elements, ``x_row`` the distance of two rows. Nothing is
+checked: the callers own their buffers.
+"""
+
+# numba types the intrinsics when it compiles a caller.
+# mypy: allow-untyped-defs
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+INDEX = ir.IntType(64)
+
+
+@cache
+def vector_bytes() -> int:
+    """Width of this processor's vectors in bytes."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx") and features.get("fma") else 16
+
+
+# Registers that a tile's accumulators may fill: AVX-512 and NEON have 32, the others 16.
+WIDE_FILE = vector_bytes() == 64 or not llvm.get_default_triple().startswith(("x86", "i"))
+# Rows of a tile that is two vectors wide; two of them make a tile that is one vector wide.
+DENSE_ROWS = 12 if WIDE_FILE else 6
+STENCIL_ROWS = 12 if WIDE_FILE else 6
+SCATTER_ROWS = 8 if WIDE_FILE else 4
+# Cells that are computed at a time: a multiple of all of the above and of their doubles.
+BLOCK = 96
+
+
+def lanes(itemsize: int) -> int:
+    """How many numbers of ``itemsize`` bytes fit into a vector."""
+    return vector_bytes() // itemsize
+
+
+class _Emitter:
+    """Emits code on flat arrays of one element type."""
+
+    def __init__(self, context: Any, builder: Any, element: Any) -> None:
+        self.context, self.builder = context, builder
+        self.scalar = context.get_value_type(element)
+        self.size = element.bitwidth // 8
+        self.lanes = vector_bytes() // self.size
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+
+    def data(self, array_type: Any, value: Any) -> Any:
+        array = self.context.make_array(array_type)(self.context, self.builder, value)
+        return array.data
+
+    def at(self, data: Any, index: Any) -> Any:
+        return self.builder.gep(data, [index])
+
+    def load(self, data: Any, index: Any) -> Any:
+        pointer = self.builder.bitcast(self.at(data, index), self.vector.as_pointer())
+        return self.builder.load(pointer, align=self.size)
+
+    def store(self, value: Any, data: Any, index: Any) -> None:
+        pointer = self.builder.bitcast(self.at(data, index), self.vector.as_pointer())
+        self.builder.store(value, pointer, align=self.size)
+
+    def splat(self, data: Any, index: Any) -> Any:
+        value = self.builder.load(self.at(data, index))
+        first = self.builder.insert_element(
+            ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
+        )
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, ir.Constant(self.vector, ir.Undefined), mask)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, fused where the processor can."""
+        kind = "f32" if self.size == 4 else "f64"
+        name = f"llvm.fmuladd.v{self.lanes}{kind}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
+        )
+        return self.builder.call(function, [a, b, c])
+
+    def zero(self) -> Any:
+        return ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def positive(self, value: Any) -> Any:
+        """``max(value, 0)``; what is not a number stays so."""
+        negative = self.builder.fcmp_ordered("<", value, self.zero())
+        return self.builder.select(negative, self.zero(), value)
+
+    def accumulators(self, rows: int, vectors: int) -> list[list[Any]]:
+        """Variables that the optimiser turns into registers."""
+        make = cgutils.alloca_once
+        return [[make(self.builder, self.vector) for _ in range(vectors)] for _ in range(rows)]
+
+    def rows(self, start: Any, stride: Any, count: int) -> list[Any]:
+        """The offsets ``start + i * stride``."""
+        offsets = [start]
+        for _ in range(count - 1):
+            offsets.append(self.builder.add(offsets[-1], stride))
+        return offsets
+
+    def columns(self, start: Any, vectors: int) -> list[Any]:
+        width = ir.Constant(INDEX, self.lanes)
+        return self.rows(start, width, vectors)
+
+
+def _intrinsic(arrays: Sequence[int], emit: Callable[..., None]) -> Any:
+    """An intrinsic whose arguments at the positions ``arrays`` are arrays, the others indices."""
+
+    def typed(args: tuple[Any, ...]) -> Any:
+        kept = [a if i in arrays else types.intp for i, a in enumerate(args)]
+        return types.void(*kept)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Emitter(context, builder, signature.args[arrays[0]].dtype)
+        values = [
+            code.data(kind, value) if isinstance(kind, types.Array) else value
+            for kind, value in zip(signature.args, args, strict=True)
+        ]
+        emit(code, *values)
+        return context.get_dummy_value()
+
+    return typed, generate
+
+
+def _dense(rows: int, vectors: int, accumulate: bool = False, relu: bool = False) -> Any:
+    def emit(code: _Emitter, a: Any, a0: Any, a_row: Any, a_col: Any, b: Any, b0: Any, b_row: Any,
+             c: Any, c0: Any, c_row: Any, depth: Any) -> None:  # fmt: skip
+        builder = code.builder
+        sums = code.accumulators(rows, vectors)
+        targets = [code.columns(row, vectors) for row in code.rows(c0, c_row, rows)]
+        for row, target in zip(sums, targets, strict=True):
+            for cell, index in zip(row, target, strict=True):
+                builder.store(code.load(c, index) if accumulate else code.zero(), cell)
+        starts = code.rows(a0, a_row, rows)
+        with cgutils.for_range(builder, depth) as loop:
+            column = builder.mul(loop.index, a_col)
+            at = code.columns(builder.add(b0, builder.mul(loop.index, b_row)), vectors)
+            right = [code.load(b, index) for index in at]
+            for row, start in zip(sums, starts, strict=True):
+                left = code.splat(a, builder.add(start, column))
+                for cell, value in zip(row, right, strict=True):
+                    builder.store(code.fma(left, value, builder.load(cell)), cell)
+        for row, target in zip(sums, targets, strict=True):
+            for cell, index in zip(row, target, strict=True):
+                value = builder.load(cell)
+                code.store(code.positive(value) if relu else value, c, index)
+
+    typed, generate = _intrinsic((0, 4, 7), emit)
+
+    @intrinsic
+    def tile(typingctx, a, a0, a_row, a_col, b, b0, b_row, c, c0, c_row, depth):
+        return typed((a, a0, a_row, a_col, b, b0, b_row, c, c0, c_row, depth)), generate
+
+    return tile
+
+
+def _stencil(rows: int, vectors: int) -> Any:
+    def emit(code: _Emitter, state: Any, bases: Any, first: Any, channel: Any, offsets: Any,
+             taps: Any, filters: Any, f0: Any, f_row: Any, out: Any, o0: Any,
+             o_row: Any) -> None:  # fmt: skip
+        builder = code.builder
+        sums = code.accumulators(rows, vectors)
+        for row in sums:
+            for cell in row:
+                builder.store(code.zero(), cell)
+        starts = [
+            builder.add(builder.load(code.at(bases, index)), channel)
+            for index in code.rows(first, ir.Constant(INDEX, 1), rows)
+        ]
+        with cgutils.for_range(builder, taps) as loop:
+            offset = builder.load(code.at(offsets, loop.index))
+            at = code.columns(builder.add(f0, builder.mul(loop.index, f_row)), vectors)
+            weights = [code.load(filters, index) for index in at]
+            for row, start in zip(sums, starts, strict=True):
+                places = code.columns(builder.add(start, offset), vectors)
+                for cell, place, weight in zip(row, places, weights, strict=True):
+                    value = code.fma(code.load(state, place), weight, builder.load(cell))
+                    builder.store(value, cell)
+        for row, start in zip(sums, code.rows(o0, o_row, rows), strict=True):
+            for cell, index in zip(row, code.columns(start, vectors), strict=True):
+                code.store(builder.load(cell), out, index)
+
+    typed, generate = _intrinsic((0, 1, 4, 6, 9), emit)
+
+    @intrinsic
+    def tile(
+        typingctx, state, bases, first, channel, offsets, taps, filters, f0, f_row, out, o0, o_row
+    ):
+        args = (state, bases, first, channel, offsets, taps, filters, f0, f_row, out, o0, o_row)
+        return typed(args), generate
+
+    return tile
+
+
+def _scatter(rows: int, vectors: int) -> Any:
+    def emit(code: _Emitter, state: Any, grad: Any, bases: Any, first: Any, channel: Any,
+             offsets: Any, taps: Any, filters: Any, grads: Any, f0: Any, f_row: Any,
+             seen: Any, s0: Any, s_row: Any) -> None:  # fmt: skip
+        builder = code.builder
+        one = ir.Constant(INDEX, 1)
+        starts = [
+            builder.add(builder.load(code.at(bases, index)), channel)
+            for index in code.rows(first, one, rows)
+        ]
+        values = [
+            [code.load(seen, index) for index in code.columns(start, vectors)]
+            for start in code.rows(s0, s_row, rows)
+        ]
+        with cgutils.for_range(builder, taps) as loop:
+            offset = builder.load(code.at(offsets, loop.index))
+            at = code.columns(builder.add(f0, builder.mul(loop.index, f_row)), vectors)
+            weights = [code.load(filters, index) for index in at]
+            sums = [code.load(grads, index) for index in at]
+            for start, value in zip(starts, values, strict=True):
+                places = code.columns(builder.add(start, offset), vectors)
+                for v, place in enumerate(places):
+                    sums[v] = code.fma(code.load(state, place), value[v], sums[v])
+                    moved = code.fma(weights[v], value[v], code.load(grad, place))
+                    code.store(moved, grad, place)
+            for index, total in zip(at, sums, strict=True):
+                code.store(total, grads, index)
+
+    typed, generate = _intrinsic((0, 1, 2, 5, 7, 8, 11), emit)
+
+    @intrinsic
+    def tile(
+        typingctx,
+        state,
+        grad,
+        bases,
+        first,
+        channel,
+        offsets,
+        taps,
+        filters,
+        grads,
+        f0,
+        f_row,
+        seen,
+        s0,
+        s_row,
+    ):
+        args = (state, grad, bases, first, channel, offsets, taps, filters, grads, f0, f_row,
+                seen, s0, s_row)  # fmt: skip
+        return typed(args), generate
+
+    return tile
+
+
+def _copy_vector() -> Any:
+    def emit(code: _Emitter, a: Any, a0: Any, b: Any, b0: Any) -> None:
+        code.store(code.load(a, a0), b, b0)
+
+    typed, generate = _intrinsic((0, 2), emit)
+
+    @intrinsic
+    def copy(typingctx, a, a0, b, b0):
+        return typed((a, a0, b, b0)), generate
+
+    return copy
+
+
+def _add_rows(rows: int) -> Any:
+    def emit(code: _Emitter, change: Any, c0: Any, c_row: Any, state: Any, bases: Any, first: Any,
+             channel: Any, health: Any) -> None:  # fmt: skip
+        builder = code.builder
+        check = code.load(health, channel)
+        places = code.rows(first, ir.Constant(INDEX, 1), rows)
+        for place, start in zip(places, code.rows(c0, c_row, rows), strict=True):
+            target = builder.add(builder.load(code.at(bases, place)), channel)
+            total = builder.fadd(code.load(change, start), code.load(state, target))
+            code.store(total, state, target)
+            check = code.fma(total, code.zero(), check)
+        code.store(check, health, channel)
+
+    typed, generate = _intrinsic((0, 3, 4, 7), emit)
+
+    @intrinsic
+    def add(typingctx, change, c0, c_row, state, bases, first, channel, health):
+        return typed((change, c0, c_row, state, bases, first, channel, health)), generate
+
+    return add
+
+
+@intrinsic
+def claim(typingctx, counter):
+    """Take the next number from ``counter[0]``; no other thread gets the same."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.atomic_rmw("add", array.data, ir.Constant(INDEX, 1), "monotonic")
+
+    return types.int64(counter), generate
+
+
+# c[i, :] = sum over k of a[i, k] * b[k, :]; the others add to c, or give max(c, 0).
+dense_wide = _dense(DENSE_ROWS, 2)
+dense_narrow = _dense(2 * DENSE_ROWS, 1)
+dense_wide_add = _dense(DENSE_ROWS, 2, accumulate=True)
+dense_narrow_add = _dense(2 * DENSE_ROWS, 1, accumulate=True)
+dense_wide_relu = _dense(DENSE_ROWS, 2, relu=True)
+dense_narrow_relu = _dense(2 * DENSE_ROWS, 1, relu=True)
+# out[i, :] = sum over taps t of state[bases[i] + offsets[t], :] * filters[t, :]
+stencil_wide = _stencil(STENCIL_ROWS, 2)
+stencil_narrow = _stencil(2 * STENCIL_ROWS, 1)
+# The adjoint of that: seen[i, :] goes back to the neighbours of cell i and to the filters.
+scatter_wide = _scatter(SCATTER_ROWS, 2)
+scatter_narrow = _scatter(SCATTER_ROWS, 1)
+# b = a, one vector.
+copy_vector = _copy_vector()
+# state[bases[i], channel:] += change[i, :], one vector a row; health += 0 * the sum, which stays 0
+# while every number is finite.
+add_row, add_four_rows = _add_rows(1), _add_rows(4)

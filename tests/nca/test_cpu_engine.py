@@ -1,0 +1,247 @@
+"""The CPU engine against the reference: values, gradients, masks, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from medseg_nca.config.model import CellSettings, PerceptionSettings, UpdateSettings
+from medseg_nca.errors import ConfigError, NonFiniteStateError
+from medseg_nca.nca import Cell, Fire, roll_out
+from medseg_nca.nca.engines import ENGINES, Engine, auto, get_engine
+
+CPU: Engine = get_engine("cpu")
+REFERENCE: Engine = get_engine("reference")
+LEARNED = ("depthwise", "conv")
+
+
+def make_cell(
+    dims: int, kind: str = "depthwise", *, channels: int = 5, hidden: int = 9, kernel: int = 3,
+    filters: int = 1, padding: str = "zero", norm: str = "none", activation: str = "relu",
+    dtype: torch.dtype = torch.float64,
+) -> Cell:  # fmt: skip
+    """A cell that changes its state, with every parameter different from zero."""
+    shape: dict[str, Any] = {"kernel": kernel, "filters": filters} if kind in LEARNED else {}
+    perception = PerceptionSettings(kind=kind, padding=padding, **shape)
+    update = UpdateSettings(hidden=hidden, norm=norm, activation=activation)
+    torch.manual_seed(1)
+    cell = Cell(CellSettings(channels=channels, perception=perception, update=update), 1, dims)
+    for parameter in cell.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return cell.to(dtype)
+
+
+def outcome(engine: Engine, cell: Cell, state: Tensor, steps: int, fire: Fire) -> list[Tensor]:
+    """The state after some steps, and the gradient of everything."""
+    leaf = state.clone().requires_grad_()
+    cell.zero_grad()
+    after = engine.roll_out(cell, leaf, steps, fire)
+    weight = torch.linspace(-1, 1, after.numel(), dtype=after.dtype).view_as(after)
+    (after * weight).sum().backward()
+    return [after.detach(), leaf.grad, *[p.grad for p in cell.parameters()]]  # type: ignore[list-item]
+
+
+def assert_agree(cell: Cell, state: Tensor, steps: int, fire: Fire, rtol: float) -> None:
+    pairs = zip(
+        outcome(REFERENCE, cell, state, steps, fire),
+        outcome(CPU, cell, state, steps, fire),
+        strict=True,
+    )
+    for expected, actual in pairs:
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(actual, expected, rtol=rtol, atol=rtol * max(scale, 1e-30))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=3),
+    kind=st.sampled_from(["depthwise", "conv", "sobel", "laplace", "sobel_laplace"]),
+    kernel=st.sampled_from([1, 3, 5, 7]),
+    filters=st.integers(1, 3),
+    padding=st.sampled_from(["zero", "reflect", "circular"]),
+    norm=st.sampled_from(["none", "rms"]),
+    activation=st.sampled_from(["relu", "leaky_relu", "gelu", "silu"]),
+    channels=st.integers(2, 19),
+    hidden=st.integers(1, 34),
+    batch=st.integers(1, 3),
+    rate=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+    mode=st.sampled_from(["sample", "mean"]),
+)
+@example([40, 3, 5], "depthwise", 3, 1, "reflect", "rms", "relu", 16, 64, 2, 0.5, "sample")
+@example([33, 200], "conv", 3, 2, "reflect", "none", "relu", 16, 32, 1, 0.5, "sample")
+@example([19, 6, 7], "depthwise", 7, 1, "circular", "rms", "silu", 4, 8, 1, 0.5, "sample")
+def test_values_and_gradients_are_those_of_the_reference(
+    sizes: list[int], kind: str, kernel: int, filters: int, padding: str, norm: str,
+    activation: str, channels: int, hidden: int, batch: int, rate: float, mode: Any,
+) -> None:  # fmt: skip
+    cell = make_cell(
+        len(sizes), kind, channels=channels, hidden=hidden, kernel=kernel, filters=filters,
+        padding=padding, norm=norm, activation=activation,
+    )  # fmt: skip
+    state = torch.randn(batch, channels, *sizes, dtype=torch.float64)
+    assert_agree(cell, state, 2, Fire.for_batch(rate, 7, batch, mode), 1e-9)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("kind", LEARNED)
+def test_single_precision_agrees_within_rounding(dims: int, kind: str) -> None:
+    cell = make_cell(
+        dims, kind, channels=16, hidden=64, norm="rms", activation="silu", dtype=torch.float32
+    )
+    with torch.no_grad():  # so that a step does not amplify the rounding of the one before
+        cell.update.output.weight.mul_(0.1)
+    state = torch.randn(2, 16, *(21, 17, 13)[:dims])
+    assert_agree(cell, state, 4, Fire.for_batch(0.5, 3, 2), 1e-4)
+
+
+@pytest.mark.parametrize(("dims", "kind"), [(2, "depthwise"), (3, "depthwise"), (2, "conv")])
+def test_gradcheck(dims: int, kind: str) -> None:
+    cell = make_cell(dims, kind, channels=3, hidden=4, padding="reflect", norm="rms",
+                     activation="silu")  # fmt: skip
+    state = torch.randn(1, 3, *(3, 2, 3)[:dims], dtype=torch.float64, requires_grad=True)
+    weights = tuple(cell.parameters())
+    fire = Fire.for_batch(0.6, 0, 1)
+
+    def run(state: Tensor, *_: Tensor) -> Tensor:
+        return CPU.roll_out(cell, state, 2, fire)
+
+    assert torch.autograd.gradcheck(run, (state, *weights))
+
+
+def test_the_same_cells_fire() -> None:
+    cell = make_cell(3, dtype=torch.float32)
+    state = torch.randn(2, 5, 20, 9, 7)
+    fire = Fire.for_batch(0.3, 11, 2).advance(4).at((5, 1, 2))
+    with torch.inference_mode():
+        changed = (CPU.roll_out(cell, state, 1, fire) != state).any(1)
+    assert torch.equal(changed, fire.mask(fire.positions((20, 9, 7), state.device), 0))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_gradients_do_not_depend_on_the_number_of_threads(threads: int) -> None:
+    cell = make_cell(3, channels=16, hidden=64, dtype=torch.float32)
+    state = torch.randn(1, 16, 40, 12, 12)
+    fire = Fire.for_batch(0.5, 0, 1)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = outcome(CPU, cell, state, 2, fire)
+        torch.set_num_threads(threads)
+        shared = outcome(CPU, cell, state, 2, fire)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("checkpoint", [1, 2, 5])
+def test_checkpoints_change_nothing(checkpoint: int) -> None:
+    cell = make_cell(2)
+    fire = Fire.for_batch(0.5, 0, 1)
+    results = []
+    for every in (None, checkpoint):
+        state = torch.ones(1, 5, 6, 7, dtype=torch.float64, requires_grad=True)
+        cell.zero_grad()
+        roll_out(CPU, cell, state, 5, fire, checkpoint=every).square().sum().backward()
+        results.append([state.grad, *[p.grad for p in cell.parameters()]])
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_every_state_is_recorded(grad: bool) -> None:
+    cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 5, 6, 7, dtype=torch.float64)
+    ours: list[Tensor] = []
+    theirs: list[Tensor] = []
+    with torch.set_grad_enabled(grad):
+        CPU.roll_out(cell, state, 4, fire, ours.append)
+        REFERENCE.roll_out(cell, state, 4, fire, theirs.append)
+    assert len(ours) == 4
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_input_is_not_changed_and_no_steps_is_the_input() -> None:
+    cell, state = make_cell(2), torch.randn(1, 5, 6, 7, dtype=torch.float64)
+    kept = state.clone()
+    with torch.inference_mode():
+        CPU.roll_out(cell, state, 3, Fire.for_batch(0.5, 0, 1))
+    assert torch.equal(state, kept)
+    assert torch.equal(CPU.roll_out(cell, state, 0, Fire.for_batch(0.5, 0, 1)), state)
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_state_that_overflows_is_named_with_its_step(name: str, grad: bool) -> None:
+    """Each step multiplies the hidden channel by 1e20: 1, 1e20, then too large for float32."""
+    perception = PerceptionSettings(kernel=1, bias=False)
+    cell = Cell(
+        CellSettings(channels=2, perception=perception, update=UpdateSettings(hidden=1)), 1, 2
+    )
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.zero_()
+        cell.update.hidden.weight[0, 1] = 1.0
+        cell.update.output.weight.fill_(1e20)
+    state = torch.ones(1, 2, 3, 3)
+    with (
+        torch.set_grad_enabled(grad),
+        pytest.raises(NonFiniteStateError, match="after step 2") as e,
+    ):
+        get_engine(name).roll_out(cell, state, 5, Fire.for_batch(1.0, 0, 1))
+    assert e.value.step == 1
+
+
+@pytest.mark.parametrize(
+    ("norm", "dtype", "named"),
+    [("batch", torch.float32, "norm=batch"), ("none", torch.float16, "float16"),
+     ("none", torch.bfloat16, "bfloat16")],
+)  # fmt: skip
+def test_what_it_does_not_serve_is_refused_by_name(
+    norm: str, dtype: torch.dtype, named: str
+) -> None:
+    cell = make_cell(2, norm=norm, dtype=torch.float32)
+    with pytest.raises(ConfigError, match=named):
+        CPU.roll_out(cell, torch.zeros(1, 5, 4, 4, dtype=dtype), 1, Fire.for_batch(0.5, 0, 1))
+
+
+def test_auto_falls_back_with_one_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "_said", set())
+    cell, fire = make_cell(2, norm="batch"), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 5, 6, 7, dtype=torch.float64)
+    with caplog.at_level(logging.WARNING):
+        results = [get_engine().roll_out(cell, state, 2, fire) for _ in range(2)]
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "norm=batch" in caplog.text
+    assert torch.equal(results[0], REFERENCE.roll_out(cell, state, 2, fire))
+
+
+def test_auto_without_numba_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "_said", set())
+    monkeypatch.setattr("medseg_nca.nca.engines.cpu.available", lambda: False)
+    cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
+    with caplog.at_level(logging.WARNING):
+        get_engine().roll_out(cell, torch.zeros(1, 5, 6, 7), 0, fire)
+    assert "numba" in caplog.text
+
+
+def test_auto_takes_the_cpu_engine(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "_said", set())
+    with caplog.at_level(logging.INFO):
+        get_engine().roll_out(
+            make_cell(2), torch.zeros(1, 5, 6, 7, dtype=torch.float64), 1, Fire.for_batch(0.5, 0, 1)
+        )
+    assert "Engine: cpu" in caplog.text
+    assert set(ENGINES.names) == {"auto", "cpu", "reference"}
