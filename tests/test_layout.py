@@ -26,7 +26,7 @@ RANKS = (
     {"inference"},
     {"tasks"},
     {"training", "tracking"},
-    {"serving", "doctor"},
+    {"serving", "doctor", "benchmark"},
     {"pipelines"},
     {"cli"},
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
+import os
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
+    "bench": ("medseg_nca.cli.bench:bench", "Measure speed and memory on this machine."),
 }
 # What the operating system says when a result has nowhere to go.
 NO_ROOM = {
@@ -129,4 +131,7 @@ def cli(verbose: bool, quiet: bool) -> None:
 
 def main() -> None:
     """Entry point of the command line."""
+    # torch's idle threads (libgomp) else keep turning for milliseconds on the cores that the CPU
+    # engine's threads need. Must be set before torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cli(prog_name="medseg-nca")

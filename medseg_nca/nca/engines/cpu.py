@@ -62,9 +62,9 @@ def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record 
 
     if not torch.is_grad_enabled():
         run = Rollout(cell, state, fire, steps)
-        states = [run.empty(), run.empty()]
+        states = run.empty(2)
         run.start(states[0], state)
-        return run.inside(run.forward(states, record)).contiguous()
+        return run.inside(run.forward(states, record))
     if record is None:
         run = Rollout(cell, state, fire, steps)
         return RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-any-return, no-untyped-call]

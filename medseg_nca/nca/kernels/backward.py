@@ -31,6 +31,7 @@ from medseg_nca.nca.kernels.jit import compiled, entry, reordering
 from medseg_nca.nca.kernels.layout import Buffers, Grid
 from medseg_nca.nca.kernels.rule import Rule
 from medseg_nca.nca.kernels.simd import BLOCK, SCATTER_ROWS, claim, copy_vector
+from medseg_nca.nca.kernels.team import meet
 
 
 class Sums(NamedTuple):
@@ -172,39 +173,65 @@ def _slab(
         _block(src, grad_after, grad, n, grid, rule, buffers, filters, w0, w1, scale)
 
 
-@entry
-def back_slabs(
-    src: Flat, grad_after: Flat, grad: Flat, step: int, last: int, counter: Flat, grid: Grid,
-    rule: Rule, firing: Firing, buffers: Buffers, sums: Sums,
-) -> None:  # fmt: skip
-    """Add to ``grad`` what comes back through the rule, for the jobs from the counter to ``last``.
-
-    ``src`` is the state before the step, ``grad_after`` the gradient of the one after it.
-    """
-    key = firing.keys[step] if len(firing.keys) else np.uint64(0)
-    while True:
-        job = claim(counter)
-        if job >= last:
-            break
-        _slab(src, grad_after, grad, job, key, grid, rule, firing, buffers, sums)
-
-
-@entry
-def fold_slabs(grad_after: Flat, grad: Flat, counter: Flat, grid: Grid) -> None:
+@compiled
+def _fold(grad_after: Flat, grad: Flat, job: int, grid: Grid) -> None:
     """Add the gradient of halo cells to the cells that they copy, and start ``grad`` from that."""
     width, length = lanes_of(grad), grid.n2 * grid.channels
-    while True:
-        job = claim(counter)
-        if job >= len(grid.jobs):
+    for i in range(grid.halo_first[job], grid.halo_first[job + 1]):
+        halo, cell = grid.halo_to[i], grid.halo_from[i]
+        for c in range(grid.channels):
+            grad_after[cell + c] += grad_after[halo + c]
+            grad[halo + c] = 0
+    first, _, begin, end = grid.jobs[job]
+    for a in range(begin, end):
+        for b in range(grid.n1):
+            base = first + a * grid.stride0 + b * grid.stride1
+            for i in range(base, base + length, width):
+                copy_vector(grad_after, i, grad, i)
+
+
+@entry
+def back_slabs(
+    states: Flat, grads: Flat, steps: int, middle: int, meeting: Flat, team: int, grid: Grid,
+    rule: Rule, firing: Firing, buffers: Buffers, sums: Sums,
+) -> None:  # fmt: skip
+    """Take a gradient back through all steps, as one thread of a team.
+
+    Args:
+        states: the padded states before each step.
+        grads: two padded gradients; the first is that of the last state, and at the end that of
+            the first state is number ``(steps + 1) % 2``.
+        steps: how many.
+        middle: the number of even slabs, which come first.
+        meeting: zeros, four for each step and four more; see :func:`meet`.
+        team: number of threads.
+        grid: geometry.
+        rule: the cell's weights.
+        firing: the fire mask.
+        buffers: this thread's scratch memory.
+        sums: gradients of the weights, added to.
+    """
+    size, jobs = len(grads) // 2, len(grid.jobs)
+    point = 0
+    for back in range(steps + 1):
+        step, after, before = steps - 1 - back, back % 2 * size, (back + 1) % 2 * size
+        grad_after, grad = grads[after : after + size], grads[before : before + size]
+        point += 1
+        while True:
+            job = claim(meeting, point)
+            if job >= jobs:
+                break
+            _fold(grad_after, grad, job, grid)
+        meet(meeting, team, point)
+        if step < 0:
             break
-        for i in range(grid.halo_first[job], grid.halo_first[job + 1]):
-            halo, cell = grid.halo_to[i], grid.halo_from[i]
-            for c in range(grid.channels):
-                grad_after[cell + c] += grad_after[halo + c]
-                grad[halo + c] = 0
-        first, _, begin, end = grid.jobs[job]
-        for a in range(begin, end):
-            for b in range(grid.n1):
-                base = first + a * grid.stride0 + b * grid.stride1
-                for i in range(base, base + length, width):
-                    copy_vector(grad_after, i, grad, i)
+        src = states[step * size : (step + 1) * size]
+        key = firing.keys[step] if len(firing.keys) else np.uint64(0)
+        for first, last in ((0, middle), (middle, jobs)):
+            point += 1
+            while True:
+                job = first + claim(meeting, point)
+                if job >= last:
+                    break
+                _slab(src, grad_after, grad, job, key, grid, rule, firing, buffers, sums)
+            meet(meeting, team, point)

@@ -137,6 +137,14 @@ def activate(n: int, grid: Grid, rule: Rule, buffers: Buffers) -> None:
         relu_product(buffers.rows, 0, rule.row, 1, rule.w0, 0, rule.hidden,
                      buffers.hidden, 0, rule.hidden, n, rule.hidden, depth)  # fmt: skip
         return
+    if rule.activation == RELU:
+        product(buffers.rows, 0, rule.row, 1, rule.w0, 0, rule.hidden,
+                buffers.hidden, 0, rule.hidden, n, rule.hidden, depth)  # fmt: skip
+        for i in range(n):
+            simd.normalise_relu(
+                buffers.hidden, i * rule.hidden, rule.hidden, rule.units, rule.scale
+            )
+        return
     hidden_values(n, grid, rule, buffers)
     apply_activation(buffers.hidden, buffers.hidden, n, rule)
 

@@ -11,6 +11,7 @@ from medseg_nca.nca.kernels.jit import compiled, entry
 from medseg_nca.nca.kernels.layout import Buffers, Grid
 from medseg_nca.nca.kernels.rule import Rule
 from medseg_nca.nca.kernels.simd import BLOCK, claim, copy_vector
+from medseg_nca.nca.kernels.team import meet
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint64(0x80000000)
@@ -97,22 +98,43 @@ def _slab(
 
 
 @entry
-def step_slabs(
-    src: Flat, dst: Flat, step: int, counter: Flat, grid: Grid, rule: Rule, firing: Firing,
-    buffers: Buffers,
-) -> bool:  # fmt: skip
-    """Compute slabs of ``dst``, the state after ``src``, until none is left.
+def roll_slabs(
+    states: Flat, size: int, first: int, steps: int, meeting: Flat, team: int, grid: Grid,
+    rule: Rule, firing: Firing, buffers: Buffers,
+) -> int:  # fmt: skip
+    """Compute ``steps`` steps from number ``first`` on, as one thread of a team.
 
-    Returns whether a value that is not finite was written.
+    Args:
+        states: several padded states of ``size`` elements; step n reads number n and writes number
+            n + 1, in a circle.
+        size: see there.
+        first: number of the first step.
+        steps: how many.
+        meeting: zeros, one for each step and one more; see :func:`meet`.
+        team: number of threads.
+        grid: geometry.
+        rule: the cell's weights.
+        firing: the fire mask.
+        buffers: this thread's scratch memory.
+
+    Returns:
+        The first step at which this thread wrote a value that is not finite, or -1.
     """
-    key = firing.keys[step] if len(firing.keys) else np.uint64(0)
-    while True:
-        job = claim(counter)
-        if job >= len(grid.jobs):
-            break
-        _slab(src, dst, job, key, grid, rule, firing, buffers)
-    total = buffers.health.dtype.type(0)
-    for c in range(len(buffers.health)):
-        total += buffers.health[c]
-        buffers.health[c] = 0
-    return bool(total != 0)
+    count, bad = len(states) // size, -1
+    for step in range(first, first + steps):
+        start, end = (step % count) * size, ((step + 1) % count) * size
+        src, dst = states[start : start + size], states[end : end + size]
+        key = firing.keys[step] if len(firing.keys) else np.uint64(0)
+        while True:
+            job = claim(meeting, step - first + 1)
+            if job >= len(grid.jobs):
+                break
+            _slab(src, dst, job, key, grid, rule, firing, buffers)
+        total = buffers.health.dtype.type(0)
+        for c in range(len(buffers.health)):
+            total += buffers.health[c]
+            buffers.health[c] = 0
+        if total != 0 and bad < 0:
+            bad = step
+        meet(meeting, team, step - first + 1)
+    return bad

@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
-from medseg_nca.nca.kernels.backward import Sums, back_slabs, fold_slabs
-from medseg_nca.nca.kernels.forward import Firing, step_slabs
+from medseg_nca.nca.kernels.backward import Sums, back_slabs
+from medseg_nca.nca.kernels.forward import Firing, roll_slabs
 from medseg_nca.nca.kernels.layout import (
     SLACK,
     Buffers,
@@ -77,15 +77,15 @@ class Rollout:
             self.packed.filters.numel() + hidden * (inputs + self.layout.grid.channels)
         )  # fmt: skip
 
-    def empty(self) -> Tensor:
-        """A padded state, zero in the halo."""
-        return torch.zeros(self.layout.shape, dtype=self.dtype)
+    def empty(self, count: int) -> Tensor:
+        """Some padded states, zero in the halo."""
+        return torch.zeros(count, *self.layout.shape, dtype=self.dtype)
 
     def inside(self, padded: Tensor) -> Tensor:
         """The ``(B, C, *spatial)`` in a padded state; a view."""
         return self.layout.view(padded, self.channels, self.dims)
 
-    def team(self, rule: Rule, backward: bool) -> list[Buffers]:
+    def buffers(self, rule: Rule, backward: bool) -> list[Buffers]:
         """Scratch memory for each thread."""
         grid = self.layout.grid
         size = team_size(self.operations * (4 if backward else 1), len(grid.jobs))
@@ -104,82 +104,66 @@ class Rollout:
             )
             cells.index_copy_(0, to, cells.index_select(0, origin))
 
-    def forward(
-        self, states: list[Tensor], record: Callable[[Tensor], None] | None = None
-    ) -> Tensor:
+    def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
         """Compute all steps; step n reads ``states[n]`` and writes ``states[n + 1]``, in a circle.
 
         Raises:
             NonFiniteStateError: at the first step after which a value is NaN or infinite.
         """
+        chunk = self.steps if record is None else 1
+        for first in range(0, self.steps, chunk):
+            self._forward(states, first, chunk)
+            if record is not None:
+                record(self.inside(states[(first + 1) % len(states)]).clone())
+        return states[self.steps % len(states)]
+
+    def _forward(self, states: Tensor, first: int, steps: int) -> None:
         grid = self.layout.grid
         rule = self.packed.rule(grid.channels, backward=False)
-        team = self.team(rule, backward=False)
-        flat = [s.view(-1).numpy() for s in states]
-        counter = np.zeros(1, np.int64)
-        for step in range(self.steps):
-            src, dst = flat[step % len(flat)], flat[(step + 1) % len(flat)]
-            counter[0] = 0
+        buffers = self.buffers(rule, backward=False)
+        flat = states.view(-1).numpy()
+        meeting = np.zeros(steps + 1, np.int64)
 
-            def work(index: int, src: Any = src, dst: Any = dst, step: int = step) -> bool:
-                return bool(
-                    step_slabs(src, dst, step, counter, grid, rule, self.firing, team[index])
-                )
+        def work(index: int, team: int) -> int:
+            bad: int = roll_slabs(
+                flat, len(flat) // len(states), first, steps, meeting, team, grid, rule,
+                self.firing, buffers[index],
+            )  # fmt: skip
+            return bad
 
-            with _compilation(step_slabs):
-                unhealthy = together(work, len(team))
-            if unhealthy:
-                raise NonFiniteStateError(self.fire.first_step + step)
-            if record is not None:
-                record(self.inside(states[(step + 1) % len(states)]).clone())
-        return states[self.steps % len(states)]
+        with _compilation(roll_slabs):
+            bad = [step for step in together(work, len(buffers)) if step >= 0]
+        if bad:
+            raise NonFiniteStateError(self.fire.first_step + min(bad))
 
     def backward(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Gradients of the first state and of the packed weights.
 
         Args:
-            states: padded, ``(steps, ...)``: before each step.
+            states: padded, ``(steps + 1, ...)``: before each step, and after the last.
             grad: ``(B, C, *spatial)``, of the last state.
         """
         grid, jobs = self.layout.grid, len(self.layout.grid.jobs)
         rule = self.packed.rule(grid.channels, backward=True)
-        team = self.team(rule, backward=True)
+        buffers = self.buffers(rule, backward=True)
         totals = [_partial(jobs, t, self.dtype) for t in self.packed.tensors]
         sums = Sums(*(t.numpy() for t in totals))
-        after, before = self.empty(), self.empty()
-        self.inside(after).copy_(grad)
-        counter = np.zeros(1, np.int64)
-        middle = self.layout.even_jobs
+        grads = self.empty(2)
+        self.inside(grads[0]).copy_(grad)
+        before, both = states.view(-1).numpy(), grads.view(-1).numpy()
+        meeting = np.zeros(4 * self.steps + 4, np.int64)
 
-        def phase(first: int, work: Callable[[int], Any]) -> None:
-            counter[0] = first
-            with _compilation(fold_slabs, back_slabs):
-                together(lambda index: bool(work(index)), len(team))
+        def work(index: int, team: int) -> None:
+            back_slabs(before, both, self.steps, self.layout.even_jobs, meeting, team, grid, rule,
+                       self.firing, buffers[index], sums)  # fmt: skip
 
-        def fold() -> None:
-            a, b = after.view(-1).numpy(), before.view(-1).numpy()
-            phase(0, lambda _: fold_slabs(a, b, counter, grid))
-
-        for step in reversed(range(self.steps)):
-            fold()
-            src = states[step].view(-1).numpy()
-            a, b = after.view(-1).numpy(), before.view(-1).numpy()
-            for first, last in ((0, middle), (middle, jobs)):
-
-                def work(index: int, last: int = last, src: Any = src, a: Any = a, b: Any = b,
-                         step: int = step) -> None:  # fmt: skip
-                    back_slabs(src, a, b, step, last, counter, grid, rule, self.firing,
-                               team[index], sums)  # fmt: skip
-
-                if first < last:
-                    phase(first, work)
-            after, before = before, after
-        fold()
+        with _compilation(back_slabs):
+            together(work, len(buffers))
         weights = tuple(
             total.sum(0)[: t.numel()].view(t.shape)
             for total, t in zip(totals, self.packed.tensors, strict=True)
         )
-        return self.inside(after), weights
+        return self.inside(grads[(self.steps + 1) % 2]), weights
 
 
 def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -201,9 +185,9 @@ class RolloutFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Rollout, state: Tensor, *weights: Tensor) -> Tensor:
         """Map the state ``(B, C, *spatial)`` to the one after all steps."""
-        states = torch.zeros(run.steps + 1, *run.layout.shape, dtype=run.dtype)
+        states = run.empty(run.steps + 1)
         run.start(states[0], state.detach())
-        last = run.forward(list(states))
+        last = run.forward(states)
         ctx.run = run
         ctx.save_for_backward(states)
         return run.inside(last).clone()

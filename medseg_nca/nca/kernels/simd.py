@@ -24,6 +24,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from medseg_nca.nca.update import EPS
+
 INDEX = ir.IntType(64)
 
 
@@ -77,7 +79,10 @@ class _Emitter:
         self.builder.store(value, pointer, align=self.size)
 
     def splat(self, data: Any, index: Any) -> Any:
-        value = self.builder.load(self.at(data, index))
+        return self.spread(self.builder.load(self.at(data, index)))
+
+    def spread(self, value: Any) -> Any:
+        """A vector of one value."""
         first = self.builder.insert_element(
             ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
         )
@@ -86,12 +91,26 @@ class _Emitter:
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """``a * b + c``, fused where the processor can."""
-        kind = "f32" if self.size == 4 else "f64"
-        name = f"llvm.fmuladd.v{self.lanes}{kind}"
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
-        )
-        return self.builder.call(function, [a, b, c])
+        return self.builder.call(self.function("llvm.fmuladd", self.vector, 3), [a, b, c])
+
+    def function(self, name: str, kind: Any, arguments: int) -> Any:
+        """One of LLVM's own functions, from so many values of one type to a value of it."""
+        element = "f32" if self.size == 4 else "f64"
+        suffix = f"v{self.lanes}{element}" if kind is self.vector else element
+        signature = ir.FunctionType(kind, [kind] * arguments)
+        return cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.{suffix}")
+
+    def total(self, value: Any) -> Any:
+        """The sum of a vector's numbers, in any order."""
+        while value.type.count > 1:
+            half = value.type.count // 2
+            parts = []
+            for first in (0, half):
+                chosen = ir.VectorType(ir.IntType(32), half)
+                mask = ir.Constant(chosen, list(range(first, first + half)))
+                parts.append(self.builder.shuffle_vector(value, value, mask))
+            value = self.builder.fadd(*parts)
+        return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
 
     def zero(self) -> Any:
         return ir.Constant(self.vector, [0.0] * self.lanes)
@@ -262,6 +281,35 @@ def _scatter(rows: int, vectors: int) -> Any:
     return tile
 
 
+def _normalise_relu() -> Any:
+    def emit(code: _Emitter, hidden: Any, start: Any, width: Any, units: Any, scale: Any) -> None:
+        builder = code.builder
+        vectors = builder.udiv(width, ir.Constant(INDEX, code.lanes))
+        squares = cgutils.alloca_once(builder, code.vector)
+        builder.store(code.zero(), squares)
+        with cgutils.for_range(builder, vectors) as loop:
+            at = builder.mul(loop.index, ir.Constant(INDEX, code.lanes))
+            value = code.load(hidden, builder.add(start, at))
+            builder.store(code.fma(value, value, builder.load(squares)), squares)
+        mean = builder.fdiv(code.total(builder.load(squares)), builder.sitofp(units, code.scalar))
+        size = code.function("llvm.sqrt", code.scalar, 1)
+        root = builder.call(size, [builder.fadd(mean, ir.Constant(code.scalar, EPS))])
+        factor = code.spread(builder.fdiv(ir.Constant(code.scalar, 1.0), root))
+        with cgutils.for_range(builder, vectors) as loop:
+            at = builder.mul(loop.index, ir.Constant(INDEX, code.lanes))
+            place = builder.add(start, at)
+            value = builder.fmul(code.load(hidden, place), factor)
+            code.store(code.positive(builder.fmul(value, code.load(scale, at))), hidden, place)
+
+    typed, generate = _intrinsic((0, 4), emit)
+
+    @intrinsic
+    def normalise(typingctx, hidden, start, width, units, scale):
+        return typed((hidden, start, width, units, scale)), generate
+
+    return normalise
+
+
 def _copy_vector() -> Any:
     def emit(code: _Emitter, a: Any, a0: Any, b: Any, b0: Any) -> None:
         code.store(code.load(a, a0), b, b0)
@@ -298,14 +346,26 @@ def _add_rows(rows: int) -> Any:
 
 
 @intrinsic
-def claim(typingctx, counter):
-    """Take the next number from ``counter[0]``; no other thread gets the same."""
+def claim(typingctx, counters, index):
+    """Take the next number from ``counters[index]``; no other thread gets the same."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, args[0])
-        return builder.atomic_rmw("add", array.data, ir.Constant(INDEX, 1), "monotonic")
+        place = builder.gep(array.data, [args[1]])
+        return builder.atomic_rmw("add", place, ir.Constant(INDEX, 1), "acq_rel")
 
-    return types.int64(counter), generate
+    return types.int64(counters, types.intp), generate
+
+
+@intrinsic
+def peek(typingctx, counters, index):
+    """Read ``counters[index]``, which other threads change."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.load_atomic(builder.gep(array.data, [args[1]]), "acquire", 8)
+
+    return types.int64(counters, types.intp), generate
 
 
 # c[i, :] = sum over k of a[i, k] * b[k, :]; the others add to c, or give max(c, 0).
@@ -321,6 +381,8 @@ stencil_narrow = _stencil(2 * STENCIL_ROWS, 1)
 # The adjoint of that: seen[i, :] goes back to the neighbours of cell i and to the filters.
 scatter_wide = _scatter(SCATTER_ROWS, 2)
 scatter_narrow = _scatter(SCATTER_ROWS, 1)
+# row = max(row / rms(row) * scale, 0)
+normalise_relu = _normalise_relu()
 # b = a, one vector.
 copy_vector = _copy_vector()
 # state[bases[i], channel:] += change[i, :], one vector a row; health += 0 * the sum, which stays 0

@@ -1,16 +1,34 @@
-"""Threads that compute slabs together, as many as torch is set to use."""
+"""Threads that compute slabs together, as many as torch is set to use.
+
+A team stays in compiled code for a whole roll-out and meets there after every step; going back to
+Python each time would cost more than a step of a small grid.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import torch
+from numba import types
 
-# A phase with fewer operations than this is done before a second thread would have begun.
-_WORTH_SHARING = 3e6
+from medseg_nca.nca.kernels.jit import compiled
+from medseg_nca.nca.kernels.simd import claim, peek
+
+# With fewer operations than this a step is done before a second thread is of use.
+_WORTH_SHARING = 2e6
+# How often a thread looks for the others before it lets another program have the core.
+_PATIENCE = 2000
+_rest = types.ExternalFunction(
+    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
+)
+# Threads that meet must all be running, so one team at a time has the pool.
+_taken = threading.Lock()
 
 
 @cache
@@ -18,26 +36,48 @@ def _pool(size: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(size, thread_name_prefix="medseg-nca")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+def _after_fork() -> None:
+    """Threads do not survive a fork, and a lock may be held by one that is gone."""
+    global _taken
+    _taken = threading.Lock()
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@compiled
+def meet(meeting: Any, team: int, point: int) -> None:
+    """Wait until all threads of a team have come to their ``point``-th meeting, from 1 on."""
+    if team == 1:
+        return
+    claim(meeting, 0)
+    looks = 0
+    while peek(meeting, 0) < team * point:
+        looks += 1
+        if looks > _PATIENCE:
+            _rest()
 
 
 def team_size(operations: float, jobs: int) -> int:
-    """How many threads a phase of so many floating-point operations deserves."""
+    """How many threads a step of so many floating-point operations deserves."""
     if operations < _WORTH_SHARING:
         return 1
     return max(1, min(torch.get_num_threads(), jobs))
 
 
-def together(work: Callable[[int], bool], size: int) -> bool:
-    """Call ``work`` with 0, 1, ... on ``size`` threads, this one among them; True if any is.
+def together(work: Callable[[int, int], Any], size: int) -> list[Any]:
+    """Call ``work(index, team)`` on ``size`` threads; on this one alone if the others are busy.
 
     Args:
         work: releases the interpreter lock while it computes.
         size: number of threads.
     """
-    if size == 1:
-        return work(0)
-    others = [_pool(size - 1).submit(work, index) for index in range(1, size)]
-    result = work(0)
-    return any([result, *(future.result() for future in others)])
+    if size == 1 or not _taken.acquire(blocking=False):
+        return [work(0, 1)]
+    try:
+        others = [_pool(size - 1).submit(work, index, size) for index in range(1, size)]
+        return [work(0, size), *(future.result() for future in others)]
+    finally:
+        _taken.release()

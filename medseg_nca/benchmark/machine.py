@@ -1,0 +1,73 @@
+"""What the machine is, and how fast it multiplies matrices."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from medseg_nca import __version__
+from medseg_nca.benchmark.timing import Effort, run_times
+
+# A machine with more waiting work than this gives no figures to report.
+QUIET_LOAD = 0.5
+_MATRIX = 1024
+_LEAST_RUNS = 5
+_CPUINFO = Path("/proc/cpuinfo")
+_VECTORS = re.compile(r"sse4_2|avx\w*|fma|f16c|amx_\w+|neon|asimd\w*|sve\w*")
+
+
+def load_average() -> float | None:
+    """Processes that ran or waited in the last minute, on average; None where nobody counts."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def describe(threads: int | None = None) -> dict[str, Any]:
+    """Processor, memory and versions; ``threads`` is what will be used, torch's own by default."""
+    info = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
+    return {
+        "cpu": _field(info, "model name") or platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=False),
+        "logical_cpus": os.cpu_count(),
+        "threads": threads or torch.get_num_threads(),
+        "vector": _VECTORS.findall(_field(info, "flags|Features")),
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "system": platform.platform(),
+        "versions": {"medseg_nca": __version__, "python": platform.python_version()}
+        | {name: _version(name) for name in ("torch", "numpy", "numba", "monai")},
+    }
+
+
+def _field(info: str, name: str) -> str:
+    """The first value of that name in ``/proc/cpuinfo``."""
+    found = re.search(rf"^(?:{name})\s*:\s*(.+)$", info, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def sgemm_gflops(effort: Effort) -> float:
+    """The best rate of a product of two single-precision matrices of 1024 x 1024, in GFLOP/s."""
+    torch.set_num_threads(effort.threads)
+    left, right = torch.rand(_MATRIX, _MATRIX), torch.rand(_MATRIX, _MATRIX)
+    result = torch.empty(_MATRIX, _MATRIX)
+
+    def multiply() -> None:
+        torch.mm(left, right, out=result)
+
+    multiply()
+    times = run_times(multiply, Effort(effort.threads, repeats=_LEAST_RUNS))
+    times += run_times(multiply, Effort(effort.threads, effort.seconds))
+    return 2 * _MATRIX**3 / min(times) / 1e9
