@@ -96,7 +96,7 @@ class LevelSettings(Settings):
 class FocusSettings(Settings):
     """Run a level that learned on patches only where the level before found something.
 
-    margin: how many voxels around the box of all foreground cells are run too. background: whether
+    margin: how many voxels around every foreground cell are run too. background: whether
     channel 0 is the background, which the labels compete with (softmax); else a positive logit is
     foreground (multi-label).
     """

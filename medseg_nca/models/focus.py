@@ -1,18 +1,44 @@
-"""Where a fine level is worth its steps: the box around what the coarser level found."""
+"""Where a fine level is worth its steps: around what the coarser level found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from medseg_nca.config.model import FocusSettings
+from medseg_nca.nca.window import cut
 
 Box = tuple[slice, ...]
 
 
-def focus_box(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -> Box:
-    """Return the box of cells that holds every foreground cell of a batch, and a margin.
+@dataclass(frozen=True)
+class Place:
+    """Which part of its grid a level runs on.
+
+    Attributes:
+        box: the part.
+        awake: bool ``(B, *spatial)``, the cells of the part that may update; None is all.
+        outside: logits ``(B, K, *grid)`` that the coarser levels gave, for what lies around; None
+            where the box is the grid.
+    """
+
+    box: Box
+    awake: Tensor | None = None
+    outside: Tensor | None = None
+
+    def paste(self, logits: Tensor) -> Tensor:
+        """The logits of the part, with those of the coarser levels around it; in place."""
+        if self.outside is None:
+            return logits
+        cut(self.outside, self.box).copy_(logits)
+        return self.outside
+
+
+def cells_in_focus(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -> Tensor:
+    """Return the cells that are foreground or within the margin of one.
 
     Args:
         logits: ``(B, K, *spatial)`` of the coarser level.
@@ -20,20 +46,24 @@ def focus_box(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -> Box
         scale: size of the level's cells in voxels.
 
     Returns:
-        One slice an axis, in cells; the whole grid where nothing is foreground.
+        Bool ``(B, *spatial)``; all cells of a sample in which nothing is foreground.
     """
     background = logits[:, 0] if focus.background else 0.0
     found = logits[:, int(focus.background) :].amax(1) > background
-    shape = found.shape[1:]
-    where = found.any(0).nonzero()
-    if not len(where):
-        return tuple(slice(0, n) for n in shape)
+    margin = [-(-focus.margin // s) for s in scale]
+    pool = F.max_pool2d if len(scale) == 2 else F.max_pool3d
+    size = [2 * m + 1 for m in margin]
+    wide = pool(found.to(logits.dtype).unsqueeze(1), size, stride=1, padding=margin).squeeze(1) > 0
+    nothing = ~found.flatten(1).any(1)
+    wide[nothing] = True
+    return wide
+
+
+def box_around(cells: Tensor) -> Box:
+    """Return the smallest box, a slice an axis, that holds all true cells of ``(B, *spatial)``."""
+    where = cells.any(0).nonzero()
     low, high = where.amin(0).tolist(), where.amax(0).tolist()
-    margins = [-(-focus.margin // s) for s in scale]
-    return tuple(
-        slice(max(a - m, 0), min(b + m + 1, n))
-        for a, b, m, n in zip(low, high, margins, shape, strict=True)
-    )
+    return tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
 
 
 def finer(box: Box, factor: Sequence[int]) -> Box:

@@ -10,11 +10,12 @@ import logging
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
+from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError, NonFiniteStateError
 from medseg_nca.models.base import (
     LevelOutput,
@@ -22,7 +23,14 @@ from medseg_nca.models.base import (
     SegmentationModel,
     pad_to_multiple,
 )
-from medseg_nca.models.focus import Box, finer, focus_box, outward, whole_box
+from medseg_nca.models.focus import (
+    Place,
+    box_around,
+    cells_in_focus,
+    finer,
+    outward,
+    whole_box,
+)
 from medseg_nca.models.geometry import (
     Region,
     crop,
@@ -140,38 +148,37 @@ class MultiLevelNca(SegmentationModel):
         options = options or RunOptions()
         padded = pad_to_multiple(image, self.scales[0])
         state = self._first_state(shrink(padded, self.scales[0]))
-        box = whole_box(state)
-        logits: Tensor | None = None
-        for level, scale in enumerate(self.scales):
+        place = Place(whole_box(state))
+        for level in range(len(self.scales)):
             if level:
-                factor = self._factor(level)
-                # Who looks on gets whole states.
-                part = whole_box(state) if options.record else self._focus(level, state)
-                if logits is not None or part != whole_box(state):
-                    logits = self._keep(level - 1, state, box, logits)
-                    logits = enlarge(logits, factor)
-                box = finer(outward(part, box), factor)
-                view = shrink(cut(padded, finer(box, scale)), scale)
-                state = self._hand_over(level, cut(state, part), view, state)
-            state = self._run_inference(level, state, options, box)
-        logits = self._keep(len(self.scales) - 1, state, box, logits)
+                state, place = self._refine(level, state, place, padded, options)
+            state = self._run_inference(level, state, options, place)
+        logits = place.paste(self.level_logits(len(self.scales) - 1, state))
         return cut_to(enlarge(logits, self.scales[-1]), image.shape[2:])
 
-    def _focus(self, level: int, coarse: Tensor) -> Box:
-        """Which part of the level before is worth the steps of this level."""
-        settings = self.settings
-        if settings.focus is None or settings.resolved_levels[level].patch is None:
-            return whole_box(coarse)
-        found = self.level_logits(level - 1, coarse)
-        return focus_box(found, settings.focus, self.scales[level - 1])
+    def _refine(
+        self, level: int, coarse: Tensor, place: Place, image: Tensor, options: RunOptions
+    ) -> tuple[Tensor, Place]:
+        """The state that a level begins with, and where it runs."""
+        focus = self._focus(level, options)
+        factor, scale = self._factor(level), self.scales[level]
+        part, awake, outside = whole_box(coarse), None, None
+        if focus or place.outside is not None:
+            found = self.level_logits(level - 1, coarse)
+            outside = enlarge(place.paste(found), factor)
+        if focus:
+            cells = cells_in_focus(found, focus, self.scales[level - 1])
+            part = box_around(cells)
+            awake = enlarge(cut(cells, part).unsqueeze(1).float(), factor).squeeze(1) > 0
+        box = finer(outward(part, place.box), factor)
+        view = shrink(cut(image, finer(box, scale)), scale)
+        state = self._hand_over(level, cut(coarse, part), view, coarse)
+        return state, Place(box, awake, outside)
 
-    def _keep(self, level: int, state: Tensor, box: Box, outside: Tensor | None) -> Tensor:
-        """The logits of a level, on top of those of the coarser ones around it."""
-        logits = self.level_logits(level, state)
-        if outside is None:
-            return logits.clone()
-        cut(outside, box).copy_(logits)
-        return outside
+    def _focus(self, level: int, options: RunOptions) -> FocusSettings | None:
+        """The settings, if the level runs only on a part; who records gets whole states."""
+        on_patches = self.settings.resolved_levels[level].patch is not None
+        return self.settings.focus if on_patches and options.record is None else None
 
     def training_outputs(
         self, image: Tensor, seed: int, focus: Tensor | None = None
@@ -288,9 +295,12 @@ class MultiLevelNca(SegmentationModel):
                 checkpoint=self.settings.checkpoint,
             )  # fmt: skip
 
-    def _run_inference(self, level: int, state: Tensor, options: RunOptions, box: Box) -> Tensor:
+    def _run_inference(
+        self, level: int, state: Tensor, options: RunOptions, place: Place
+    ) -> Tensor:
         mode = options.fire or self.settings.fire
-        fire = self._fire(level, state.shape[0], options.seed, mode).at([b.start for b in box])
+        fire = self._fire(level, state.shape[0], options.seed, mode)
+        fire = replace(fire.at([b.start for b in place.box]), awake=place.awake)
         cell = self.cell(level)
         tile = tile_size(cell, state, options.memory_gb)
         if tile is not None and not cell.local:

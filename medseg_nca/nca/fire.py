@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from medseg_nca.nca.window import cut, cut_to
+
 _MASK = 0xFFFFFFFF
 # Multipliers of the "lowbias32" integer hash (C. Wellons, "Prospecting for hash functions", 2018).
 _MUL_A, _MUL_B = 0x7FEB352D, 0x846CA68B
@@ -54,6 +56,7 @@ class Fire:
         mode: "sample" draws the mask; "mean" updates every cell by ``rate`` times its update.
         origin: index of the first cell on the level's grid, where a part of it is computed.
         first_step: number of the step that comes next.
+        awake: bool ``(B, *spatial)`` from this grid's first cell on; no other cell ever updates.
     """
 
     rate: float
@@ -61,6 +64,7 @@ class Fire:
     mode: Literal["sample", "mean"] = "sample"
     origin: tuple[int, ...] | None = None
     first_step: int = 0
+    awake: Tensor | None = None
 
     @classmethod
     def for_batch(
@@ -71,7 +75,7 @@ class Fire:
 
     @property
     def all_cells(self) -> bool:
-        """True if every cell updates in every step, so that there is no mask."""
+        """True if every cell that is awake updates in every step, so that nothing is drawn."""
         return self.mode == "mean" or self.rate >= 1.0
 
     @property
@@ -86,7 +90,9 @@ class Fire:
     def at(self, origin: Sequence[int]) -> Fire:
         """The same mask on a part of this grid that begins at ``origin``."""
         first = self.origin or (0,) * len(origin)
-        return replace(self, origin=tuple(a + b for a, b in zip(first, origin, strict=True)))
+        start = tuple(a + b for a, b in zip(first, origin, strict=True))
+        awake = None if self.awake is None else cut(self.awake, (slice(o, None) for o in origin))
+        return replace(self, origin=start, awake=awake)
 
     def positions(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Hash the seed and position of every cell; int32 ``(B, *shape)``, once per roll-out."""
@@ -96,6 +102,21 @@ class Fire:
             axis = torch.arange(start, start + size, dtype=torch.int32, device=device)
             code = _hash_(code.unsqueeze(-1).bitwise_xor(axis.mul_(_signed(0x9E3779B1))))
         return code
+
+    def awake_cells(self, shape: Sequence[int]) -> Tensor | None:
+        """Which cells of a grid of this shape may update, bool ``(B, *shape)``; None is all."""
+        return None if self.awake is None else cut_to(self.awake, shape)
+
+    def firing(self, positions: Tensor | None, shape: Sequence[int], step: int) -> Tensor | None:
+        """Which cells update in the ``step``-th step from now; None is all.
+
+        ``positions`` are not needed where nothing is drawn.
+        """
+        awake = self.awake_cells(shape)
+        if positions is None:
+            return awake
+        drawn = self.mask(positions, step)
+        return drawn if awake is None else drawn & awake
 
     def mask(self, positions: Tensor, step: int) -> Tensor:
         """Return the bool mask ``(B, *shape)`` of the ``step``-th step from now."""

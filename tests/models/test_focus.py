@@ -11,7 +11,7 @@ from torch import nn
 from medseg_nca.config.model import FocusSettings
 from medseg_nca.models import create_model
 from medseg_nca.models.base import RunOptions
-from medseg_nca.models.focus import focus_box
+from medseg_nca.models.focus import Place, box_around, cells_in_focus, whole_box
 from medseg_nca.models.multilevel import MultiLevelNca
 
 
@@ -24,25 +24,30 @@ def logits_with(shape: tuple[int, ...], cells: list[tuple[int, ...]]) -> torch.T
     return logits
 
 
-def test_the_box_by_hand() -> None:
-    """Rows 3 to 5 and columns 6 to 6, a margin of 5 voxels at 4 and 2 a cell: 2 and 3 cells."""
+def test_the_cells_by_hand() -> None:
+    """A margin of 5 voxels is 2 cells of 4 voxels along one axis, 3 cells of 2 along the other."""
     logits = logits_with((10, 12), [(3, 6), (5, 6)])
-    box = focus_box(logits, FocusSettings(margin=5), (4, 2))
-    assert box == (slice(1, 8), slice(3, 10))
-    wide = focus_box(logits, FocusSettings(margin=40), (4, 2))
-    assert wide == (slice(0, 10), slice(0, 12))
+    cells = cells_in_focus(logits, FocusSettings(margin=5), (4, 2))
+    expected = torch.zeros(1, 10, 12, dtype=torch.bool)
+    expected[:, 1:8, 3:10] = True
+    assert torch.equal(cells, expected)
+    assert box_around(cells) == (slice(1, 8), slice(3, 10))
+    assert cells_in_focus(logits, FocusSettings(margin=40), (4, 2)).all()
 
 
-def test_the_box_without_a_background_channel() -> None:
+def test_without_a_background_channel_a_positive_logit_is_foreground() -> None:
     logits = torch.full((1, 1, 6, 6), -1.0)
     logits[0, 0, 2, 3] = 0.5
-    box = focus_box(logits, FocusSettings(margin=1, background=False), (1, 1))
-    assert box == (slice(1, 4), slice(2, 5))
+    cells = cells_in_focus(logits, FocusSettings(margin=1, background=False), (1, 1))
+    assert box_around(cells) == (slice(1, 4), slice(2, 5))
 
 
-def test_nothing_found_is_the_whole_grid() -> None:
-    box = focus_box(logits_with((4, 5), []), FocusSettings(margin=1), (1, 1))
-    assert box == (slice(0, 4), slice(0, 5))
+def test_a_sample_in_which_nothing_is_found_is_run_whole() -> None:
+    logits = torch.cat((logits_with((4, 5), []), logits_with((4, 5), [(1, 1)])))
+    cells = cells_in_focus(logits, FocusSettings(margin=0), (1, 1))
+    assert cells[0].all()
+    assert cells[1].sum() == 1
+    assert box_around(cells) == (slice(0, 4), slice(0, 5))
 
 
 def model_with(focus: dict[str, Any] | None) -> MultiLevelNca:
@@ -76,8 +81,9 @@ def test_a_margin_over_everything_changes_nothing(fire: Any) -> None:
 
 def test_inside_the_focus_the_result_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three steps reach three cells, so what lies deeper in the box cannot tell the difference."""
-    box = (slice(2, 12), slice(6, 16))  # coarse cells
-    monkeypatch.setattr("medseg_nca.models.multilevel.focus_box", lambda *_: box)
+    cells = torch.zeros(1, 20, 18, dtype=torch.bool)
+    cells[:, 2:12, 6:16] = True
+    monkeypatch.setattr("medseg_nca.models.multilevel.cells_in_focus", lambda *_: cells)
     image, options = image_with_a_square(), RunOptions(seed=5)
     with torch.inference_mode():
         plain = model_with(None)(image, options)
@@ -108,3 +114,27 @@ def test_who_records_sees_whole_states() -> None:
     with torch.inference_mode():
         model_with({"margin": 0})(image_with_a_square(), options)
     assert shapes == [(20, 18)] * 4 + [(40, 36)] * 3
+
+
+def test_cells_out_of_focus_keep_what_the_coarse_level_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cell that sleeps keeps its hidden channels, so its logits are those at hand-over."""
+    cells = torch.zeros(1, 20, 18, dtype=torch.bool)
+    cells[:, 4, 4] = cells[:, 12, 12] = True
+    monkeypatch.setattr("medseg_nca.models.multilevel.cells_in_focus", lambda *_: cells)
+    image, options = image_with_a_square(), RunOptions(fire="mean")
+    focused, plain = model_with({}), model_with(None)
+    # The same head for both levels, so that equal states have equal logits.
+    for model in (focused, plain):
+        model.heads[1].load_state_dict(model.heads[0].state_dict())
+    with torch.inference_mode():
+        logits = focused(image, options)
+        state = plain._first_state(torch.nn.functional.avg_pool2d(image, 2))
+        coarse = plain.level_logits(
+            0, plain._run_inference(0, state, options, Place(whole_box(state)))
+        )
+    expected = coarse.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    sleeping = ~cells.repeat_interleave(2, -1).repeat_interleave(2, -2)[0]
+    torch.testing.assert_close(logits[..., sleeping], expected[..., sleeping])
+    assert not torch.allclose(logits[..., ~sleeping], expected[..., ~sleeping])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,20 +73,25 @@ def assert_agree(cell: Cell, state: Tensor, steps: int, fire: Fire, rtol: float)
     batch=st.integers(1, 3),
     rate=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
     mode=st.sampled_from(["sample", "mean"]),
+    awake=st.sampled_from([None, 0.0, 0.4]),
 )
-@example([40, 3, 5], "depthwise", 3, 1, "reflect", "rms", "relu", 16, 64, 2, 0.5, "sample")
-@example([33, 200], "conv", 3, 2, "reflect", "none", "relu", 16, 32, 1, 0.5, "sample")
-@example([19, 6, 7], "depthwise", 7, 1, "circular", "rms", "silu", 4, 8, 1, 0.5, "sample")
+@example([40, 3, 5], "depthwise", 3, 1, "reflect", "rms", "relu", 16, 64, 2, 0.5, "sample", None)
+@example([33, 200], "conv", 3, 2, "reflect", "none", "relu", 16, 32, 1, 0.5, "sample", None)
+@example([19, 6, 7], "depthwise", 7, 1, "circular", "rms", "silu", 4, 8, 1, 0.5, "sample", None)
 def test_values_and_gradients_are_those_of_the_reference(
     sizes: list[int], kind: str, kernel: int, filters: int, padding: str, norm: str,
     activation: str, channels: int, hidden: int, batch: int, rate: float, mode: Any,
+    awake: float | None,
 ) -> None:  # fmt: skip
     cell = make_cell(
         len(sizes), kind, channels=channels, hidden=hidden, kernel=kernel, filters=filters,
         padding=padding, norm=norm, activation=activation,
     )  # fmt: skip
     state = torch.randn(batch, channels, *sizes, dtype=torch.float64)
-    assert_agree(cell, state, 2, Fire.for_batch(rate, 7, batch, mode), 1e-9)
+    fire = Fire.for_batch(rate, 7, batch, mode)
+    if awake is not None:
+        fire = replace(fire, awake=torch.rand(batch, *sizes) < awake)
+    assert_agree(cell, state, 2, fire, 1e-9)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

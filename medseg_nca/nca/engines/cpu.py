@@ -63,7 +63,7 @@ def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record 
     if not torch.is_grad_enabled():
         run = Rollout(cell, state, fire, steps)
         states = run.empty(2)
-        run.start(states[0], state)
+        run.start(states, state)
         return run.inside(run.forward(states, record))
     if record is None:
         run = Rollout(cell, state, fire, steps)

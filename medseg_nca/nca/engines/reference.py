@@ -27,13 +27,15 @@ class ReferenceEngine(Engine):
         for step in range(steps):
             perceived = cell.perceive(x).reshape(-1, cell.perception.features)
             flat = x.reshape(-1, cell.channels)
-            if positions is None:
+            firing = fire.firing(positions, state.shape[2:], step)
+            if firing is None:
                 x = flat + fire.scale * cell.change(torch.cat((flat, perceived), -1))
             else:
-                firing = fire.mask(positions, step).flatten().nonzero().squeeze(-1)
-                own = flat.index_select(0, firing)
-                rows = torch.cat((own, perceived.index_select(0, firing)), -1)
-                x = flat.index_copy(0, firing, (own + cell.change(rows)).to(flat.dtype))
+                places = firing.flatten().nonzero().squeeze(-1)
+                own = flat.index_select(0, places)
+                rows = torch.cat((own, perceived.index_select(0, places)), -1)
+                changed = own + fire.scale * cell.change(rows)
+                x = flat.index_copy(0, places, changed.to(flat.dtype))
             x = x.view(state.shape[0], *state.shape[2:], cell.channels)
             if x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):
                 raise NonFiniteStateError(fire.first_step + step)

@@ -27,12 +27,16 @@ class Firing(NamedTuple):
         positions: hash of each cell's position, uint32.
         keys: one for each step, uint64.
         level: a cell fires if its number is below this.
+        awake: 1 for each cell that may fire, uint8; empty if all may.
+        rows: 1 for each row of the grid that has such a cell; empty if all may.
     """
 
     every: bool
     positions: np.ndarray[Any, Any]
     keys: np.ndarray[Any, Any]
     level: int
+    awake: np.ndarray[Any, Any]
+    rows: np.ndarray[Any, Any]
 
 
 @compiled
@@ -48,11 +52,17 @@ def fires(position: int, key: Any, level: Any) -> bool:
 def collect(bases: Flat, n: int, base: int, cell: int, key: Any, grid: Grid, firing: Firing) -> int:
     """Append the offsets of the cells that fire in one row of the grid to ``bases[:n]``."""
     step = grid.channels
+    level = np.uint64(firing.level)
+    if len(firing.awake):
+        for z in range(grid.n2):
+            bases[n] = base + z * step
+            awake = firing.awake[cell + z] != 0
+            n += awake and (firing.every or fires(firing.positions[cell + z], key, level))
+        return n
     if firing.every:
         for z in range(grid.n2):
             bases[n + z] = base + z * step
         return n + grid.n2
-    level = np.uint64(firing.level)
     for z in range(grid.n2):
         bases[n] = base + z * step
         n += fires(firing.positions[cell + z], key, level)
@@ -78,10 +88,12 @@ def _slab(
     n = 0
     for a in range(begin, end):
         for b in range(grid.n1):
+            cell = position + (a * grid.n1 + b) * grid.n2
+            if len(firing.rows) and firing.rows[cell // grid.n2] == 0:
+                continue  # it is the same in all states
             base = first + a * grid.stride0 + b * grid.stride1
             for i in range(base, base + length, width):
                 copy_vector(src, i, dst, i)
-            cell = position + (a * grid.n1 + b) * grid.n2
             n = collect(bases, n, base, cell, key, grid, firing)
             while n >= BLOCK:
                 update_block(src, dst, BLOCK, grid, rule, buffers)

@@ -71,7 +71,9 @@ class Rollout:
             cell.settings.perception.padding, padded_channels(cell.channels, state.dtype),
         )  # fmt: skip
         self.firing = _firing(fire, state, steps)
-        firing_cells = self.layout.cells * (1.0 if fire.all_cells else fire.rate)
+        awake = self.firing.awake
+        cells = int(awake.sum()) if len(awake) else self.layout.cells
+        firing_cells = cells * (1.0 if fire.all_cells else fire.rate)
         inputs, hidden = self.packed.w0.shape
         self.operations = firing_cells * 2 * (
             self.packed.filters.numel() + hidden * (inputs + self.layout.grid.channels)
@@ -93,8 +95,9 @@ class Rollout:
         make = make_buffers
         return [make(grid, rule.row, patch, rule.hidden, self.dtype, backward) for _ in range(size)]
 
-    def start(self, padded: Tensor, state: Tensor) -> None:
-        """Write a state into its padded form, halo included."""
+    def start(self, states: Tensor, state: Tensor) -> None:
+        """Write a state into the first of some padded ones, halo included."""
+        padded = states[0]
         self.inside(padded).copy_(state)
         grid = self.layout.grid
         if len(grid.halo_to):
@@ -103,6 +106,10 @@ class Rollout:
                 torch.from_numpy(a) // grid.channels for a in (grid.halo_to, grid.halo_from)
             )
             cells.index_copy_(0, to, cells.index_select(0, origin))
+        if len(
+            self.firing.awake
+        ):  # rows without a cell that is awake are not copied from step to step
+            states[1:] = padded
 
     def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
         """Compute all steps; step n reads ``states[n]`` and writes ``states[n + 1]``, in a circle.
@@ -172,11 +179,14 @@ def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _firing(fire: Fire, state: Tensor, steps: int) -> Firing:
-    if fire.all_cells:
-        return Firing(True, np.zeros(0, np.uint32), np.zeros(0, np.uint64), 0)
-    positions = fire.positions(state.shape[2:], state.device)
-    keys = np.array([fire.key(step) for step in range(steps)], np.uint64)
-    return Firing(False, positions.reshape(-1).numpy().view(np.uint32), keys, fire.level)
+    awake = fire.awake_cells(state.shape[2:])
+    cells = np.zeros(0, np.uint8) if awake is None else awake.contiguous().view(torch.uint8).numpy()
+    rows = cells if awake is None else cells.any(-1).ravel().view(np.uint8)
+    positions, keys = np.zeros(0, np.uint32), np.zeros(0, np.uint64)
+    if not fire.all_cells:
+        positions = fire.positions(state.shape[2:], state.device).numpy().ravel().view(np.uint32)
+        keys = np.array([fire.key(step) for step in range(steps)], np.uint64)
+    return Firing(fire.all_cells, positions, keys, fire.level, cells.ravel(), rows)
 
 
 class RolloutFunction(torch.autograd.Function):
@@ -186,7 +196,7 @@ class RolloutFunction(torch.autograd.Function):
     def forward(ctx: Any, run: Rollout, state: Tensor, *weights: Tensor) -> Tensor:
         """Map the state ``(B, C, *spatial)`` to the one after all steps."""
         states = run.empty(run.steps + 1)
-        run.start(states[0], state.detach())
+        run.start(states, state.detach())
         last = run.forward(states)
         ctx.run = run
         ctx.save_for_backward(states)
