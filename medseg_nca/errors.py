@@ -97,6 +97,10 @@ class NonFiniteStateError(MedsegError):
             "lower training.lr or fewer steps.",
         )
 
+    def __reduce__(self) -> tuple[type[NonFiniteStateError], tuple[int, int | None]]:
+        """Errors cross processes."""
+        return type(self), (self.step, self.level)
+
 
 class Interrupted(MedsegError):  # noqa: N818
     """Stopped by the user after everything was brought to disk."""

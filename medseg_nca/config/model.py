@@ -98,11 +98,11 @@ class FocusSettings(Settings):
 
     margin: how many voxels around every foreground cell are run too. background: whether
     channel 0 is the background, which the labels compete with (softmax); else a positive logit is
-    foreground (multi-label).
+    foreground (multi-label). It comes from the data when it is None.
     """
 
     margin: int = Field(8, ge=0)
-    background: bool = True
+    background: bool | None = None
 
 
 class NcaModelSettings(Settings):
@@ -139,6 +139,11 @@ class NcaModelSettings(Settings):
     def _some_level(self) -> Self:
         if not self.levels:
             raise ValueError("a model needs at least one level")
+        whole = {"padding circular": self.cell.perception.padding == "circular",
+                 "norm batch": self.cell.update.norm == "batch"}  # fmt: skip
+        if self.focus is not None and any(whole.values()):
+            reasons = " and ".join(name for name, is_so in whole.items() if is_so)
+            raise ValueError(f"focus runs parts of the grid, and {reasons} needs all of it")
         levels = self.resolved_levels
         if not any(level.loss_weight for level in levels):
             raise ValueError("at least one level needs a loss_weight above 0")

@@ -41,7 +41,8 @@ class RunOptions:
         seed: of the fire mask.
         fire: "sample" or "mean", None for the model's own setting.
         memory_gb: compute in parts when the whole needs more; None never does.
-        record: called with the level's index and the state after every step.
+        record: called with the level's index and the state after every step; a model with focus
+            then runs every level whole.
     """
 
     seed: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg_nca.config.model import FocusSettings
@@ -29,11 +29,23 @@ class Place:
     awake: Tensor | None = None
     outside: Tensor | None = None
 
-    def paste(self, logits: Tensor) -> Tensor:
-        """The logits of the part, with those of the coarser levels around it; in place."""
+    def logits(self, state: Tensor, head: nn.Module) -> Tensor:
+        """The logits of the whole grid ``(B, K, *grid)``; written into ``outside``.
+
+        Where nothing was updated they stay those of the coarser levels.
+
+        Args:
+            state: ``(B, C, *spatial)`` of the part.
+            head: maps cells ``(..., C)`` to ``(..., K)``.
+        """
+        cells = state.movedim(1, -1)
         if self.outside is None:
-            return logits
-        cut(self.outside, self.box).copy_(logits)
+            return head(cells).movedim(-1, 1)  # type: ignore[no-any-return]
+        part = cut(self.outside, self.box).movedim(1, -1)
+        if self.awake is None:
+            part.copy_(head(cells))
+        else:
+            part[self.awake] = head(cells[self.awake]).to(part.dtype)
         return self.outside
 
 
@@ -48,22 +60,33 @@ def cells_in_focus(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -
     Returns:
         Bool ``(B, *spatial)``; all cells of a sample in which nothing is foreground.
     """
-    background = logits[:, 0] if focus.background else 0.0
-    found = logits[:, int(focus.background) :].amax(1) > background
+    first = 0 if focus.background is False else 1
+    found = logits[:, first:].amax(1) > (logits[:, 0] if first else 0.0)
     margin = [-(-focus.margin // s) for s in scale]
     pool = F.max_pool2d if len(scale) == 2 else F.max_pool3d
-    size = [2 * m + 1 for m in margin]
-    wide = pool(found.to(logits.dtype).unsqueeze(1), size, stride=1, padding=margin).squeeze(1) > 0
+    grown = found.to(logits.dtype).unsqueeze(1)
+    for axis, width in enumerate(margin):  # one axis after the other is less work
+        size = [2 * width + 1 if a == axis else 1 for a in range(len(margin))]
+        grown = pool(grown, size, stride=1, padding=[s // 2 for s in size])
+    wide = grown.squeeze(1) > 0
     nothing = ~found.flatten(1).any(1)
     wide[nothing] = True
     return wide
 
 
-def box_around(cells: Tensor) -> Box:
-    """Return the smallest box, a slice an axis, that holds all true cells of ``(B, *spatial)``."""
+def box_around(cells: Tensor, reach: Sequence[int]) -> Box:
+    """Return the smallest box that holds all true cells of a batch, and their surroundings.
+
+    Args:
+        cells: bool ``(B, *spatial)``.
+        reach: how many cells wider the box is on each side of an axis, inside the grid.
+    """
     where = cells.any(0).nonzero()
     low, high = where.amin(0).tolist(), where.amax(0).tolist()
-    return tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))
+    return tuple(
+        slice(max(a - r, 0), min(b + 1 + r, n))
+        for a, b, r, n in zip(low, high, reach, cells.shape[1:], strict=True)
+    )
 
 
 def finer(box: Box, factor: Sequence[int]) -> Box:

@@ -14,6 +14,9 @@ from torch.nn import functional as F
 from medseg_nca.config.model import LevelSettings, PerAxis
 from medseg_nca.errors import ConfigError
 
+# Above this it pays to copy the channels of a cell together.
+_MANY_CHANNELS = 8
+
 Starts = tuple[tuple[int, ...], ...]
 
 
@@ -54,10 +57,21 @@ def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
 
 
 def enlarge(x: Tensor, factor: Sequence[int]) -> Tensor:
-    """Repeat every cell ``factor`` times along each axis (nearest neighbour)."""
+    """Repeat every cell of ``(B, C, *spatial)`` ``factor`` times along each axis.
+
+    States come out channels-last in memory: a cell is copied as a whole.
+    """
     if all(f == 1 for f in factor):
         return x
-    return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
+    if x.shape[1] < _MANY_CHANNELS:
+        return F.interpolate(x, scale_factor=tuple(float(f) for f in factor), mode="nearest")
+    cells = x.movedim(1, -1)
+    batch, *sizes, channels = cells.shape
+    split = [v for n in sizes for v in (n, 1)]
+    repeated = [v for n, f in zip(sizes, factor, strict=True) for v in (n, f)]
+    cells = cells.reshape(batch, *split, channels).expand(batch, *repeated, channels)
+    larger = [n * f for n, f in zip(sizes, factor, strict=True)]
+    return cells.reshape(batch, *larger, channels).movedim(-1, 1)
 
 
 def crop(x: Tensor, starts: Starts, size: Sequence[int]) -> Tensor:

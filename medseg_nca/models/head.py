@@ -1,4 +1,4 @@
-"""Heads: from the state of a cell to its logits."""
+"""Heads: from the state of a cell to its logits; a cell is a row ``(..., C)``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class ChannelHead(nn.Module):
         self.window = slice(image_channels, image_channels + out_channels)
 
     def forward(self, state: Tensor) -> Tensor:
-        """Map ``(B, C, *spatial)`` to ``(B, K, *spatial)``."""
-        return state[:, self.window]
+        """Map ``(..., C)`` to ``(..., K)``."""
+        return state[..., self.window]
 
 
 class HiddenHead(nn.Module):
@@ -31,9 +31,8 @@ class HiddenHead(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, state: Tensor) -> Tensor:
-        """Map ``(B, C, *spatial)`` to ``(B, K, *spatial)``."""
-        hidden = state[:, self.image_channels :].movedim(1, -1)
-        return self.layers(hidden).movedim(-1, 1)  # type: ignore[no-any-return]
+        """Map ``(..., C)`` to ``(..., K)``."""
+        return self.layers(state[..., self.image_channels :])  # type: ignore[no-any-return]
 
 
 def build_head(settings: NcaModelSettings, image_channels: int, out_channels: int) -> nn.Module:

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError, NonFiniteStateError
@@ -118,6 +119,13 @@ class MultiLevelNca(SegmentationModel):
         )
 
     def _check_channels(self) -> None:
+        focus = self.settings.focus
+        if focus is not None and focus.background is not False and self.out_channels == 1:
+            raise ConfigError(
+                f"Model {self.settings.name!r}: focus compares labels with a background, and there "
+                "is one output.",
+                hint="Set model.focus.background=false.",
+            )
         channels, hidden = (
             self.settings.cell.channels,
             self.settings.cell.channels - self.in_channels,
@@ -153,7 +161,7 @@ class MultiLevelNca(SegmentationModel):
             if level:
                 state, place = self._refine(level, state, place, padded, options)
             state = self._run_inference(level, state, options, place)
-        logits = place.paste(self.level_logits(len(self.scales) - 1, state))
+        logits = place.logits(state, self._head(len(self.scales) - 1))
         return cut_to(enlarge(logits, self.scales[-1]), image.shape[2:])
 
     def _refine(
@@ -164,11 +172,14 @@ class MultiLevelNca(SegmentationModel):
         factor, scale = self._factor(level), self.scales[level]
         part, awake, outside = whole_box(coarse), None, None
         if focus or place.outside is not None:
-            found = self.level_logits(level - 1, coarse)
-            outside = enlarge(place.paste(found), factor)
+            found = place.logits(coarse, self._head(level - 1))
+            outside = enlarge(found, factor)
         if focus:
+            found = cut(found, place.box)
             cells = cells_in_focus(found, focus, self.scales[level - 1])
-            part = box_around(cells)
+            # Sleeping cells around them are all that the cells that are awake can see.
+            reach = [-(-self.cell(level).radius // f) for f in factor]
+            part = box_around(cells, reach)
             awake = enlarge(cut(cells, part).unsqueeze(1).float(), factor).squeeze(1) > 0
         box = finer(outward(part, place.box), factor)
         view = shrink(cut(image, finer(box, scale)), scale)
@@ -266,20 +277,23 @@ class MultiLevelNca(SegmentationModel):
 
         ``whole`` is the state over which the global context is averaged, ``coarse`` by default.
         """
-        hidden = coarse[:, self.in_channels :]
-        if coarse.shape[2:] != view.shape[2:]:
-            hidden = enlarge(hidden, self._factor(level))
+        state = coarse
         if self.settings.global_context:
             source = coarse if whole is None else whole
             mean = source[:, self.in_channels :].flatten(2).mean(-1)
-            shift = self.contexts[level - 1](mean)
-            hidden = hidden + shift[(..., *(None,) * self.dims)]
-        return torch.cat((view, hidden.to(view.dtype)), 1)
+            shift = F.pad(self.contexts[level - 1](mean), (self.in_channels, 0))
+            state = state + shift[(..., *(None,) * self.dims)]
+        if state.shape[2:] != view.shape[2:]:
+            state = enlarge(state, self._factor(level))
+        hidden = state.movedim(1, -1)[..., self.in_channels :]
+        return torch.cat((view.movedim(1, -1), hidden.to(view.dtype)), -1).movedim(-1, 1)
 
     def level_logits(self, level: int, state: Tensor) -> Tensor:
         """What a level says: its state ``(B, C, *spatial)`` to ``(B, K, *spatial)``."""
-        head = self.heads[0 if self.settings.share_weights else level]
-        return head(state)  # type: ignore[no-any-return]
+        return self._head(level)(state.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
+
+    def _head(self, level: int) -> nn.Module:
+        return self.heads[0 if self.settings.share_weights else level]
 
     def _fire(self, level: int, batch: int, seed: int, mode: str) -> Fire:
         rate = self.settings.cell.fire_rate

@@ -62,6 +62,9 @@ class Segmentation(Task):
         model = self.settings.model
         if isinstance(model, NcaModelSettings) and model.levels == "auto":
             sizes["levels"] = auto_levels(self.store.plan)
+        if isinstance(model, NcaModelSettings) and model.focus is not None:
+            background = not self.multi_label
+            sizes["focus"] = model.focus.model_copy(update={"background": background})
         return model.model_copy(update=sizes)
 
     def build_model(self) -> SegmentationModel:

@@ -38,6 +38,8 @@ from medseg_nca.training.history import History
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
 
 logger = logging.getLogger(__name__)
+# The score of a validation that failed.
+_DIVERGED = float("-inf")
 
 
 class Observer(Protocol):
@@ -311,9 +313,10 @@ class Trainer:
 
     def _validate(self) -> None:
         if self.fabric.is_global_zero:
-            model = self.evaluated_model.eval()
-            self.validation = self.task.validate(model, self.fabric.device)
-        score = self.fabric.broadcast(self.validation.score if self.validation else 0.0)
+            self.validation = self._validated()
+        score = self.fabric.broadcast(self.validation.score if self.validation else _DIVERGED)
+        if score == _DIVERGED:
+            raise _DivergedError("the automaton's state is not finite in a validation")
         if self.validation:
             self._log({f"val_{k}": v for k, v in self.validation.metrics.items()})
         counters = self.counters
@@ -327,6 +330,14 @@ class Trainer:
             counters.best_score, counters.best_iteration = score, counters.iteration
             counters.without_progress = 0
             self._save(best=True)
+
+    def _validated(self) -> Validation | None:
+        """Validate; None if a state is not finite, which all processes must be told."""
+        try:
+            return self.task.validate(self.evaluated_model.eval(), self.fabric.device)
+        except NonFiniteStateError as error:
+            logger.warning("Validation: %s", error.message)
+            return None
 
     def _log(self, values: Mapping[str, float]) -> None:
         if not self.fabric.is_global_zero:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from medseg_nca.config.model import FocusSettings
+from medseg_nca.errors import ConfigError
 from medseg_nca.models import create_model
 from medseg_nca.models.base import RunOptions
 from medseg_nca.models.focus import Place, box_around, cells_in_focus, whole_box
@@ -31,7 +32,8 @@ def test_the_cells_by_hand() -> None:
     expected = torch.zeros(1, 10, 12, dtype=torch.bool)
     expected[:, 1:8, 3:10] = True
     assert torch.equal(cells, expected)
-    assert box_around(cells) == (slice(1, 8), slice(3, 10))
+    assert box_around(cells, (0, 0)) == (slice(1, 8), slice(3, 10))
+    assert box_around(cells, (2, 1)) == (slice(0, 10), slice(2, 11))
     assert cells_in_focus(logits, FocusSettings(margin=40), (4, 2)).all()
 
 
@@ -39,7 +41,7 @@ def test_without_a_background_channel_a_positive_logit_is_foreground() -> None:
     logits = torch.full((1, 1, 6, 6), -1.0)
     logits[0, 0, 2, 3] = 0.5
     cells = cells_in_focus(logits, FocusSettings(margin=1, background=False), (1, 1))
-    assert box_around(cells) == (slice(1, 4), slice(2, 5))
+    assert box_around(cells, (0, 0)) == (slice(1, 4), slice(2, 5))
 
 
 def test_a_sample_in_which_nothing_is_found_is_run_whole() -> None:
@@ -47,7 +49,7 @@ def test_a_sample_in_which_nothing_is_found_is_run_whole() -> None:
     cells = cells_in_focus(logits, FocusSettings(margin=0), (1, 1))
     assert cells[0].all()
     assert cells[1].sum() == 1
-    assert box_around(cells) == (slice(0, 4), slice(0, 5))
+    assert box_around(cells, (0, 0)) == (slice(0, 4), slice(0, 5))
 
 
 def model_with(focus: dict[str, Any] | None) -> MultiLevelNca:
@@ -138,3 +140,46 @@ def test_cells_out_of_focus_keep_what_the_coarse_level_said(
     sleeping = ~cells.repeat_interleave(2, -1).repeat_interleave(2, -2)[0]
     torch.testing.assert_close(logits[..., sleeping], expected[..., sleeping])
     assert not torch.allclose(logits[..., ~sleeping], expected[..., ~sleeping])
+
+
+def test_focus_needs_a_background_or_none_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"model\.focus\.background=false"):
+        create_model("pyramid_nca", in_channels=1, out_channels=1, focus={"margin": 2},
+                     levels=[{"scale": 1, "steps": 1}])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "cell", [{"perception": {"padding": "circular"}}, {"update": {"norm": "batch"}}]
+)
+def test_focus_with_a_cell_that_needs_the_whole_grid_is_refused(cell: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="needs all of it"):
+        create_model("pyramid_nca", in_channels=1, out_channels=2, cell=cell,
+                     focus={"margin": 2}, levels=[{"scale": 1, "steps": 1}])  # fmt: skip
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_sample_does_not_depend_on_its_batch(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The box is that of the batch; cells that sleep in it change nothing."""
+    torch.manual_seed(0)
+    model = create_model(
+        "pyramid_nca", dims=dims, in_channels=1, out_channels=2, focus={"margin": 0},
+        cell={"channels": 8, "update": {"hidden": 8}}, global_context=True,
+        levels=[{"scale": 2, "steps": 3}, {"scale": 1, "steps": 3, "patch": 8}],
+    )  # fmt: skip
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    cells = torch.zeros(2, *(10, 9, 8)[:dims], dtype=torch.bool)
+    cells[(0, *(slice(2, 4),) * dims)] = cells[(1, *(slice(5, 8),) * dims)] = True
+    images = torch.randn(2, 1, *(20, 18, 16)[:dims])
+    options = RunOptions(fire="mean")
+
+    def run(samples: slice) -> torch.Tensor:
+        monkeypatch.setattr(
+            "medseg_nca.models.multilevel.cells_in_focus", lambda *_: cells[samples]
+        )
+        with torch.inference_mode():
+            return model.eval()(images[samples], options)
+
+    together = run(slice(0, 2))
+    torch.testing.assert_close(together[:1], run(slice(0, 1)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together[1:], run(slice(1, 2)), rtol=1e-4, atol=1e-4)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -251,3 +254,128 @@ def test_auto_takes_the_cpu_engine(
         )
     assert "Engine: cpu" in caplog.text
     assert set(ENGINES.names) == {"auto", "cpu", "reference"}
+
+
+def test_memory_that_is_used_again_leaves_no_trace() -> None:
+    """Padded arrays of one size, 12 x 12, for grids of 10 and 8 cells; and after an overflow."""
+    fire = Fire.for_batch(0.5, 0, 1)
+    near, far = make_cell(2, kernel=3), make_cell(2, kernel=5)
+    small = torch.randn(1, 5, 8, 8, dtype=torch.float64)
+    large = torch.randn(1, 5, 10, 10, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = REFERENCE.roll_out(near, large, 3, fire)
+        also = REFERENCE.roll_out(far, small, 3, fire)
+        first = CPU.roll_out(near, large, 3, fire)
+        with pytest.raises(NonFiniteStateError):
+            CPU.roll_out(near, large * float("inf"), 3, fire)
+    with torch.no_grad():
+        torch.testing.assert_close(CPU.roll_out(far, small, 3, fire), also)
+        torch.testing.assert_close(CPU.roll_out(near, large, 3, fire), expected)
+    torch.testing.assert_close(first, expected)
+
+
+def test_who_records_may_run_the_engine() -> None:
+    cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 5, 6, 7, dtype=torch.float64)
+    with torch.no_grad():
+        plain = CPU.roll_out(cell, state, 3, fire)
+        nested = CPU.roll_out(cell, state, 3, fire, lambda s: CPU.roll_out(cell, s, 2, fire))
+    assert torch.equal(nested[0], plain[0])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_memory_order_of_the_input_does_not_matter(batch: int) -> None:
+    cell, fire = make_cell(3), Fire.for_batch(0.5, 0, batch)
+    state = torch.randn(batch, 5, 9, 4, 6, dtype=torch.float64)
+    spread = state.to(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        assert torch.equal(CPU.roll_out(cell, state, 3, fire), CPU.roll_out(cell, spread, 3, fire))
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize(
+    ("shape", "seeds", "awake", "named"),
+    [
+        ((1, 5, 4, 4, 4), 1, None, "state"),
+        ((1, 4, 4, 4), 1, None, "state"),
+        ((2, 5, 4, 4), 1, None, "seeds"),
+        ((1, 5, 4, 4), 1, torch.ones(1, 3, 4, dtype=torch.bool), "awake"),
+        ((1, 5, 4, 4), 1, torch.ones(1, 4, 4), "awake"),
+    ],
+)
+def test_shapes_that_do_not_belong_together_are_refused(
+    name: str, shape: tuple[int, ...], seeds: int, awake: Tensor | None, named: str
+) -> None:
+    cell = make_cell(2)
+    fire = replace(Fire.for_batch(0.5, 0, seeds), awake=awake)
+    with pytest.raises(ConfigError, match=named):
+        get_engine(name).roll_out(cell, torch.zeros(shape, dtype=torch.float64), 1, fire)
+
+
+def test_a_thread_that_fails_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The team ends, the error arrives, and the next roll-out works."""
+    from medseg_nca.nca.kernels import run
+
+    cell, fire = make_cell(3, channels=16, hidden=64), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 16, 24, 16, 16, dtype=torch.float64)
+    before, real = torch.get_num_threads(), run.roll_slabs
+    with torch.no_grad():
+        expected = CPU.roll_out(cell, state, 4, fire)
+
+        class Failing:
+            signatures = real.signatures
+
+            def __call__(self, *args: Any) -> Any:
+                if args[-1] is not None and threading.current_thread() is threading.main_thread():
+                    raise MemoryError("no room")
+                return real(*args)
+
+        monkeypatch.setattr(run, "roll_slabs", Failing())
+        try:
+            torch.set_num_threads(2)
+            with pytest.raises(MemoryError):
+                CPU.roll_out(cell, state, 4, fire)
+            monkeypatch.setattr(run, "roll_slabs", real)
+            again = CPU.roll_out(cell, state, 4, fire)
+        finally:
+            torch.set_num_threads(before)
+    assert torch.equal(again, expected)
+
+
+def test_many_threads_of_python_at_once() -> None:
+    cell, fire = make_cell(3, channels=16, hidden=64), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 16, 24, 16, 16, dtype=torch.float64)
+    before = torch.get_num_threads()
+
+    def run(_: int) -> Tensor:
+        with torch.no_grad():
+            return CPU.roll_out(cell, state, 4, fire)
+
+    expected = run(0)
+    try:
+        torch.set_num_threads(3)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(run, range(12)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(result, expected) for result in results)
+
+
+def test_machine_code_of_other_sources_is_not_used() -> None:
+    """Kept code belongs to a digest of all sources, not to the file of the function alone."""
+    from medseg_nca.nca.kernels import forward, jit
+
+    CPU.roll_out(make_cell(2), torch.zeros(1, 5, 4, 4, dtype=torch.float64), 1,
+                 Fire.for_batch(0.5, 0, 1))  # fmt: skip
+    assert jit.is_ready(forward.roll_slabs)
+    cache = forward.roll_slabs._cache
+    signature = forward.roll_slabs.signatures[0]
+    codegen = forward.roll_slabs.targetctx.codegen()
+    assert cache._index_key(signature, codegen)[-1] == jit._digest()
+    assert len(jit._digest()) == 64
+
+
+def test_the_error_crosses_processes() -> None:
+    error = pickle.loads(pickle.dumps(NonFiniteStateError(3, 1)))
+    assert (error.step, error.level) == (3, 1)
+    assert "step 4 of level 1" in str(error)

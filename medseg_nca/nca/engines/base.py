@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
+from medseg_nca.errors import ConfigError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
 
@@ -19,6 +21,30 @@ class Engine(ABC):
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """Name the setting of a roll-out that this engine does not serve; None if it serves all."""
         return None
+
+    @staticmethod
+    def check(cell: Cell, state: Tensor, fire: Fire) -> None:
+        """Compare the shapes of what belongs together; compiled code would not notice.
+
+        Raises:
+            ConfigError: naming the argument that does not fit.
+        """
+        shape = tuple(state.shape)
+        if state.ndim != cell.dims + 2 or shape[1] != cell.channels:
+            raise ConfigError(
+                f"state has the shape {shape}; the cell needs (B, {cell.channels}, and "
+                f"{cell.dims} spatial axes)."
+            )
+        if not fire.all_cells and len(fire.seeds) != shape[0]:
+            raise ConfigError(f"fire has {len(fire.seeds)} seeds for a batch of {shape[0]}.")
+        awake = fire.awake_cells(shape[2:])
+        if awake is not None and (
+            tuple(awake.shape) != (shape[0], *shape[2:]) or awake.dtype != torch.bool
+        ):
+            raise ConfigError(
+                f"fire.awake is {awake.dtype} of the shape {tuple(awake.shape)}; it must be "
+                f"torch.bool of {(shape[0], *shape[2:])}."
+            )
 
     @abstractmethod
     def roll_out(

@@ -21,8 +21,6 @@ _DTYPES = (torch.float32, torch.float64)
 class CpuEngine(Engine):
     """Compiled for the processor at hand; needs numba, which brings its own compiler."""
 
-    name = "cpu"
-
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """See :meth:`Engine.refuses`."""
         if cell.settings.update.norm == "batch":
@@ -51,8 +49,9 @@ class CpuEngine(Engine):
             raise DependencyError(
                 "The engine 'cpu' needs numba.", hint="pip install numba, or model.engine=reference"
             )
+        self.check(cell, state, fire)
         if steps == 0 or not state.numel():
-            return state
+            return state.clone()
         with torch.autocast("cpu", enabled=False):
             return _roll_out(cell, state, steps, fire, record)
 
@@ -60,14 +59,16 @@ class CpuEngine(Engine):
 def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None) -> Tensor:
     from medseg_nca.nca.kernels.run import Rollout, RolloutFunction
 
-    if not torch.is_grad_enabled():
-        run = Rollout(cell, state, fire, steps)
-        states = run.empty(2)
-        run.start(states, state)
-        return run.inside(run.forward(states, record))
+    run = Rollout(cell, state, fire, steps)
+    sources = (state, *run.packed.tensors)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):
+        with run.spare() as states:
+            run.start(states, state)
+            last = run.inside(run.forward(states, record)).movedim(1, -1)
+            # A copy, and not the view that it is where no axis is padded.
+            return last.clone(memory_format=torch.contiguous_format).movedim(-1, 1)
     if record is None:
-        run = Rollout(cell, state, fire, steps)
-        return RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-any-return, no-untyped-call]
+        return RolloutFunction.apply(run, *sources)  # type: ignore[no-any-return, no-untyped-call]
     for step in range(steps):
         run = Rollout(cell, state, fire.advance(step), 1)
         state = RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ class ReferenceEngine(Engine):
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
     ) -> Tensor:
         """See :meth:`Engine.roll_out`."""
+        self.check(cell, state, fire)
         x = state.movedim(1, -1).contiguous()
         positions = None if fire.all_cells else fire.positions(x.shape[1:-1], x.device)
         for step in range(steps):
@@ -37,7 +38,7 @@ class ReferenceEngine(Engine):
                 changed = own + fire.scale * cell.change(rows)
                 x = flat.index_copy(0, places, changed.to(flat.dtype))
             x = x.view(state.shape[0], *state.shape[2:], cell.channels)
-            if x.device.type == "cpu" and not torch.isfinite(x.detach().sum()):
+            if x.device.type == "cpu" and (x.detach() * 0).sum() != 0:
                 raise NonFiniteStateError(fire.first_step + step)
             if record is not None:
                 record(x.movedim(-1, 1))

@@ -150,3 +150,33 @@ def roll_slabs(
             bad = step
         meet(meeting, team, step - first + 1)
     return bad
+
+
+@entry
+def load_slabs(
+    state: Flat, own: int, dst: Flat, meeting: Flat, grid: Grid
+) -> None:  # fmt: skip
+    """Copy cells whose channels lie apart into a padded state, as one thread of several.
+
+    Args:
+        state: ``(B, own, n0, n1, n2)``, contiguous.
+        own: number of true channels.
+        dst: the padded state.
+        meeting: one zero.
+        grid: geometry.
+    """
+    step = grid.channels
+    while True:
+        job = claim(meeting, 0)
+        if job >= len(grid.jobs):
+            break
+        first, position, begin, end = grid.jobs[job]
+        sample = position // grid.cells
+        for a in range(begin, end):
+            for b in range(grid.n1):
+                base = first + a * grid.stride0 + b * grid.stride1
+                row = (a * grid.n1 + b) * grid.n2
+                for c in range(own):
+                    at = (sample * own + c) * grid.cells + row
+                    for z in range(grid.n2):
+                        dst[base + z * step + c] = state[at + z]

@@ -22,12 +22,13 @@ from medseg_nca.nca.perception import border_index
 # Slabs of a grid are the units of work. How many there are depends on the grid alone, so that sums
 # over slabs, and with them the gradients, do not depend on the number of threads.
 _SLABS = 16
+_LINE = 64  # bytes
 # The last rows of a tile may reach past the end of a matrix.
 SLACK = 2 * DENSE_ROWS
 
 
 class Grid(NamedTuple):
-    """Geometry for the compiled loops; offsets and strides are in elements.
+    """Geometry for the compiled loops; offsets and strides are in elements, ``cells`` a sample.
 
     ``jobs`` has a row ``(first element, positions, n0 begin, n0 end)`` for each slab of each
     sample, first the even slabs, then the odd ones; two slabs of one kind share no neighbour. Halo
@@ -36,6 +37,7 @@ class Grid(NamedTuple):
     """
 
     channels: int
+    cells: int
     n1: int
     n2: int
     stride0: int
@@ -67,7 +69,7 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def make_layout(
     batch: int, spatial: tuple[int, ...], radius: int, padding: str, channels: int
 ) -> Layout:
@@ -96,8 +98,9 @@ def make_layout(
         source.append(rows[:, 1] + sample * whole)
         starts.append(starts[-1] + len(rows))
     grid = Grid(
-        channels, sizes[1], sizes[2], strides[0], strides[1], jobs, np.array(offsets, np.int64),
-        np.concatenate(to), np.concatenate(source), np.array(starts, np.int64),
+        channels, int(np.prod(sizes)), sizes[1], sizes[2], strides[0], strides[1], jobs,
+        np.array(offsets, np.int64), np.concatenate(to), np.concatenate(source),
+        np.array(starts, np.int64),
     )  # fmt: skip
     inner = (slice(None), *(slice(w, w + n) for w, n in zip(widths, sizes, strict=True)))
     even = sum(1 for _, index in slab_of_job if index % 2 == 0)
@@ -165,9 +168,14 @@ class Buffers(NamedTuple):
 
 
 def flat(count: int, dtype: torch.dtype) -> np.ndarray[Any, Any]:
-    """Memory that begins at a cache line, as torch's allocator gives it."""
-    array: np.ndarray[Any, Any] = torch.zeros(count, dtype=dtype).numpy()
-    return array
+    """Zeros that begin at a cache line.
+
+    numpy asks the operating system for large pages, torch does not; the states are large.
+    """
+    kind = np.dtype(str(dtype).removeprefix("torch."))
+    room = np.zeros(count + _LINE // kind.itemsize, kind)
+    start = -room.ctypes.data % _LINE // kind.itemsize
+    return room[start : start + count]
 
 
 def make_buffers(

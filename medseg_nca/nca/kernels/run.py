@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -18,11 +20,13 @@ from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.kernels.backward import Sums, back_slabs
-from medseg_nca.nca.kernels.forward import Firing, roll_slabs
+from medseg_nca.nca.kernels.forward import Firing, load_slabs, roll_slabs
+from medseg_nca.nca.kernels.jit import is_ready, kept_in
 from medseg_nca.nca.kernels.layout import (
     SLACK,
     Buffers,
     Layout,
+    flat,
     make_buffers,
     make_layout,
     padded_channels,
@@ -31,24 +35,26 @@ from medseg_nca.nca.kernels.rule import Packed, Rule, pack
 from medseg_nca.nca.kernels.team import team_size, together
 
 logger = logging.getLogger(__name__)
+# States of at most so many bytes are kept for the next roll-out.
+_SPARE_BYTES = 64e6
+_spares = threading.local()
 
 
 @contextmanager
-def _compilation(*functions: Any) -> Iterator[None]:
+def _compilation(function: Any) -> Iterator[None]:
     """Tell the user of a compilation, which happens once on a machine."""
-    if all(f.signatures for f in functions):
+    if function.signatures:
         yield
         return
-    kept = [Path(f.stats.cache_path or ".") for f in functions]
-    pattern = [f"*.{f.py_func.__name__}-*.nbi" for f in functions]
-    if not all(any(folder.glob(p)) for folder, p in zip(kept, pattern, strict=True)):
+    ready = is_ready(function)
+    if not ready:
         logger.info("Compiling the CPU engine: once on this machine, about half a minute.")
-    started, before = time.monotonic(), [sum(f.stats.cache_misses.values()) for f in functions]
+    started = time.monotonic()
     yield
-    if [sum(f.stats.cache_misses.values()) for f in functions] != before:
-        logger.info(
-            "Compiled the CPU engine in %.0f s; kept in %s.", time.monotonic() - started, kept[0]
-        )
+    if not ready:
+        place = kept_in(function)
+        where = f"kept in {place}" if place else "it cannot be kept: set NUMBA_CACHE_DIR"
+        logger.info("Compiled in %.0f s; %s.", time.monotonic() - started, where)
 
 
 class Rollout:
@@ -66,9 +72,10 @@ class Rollout:
         self.dtype = state.dtype
         self.fire = fire
         self.packed: Packed = pack(cell, fire.scale, state.dtype)
+        self.padding = cell.settings.perception.padding
         self.layout: Layout = make_layout(
             state.shape[0], tuple(state.shape[2:]), cell.radius,
-            cell.settings.perception.padding, padded_channels(cell.channels, state.dtype),
+            self.padding, padded_channels(cell.channels, state.dtype),
         )  # fmt: skip
         self.firing = _firing(fire, state, steps)
         awake = self.firing.awake
@@ -81,7 +88,29 @@ class Rollout:
 
     def empty(self, count: int) -> Tensor:
         """Some padded states, zero in the halo."""
-        return torch.zeros(count, *self.layout.shape, dtype=self.dtype)
+        shape = (count, *self.layout.shape)
+        return torch.from_numpy(flat(prod(shape), self.dtype)).view(shape)
+
+    @contextmanager
+    def spare(self) -> Iterator[Tensor]:
+        """Two padded states that this thread uses again and again: fresh memory costs a step.
+
+        Nobody else has them meanwhile, and after an error they are not used again.
+        """
+        key = (
+            self.layout.shape, self.layout.cells, self.dims, self.channels, self.dtype,
+            self.padding,
+        )  # fmt: skip
+        kept: dict[Any, NDArray[Any]] = _spares.__dict__.setdefault("states", {})
+        shape = (2, *self.layout.shape)
+        memory = kept.pop(key, None)
+        if memory is None:
+            memory = flat(prod(shape), self.dtype)
+        yield torch.from_numpy(memory).view(shape)
+        if memory.nbytes <= _SPARE_BYTES:
+            kept[key] = memory
+            while sum(m.nbytes for m in kept.values()) > _SPARE_BYTES:
+                del kept[next(iter(kept))]
 
     def inside(self, padded: Tensor) -> Tensor:
         """The ``(B, C, *spatial)`` in a padded state; a view."""
@@ -97,18 +126,26 @@ class Rollout:
 
     def start(self, states: Tensor, state: Tensor) -> None:
         """Write a state into the first of some padded ones, halo included."""
-        padded = states[0]
-        self.inside(padded).copy_(state)
-        grid = self.layout.grid
+        padded, grid = states[0], self.layout.grid
+        if state.is_contiguous() and self.channels > 1:
+            source, target = state.view(-1).numpy(), padded.view(-1).numpy()
+            counter = np.zeros(1, np.int64)
+            with _compilation(load_slabs):
+                together(
+                    lambda *_: load_slabs(source, self.channels, target, counter, grid),
+                    team_size(self.operations, len(grid.jobs)),
+                    counter,
+                )
+        else:
+            self.inside(padded).copy_(state)
         if len(grid.halo_to):
             cells = padded.view(-1, grid.channels)
             to, origin = (
                 torch.from_numpy(a) // grid.channels for a in (grid.halo_to, grid.halo_from)
             )
             cells.index_copy_(0, to, cells.index_select(0, origin))
-        if len(
-            self.firing.awake
-        ):  # rows without a cell that is awake are not copied from step to step
+        # Rows without a cell that is awake are not copied from step to step.
+        if len(self.firing.awake):
             states[1:] = padded
 
     def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
@@ -139,7 +176,7 @@ class Rollout:
             return bad
 
         with _compilation(roll_slabs):
-            bad = [step for step in together(work, len(buffers)) if step >= 0]
+            bad = [step for step in together(work, len(buffers), meeting) if step >= 0]
         if bad:
             raise NonFiniteStateError(self.fire.first_step + min(bad))
 
@@ -165,7 +202,7 @@ class Rollout:
                        self.firing, buffers[index], sums)  # fmt: skip
 
         with _compilation(back_slabs):
-            together(work, len(buffers))
+            together(work, len(buffers), meeting)
         weights = tuple(
             total.sum(0)[: t.numel()].view(t.shape)
             for total, t in zip(totals, self.packed.tensors, strict=True)

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,8 @@ from medseg_nca.nca.kernels.simd import claim, peek
 _WORTH_SHARING = 2e6
 # How often a thread looks for the others before it lets another program have the core.
 _PATIENCE = 2000
+# A number of arrivals that no meeting comes to.
+_NOBODY_WAITS = 1 << 60
 _rest = types.ExternalFunction(
     "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
 )
@@ -67,17 +69,34 @@ def team_size(operations: float, jobs: int) -> int:
     return max(1, min(torch.get_num_threads(), jobs))
 
 
-def together(work: Callable[[int, int], Any], size: int) -> list[Any]:
+def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[Any]:
     """Call ``work(index, team)`` on ``size`` threads; on this one alone if the others are busy.
 
     Args:
         work: releases the interpreter lock while it computes.
         size: number of threads.
+        meeting: what they meet at. If one fails, the others no longer wait for it.
+
+    Raises:
+        BaseException: what a thread raised, when all have ended.
     """
     if size == 1 or not _taken.acquire(blocking=False):
         return [work(0, 1)]
+    others: list[Future[Any]] = []
+
+    def guarded(index: int) -> Any:
+        try:
+            return work(index, size)
+        except BaseException:
+            meeting[0] = _NOBODY_WAITS
+            raise
+
     try:
-        others = [_pool(size - 1).submit(work, index, size) for index in range(1, size)]
-        return [work(0, size), *(future.result() for future in others)]
+        others += [_pool(size - 1).submit(guarded, index) for index in range(1, size)]
+        return [guarded(0), *(future.result() for future in others)]
+    except BaseException:
+        meeting[0] = _NOBODY_WAITS
+        raise
     finally:
+        wait(others)
         _taken.release()
