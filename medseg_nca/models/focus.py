@@ -74,19 +74,22 @@ def cells_in_focus(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -
     return wide
 
 
-def box_around(cells: Tensor, reach: Sequence[int]) -> Box:
+def box_around(cells: Tensor, reach: Sequence[int], least: Sequence[int]) -> Box:
     """Return the smallest box that holds all true cells of a batch, and their surroundings.
 
     Args:
         cells: bool ``(B, *spatial)``.
         reach: how many cells wider the box is on each side of an axis, inside the grid.
+        least: how many cells it has at least along an axis, inside the grid.
     """
     where = cells.any(0).nonzero()
     low, high = where.amin(0).tolist(), where.amax(0).tolist()
-    return tuple(
-        slice(max(a - r, 0), min(b + 1 + r, n))
-        for a, b, r, n in zip(low, high, reach, cells.shape[1:], strict=True)
-    )
+    box = []
+    for a, b, r, m, n in zip(low, high, reach, least, cells.shape[1:], strict=True):
+        size = min(max(b + 1 - a + 2 * r, m), n)
+        start = min(max((a + b + 1 - size) // 2, 0), n - size)
+        box.append(slice(min(start, max(a - r, 0)), max(start + size, min(b + 1 + r, n))))
+    return tuple(box)
 
 
 def finer(box: Box, factor: Sequence[int]) -> Box:

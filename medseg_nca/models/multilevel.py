@@ -25,6 +25,7 @@ from medseg_nca.models.base import (
     pad_to_multiple,
 )
 from medseg_nca.models.focus import (
+    Box,
     Place,
     box_around,
     cells_in_focus,
@@ -177,14 +178,25 @@ class MultiLevelNca(SegmentationModel):
         if focus:
             found = cut(found, place.box)
             cells = cells_in_focus(found, focus, self.scales[level - 1])
-            # Sleeping cells around them are all that the cells that are awake can see.
-            reach = [-(-self.cell(level).radius // f) for f in factor]
-            part = box_around(cells, reach)
-            awake = enlarge(cut(cells, part).unsqueeze(1).float(), factor).squeeze(1) > 0
+            part = self._part(level, cells)
+            # The context of the next level is the mean over a part that is awake, as in training.
+            if not self.settings.global_context or level == len(self.scales) - 1:
+                awake = enlarge(cut(cells, part).unsqueeze(1).float(), factor).squeeze(1) > 0
         box = finer(outward(part, place.box), factor)
         view = shrink(cut(image, finer(box, scale)), scale)
         state = self._hand_over(level, cut(coarse, part), view, coarse)
         return state, Place(box, awake, outside)
+
+    def _part(self, level: int, cells: Tensor) -> Box:
+        """The box of cells of the level before that holds those in focus ``(B, *spatial)``.
+
+        It is not smaller than what the level was trained on. Sleeping cells within the radius are
+        all that the cells that are awake can see.
+        """
+        factor = self._factor(level)
+        patch = per_axis(self.settings.resolved_levels[level].patch or 1, self.dims, "patch")
+        reach = [-(-self.cell(level).radius // f) for f in factor]
+        return box_around(cells, reach, [-(-p // f) for p, f in zip(patch, factor, strict=True)])
 
     def _focus(self, level: int, options: RunOptions) -> FocusSettings | None:
         """The settings, if the level runs only on a part; who records gets whole states."""

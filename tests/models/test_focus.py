@@ -32,8 +32,10 @@ def test_the_cells_by_hand() -> None:
     expected = torch.zeros(1, 10, 12, dtype=torch.bool)
     expected[:, 1:8, 3:10] = True
     assert torch.equal(cells, expected)
-    assert box_around(cells, (0, 0)) == (slice(1, 8), slice(3, 10))
-    assert box_around(cells, (2, 1)) == (slice(0, 10), slice(2, 11))
+    assert box_around(cells, (0, 0), (1, 1)) == (slice(1, 8), slice(3, 10))
+    assert box_around(cells, (2, 1), (1, 1)) == (slice(0, 10), slice(2, 11))
+    assert box_around(cells, (0, 0), (8, 12)) == (slice(0, 8), slice(0, 12))
+    assert box_around(cells, (0, 0), (99, 9)) == (slice(0, 10), slice(2, 11))
     assert cells_in_focus(logits, FocusSettings(margin=40), (4, 2)).all()
 
 
@@ -41,7 +43,7 @@ def test_without_a_background_channel_a_positive_logit_is_foreground() -> None:
     logits = torch.full((1, 1, 6, 6), -1.0)
     logits[0, 0, 2, 3] = 0.5
     cells = cells_in_focus(logits, FocusSettings(margin=1, background=False), (1, 1))
-    assert box_around(cells, (0, 0)) == (slice(1, 4), slice(2, 5))
+    assert box_around(cells, (0, 0), (1, 1)) == (slice(1, 4), slice(2, 5))
 
 
 def test_a_sample_in_which_nothing_is_found_is_run_whole() -> None:
@@ -49,7 +51,7 @@ def test_a_sample_in_which_nothing_is_found_is_run_whole() -> None:
     cells = cells_in_focus(logits, FocusSettings(margin=0), (1, 1))
     assert cells[0].all()
     assert cells[1].sum() == 1
-    assert box_around(cells, (0, 0)) == (slice(0, 4), slice(0, 5))
+    assert box_around(cells, (0, 0), (1, 1)) == (slice(0, 4), slice(0, 5))
 
 
 def model_with(focus: dict[str, Any] | None) -> MultiLevelNca:

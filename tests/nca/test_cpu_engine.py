@@ -379,3 +379,14 @@ def test_the_error_crosses_processes() -> None:
     error = pickle.loads(pickle.dumps(NonFiniteStateError(3, 1)))
     assert (error.step, error.level) == (3, 1)
     assert "step 4 of level 1" in str(error)
+
+
+def test_weights_that_change_are_seen() -> None:
+    cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 5, 6, 7, dtype=torch.float64)
+    with torch.inference_mode():
+        CPU.roll_out(cell, state, 2, fire)
+        for change in (1.5, 0.5):
+            cell.update.output.weight.data.mul_(change)
+            expected = REFERENCE.roll_out(cell, state, 2, fire)
+            torch.testing.assert_close(CPU.roll_out(cell, state, 2, fire), expected)

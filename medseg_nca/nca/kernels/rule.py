@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.kernels.layout import padded_channels, round_up
 from medseg_nca.nca.kernels.simd import lanes
 
+_packed: WeakKeyDictionary[Cell, tuple[Any, Packed]] = WeakKeyDictionary()
 ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "gelu": 2, "silu": 3}
 
 
@@ -93,6 +95,19 @@ class Packed:
             row=round_up(inputs + 1, lanes(w0.dtype.itemsize)),
             norm=self.norm, activation=self.activation,
         )  # fmt: skip
+
+
+def pack_once(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
+    """:func:`pack` without gradients, done again only after the weights have changed."""
+    weights = (*cell.parameters(), *cell.buffers())
+    # Their bytes, since not every way of changing a tensor leaves a trace in its version.
+    key = (scale, dtype, *(w.detach().numpy().tobytes() for w in weights))
+    kept = _packed.get(cell)
+    if kept is None or kept[0] != key:
+        with torch.no_grad():
+            kept = (key, pack(cell, scale, dtype))
+        _packed[cell] = kept
+    return kept[1]
 
 
 def _flat(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -31,7 +31,7 @@ from medseg_nca.nca.kernels.layout import (
     make_layout,
     padded_channels,
 )
-from medseg_nca.nca.kernels.rule import Packed, Rule, pack
+from medseg_nca.nca.kernels.rule import Packed, Rule, pack, pack_once
 from medseg_nca.nca.kernels.team import team_size, together
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class Rollout:
         self.channels, self.dims, self.steps = cell.channels, cell.dims, steps
         self.dtype = state.dtype
         self.fire = fire
-        self.packed: Packed = pack(cell, fire.scale, state.dtype)
+        learning = torch.is_grad_enabled() and any(p.requires_grad for p in cell.parameters())
+        self.packed: Packed = (pack if learning else pack_once)(cell, fire.scale, state.dtype)
         self.padding = cell.settings.perception.padding
         self.layout: Layout = make_layout(
             state.shape[0], tuple(state.shape[2:]), cell.radius,
