@@ -45,7 +45,8 @@ class Place:
         if self.awake is None:
             part.copy_(head(cells))
         else:
-            part[self.awake] = head(cells[self.awake]).to(part.dtype)
+            places = self.awake.nonzero(as_tuple=True)
+            part[places] = head(cells[places]).to(part.dtype)
         return self.outside
 
 
@@ -105,3 +106,10 @@ def outward(part: Box, box: Box) -> Box:
 def whole_box(state: Tensor) -> Box:
     """All cells of ``(B, C, *spatial)``."""
     return tuple(slice(0, n) for n in state.shape[2:])
+
+
+def repeat(cells: Tensor, factor: Sequence[int]) -> Tensor:
+    """Repeat each of the cells ``(B, *spatial)`` ``factor`` times along each axis."""
+    for axis, times in enumerate(factor, start=1):
+        cells = cells.repeat_interleave(times, axis) if times > 1 else cells
+    return cells

@@ -31,6 +31,7 @@ from medseg_nca.models.focus import (
     cells_in_focus,
     finer,
     outward,
+    repeat,
     whole_box,
 )
 from medseg_nca.models.geometry import (
@@ -181,7 +182,7 @@ class MultiLevelNca(SegmentationModel):
             part = self._part(level, cells)
             # The context of the next level is the mean over a part that is awake, as in training.
             if not self.settings.global_context or level == len(self.scales) - 1:
-                awake = enlarge(cut(cells, part).unsqueeze(1).float(), factor).squeeze(1) > 0
+                awake = repeat(cut(cells, part), factor)
         box = finer(outward(part, place.box), factor)
         view = shrink(cut(image, finer(box, scale)), scale)
         state = self._hand_over(level, cut(coarse, part), view, coarse)
