@@ -64,9 +64,7 @@ def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record 
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):
         with run.spare() as states:
             run.start(states, state)
-            last = run.inside(run.forward(states, record)).movedim(1, -1)
-            # A copy, and not the view that it is where no axis is padded.
-            return last.clone(memory_format=torch.contiguous_format).movedim(-1, 1)
+            return run.copy(run.forward(states, record))
     if record is None:
         return RolloutFunction.apply(run, *sources)  # type: ignore[no-any-return, no-untyped-call]
     for step in range(steps):

@@ -125,6 +125,12 @@ class Rollout:
         make = make_buffers
         return [make(grid, rule.row, patch, rule.hidden, self.dtype, backward) for _ in range(size)]
 
+    def copy(self, padded: Tensor) -> Tensor:
+        """The ``(B, C, *spatial)`` in a padded state, channels-last in memory of its own."""
+        inside = self.inside(padded).movedim(1, -1)
+        memory = torch.from_numpy(flat(inside.numel(), self.dtype)).view(inside.shape)
+        return memory.copy_(inside).movedim(-1, 1)
+
     def start(self, states: Tensor, state: Tensor) -> None:
         """Write a state into the first of some padded ones, halo included."""
         padded, grid = states[0], self.layout.grid
@@ -238,7 +244,7 @@ class RolloutFunction(torch.autograd.Function):
         last = run.forward(states)
         ctx.run = run
         ctx.save_for_backward(states)
-        return run.inside(last).clone()
+        return run.copy(last)
 
     @staticmethod
     @once_differentiable
