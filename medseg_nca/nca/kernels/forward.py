@@ -153,9 +153,7 @@ def roll_slabs(
 
 
 @entry
-def load_slabs(
-    state: Flat, own: int, dst: Flat, meeting: Flat, grid: Grid
-) -> None:  # fmt: skip
+def load_slabs(state: Flat, own: int, dst: Flat, meeting: Flat, grid: Grid) -> None:
     """Copy cells whose channels lie apart into a padded state, as one thread of several.
 
     Args:

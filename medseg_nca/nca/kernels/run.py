@@ -135,14 +135,13 @@ class Rollout:
         """Write a state into the first of some padded ones, halo included."""
         padded, grid = states[0], self.layout.grid
         if state.is_contiguous() and self.channels > 1:
-            source, target = state.view(-1).numpy(), padded.view(-1).numpy()
+            source, target = state.detach().view(-1).numpy(), padded.view(-1).numpy()
             counter = np.zeros(1, np.int64)
-            with _compilation(load_slabs):
-                together(
-                    lambda *_: load_slabs(source, self.channels, target, counter, grid),
-                    team_size(self.operations, len(grid.jobs)),
-                    counter,
-                )
+            together(
+                lambda *_: load_slabs(source, self.channels, target, counter, grid),
+                team_size(self.operations, len(grid.jobs)),
+                counter,
+            )
         else:
             self.inside(padded).copy_(state)
         if len(grid.halo_to):
