@@ -33,11 +33,14 @@ class Rule(NamedTuple):
         w0: ``(row, hidden)``: rows of state, features and bias.
         w1: ``(hidden, C)``.
         scale: ``(hidden,)`` of the RMS norm, ones without it.
-        w0_back, w1_back: their transposes, for the backward pass.
+        filters_back, w0_back, w1_back: transposes, for the backward pass; depthwise filters need
+            none.
         convolution: whether ``filters`` mix channels.
         filter_count: number of depthwise filters.
         features: perceived values besides the state, padded.
-        units: number of hidden units, without padding.
+        hidden: number of hidden units, padded.
+        units: the same without padding.
+        row: length of a perceived row, padded.
         norm: whether the hidden values are normalised.
         activation: see ``ACTIVATIONS``.
     """
