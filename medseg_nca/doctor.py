@@ -141,7 +141,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _extra_of(marker: str) -> str | None:
-    """The extra in a marker such as ``extra == "dicom"``."""
+    """The extra in a marker such as ``extra == "cluster"``."""
     _, found, after = marker.partition("extra == ")
     return after.strip("\"' )") if found else None
 

@@ -61,12 +61,12 @@ def test_the_table_ends_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_missing_extra_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = ['no-such-package>=3; extra == "dicom"', 'no-such-tool; extra == "dev"']
+    lines = ['no-such-package>=3; extra == "cluster"', 'no-such-tool; extra == "dev"']
     monkeypatch.setattr(examination, "_requirements", lambda: lines)
     code, found = findings()
     assert code == 0
-    assert found["extras.dicom"]["level"] == "note"
-    assert "medseg-nca[dicom]" in found["extras.dicom"]["advice"]
+    assert found["extras.cluster"]["level"] == "note"
+    assert "medseg-nca[cluster]" in found["extras.cluster"]["advice"]
     assert "extras.dev" not in found
 
 

@@ -1,0 +1,125 @@
+"""What is known of DICOM files before their pixels are read: planes, stacks, series, problems.
+
+These are plain values (they cross processes and are compared in tests); no pydicom object is kept.
+They hold what identifies a patient and are never logged.
+
+Array order of every DICOM volume is that of dcm2niix: x counts the columns, y counts the rows from
+the last to the first, z goes along ``cross(row direction, column direction)``. The affine says
+where that is, so nothing downstream depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image plane: a classic instance, or one frame of a multi-frame instance.
+
+    Attributes:
+        path: the file.
+        frame: 0-based number in the file; None for an instance with a single frame.
+        sop_instance_uid: of the file.
+        position: centre of the first voxel, LPS mm; None where the file has none.
+        row, column: unit vectors (LPS) along which the column and the row number grow
+            (the two halves of ImageOrientationPatient); None where the file has none.
+        spacing: mm between rows, mm between columns, as PixelSpacing has them.
+        shape: rows, columns.
+        instance_number: InstanceNumber, or the frame's number.
+        keys: what tells the volumes of a 4D series apart, for example ``{"echo": 1, "b": 1000}``.
+    """
+
+    path: Path
+    frame: int | None
+    sop_instance_uid: str
+    position: Vector | None
+    row: Vector | None
+    column: Vector | None
+    spacing: tuple[float, float] | None
+    shape: tuple[int, int]
+    instance_number: int | None = None
+    keys: Mapping[str, str | float | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something is no volume, with the files, positions or values that show it.
+
+    Attributes:
+        kind: a fixed word for programs, for example ``missing-slices``; see docs/dicom.md.
+        message: one sentence for people; names positions and numbers, no patient.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes that make one volume, in the order of the z axis; or one plane that is a 2D image.
+
+    Attributes:
+        name: "" if it is the only one of its series, else what tells it apart: ``echo-1``, ``b-0``.
+        shape: x, y, z; or x, y for a 2D image.
+        affine: 4x4, voxel index to RAS+ mm, for the array order of this module.
+        shear_mm: how far each next plane is shifted within the plane by gantry tilt; 0 if none.
+            ``affine`` is the sheared one; reading resamples to an upright grid.
+    """
+
+    name: str
+    planes: tuple[Plane, ...]
+    shape: tuple[int, ...]
+    affine: NDArray[np.float64]
+    shear_mm: float = 0.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """All files with one SeriesInstanceUID.
+
+    ``tags`` are values that a person selects and checks by, under DICOM's keywords:
+    Modality, SeriesDescription, SeriesNumber, BodyPartExamined, Manufacturer, ...
+    """
+
+    uid: str
+    study_uid: str
+    patient_id: str
+    frame_of_reference_uid: str | None
+    kind: Literal["image", "seg", "rtstruct", "other"]
+    files: tuple[Path, ...]
+    tags: Mapping[str, str]
+    stacks: tuple[Stack, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a DICOM volume came from; under ``Volume.header["dicom"]``.
+
+    The planes are in z order, so plane ``k`` is ``array[..., k]`` unless ``resampled``.
+    """
+
+    stack: Stack
+    series_uid: str
+    study_uid: str
+    frame_of_reference_uid: str | None
+    modality: str
+    resampled: bool = False
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies in a folder tree: its series, and the files that were passed over, with reasons."""
+
+    root: Path
+    series: tuple[Series, ...]
+    unreadable: Mapping[Path, Problem] = field(default_factory=dict)

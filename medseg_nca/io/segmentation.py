@@ -1,0 +1,39 @@
+"""A finished segmentation with all that an output format may have to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from medseg_nca.config import LabelTable
+from medseg_nca.io.volume import Volume
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What made it: name and version of the model, and of the package that ran it."""
+
+    name: str
+    version: str
+    package_version: str = ""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A label map on the grid of its image.
+
+    Attributes:
+        label_map: ``(1, x, y, z)`` or ``(1, x, y)``, the numbers of ``labels``.
+        labels: what the numbers mean.
+        image: the image that was segmented; its ``header["dicom"]`` says which planes it came from.
+        algorithm: what made it.
+        probabilities: ``(K, x, y, z)`` in channel order of ``labels``, where they were asked for.
+        quality: named figures about this result, for example ``{"uncertainty": 0.03}``.
+    """
+
+    label_map: Volume
+    labels: LabelTable
+    image: Volume
+    algorithm: Algorithm
+    probabilities: Volume | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
