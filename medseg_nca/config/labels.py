@@ -23,12 +23,14 @@ class Label(Settings):
     ``values`` are the numbers that mean this label in a source label map. One number is the rule;
     several make a region (for example "whole tumour" = 1, 2 and 3), which needs a multi-label
     table. ``write`` is the number that predictions carry, the first of ``values`` when not given.
+    ``code`` says what it is, ``modifier`` which part or side of it (SCT 255549009 "Anterior").
     """
 
     name: str = Field(min_length=1)
     values: tuple[int, ...] = Field(min_length=1)
     write: int | None = None
     code: Code | None = None
+    modifier: Code | None = None
 
     @property
     def written(self) -> int:
