@@ -1,0 +1,136 @@
+"""What happens to an element: the Basic Application Level Confidentiality Profile, and more.
+
+The profile is PS3.15 table E.1-1, in the edition that the package dicom-anonymizer carries as data.
+The table lists what identifies a patient; this module also takes what it does not list: private
+elements, elements that the dictionary does not know, and every text and date that is not known to
+be a technical value. So a new free-text attribute is removed until someone says that it is safe.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import cache
+
+EDITION = "dicomfields_2026c"
+
+
+class Action(Enum):
+    """What is done with an element, in the letters of PS3.15 table E.1-1a."""
+
+    KEEP = "K"
+    REMOVE = "X"
+    EMPTY = "Z"
+    # Of a sequence: the items stay, every text in them is a dummy.
+    DUMMY = "D"
+    UID = "U"
+    # A sequence whose items stay: each of their elements is treated by its own rule.
+    ITEMS = "C"
+
+
+# Of a conditional action ("X/Z/D") the part that keeps any IOD valid.
+_LETTERS = {
+    "replace": Action.DUMMY,
+    "empty": Action.EMPTY,
+    "delete": Action.REMOVE,
+    "replace_UID": Action.UID,
+    "empty_or_replace": Action.DUMMY,
+    "delete_or_empty": Action.EMPTY,
+    "delete_or_replace": Action.DUMMY,
+    "delete_or_empty_or_replace": Action.DUMMY,
+    "delete_or_empty_or_replace_UID": Action.ITEMS,
+}
+_TEXT = {"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
+_TIME = {"AS", "DA", "DT", "TM"}
+# Overlays and curves hold drawings and writing, results groups reports; all of a group goes.
+_GROUPS = {0x0000, 0x0004, 0x0032, 0x0038, 0x4000, 0x4008, 0xFFFC}
+_PATIENT = 0x0010
+
+# What a person who reports, plans or looks after a device does not type: values of the device and
+# of the software, and what pixels, geometry and codes need.
+_TECHNICAL_KEYWORDS = """
+    CodeValue LongCodeValue URNCodeValue CodeMeaning CodingSchemeDesignator CodingSchemeVersion
+    CodingSchemeName CodingSchemeRegistry CodingSchemeResponsibleOrganization CodingSchemeURL
+    CodingSchemeExternalID MappingResourceName DeidentificationMethod
+    Manufacturer ManufacturerModelName ManufacturerModelVersion SoftwareVersions
+    SecondaryCaptureDeviceManufacturer SecondaryCaptureDeviceManufacturerModelName
+    SecondaryCaptureDeviceSoftwareVersions DetectorManufacturerName DetectorManufacturerModelName
+    ReceiveCoilManufacturerName TransmitCoilManufacturerName ApplicationName ApplicationVersion
+    ApplicationManufacturer AlgorithmName AlgorithmVersion AlgorithmSource SegmentAlgorithmName
+    SequenceName PulseSequenceName ImagedNucleus FilterType ConvolutionKernel ReceiveCoilName
+    TransmitCoilName MultiCoilElementName MultiCoilConfiguration PlateType PhosphorType
+    AcquisitionMode CollimatorGridName ImageFilter ContrastBolusRoute Radiopharmaceutical
+    RadiopharmaceuticalRoute Radionuclide PVCRejection TypeOfFilters TriggerSourceOrType
+    CardiacFramingType AttenuationCorrectionMethod ReconstructionMethod DetectorLinesOfResponseUsed
+    ScatterCorrectionMethod EnergyWindowName DigitalImageFormatAcquired VideoImageFormatAcquired
+    TransducerData ProcessingFunction OutputPower DoseModeName
+    PositionReferenceIndicator TargetPositionReferenceIndicator StackID DimensionDescriptionLabel
+    RescaleType ModalityLUTType LUTExplanation LUTLabel WindowCenterWidthExplanation
+    SegmentLabel OpticalPathIdentifier ReferencedOpticalPathIdentifier SourceIsotopeName
+"""
+_TECHNICAL = frozenset(_TECHNICAL_KEYWORDS.split())
+# Of the patient's group: what says how an animal or a phantom lies, and nothing of who it is.
+_OF_PATIENT = frozenset({"AnatomicalOrientationType", "QualityControlSubject"})
+_BINARY_KEYWORDS = """
+    PixelData FloatPixelData DoubleFloatPixelData ICCProfile WaveformData WaveformPaddingValue
+    ChannelMinimumValue ChannelMaximumValue
+"""
+_BINARY = frozenset(_BINARY_KEYWORDS.split())
+# A sequence that the table replaces as a whole; the profile allows any dummy, and one that is
+# cleaned element by element still says what was measured.
+_KEPT_ITEMS = frozenset({"ContentSequence"})
+
+
+def action_of(tag: int, vr: str) -> Action:
+    """Return what is done with an element.
+
+    Args:
+        tag: its group and element number as one.
+        vr: its value representation.
+    """
+    return _action(int(tag), vr)
+
+
+@cache
+def _action(tag: int, vr: str) -> Action:
+    from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+
+    group, element = tag >> 16, tag & 0xFFFF
+    overlay = group & 0xFF00 in {0x5000, 0x6000}
+    if group % 2 or element == 0 or overlay or group in _GROUPS or not dictionary_has_tag(tag):
+        return Action.REMOVE
+    keyword = keyword_for_tag(tag)
+    listed = _table().get(tag)
+    if keyword in _KEPT_ITEMS:
+        return Action.ITEMS
+    if listed is not None:
+        return listed
+    if group == _PATIENT and keyword not in _OF_PATIENT:
+        return Action.REMOVE
+    return _unlisted(keyword, vr)
+
+
+def _unlisted(keyword: str, vr: str) -> Action:
+    if vr == "SQ":
+        return Action.ITEMS
+    if vr == "UI":
+        return Action.UID
+    if vr in _TEXT:
+        return Action.KEEP if keyword in _TECHNICAL else Action.DUMMY
+    if vr in _TIME:
+        return Action.DUMMY
+    if vr in {"OB", "UN"}:
+        return Action.KEEP if keyword in _BINARY else Action.REMOVE
+    return Action.KEEP
+
+
+@cache
+def _table() -> dict[int, Action]:
+    """PS3.15 table E.1-1; rows of repeating groups are left to :func:`_action`."""
+    from dicomanonymizer.simpledicomanonymizer import initialize_actions
+
+    rows = initialize_actions(EDITION).items()
+    return {
+        row[0] << 16 | row[1]: _LETTERS[function.__name__]
+        for row, function in rows
+        if len(row) == 2
+    }
