@@ -1,17 +1,21 @@
-"""Write images and label maps; the format is told by the file's name."""
+"""Write images and label maps, and whole results, in any format of ``medseg_nca/io/writers``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.formats import image_suffix
+from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.volume import Volume
-from medseg_nca.io.writers.base import Writer
+from medseg_nca.io.writers.base import ResultWriter, Writer
 from medseg_nca.registry import ModuleRegistry
+from medseg_nca.suggest import unknown
 
 WRITERS = ModuleRegistry(
     "medseg_nca.io.writers", "WRITER", "output format", exclude=("base",), error=OutputError
@@ -21,7 +25,7 @@ _MODULES = {".nii.gz": "nifti", ".nii": "nifti", ".tif": "tiff"}
 
 
 def write_volume(volume: Volume, path: Path) -> None:
-    """Write a volume, whole or not at all; the folder is created.
+    """Write a volume, whole or not at all; the format is told by the name, the folder is created.
 
     A volume that was read from a file of the same format gets that file's header back. Integers
     are stored in the smallest type that holds them, so label maps keep their numbers.
@@ -40,9 +44,97 @@ def write_volume(volume: Volume, path: Path) -> None:
         writer.write(_compact(volume), temporary)
 
 
+def result_formats() -> tuple[str, ...]:
+    """Return the names of the formats that a result can be written in, sorted."""
+    return tuple(name.replace("_", "-") for name in WRITERS.names)
+
+
+def needs_dicom(format: str) -> bool:
+    """Tell whether a format is only for images that came from DICOM.
+
+    Raises:
+        OutputError: if the format is unknown.
+    """
+    writer = _result_writer(format)
+    return isinstance(writer, ResultWriter) and writer.needs_dicom
+
+
+def write_result(segmentation: Segmentation, path_stem: Path, format: str, **options: Any) -> Path:
+    """Write a result in one format, whole or not at all; the folder is created.
+
+    Args:
+        segmentation: the result.
+        path_stem: the path without a suffix, which the format adds (``.nii.gz``, ``.seg.dcm``).
+        format: a name of :func:`result_formats`.
+        **options: of the format: ``seg_type`` for dicom-seg (``binary``, ``fractional``,
+            ``labelmap``), ``seg_file`` for sr (the DICOM SEG that it measures).
+
+    Returns:
+        The path of the new file.
+
+    Raises:
+        OutputError: if the format or an option is unknown, the format cannot hold the result, or
+            the disk refuses.
+    """
+    writer = _result_writer(format)
+    path_stem = Path(path_stem)
+    path = path_stem.with_name(path_stem.name + writer.suffix)
+    if isinstance(writer, Writer):
+        _check_options(format, options, ())
+        write_volume(segmentation.label_map, path)
+        return path
+    _check_options(format, options, writer.options)
+    with atomic_file(path) as temporary:
+        writer.write(segmentation, temporary, **options)
+    return path
+
+
+def write_results(
+    segmentation: Segmentation, path_stem: Path, formats: Sequence[str], *, seg_type: str = "binary"
+) -> dict[str, Path]:
+    """Write a result in several formats; a report (sr) refers to the DICOM SEG written with it.
+
+    Returns:
+        The new files by format.
+
+    Raises:
+        OutputError: as :func:`write_result`; unknown formats are found before anything is written.
+    """
+    for name in formats:
+        _result_writer(name)
+    written: dict[str, Path] = {}
+    for name in sorted(dict.fromkeys(formats), key=lambda name: name != "dicom-seg"):
+        options: dict[str, Any] = {}
+        if name == "dicom-seg":
+            options["seg_type"] = seg_type
+        if name == "sr" and "dicom-seg" in written:
+            options["seg_file"] = written["dicom-seg"]
+        written[name] = write_result(segmentation, path_stem, name, **options)
+    return {name: written[name] for name in formats}
+
+
+def _result_writer(format: str) -> Writer | ResultWriter:
+    formats = result_formats()
+    if format not in formats:
+        raise OutputError(unknown("output format", format, formats))
+    writer: Writer | ResultWriter = WRITERS.get(format.replace("-", "_"))
+    return writer
+
+
+def _check_options(format: str, options: dict[str, Any], allowed: Sequence[str]) -> None:
+    strange = sorted(set(options) - set(allowed))
+    if strange:
+        raise OutputError(
+            f"Output format {format} has no option {', '.join(strange)}.",
+            hint=f"It has {', '.join(allowed)}." if allowed else "It has none.",
+        )
+
+
 def _writer(path: Path) -> Writer:
     suffix = image_suffix(path) or "".join(path.suffixes[-1:])
-    writer: Writer = WRITERS.get(_MODULES.get(suffix, suffix.removeprefix(".")))
+    writer = WRITERS.get(_MODULES.get(suffix, suffix.removeprefix(".")))
+    if not isinstance(writer, Writer):
+        raise OutputError(f"{path}: {suffix} is no image format.", hint="Use .nii.gz or .nrrd.")
     return writer
 
 
