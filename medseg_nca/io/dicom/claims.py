@@ -53,8 +53,9 @@ def check_claims(path: Path, dataset: Dataset, pixels: Pixels, source: Source) -
             f"{MAX_BYTES:,} in all can be read.",
         )
     if pixels.fragments is None:
-        held = pixels.end - pixels.element.value
-        if held < total:
+        whole = source.holds(pixels.end)  # inflates deflated data, so that its size is known
+        held = min(pixels.end, source.size) - pixels.element.value
+        if held < total or not whole:
             raise truncated(
                 path, f"the header claims {claim}, {total:,} bytes; {held:,} of them are there."
             )
