@@ -5,7 +5,11 @@ They hold what identifies a patient and are never logged.
 
 Array order of every DICOM volume is that of dcm2niix: x counts the columns, y counts the rows from
 the last to the first, z goes along ``cross(row direction, column direction)``. The affine says
-where that is, so nothing downstream depends on it.
+where that is, so nothing downstream depends on it. (MR series of a 3D acquisition are turned
+further by dcm2niix; :func:`medseg_nca.io.dicom.turn.as_dcm2niix` does the same for an import.)
+
+A 2D image that has no place in the patient is laid out as a PNG: x counts the columns, y the rows
+from the first to the last, and the affine only holds the size of a pixel.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ class Plane:
         shape: rows, columns.
         instance_number: InstanceNumber, or the frame's number.
         keys: what tells the volumes of a 4D series apart, for example ``{"echo": 1, "b": 1000}``.
+        thickness: SpacingBetweenSlices, else SliceThickness, mm; None where the file has neither.
+            It is the z spacing of a single plane only.
     """
 
     path: Path
@@ -48,6 +54,7 @@ class Plane:
     shape: tuple[int, int]
     instance_number: int | None = None
     keys: Mapping[str, str | float | int] = field(default_factory=dict)
+    thickness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,9 @@ class Series:
 
     ``tags`` are values that a person selects and checks by, under DICOM's keywords:
     Modality, SeriesDescription, SeriesNumber, BodyPartExamined, Manufacturer, ...
+
+    ``files`` leaves out copies that were passed over. ``problems`` say why planes make no volume;
+    ``notes`` say what was passed over or assumed, and do not stand in the way of ``stacks``.
     """
 
     uid: str
@@ -99,6 +109,7 @@ class Series:
     tags: Mapping[str, str]
     stacks: tuple[Stack, ...] = ()
     problems: tuple[Problem, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,8 +129,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies in a folder tree: its series, and the files that were passed over, with reasons."""
+    """What lies in a folder tree: its series, and the files that cannot be read, with reasons.
+
+    ``passed_over`` counts what is no DICOM image and was not looked into, by reason: ``hidden``,
+    ``link``, ``not-dicom``, ``dicomdir``, ``special``.
+    """
 
     root: Path
     series: tuple[Series, ...]
     unreadable: Mapping[Path, Problem] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,166 @@
+"""Values out of DICOM headers as real files have them: absent, empty, noisy or in nested groups."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Groups = Mapping[int, "Dataset"]
+
+# Some devices write the unit after a number, and many fill with NUL instead of a space.
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?:mm)?\s*", re.ASCII)
+# Plain ASCII (PS3.5 6.2), which needs no character set and no pydicom object for each value.
+_ASCII = {"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"}
+
+
+class Attributes:
+    """What one plane says: its own functional groups first, then the shared ones, then the file.
+
+    Attributes:
+        bad: keywords of numbers that were there and could not be understood.
+    """
+
+    def __init__(self, dataset: Dataset, groups: Sequence[Groups] = ()) -> None:
+        self._dataset, self._groups = dataset, tuple(groups)
+        self.bad: set[str] = set()
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """Return the values as text, without padding; () if there are none."""
+        from pydicom.datadict import tag_for_keyword
+
+        tag = tag_for_keyword(keyword)
+        if tag is None:
+            raise KeyError(keyword)
+        holder = next((group[tag] for group in self._groups if tag in group), self._dataset)
+        if tag not in holder:
+            return ()
+        return _texts(holder, tag)
+
+    def text(self, keyword: str) -> str:
+        """Return the values joined by backslashes; "" if there are none."""
+        return "\\".join(self.texts(keyword))
+
+    def numbers(self, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+        """Return finite numbers, exactly ``count`` of them; None if absent, empty or no numbers."""
+        texts = self.texts(keyword)
+        if not any(texts):
+            return None
+        matches = [_NUMBER.fullmatch(text) for text in texts]
+        values = tuple(float(match[1]) + 0.0 for match in matches if match)  # no -0.0
+        fits = len(values) == len(texts) and (count is None or len(values) == count)
+        if fits and all(math.isfinite(value) for value in values):
+            return values
+        self.bad.add(keyword)
+        return None
+
+    def number(self, *keywords: str) -> float | None:
+        """Return the first number of the first keyword that has one."""
+        for keyword in keywords:
+            values = self.numbers(keyword)
+            if values:
+                return values[0]
+        return None
+
+    def private(self, group: int, creator: str, element: int) -> tuple[float, ...] | None:
+        """Return the numbers of a private element; None if it is absent or holds none."""
+        import struct
+
+        try:
+            value = self._dataset.private_block(group, creator)[element].value
+        except (KeyError, ValueError, TypeError, NotImplementedError):
+            return None
+        if isinstance(value, bytes):  # the VR was not told: a float, or text
+            if len(value) == 4 and not value.strip(b" \0").isdigit():
+                return (float(struct.unpack("<f", value)[0]),)
+            value = value.decode("ascii", "replace").split("\\")
+        values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
+        matches = [_NUMBER.fullmatch(str(item).replace("\0", " ")) for item in values]
+        numbers = tuple(float(match[1]) for match in matches if match)
+        return numbers if numbers and all(math.isfinite(n) for n in numbers) else None
+
+
+def group_values(item: Dataset, depth: int = 3) -> dict[int, Dataset]:
+    """Find the elements of an item of the functional groups sequences, by tag.
+
+    Each macro is a sequence of one item (PS3.3 C.7.6.16); legacy converted files keep what has no
+    macro in sequences of the same form (PS3.3 C.8.35). Private macros are left out.
+
+    Args:
+        item: an item of the shared or per-frame functional groups sequence.
+        depth: how deep sequences are followed.
+    """
+    found: dict[int, Dataset] = {}
+    nested = []
+    for tag in item.keys():  # noqa: SIM118 - iterating over a dataset gives elements
+        inner = None if tag.is_private else first_item(item, tag)
+        if inner is None:
+            continue
+        nested.append(inner)
+        for inner_tag in inner.keys():  # noqa: SIM118
+            if not inner_tag.is_private:
+                found.setdefault(int(inner_tag), inner)
+    if depth > 1:
+        for inner in nested:
+            found = group_values(inner, depth - 1) | found
+    return found
+
+
+def first_item(dataset: Dataset, tag: int) -> Dataset | None:
+    """Return the first item of a sequence; None if the element is absent, empty or no sequence."""
+    from pydicom.sequence import Sequence as Items
+
+    if _vr(dataset, tag) != "SQ":
+        return None
+    value = _converted(dataset, tag)
+    return value[0] if isinstance(value, Items) and len(value) else None
+
+
+def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence; () if it is absent or no sequence."""
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.sequence import Sequence as Items
+
+    tag = tag_for_keyword(keyword)
+    value = None if tag is None else _converted(dataset, tag)
+    return value if isinstance(value, Items) else ()
+
+
+def _vr(dataset: Dataset, tag: int) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    element = dataset.get_item(tag)
+    vr = None if element is None else element.VR
+    if vr in (None, "UN"):
+        try:
+            return str(dictionary_VR(tag))
+        except KeyError:
+            return "UN"
+    return str(vr)
+
+
+def _converted(dataset: Dataset, tag: int) -> Any:
+    """Return what pydicom makes of a value, None where it cannot."""
+    try:
+        return dataset[tag].value if tag in dataset else None
+    except Exception:  # its converters raise whatever int(), float() or struct raise on junk
+        return None
+
+
+def _texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
+    from pydicom.dataelem import RawDataElement
+
+    element = dataset.get_item(tag)
+    if isinstance(element, RawDataElement) and _vr(dataset, tag) in _ASCII:
+        value: Any = (element.value or b"").decode("ascii", "replace").split("\\")
+    else:
+        value = _converted(dataset, tag)
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else value
+    texts = tuple(str(part).strip(" \0\t\r\n") for part in values)
+    return texts if any(texts) else ()

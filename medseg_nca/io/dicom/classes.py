@@ -1,0 +1,43 @@
+"""What a file is by its SOP class: an image that needs a place in the patient, a picture, ..."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["image", "seg", "rtstruct", "other"]
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+
+SEGMENTATION = {_STORAGE + "66.4", _STORAGE + "66.7"}  # bit or byte masks; label map
+RT_STRUCTURE_SET = _STORAGE + "481.3"
+# These have Rows and Columns and are no images of a patient's slices or views, or lie on a grid
+# of their own: parametric map, surface segmentation, slide tiles, RT dose.
+_NO_IMAGE = {_STORAGE + "30", _STORAGE + "66.5", _STORAGE + "77.1.6", _STORAGE + "481.2"}
+
+# Cross-sections: without a position in the patient they are not pictures but damaged.
+CROSS_SECTIONS = {
+    _STORAGE + number
+    for number in (
+        "2", "2.1", "2.2",  # CT: classic, enhanced, legacy converted
+        "4", "4.1", "4.3", "4.4",  # MR: classic, enhanced, enhanced colour, legacy converted
+        "128", "130", "128.1",  # PET: classic, enhanced, legacy converted
+        "20",  # nuclear medicine
+        "13.1.1", "13.1.2", "13.1.3", "13.1.4", "13.1.5",  # tomography by X-ray
+        "6.2",  # enhanced ultrasound volume
+    )
+}  # fmt: skip
+DIRECTORY = "1.2.840.10008.1.3.10"
+
+
+def kind_of(sop_class_uid: str, *, has_pixels: bool) -> Kind:
+    """Say what a file is; an unknown class with rows and columns counts as an image.
+
+    Args:
+        sop_class_uid: SOPClassUID.
+        has_pixels: whether the header has Rows and Columns.
+    """
+    if sop_class_uid in SEGMENTATION:
+        return "seg"
+    if sop_class_uid == RT_STRUCTURE_SET:
+        return "rtstruct"
+    return "image" if has_pixels and sop_class_uid not in _NO_IMAGE else "other"

@@ -1,0 +1,208 @@
+"""Find the series in any tree of files, and say what volumes they make or why they make none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from medseg_nca.errors import ImageError
+from medseg_nca.io.dicom.copies import without_copies
+from medseg_nca.io.dicom.files import read_header
+from medseg_nca.io.dicom.planes import Instance, read_instance
+from medseg_nca.io.dicom.problems import DicomError
+from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
+from medseg_nca.io.dicom.stacks import sort_planes
+from medseg_nca.io.dicom.walk import walk
+
+Progress = Callable[[int, int], None]
+
+# Files with these endings are meant to be DICOM; if they are not, that is worth telling.
+_SUFFIXES = {".dcm", ".dicom", ".ima", ".dic"}
+_NO_IMAGE_FILE = {"not-dicom", "empty", "dicomdir"}
+_CHUNK = 64
+# The SeriesInstanceUID of a file that is damaged further on lies near its start.
+_HEAD = 2**16
+_SERIES_TAG = b"\x20\x00\x0e\x00"
+
+
+def scan(root: Path, *, progress: Progress | None = None, workers: int = 1) -> Scan:
+    """Find the series in a tree of files, with or without extension.
+
+    Only headers are read, and only plain records are kept, about 3 kB for each plane. What is
+    wrong with files and series is told in the result.
+
+    Args:
+        root: a folder, or one file.
+        progress: called with the number of files that were read, and of all files.
+        workers: processes that read headers; 1 reads in this process.
+
+    Raises:
+        ImageError: if there is nothing at ``root``.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise ImageError(f"{root}: there is no such file or folder.")
+    found = walk(root)
+    unreadable = dict(found.unreadable)
+    passed_over = found.passed_over
+    instances: list[Instance] = []
+    results = _read_all(found.files, workers)
+    for done, (path, result) in enumerate(zip(found.files, results, strict=True), 1):
+        if isinstance(result, Instance):
+            instances.append(result)
+        elif _is_passed_over(path, result, root):
+            passed_over[result.kind if result.kind != "empty" else "not-dicom"] += 1
+        else:
+            unreadable[path] = result
+        if progress is not None:
+            progress(done, len(found.files))
+    return Scan(root, sort_series(instances, unreadable), unreadable, dict(passed_over))
+
+
+def read_files(paths: Sequence[Path]) -> Scan:
+    """Return the series of the files that are named, as :func:`scan` does for a tree."""
+    results = {path: _read_one(path) for path in dict.fromkeys(map(Path, paths))}
+    instances = [result for result in results.values() if isinstance(result, Instance)]
+    unreadable = {path: r for path, r in results.items() if isinstance(r, Problem)}
+    root = Path(paths[0]) if len(paths) == 1 else Path()
+    return Scan(root, sort_series(instances, unreadable), unreadable)
+
+
+def sort_series(
+    instances: Iterable[Instance], unreadable: dict[Path, Problem] | None = None
+) -> tuple[Series, ...]:
+    """Group instances by SeriesInstanceUID and sort out the volumes of each series.
+
+    Args:
+        instances: of any series; those without a series UID are moved to ``unreadable``.
+        unreadable: files that cannot be used. One that belongs to a series spoils its volumes.
+    """
+    unreadable = {} if unreadable is None else unreadable
+    groups: dict[tuple[str, str], list[Instance]] = {}
+    for instance in instances:
+        if instance.series_uid:
+            groups.setdefault((instance.series_uid, instance.kind), []).append(instance)
+        else:
+            unreadable[instance.path] = Problem(
+                "no-series-uid", f"{instance.path}: has no SeriesInstanceUID."
+            )
+    lost = _lost_files(unreadable) if groups else {}
+    series = [
+        _series(sorted(group, key=lambda i: i.path), lost.get(uid, []))
+        for (uid, _), group in groups.items()
+    ]
+    return tuple(sorted(series, key=_display_order))
+
+
+def _series(instances: list[Instance], lost: Sequence[Problem]) -> Series:
+    kept, problems, notes = without_copies(instances)
+    problems += _mixed(instances)
+    stacks: tuple[Stack, ...] = ()
+    if kept[0].kind == "image" and not problems:
+        done = sort_planes(kept)
+        stacks = tuple(done.stacks)
+        problems += done.problems
+        notes += done.notes
+        if lost:
+            problems += lost
+            stacks = tuple(stack for stack in stacks if len(stack.shape) == 2)
+    first = kept[0]
+    return Series(
+        uid=first.series_uid,
+        study_uid=first.study_uid,
+        patient_id=first.patient_id,
+        frame_of_reference_uid=next(
+            (i.frame_of_reference_uid for i in kept if i.frame_of_reference_uid), None
+        ),
+        kind=first.kind,
+        files=tuple(instance.path for instance in kept),
+        tags=first.tags,
+        stacks=stacks,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _mixed(instances: Sequence[Instance]) -> list[Problem]:
+    """One series belongs to one study of one patient (PS3.3 A.1)."""
+    found = []
+    for kind, noun, values in (
+        ("mixed-patients", "patients", {i.patient_id for i in instances}),
+        ("mixed-studies", "studies", {i.study_uid for i in instances}),
+    ):
+        count = len(values - {""})
+        if count > 1:
+            found.append(
+                Problem(
+                    kind,
+                    f"files of {count} {noun} have the same SeriesInstanceUID, for example in "
+                    f"{instances[0].path.parent} and {instances[-1].path.parent}.",
+                )
+            )
+    return found
+
+
+def _read_all(paths: Sequence[Path], workers: int) -> Iterator[Instance | Problem]:
+    if workers < 2 or len(paths) <= _CHUNK:
+        yield from map(_read_one, paths)
+        return
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        yield from pool.map(_read_one, paths, chunksize=_CHUNK)
+
+
+def _read_one(path: Path) -> Instance | Problem:
+    try:
+        return read_instance(path, read_header(path))
+    except DicomError as error:
+        return error.problem
+
+
+def _is_passed_over(path: Path, problem: Problem, root: Path) -> bool:
+    if problem.kind not in _NO_IMAGE_FILE or path == root:
+        return False
+    return problem.kind == "dicomdir" or path.suffix.lower() not in _SUFFIXES
+
+
+def _lost_files(unreadable: dict[Path, Problem]) -> dict[str, list[Problem]]:
+    """The files that cannot be read by the series that they say they belong to."""
+    found: dict[str, list[Problem]] = {}
+    for path, problem in unreadable.items():
+        if problem.kind in _NO_IMAGE_FILE:
+            continue
+        uid = series_uid_of_damaged(path)
+        if uid:
+            found.setdefault(uid, []).append(
+                Problem("unreadable-files", f"a file of the series: {problem.message}")
+            )
+    return found
+
+
+def series_uid_of_damaged(path: Path) -> str:
+    """Look for the element in the first bytes, little endian, with VR or without."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return ""
+    start = head.find(_SERIES_TAG)
+    if start < 0:
+        return ""
+    explicit = head[start + 4 : start + 6] == b"UI"
+    size = head[start + 6 : start + 8] if explicit else head[start + 4 : start + 8]
+    value = head[start + 8 : start + 8 + min(int.from_bytes(size, "little"), 64)]
+    return value.decode("ascii", "replace").strip(" \0")
+
+
+def _display_order(series: Series) -> tuple[str, str, float, str, str]:
+    number = series.tags.get("SeriesNumber", "")
+    return (
+        series.patient_id,
+        series.study_uid,
+        float(number) if number.isdigit() else 0.0,
+        series.uid,
+        series.kind,
+    )
