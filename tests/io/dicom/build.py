@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -25,8 +27,11 @@ from pydicom.uid import (
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     MRImageStorage,
@@ -65,12 +70,15 @@ CLASSIC = {
 ENHANCED = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}
 # Every syntax that `save` can write; those of the second group hold the same pixels, packed.
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
+JPEG = (JPEGLosslessSV1, JPEGLossless)
+HTJ2K = (HTJ2KLossless, HTJ2KLosslessRPCL)
 LOSSLESS = (
     DeflatedExplicitVRLittleEndian,
     RLELossless,
     JPEGLSLossless,
     JPEG2000Lossless,
-    JPEGLosslessSV1,
+    *JPEG,
+    *HTJ2K,
 )
 
 
@@ -241,14 +249,14 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
     if syntax == ExplicitVRBigEndian and copy.get("PixelData") and copy.BitsAllocated > 8:
         item = np.dtype(f"<u{copy.BitsAllocated // 8}")
         copy.PixelData = np.frombuffer(copy.PixelData, item).byteswap().tobytes()
-    if syntax == JPEGLosslessSV1:
-        copy.save_as(path, enforce_file_format=True)
-        _gdcm_jpeg_lossless(path)
-    else:
-        if packed:
-            plugin = "pydicom" if syntax == RLELossless else ""  # gdcm aborts on odd sizes
-            copy.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
-        copy.save_as(path, enforce_file_format=True)
+    if syntax in (*JPEG, *HTJ2K):
+        encapsulated = encapsulate(_pack_frames(copy, syntax))
+        copy["PixelData"] = DataElement("PixelData", "OB", encapsulated, is_undefined_length=True)
+        meta.TransferSyntaxUID = syntax
+    elif packed:
+        plugin = "pydicom" if syntax == RLELossless else ""  # gdcm aborts on odd sizes
+        copy.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
+    copy.save_as(path, enforce_file_format=True)
     return path
 
 
@@ -399,18 +407,19 @@ def _finish(dataset: Dataset, tags: dict[str, Any]) -> Dataset:
     return dataset
 
 
-def _gdcm_jpeg_lossless(path: Path) -> None:
-    import gdcm
+def _pack_frames(dataset: Dataset, syntax: UID) -> list[bytes]:
+    """Frames of a data set with native little-endian pixels, packed by imagecodecs."""
+    import imagecodecs
 
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
+    # JPEG has no signed values: the bits are stored as they are.
+    kind = "i" if dataset.PixelRepresentation and syntax not in JPEG else "u"
+    shape = (int(dataset.get("NumberOfFrames") or 1), dataset.Rows, dataset.Columns)
+    if dataset.SamplesPerPixel > 1:
+        shape = (*shape, dataset.SamplesPerPixel)
+    size = int(np.prod(shape)) * dataset.BitsAllocated // 8
+    array = np.frombuffer(dataset.PixelData[:size], f"<{kind}{dataset.BitsAllocated // 8}")
+    frames = array.reshape(shape)
+    if syntax in JPEG:
+        predictor = 1 if syntax == JPEGLosslessSV1 else 4  # its encoder errs from 5 on
+        return [imagecodecs.jpeg8_encode(f, lossless=True, predictor=predictor) for f in frames]
+    return [imagecodecs.htj2k_encode(f, reversible=True) for f in frames]
