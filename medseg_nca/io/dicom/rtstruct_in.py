@@ -1,0 +1,213 @@
+"""Read radiotherapy structure sets onto the grid of an image (PS3.3 A.19, C.8.8.5, C.8.8.6)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.config.labels import Code
+from medseg_nca.io.dicom.attributes import Attributes
+from medseg_nca.io.dicom.concepts import clean_name, public_code, read_codes
+from medseg_nca.io.dicom.files import read_file
+from medseg_nca.io.dicom.labels import Segment, Segments
+from medseg_nca.io.dicom.problems import DicomError, damaged, refusal
+from medseg_nca.io.dicom.records import Problem, Source
+from medseg_nca.io.dicom.references import (
+    check_frame_of_reference,
+    image_source,
+    parsing,
+    referenced_series,
+)
+from medseg_nca.io.dicom.slices import Findings, fill_slices
+from medseg_nca.io.volume import Volume
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+
+_FAR = 1e6
+
+
+@dataclass(frozen=True)
+class _Roi:
+    """One region of interest: what it is called, and its contour items."""
+
+    number: int
+    name: str
+    code: Code | None
+    modifiers: tuple[Code, ...]
+    algorithm: str
+    frame_of_reference: str
+    contours: tuple[Dataset, ...]
+
+
+def read_rtstruct(path: Path, image: Volume) -> Segments:
+    """Read the regions of interest of an RTSTRUCT as masks.
+
+    A voxel belongs to a ROI if its centre lies inside the ROI's closed contours on the nearest
+    slice, by the even-odd rule: a contour in a contour is a hole, and so is the inner part of a
+    keyhole. A centre on a contour (within 0.001 voxels) is inside. A contour belongs to the
+    nearest slice; of several planes at one slice the nearest counts. Nothing is interpolated
+    between slices. ROIs without closed contours are left out. The notes say what was left out.
+
+    Args:
+        path: the file.
+        image: read from DICOM; gives grid and frame of reference. Its third axis counts slices.
+
+    Raises:
+        DicomError: if the file cannot be read; ``not-a-structure-set``, ``damaged``,
+            ``other-frame-of-reference`` (of all ROIs), ``no-contours``, ``outside-image``.
+        ImageError: if the image did not come from DICOM.
+    """
+    source = image_source(image)
+    path = Path(path)
+    dataset = read_file(path)
+    findings = Findings(path)
+    with parsing(path):
+        if Attributes(dataset).text("SOPClassUID") != STRUCTURE_SET:
+            raise refusal("not-a-structure-set", path, "is no DICOM RT structure set.")
+        rois = _rois(path, dataset)
+        rois, notes = _in_frame(path, rois, referenced_series(dataset), source)
+        contours = {roi.number: _closed_contours(roi, findings) for roi in rois}
+    with_area = [roi for roi in rois if contours[roi.number]]
+    if not with_area:
+        raise refusal("no-contours", path, "has no usable closed contour.")
+    segments, placed = [], 0
+    for roi in with_area:
+        packed, count = fill_slices(roi.number, contours.pop(roi.number), image, findings)
+        placed += count
+        segments.append(
+            Segment(
+                roi.number,
+                roi.name,
+                roi.code,
+                image.shape,
+                packed,
+                roi.algorithm,
+                roi.modifiers,
+            )
+        )
+    if not placed:
+        kinds = ", ".join(sorted({kind for _, kind in findings.counts}))
+        raise refusal(
+            "outside-image",
+            path,
+            f"none of its contours lies on a slice of the image ({kinds}).",
+            hint="Read it with the series that it was drawn on.",
+        )
+    return Segments(tuple(segments), (*notes, *findings.notes()))
+
+
+def _rois(path: Path, dataset: Dataset) -> list[_Roi]:
+    """All ROIs in the order of their numbers; only those are kept whose number is clear."""
+    observations: dict[int, Dataset] = {}
+    for item in dataset.get("RTROIObservationsSequence") or ():
+        observations.setdefault(_number(path, item, "ReferencedROINumber"), item)
+    contours: dict[int, list[Dataset]] = defaultdict(list)
+    for item in dataset.get("ROIContourSequence") or ():
+        number = _number(path, item, "ReferencedROINumber")
+        contours[number].extend(item.get("ContourSequence") or ())
+    frame = _frame_of_reference(dataset)
+    found: dict[int, _Roi] = {}
+    for item in dataset.get("StructureSetROISequence") or ():
+        number = _number(path, item, "ROINumber")
+        if number in found:
+            raise damaged(path, f"has two ROIs with the number {number}.")
+        code, modifiers = _codes(observations.get(number))
+        found[number] = _Roi(
+            number,
+            clean_name(str(item.get("ROIName") or ""), f"ROI {number}"),
+            code,
+            modifiers,
+            clean_name(str(item.get("ROIGenerationAlgorithm") or ""), ""),
+            Attributes(item).text("ReferencedFrameOfReferenceUID") or frame,
+            tuple(contours.get(number, ())),
+        )
+    return [found[number] for number in sorted(found)]
+
+
+def _number(path: Path, item: Dataset, keyword: str) -> int:
+    number = Attributes(item).number(keyword)
+    if number is None or number != int(number):
+        raise damaged(path, f"has an item without {keyword}.")
+    return int(number)
+
+
+def _frame_of_reference(dataset: Dataset) -> str:
+    """The one of the whole file, where a ROI names none."""
+    own = Attributes(dataset).text("FrameOfReferenceUID")
+    items = dataset.get("ReferencedFrameOfReferenceSequence") or ()
+    named = {Attributes(item).text("FrameOfReferenceUID") for item in items}
+    return own or (named.pop() if len(named) == 1 else "")
+
+
+def _codes(observation: Dataset | None) -> tuple[Code | None, tuple[Code, ...]]:
+    if observation is None:
+        return None, ()
+    keyword = "RTROIIdentificationCodeSequence"
+    codes = read_codes(observation, keyword)
+    modifiers: list[Code] = []
+    for item in observation.get(keyword) or ():
+        modifiers += read_codes(item, "SegmentedPropertyTypeModifierCodeSequence")
+    return public_code(codes), tuple(modifiers)
+
+
+def _in_frame(
+    path: Path, rois: Sequence[_Roi], series: str | None, source: Source
+) -> tuple[list[_Roi], tuple[Problem, ...]]:
+    """The ROIs in the image's frame of reference, and notes on the others."""
+    kept, notes = [], {}
+    error: DicomError | None = None
+    for roi in rois:
+        try:
+            found = check_frame_of_reference(path, roi.frame_of_reference, series, source)
+        except DicomError as refused:
+            error = error or refused
+            text = f"{path}: ROI {roi.number} lies in another or no frame of reference; left out."
+            notes[text] = Problem(refused.problem.kind, text)
+        else:
+            kept.append(roi)
+            notes.update({note.message: note for note in found})
+    if error and not kept:
+        raise error
+    return kept, tuple(notes.values())
+
+
+def _closed_contours(roi: _Roi, findings: Findings) -> list[NDArray[np.float64]]:
+    """The points, ``(n, 3)`` LPS mm, of each usable closed contour."""
+    found: dict[bytes, NDArray[np.float64]] = {}
+    closed = 0
+    for item in roi.contours:
+        values = Attributes(item)
+        if values.text("ContourGeometricType") not in CLOSED:
+            findings.add(roi.number, "not-closed")
+            continue
+        closed += 1
+        numbers = values.numbers("ContourData")
+        offset = values.numbers("ContourOffsetVector")
+        if not numbers or len(numbers) % 3 or len(numbers) < 9 or (offset and any(offset)):
+            findings.add(roi.number, "bad-contour")
+            continue
+        points = np.array(numbers).reshape(-1, 3)
+        if np.abs(points).max() > _FAR:
+            findings.add(roi.number, "bad-contour")
+            continue
+        claimed = values.number("NumberOfContourPoints")
+        findings.add(roi.number, "point-count", int(claimed not in (None, len(points))))
+        key = points.tobytes()
+        findings.add(roi.number, "repeated-contour", int(key in found))
+        found[key] = points
+    if not closed:
+        findings.add(roi.number, "no-contours")
+    return list(found.values())
+
+
+__all__ = ["read_rtstruct", "referenced_series"]
