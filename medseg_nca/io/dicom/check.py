@@ -13,11 +13,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from medseg_nca.io.dicom.files import DicomError, read_header
 from medseg_nca.io.dicom.quiet import quiet
-from medseg_nca.io.dicom.rules import Finding, common_rules, reference_rules
+from medseg_nca.io.dicom.rules import Finding, Tool, common_rules, reference_rules
 from medseg_nca.io.dicom.rules_regions import rtstruct_rules, sc_rules, sr_rules
 from medseg_nca.io.dicom.rules_seg import seg_rules
 
@@ -56,7 +56,7 @@ class CheckResult:
     path: Path
     kind: str
     findings: tuple[Finding, ...]
-    tools: tuple[Literal["dciodvfy", "medseg-nca"], ...]
+    tools: tuple[Tool, ...]
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -127,7 +127,7 @@ def _check(
     if program is not None:
         findings += _dciodvfy(program, path)
     ordered = sorted(dict.fromkeys(findings), key=lambda finding: finding.severity)
-    tools = ("medseg-nca",) if program is None else ("medseg-nca", "dciodvfy")
+    tools: tuple[Tool, ...] = ("medseg-nca",) if program is None else ("medseg-nca", "dciodvfy")
     return CheckResult(path, kind, tuple(ordered), tools)
 
 
@@ -152,7 +152,7 @@ def _parsed(lines: Sequence[str]) -> Iterator[Finding]:
 
 
 def _without_values(said: str) -> str:
-    """dciodvfy quotes values, which may name a patient."""
+    """Leave out the values that dciodvfy quotes: they may name a patient."""
     return re.sub(r"= <[^>]*>", "= <...>", said).strip()[:500]
 
 

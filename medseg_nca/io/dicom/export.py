@@ -122,9 +122,11 @@ class _Uids:
 
     @classmethod
     def make(cls, seed: str | None) -> _Uids:
-        seeds = () if seed is None else (seed,)
+        if seed is None:
+            return cls(new_uid(), new_uid(), new_uid(), ())
         names = ("study", "series", "frame of reference")
-        return cls(*(new_uid(*seeds, name) if seeds else new_uid() for name in names), seeds)
+        study, series, frame = (new_uid(seed, name) for name in names)
+        return cls(study, series, frame, (seed,))
 
     def instance(self, index: int) -> str:
         return new_uid(*self.seed, "instance", index) if self.seed else new_uid()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # PS3.5 6.2: the most characters of a value.
 _LENGTHS = {"DS": 16, "IS": 12, "SH": 16, "LO": 64, "CS": 16}
+Tool = Literal["dciodvfy", "medseg-nca"]
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -21,7 +22,7 @@ class Finding:
     """One thing that is wrong or doubtful; the message holds no patient data."""
 
     severity: Literal["error", "warning"]
-    source: Literal["dciodvfy", "medseg-nca"]
+    source: Tool
     message: str
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.codes import PRIVATE_SCHEME, private_code
 from medseg_nca.io.dicom.rules import Finding, error, warning
@@ -69,8 +69,9 @@ def _same(first: str, second: str) -> bool:
 
 @cache
 def _meanings() -> dict[str, list[str]]:
-    from pydicom.sr._concepts_dict import concepts
+    from pydicom.sr import _concepts_dict
 
+    concepts: Any = _concepts_dict.concepts
     found: dict[str, list[str]] = {}
     for codes in concepts["SCT"].values():
         for value, (meaning, _) in codes.items():

@@ -43,7 +43,6 @@ def _segments(dataset: Dataset, kind: str) -> Iterator[Finding]:
         number, where = int(segment.SegmentNumber), f"segment {segment.SegmentNumber}"
         if number == _BACKGROUND:
             continue
-        codes = []
         for keyword in (
             "SegmentedPropertyCategoryCodeSequence",
             "SegmentedPropertyTypeCodeSequence",
@@ -53,8 +52,7 @@ def _segments(dataset: Dataset, kind: str) -> Iterator[Finding]:
                 yield error(f"{where}: has no {keyword}")
             for item in items:
                 yield from code_rules(item, where)
-        codes = _codes(segment)
-        identities[codes] += 1
+        identities[_codes(segment)] += 1
         if segment.get("SegmentAlgorithmType") != "MANUAL" and not segment.get(
             "SegmentAlgorithmName"
         ):
