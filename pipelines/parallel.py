@@ -1,16 +1,21 @@
-"""Run one function over many items, in processes or here, and keep going when one fails."""
+"""Run one function over many items, here, in processes or on a cluster; one failure costs one item.
+
+The seam is :class:`Scheduler`. Items are taken when there is room for them and outcomes are passed
+on as they come, so that neither needs to fit into memory. What an item is made of should be paths.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+import sys
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from medseg_nca.errors import MedsegError, OutputError
 
@@ -18,73 +23,192 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+Function = Callable[[T], R]
+# Names the files that a worker must be able to see for an item.
+Files = Callable[[Any], Sequence[Path]]
+
+KILLED = "its worker was killed, probably for want of memory"
+
+
+class SchedulerError(MedsegError):
+    """Workers cannot be started or reached, or cannot see what they need."""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """What became of the item at ``index``: a result, or the reason why there is none."""
+    """What became of the item at ``index``: a result, or the reason why there is none.
+
+    Attributes:
+        index: number of the item, from 0.
+        result: what the function returned.
+        error: why it returned nothing; for a person.
+        cause: the traceback of an error that nobody expected.
+    """
 
     index: int
     result: R | None = None
     error: str | None = None
+    cause: str | None = None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the result was there already; results say so by an attribute ``cached``."""
+        return bool(getattr(self.result, "cached", False))
 
 
-def run_each(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[Outcome[R]]:
-    """Yield an outcome for every item as soon as it is known, in any order.
+class Progress(Protocol):
+    """Told how far each stage is."""
+
+    def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterable[Outcome[R]]:
+        """Pass the outcomes of a stage on, and count them."""
+
+
+class Silent:
+    """A :class:`Progress` that shows nothing."""
+
+    def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterable[Outcome[R]]:
+        """See :class:`Progress`."""
+        return outcomes
+
+
+class Scheduler(ABC):
+    """Does the work on items, somewhere.
+
+    Attributes:
+        remote: whether workers may be on other machines, so that paths must be absolute and in a
+            shared folder.
+    """
+
+    remote = False
+
+    @abstractmethod
+    def run_each(
+        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+    ) -> Iterator[Outcome[R]]:
+        """Yield an outcome for every item as soon as it is known, in any order.
+
+        No more items are taken from ``items`` than can be worked on soon. An item whose worker was
+        killed is done once more; the second time it fails. Stopping the iteration stops the work.
+
+        Args:
+            function: importable by name (not a lambda) as are its argument and result, unless the
+                work is done in this process. It may be called twice for an item whose worker died,
+                so it should keep what it finished, and look there first.
+            items: what it is called with.
+            files: the files that a worker must see to do an item. A worker that does not see one
+                that is there gets no more work; the item goes to another.
+
+        Raises:
+            OutputError: the first one of the function; a full disk spoils all items.
+            SchedulerError: if no worker can do anything.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Let the workers go."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class InProcess(Scheduler):
+    """One item after the other, in this process."""
+
+    def run_each(
+        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+    ) -> Iterator[Outcome[R]]:
+        """See :meth:`Scheduler.run_each`; a process that is killed is this one."""
+        for index, item in enumerate(items):
+            yield noted(attempt(function, index, item))
+
+
+def open_scheduler(
+    workers: int, address: str | None = None, folder: Path | None = None
+) -> Scheduler:
+    """Choose where work is done; use it as a context manager.
 
     Args:
-        function: importable by name (not a lambda), as are its argument and result.
-        items: what it is called with.
-        workers: processes; 0 or 1 runs in this one.
+        workers: processes on this machine; 0 or 1 stays in this process. Not looked at if there is
+            an address.
+        address: of a Dask scheduler, for example ``tcp://host:8786``.
+        folder: in the shared folder, for the notes of a cluster's workers; created and, if nothing
+            else is in it, removed. Needed with an address.
 
     Raises:
-        OutputError: the first one; a full disk spoils all items.
-        MedsegError: if a process was killed.
+        DependencyError: if there is an address and ``distributed`` is not installed.
+        ConfigError: if the address has another form.
+        SchedulerError: if the scheduler does not answer or has no usable worker.
     """
-    if workers <= 1 or len(items) <= 1:
-        for index, item in enumerate(items):
-            yield _attempt(function, index, item)
-        return
-    # A forked process would inherit torch's thread pool in an unknown state.
-    pool = ProcessPoolExecutor(
-        min(workers, len(items)), mp_context=get_context("spawn"), initializer=_start_worker
-    )
-    try:
-        yield from _collect(pool, function, items)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    if address is not None:
+        from medseg_nca.pipelines.dask_cluster import DaskCluster
+
+        return DaskCluster(address, Path() if folder is None else folder)
+    if workers <= 1:
+        return InProcess()
+    from medseg_nca.pipelines.local_processes import LocalProcesses
+
+    return LocalProcesses(workers)
 
 
-def _collect(
-    pool: ProcessPoolExecutor, function: Callable[[T], R], items: Sequence[T]
+def run_each(
+    function: Function[T, R],
+    items: Iterable[T],
+    workers: int,
+    *,
+    scheduler: str | None = None,
+    folder: Path | None = None,
+    files: Files | None = None,
 ) -> Iterator[Outcome[R]]:
-    futures: list[Future[Outcome[R]]] = [
-        pool.submit(_attempt, function, index, item) for index, item in enumerate(items)
-    ]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise MedsegError(
-            "A worker process was killed, probably for want of memory.",
-            hint="Run again with fewer --workers; what is finished is kept.",
-        ) from error
+    """Open a scheduler for one stage of work; see :func:`open_scheduler`, :class:`Scheduler`."""
+    with open_scheduler(workers, scheduler, folder) as opened:
+        yield from opened.run_each(function, items, files)
 
 
-def _attempt(function: Callable[[Any], Any], index: int, item: Any) -> Outcome[Any]:
+def attempt(function: Callable[[Any], Any], index: int, item: Any) -> Outcome[Any]:
+    """Call the function; what it raises becomes an outcome.
+
+    Raises:
+        OutputError: if the function does.
+    """
     try:
         return Outcome(index, function(item))
     except OutputError:
         raise
     except MedsegError as error:
         return Outcome(index, error=str(error))
-    except Exception as error:
-        # One strange file must not cost the work on all others; the log has the traceback.
-        logger.debug("Unexpected failure", exc_info=True)
-        return Outcome(index, error=f"unexpected {type(error).__name__}: {error}")
+    except Exception as error:  # one strange file must not cost the work on all others
+        text = f"unexpected {type(error).__name__}: {error}"
+        return Outcome(index, error=text, cause=traceback.format_exc())
 
 
-def _start_worker() -> None:
-    """Ctrl-C is for the parent, which stops the workers; each has one core."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by torch when a step imports it
+def noted(outcome: Outcome[R]) -> Outcome[R]:
+    """Bring the cause of an outcome to the log, where ``--verbose`` shows it."""
+    if outcome.cause:
+        logger.debug("Unexpected failure:\n%s", outcome.cause)
+    return outcome
+
+
+def cores() -> int:
+    """How many cores this process may use: fewer than there are where OMP_NUM_THREADS says so."""
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return min(count, int(limit)) if limit.isdecimal() and int(limit) else count
+
+
+def use_threads(count: int) -> None:
+    """Let torch and the libraries below it use that many threads in this process."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)  # read when a library is loaded
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(count)

@@ -1,0 +1,131 @@
+"""What happens in the worker of a Dask cluster, which shares a folder with us and nothing else."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg_nca import __version__
+from medseg_nca.errors import OutputError
+from medseg_nca.pipelines.parallel import KILLED, Outcome, attempt, use_threads
+
+# Starts of one item before it is given up.
+STARTS = 2
+# One item at a time, whatever the number of threads: its memory is bounded, and it uses them all.
+_busy = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all items of a run have in common.
+
+    Attributes:
+        folder: of the notes, in the shared folder.
+        token: of this run; a file of that name lies in the folder.
+        version: of this package, where the run was started.
+    """
+
+    folder: Path
+    token: str
+    version: str = __version__
+
+    @property
+    def mark(self) -> Path:
+        """The file by which a worker knows that it sees the right folder."""
+        return self.folder / f"run-{self.token}"
+
+    def note(self, index: int) -> Path:
+        """Where the starts of an item are counted."""
+        return self.folder / f"start-{self.token}-{index}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a worker sends back.
+
+    Attributes:
+        worker: its address.
+        outcome: of the item; None if the worker is not fit to do it.
+        unfit: why it is not.
+        output: the error if it cannot write.
+    """
+
+    worker: str
+    outcome: Outcome[Any] | None = None
+    unfit: str | None = None
+    output: OutputError | None = None
+
+
+def look(job: Job) -> str | None:
+    """Say why this worker cannot take part; None if it can."""
+    host = socket.gethostname()
+    if job.version != __version__:
+        return f"{host} has medseg-nca {__version__}, but this is {job.version}"
+    if not job.mark.is_file():
+        return f"{host} does not see the folder {job.folder}"
+    return None
+
+
+def do(
+    job: Job,
+    function: Callable[[Any], Any],
+    index: int,
+    item: Any,
+    files: Sequence[Path],
+) -> Reply:
+    """Do one item.
+
+    Args:
+        job: the run.
+        function: for the item; see :meth:`medseg_nca.pipelines.parallel.Scheduler.run_each`.
+        index: number of the item.
+        item: what it is called with.
+        files: which are there, as the parent sees it.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    with _busy:
+        unfit = look(job) or _missing(files)
+        if unfit:
+            return Reply(worker.address, unfit=unfit)
+        try:
+            if _count_start(job.note(index)) > STARTS:
+                # The note stays: this reply may be lost, and the item sent again.
+                return Reply(worker.address, Outcome(index, error=KILLED))
+            use_threads(worker.state.nthreads)
+            outcome = attempt(function, index, item)
+        except OutputError as error:
+            _forget(job.note(index))
+            text = f"{socket.gethostname()} cannot write: {error}"
+            return Reply(worker.address, unfit=text, output=error)
+        _forget(job.note(index))
+        return Reply(worker.address, outcome)
+
+
+def _missing(files: Sequence[Path]) -> str | None:
+    absent = next((path for path in files if not path.exists()), None)
+    return None if absent is None else f"{socket.gethostname()} does not see the file {absent}"
+
+
+def _forget(note: Path) -> None:
+    with suppress(OSError):
+        note.unlink(missing_ok=True)
+
+
+def _count_start(note: Path) -> int:
+    """Count a start of an item; what kills the worker leaves the count behind."""
+    try:
+        with note.open("a+b") as file:
+            file.write(b".")
+            file.flush()
+            os.fsync(file.fileno())
+            return file.tell()
+    except OSError as error:
+        raise OutputError(f"{note}: cannot be written ({error.strerror}).") from error

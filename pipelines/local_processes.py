@@ -1,0 +1,186 @@
+"""Processes of this machine: each does one item at a time and can die without harm to the others.
+
+Every process is a pool of its own, so that the death of one says which item it was working on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing import connection, get_context, parent_process
+from typing import Any
+
+from medseg_nca.pipelines.parallel import (
+    KILLED,
+    Files,
+    Function,
+    Outcome,
+    R,
+    Scheduler,
+    SchedulerError,
+    T,
+    attempt,
+    cores,
+    noted,
+    use_threads,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class LocalProcesses(Scheduler):
+    """A fixed number of processes, which share the cores evenly.
+
+    Args:
+        workers: how many.
+    """
+
+    def __init__(self, workers: int) -> None:
+        threads = max(1, cores() // workers)
+        self._slots = [_Slot(threads) for _ in range(workers)]
+
+    def run_each(
+        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+    ) -> Iterator[Outcome[R]]:
+        """See :meth:`Scheduler.run_each`.
+
+        An item whose process was killed is tried again at the end, alone: killed once more, it
+        fails.
+        """
+        again: list[tuple[int, T]] = []
+        try:
+            yield from self._together(function, items, again)
+            for index, item in again:
+                yield self._alone(function, index, item)
+        except BaseException:
+            self._kill()  # nothing is lost but the items at work: files appear whole or not at all
+            raise
+
+    def _together(
+        self, function: Function[T, R], items: Iterable[T], again: list[tuple[int, T]]
+    ) -> Iterator[Outcome[R]]:
+        numbered = iter(enumerate(items))
+        busy: dict[Future[Outcome[R]], tuple[_Slot, int, T]] = {}
+
+        def start(slot: _Slot) -> None:
+            for index, item in numbered:
+                busy[slot.submit(function, index, item)] = (slot, index, item)
+                return
+
+        for slot in self._slots:
+            start(slot)
+        while busy:
+            finished, _ = wait(busy, return_when=FIRST_COMPLETED)
+            for future in finished:
+                slot, index, item = busy.pop(future)
+                outcome = _result(future)
+                if outcome is None:
+                    logger.warning("A worker process was killed; its case is tried again alone.")
+                    again.append((index, item))
+                    slot.renew()
+                start(slot)  # before the outcome is passed on: who takes it may be slow
+                if outcome is not None:
+                    yield noted(outcome)
+
+    def _alone(self, function: Function[T, R], index: int, item: T) -> Outcome[R]:
+        slot = self._slots[0]
+        outcome = _result(slot.submit(function, index, item))
+        if outcome is None:
+            slot.renew()
+            return Outcome(index, error=KILLED)
+        return noted(outcome)
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            slot.kill()
+
+    def close(self) -> None:
+        """See :meth:`Scheduler.close`."""
+        for slot in self._slots:
+            slot.close()
+
+
+class _Slot:
+    """Place of one process, which is started when it is needed."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._pool: ProcessPoolExecutor | None = None
+        self._pid: Future[int] | None = None
+
+    def submit(self, function: Any, index: int, item: Any) -> Future[Any]:
+        if self._pool is None:
+            self._start()
+        assert self._pool is not None
+        try:
+            return self._pool.submit(attempt, function, index, item)
+        except BrokenProcessPool as error:  # it died while it had nothing to do
+            broken: Future[Any] = Future()
+            broken.set_exception(error)
+            return broken
+
+    def renew(self) -> None:
+        """Replace a process that was killed.
+
+        Raises:
+            SchedulerError: if the new one does not come up.
+        """
+        self.close()
+        self._start()
+        assert self._pid is not None
+        try:
+            self._pid.result()
+        except BrokenProcessPool as error:
+            raise SchedulerError(
+                "Worker processes end as soon as they are started.",
+                hint="Run it with --workers 1, and look at what the processes wrote above.",
+            ) from error
+
+    def kill(self) -> None:
+        if self._pid is not None and self._pid.done() and not self._pid.exception():
+            with suppress(OSError):
+                os.kill(self._pid.result(), signal.SIGTERM)
+        self.close()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = self._pid = None
+
+    def _start(self) -> None:
+        # A forked process would inherit torch's thread pool in an unknown state.
+        self._pool = ProcessPoolExecutor(
+            1,
+            mp_context=get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._threads,),
+        )
+        self._pid = self._pool.submit(os.getpid)
+
+
+def _result(future: Future[Outcome[R]]) -> Outcome[R] | None:
+    """The outcome; None if the process was killed."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+
+
+def _start_worker(threads: int) -> None:
+    """Ctrl-C is for the parent, which stops the workers; they end with it, however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    use_threads(threads)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

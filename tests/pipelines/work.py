@@ -1,0 +1,144 @@
+"""Functions that worker processes are given by the tests, and clusters to give them to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from medseg_nca.errors import DataError, OutputError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Item:
+    """Work on a number.
+
+    Attributes:
+        number: its result is the double.
+        folder: where its starts are counted, and where its result is kept.
+        fault: what goes wrong: "data", "output", "bug", "always killed", "killed once", "slow".
+    """
+
+    number: int
+    folder: Path
+    fault: str = ""
+
+    @property
+    def starts(self) -> Path:
+        return self.folder / f"{self.number}.starts"
+
+    @property
+    def result(self) -> Path:
+        return self.folder / f"{self.number}.result"
+
+
+@dataclass(frozen=True)
+class Doubled:
+    number: int
+    process: int
+    threads: str
+    cached: bool = False
+
+
+def double(item: Item) -> Doubled:
+    """Count the start, do as told, keep the result."""
+    if item.result.exists():
+        return Doubled(2 * item.number, os.getpid(), "", cached=True)
+    with item.starts.open("ab") as file:
+        file.write(b".")
+    if item.fault == "data":
+        raise DataError(f"{item.number} is bad.")
+    if item.fault == "output":
+        raise OutputError("the disk is full")
+    if item.fault == "bug":
+        raise ZeroDivisionError("a bug")
+    if item.fault == "always killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item.fault == "killed once" and item.starts.stat().st_size == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item.fault == "slow":
+        time.sleep(0.3)
+    item.result.write_text("done")
+    return Doubled(2 * item.number, os.getpid(), os.environ.get("OMP_NUM_THREADS", ""))
+
+
+def starts(folder: Path) -> dict[int, int]:
+    """How often each item was begun."""
+    return {int(path.stem): path.stat().st_size for path in folder.glob("*.starts")}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@dataclass
+class Cluster:
+    """A scheduler and workers, each a process that nobody starts again."""
+
+    address: str
+    folder: Path
+    scheduler: subprocess.Popen[bytes]
+    workers: list[subprocess.Popen[bytes]]
+
+    def add(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start a worker in a folder of its own."""
+        home = self.folder / f"worker_{len(self.workers)}"
+        home.mkdir()
+        worker = _start(
+            home, "dask", "worker", self.address, "--no-nanny", "--nthreads", "1",
+            "--no-dashboard", "--local-directory", str(home), "--host", "127.0.0.1", *options,
+        )  # fmt: skip
+        self.workers.append(worker)
+        return worker
+
+
+@contextmanager
+def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
+    """A Dask cluster as a person starts it, whose workers share nothing but the disk."""
+    folder.mkdir()
+    port = free_port()
+    scheduler = _start(
+        folder, "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"
+    )
+    made = Cluster(f"tcp://127.0.0.1:{port}", folder, scheduler, [])
+    try:
+        _wait_for(port)
+        for _ in range(workers):
+            made.add()
+        yield made
+    finally:
+        for process in [*made.workers, scheduler]:
+            for child in psutil.Process(process.pid).children() if process.poll() is None else ():
+                child.kill()
+            process.kill()
+            process.wait()
+
+
+def _start(folder: Path, *command: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing listens at port {port}")
