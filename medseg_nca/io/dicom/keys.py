@@ -50,7 +50,12 @@ def plane_keys(attributes: Attributes) -> dict[str, str | float | int]:
 
 def _value(key: str, keywords: tuple[str, ...], attributes: Attributes) -> str | float | int | None:
     for keyword in keywords:
-        if key in _TEXTS or key == "direction":
+        if key == "direction":
+            vector = attributes.numbers(keyword, 3)
+            if vector:
+                return _direction(vector)
+            continue
+        if key in _TEXTS:
             text = attributes.text(keyword)
             if text:
                 # Dates are of one form inside a series, so their texts sort as they do.
@@ -76,7 +81,11 @@ def _add_private_diffusion(found: dict[str, str | float | int], attributes: Attr
     if "direction" not in found:
         vector = attributes.private(0x0019, "SIEMENS MR HEADER", 0x0E)
         if vector and len(vector) == 3:
-            found["direction"] = "\\".join(f"{value:.4g}" for value in vector)
+            found["direction"] = _direction(vector)
+
+
+def _direction(vector: tuple[float, ...]) -> str:
+    return "\\".join(f"{value:.4g}" for value in vector)
 
 
 def _tidy(number: float) -> float | int:

@@ -145,8 +145,9 @@ def _read(series: Series, stack: Stack) -> Volume:
 
 
 def _check_files(found: Scan) -> None:
-    """A file that cannot be read may be a slice of the volume, unless it says otherwise."""
-    lost = [p for path, p in found.unreadable.items() if not series_uid_of_damaged(path)]
+    """A file that cannot be read may be a slice of the volume, unless it names another series."""
+    known = {series.uid for series in found.series}
+    lost = [p for path, p in found.unreadable.items() if series_uid_of_damaged(path) not in known]
     if not lost and not found.series:
         lost = list(found.unreadable.values())
     if not lost:

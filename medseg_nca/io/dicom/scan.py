@@ -23,7 +23,7 @@ _NO_IMAGE_FILE = {"not-dicom", "empty", "dicomdir"}
 _CHUNK = 64
 # The SeriesInstanceUID of a file that is damaged further on lies near its start.
 _HEAD = 2**16
-_SERIES_TAG = b"\x20\x00\x0e\x00"
+_STUDY_TAG, _SERIES_TAG = b"\x20\x00\x0d\x00", b"\x20\x00\x0e\x00"
 
 
 def scan(root: Path, *, progress: Progress | None = None, workers: int = 1) -> Scan:
@@ -182,19 +182,32 @@ def _lost_files(unreadable: dict[Path, Problem]) -> dict[str, list[Problem]]:
 
 
 def series_uid_of_damaged(path: Path) -> str:
-    """Look for the element in the first bytes, little endian, with VR or without."""
+    """Find the SeriesInstanceUID in the first bytes of a file that is damaged further on.
+
+    It is taken where it follows on the StudyInstanceUID, as it does at the top level (not in
+    references to other series), little endian, if it is complete. "" if there is none.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError:
         return ""
-    start = head.find(_SERIES_TAG)
-    if start < 0:
-        return ""
+    start = head.find(_STUDY_TAG)
+    while start >= 0:
+        _, after = _uid_at(head, start)
+        if head[after : after + 4] == _SERIES_TAG:
+            return _uid_at(head, after)[0]
+        start = head.find(_STUDY_TAG, start + 1)
+    return ""
+
+
+def _uid_at(head: bytes, start: int) -> tuple[str, int]:
+    """The UID of an element with or without VR, "" if it is cut, and where it ends."""
     explicit = head[start + 4 : start + 6] == b"UI"
-    size = head[start + 6 : start + 8] if explicit else head[start + 4 : start + 8]
-    value = head[start + 8 : start + 8 + min(int.from_bytes(size, "little"), 64)]
-    return value.decode("ascii", "replace").strip(" \0")
+    length = head[start + 6 : start + 8] if explicit else head[start + 4 : start + 8]
+    end = start + 8 + int.from_bytes(length, "little")
+    value = head[start + 8 : end]
+    return ("" if end > len(head) else value.decode("ascii", "replace").strip(" \0")), end
 
 
 def _display_order(series: Series) -> tuple[str, str, float, str, str]:

@@ -17,7 +17,8 @@ def upright(volume: Volume) -> Volume:
     """Resample a sheared volume to axes at right angles; each plane stays where it is.
 
     Planes are shifted within themselves by linear interpolation; the grid grows until it holds all
-    of them, and what no plane covers gets the lowest value of the volume. Integers are rounded.
+    of them, and voxels whose centre lies in no pixel get the lowest value of the volume. Integers
+    are rounded.
 
     Args:
         volume: ``(C, x, y, z)``, its z column is not perpendicular to x and y.
@@ -47,6 +48,7 @@ def upright(volume: Volume) -> Volume:
 def _shifted(
     plane: NDArray[np.generic], offset: list[float], size: list[int], fill: np.generic
 ) -> NDArray[np.float64]:
+    """Sample a plane at ``index + offset``; the outer half of an edge pixel has its value."""
     from scipy import ndimage
 
     result: NDArray[np.float64] = ndimage.affine_transform(
@@ -55,7 +57,12 @@ def _shifted(
         offset,
         output_shape=tuple(size),
         order=1,
-        mode="constant",
-        cval=float(fill),
+        mode="nearest",
     )
+    places = (np.arange(n) + o for n, o in zip(size, offset, strict=True))
+    x, y = (
+        (place >= -0.5 - _WHOLE) & (place <= n - 0.5 + _WHOLE)
+        for place, n in zip(places, plane.shape, strict=True)
+    )
+    result[~(x[:, None] & y[None, :])] = float(fill)
     return result if plane.dtype.kind == "f" else np.rint(result)

@@ -30,10 +30,9 @@ def as_dcm2niix(volume: Volume, series: Series, stack: Stack) -> Volume:
     if not is_turned(series, stack):
         return volume
     import nibabel as nib
+    import numpy as np
 
     turn = nib.orientations.io_orientation(volume.affine)
     array = [nib.orientations.apply_orientation(channel, turn) for channel in volume.array]
     back = nib.orientations.inv_ornt_aff(turn, volume.shape)
-    import numpy as np
-
     return Volume(np.stack(array), volume.affine @ back + 0.0, volume.sources, volume.header)

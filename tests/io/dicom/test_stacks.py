@@ -1,0 +1,451 @@
+"""What volumes a series makes: 4D series, mixed orientations, localizers, pictures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from medseg_nca.io.dicom.planes import read_instance
+from medseg_nca.io.dicom.records import Problem, Stack
+from medseg_nca.io.dicom.stacks import Sorted, sort_planes
+from tests.io.dicom import build
+
+SAGITTAL = build.affine(degrees=(0, 90, 0))
+CORONAL = build.affine(degrees=(90, 0, 0))
+US, US_FILM = "1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.3.1"
+
+
+def sort(datasets: Sequence[Dataset], *, shuffle: bool = True) -> Sorted:
+    datasets = list(datasets)
+    if shuffle:
+        random.Random(1).shuffle(datasets)
+    found = [read_instance(Path(f"{k:03d}"), dataset) for k, dataset in enumerate(datasets)]
+    return sort_planes(found)
+
+
+def series(
+    affine: np.ndarray = build.AXIAL, count: int = 3, name: str = "", **tags: Any
+) -> list[Dataset]:
+    """Slices with UIDs of their own."""
+    datasets = build.classic(build.pixels((count, 8, 6)), affine, modality="MR", **tags)
+    for k, dataset in enumerate(datasets):
+        dataset.SOPInstanceUID = build.uid(name, sorted(tags.items()), k)
+    return datasets
+
+
+def serial(keyword: str, values: Sequence[Any], count: int = 3, **tags: Any) -> list[Dataset]:
+    """One volume a value."""
+    return [d for v in values for d in series(count=count, **{keyword: v}, **tags)]
+
+
+def names(done: Sorted) -> list[str]:
+    assert not done.problems
+    return [stack.name for stack in done.stacks]
+
+
+def kinds(problems: Sequence[Problem]) -> list[str]:
+    return [problem.kind for problem in problems]
+
+
+def z_of(stack: Stack) -> list[float]:
+    return [(plane.position or (0, 0, 0))[2] for plane in stack.planes]
+
+
+def test_one_volume_has_no_name() -> None:
+    done = sort(series())
+    assert names(done) == [""]
+    assert z_of(done.stacks[0]) == [100, 102.5, 105]
+    assert not done.notes
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values", "expected"),
+    [
+        ("EchoNumbers", [2, 1], ["echo-1", "echo-2"]),
+        ("EchoTime", [30.5, 10, 20], ["echo-1", "echo-2", "echo-3"]),
+        ("DiffusionBValue", [0.0, 1000.0], ["b-0", "b-1000"]),
+        ("TemporalPositionIdentifier", [1, 2, 10], ["time-1", "time-2", "time-3"]),
+        ("TriggerTime", [0, 40, 80], ["time-1", "time-2", "time-3"]),
+        ("AcquisitionNumber", [4, 12], ["acquisition-4", "acquisition-12"]),
+        ("AcquisitionTime", ["101500", "101400.5"], ["time-1", "time-2"]),
+        ("FrameReferenceTime", [100, 2000], ["time-1", "time-2"]),
+        ("KVP", [140, 80], ["kv-80", "kv-140"]),
+        ("ConvolutionKernel", ["B30f", "B60f"], ["kernel-b30f", "kernel-b60f"]),
+        ("InversionTime", [800, 2500], ["ti-800", "ti-2500"]),
+        ("FlipAngle", [5, 26], ["flip-5", "flip-26"]),
+        (
+            "ImageType",
+            [["ORIGINAL", "PRIMARY", "M", "FFE"], ["ORIGINAL", "PRIMARY", "P", "FFE"]],
+            ["type-m", "type-p"],
+        ),
+        (
+            "ImageType",
+            [["ORIGINAL", "PRIMARY", "M"], ["DERIVED", "PRIMARY", "M", "ADC"]],
+            ["type-derived-adc", "type-original"],
+        ),
+    ],
+)
+def test_what_tells_volumes_apart(keyword: str, values: list[Any], expected: list[str]) -> None:
+    done = sort(serial(keyword, values))
+    assert names(done) == expected
+    for stack in done.stacks:
+        assert z_of(stack) == [100, 102.5, 105]
+        assert len({str(plane.keys) for plane in stack.planes}) == 1
+
+
+def test_time_is_in_order_of_its_value() -> None:
+    done = sort(serial("TemporalPositionIdentifier", [10, 2, 1]))
+    found = [stack.planes[0].keys["time"] for stack in done.stacks]
+    assert found == [1, 2, 10]
+
+
+def test_several_keys_at_once() -> None:
+    datasets = [d for te in (10, 20) for d in serial("AcquisitionNumber", [1, 2], EchoTime=te)]
+    assert names(sort(datasets)) == [
+        "echo-1_acquisition-1",
+        "echo-1_acquisition-2",
+        "echo-2_acquisition-1",
+        "echo-2_acquisition-2",
+    ]
+
+
+def test_times_that_differ_by_slice_too_are_ranked() -> None:
+    datasets = serial("TriggerTime", [0, 0, 0])
+    for k, dataset in enumerate(datasets):
+        volume, slice_ = divmod(k, 3)
+        dataset.TriggerTime = str(volume * 100 + slice_ * 7)
+        dataset.SOPInstanceUID = build.uid("t", k)
+    done = sort(datasets)
+    assert names(done) == ["time-1", "time-2", "time-3"]
+    for rank, stack in enumerate(done.stacks):
+        assert [plane.keys["trigger"] for plane in stack.planes] == [
+            rank * 100,
+            rank * 100 + 7,
+            rank * 100 + 14,
+        ]
+
+
+def test_values_that_differ_by_slice_only_split_nothing() -> None:
+    datasets = series()
+    for k, dataset in enumerate(datasets):
+        dataset.AcquisitionTime = f"10110{k}"
+        dataset.EchoTime, dataset.AcquisitionNumber = str(10 + k), k
+    assert names(sort(datasets)) == [""]
+
+
+def test_directions_follow_the_order_of_acquisition() -> None:
+    vectors = [[0, 0, 1.0], [1.0, 0, 0], [0, 1.0, 0]]
+    datasets = serial("DiffusionGradientOrientation", vectors, DiffusionBValue=1000.0)
+    for k, dataset in enumerate(datasets):
+        dataset.InstanceNumber = k + 1
+    done = sort([*datasets, *series(name="b0", DiffusionBValue=0.0)])
+    assert names(done) == ["b-0", *(f"b-1000_direction-{k}" for k in (1, 2, 3))]
+    assert done.stacks[1].planes[0].keys["direction"] == "0\\0\\1"
+
+
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "vr", "values"),
+    [
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS", [0, 800]),
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "UN", [b"0 ", b"800 "]),
+        (0x0043, "GEMS_PARM_01", 0x39, "IS", [[1000000000, 8], [1000000800, 8]]),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL", [0.0, 800.0]),
+        (0x2001, "Philips Imaging DD 001", 0x03, "UN", [b"\0\0\0\0", b"\0\0\x48\x44"]),
+    ],
+)
+def test_private_b_values(
+    group: int, creator: str, element: int, vr: str, values: list[Any]
+) -> None:
+    datasets = []
+    for value in values:
+        for dataset in series(name=str(value)):
+            dataset.private_block(group, creator, create=True).add_new(element, vr, value)
+            datasets.append(dataset)
+    assert names(sort(datasets)) == ["b-0", "b-800"]
+
+
+def test_acquisitions_that_overlap_by_a_slice_are_two_volumes() -> None:
+    below = series(name="a", AcquisitionNumber=1)
+    above = series(build.affine(origin=(-40, -30, 105.0)), name="b", AcquisitionNumber=2)
+    done = sort([*below, *above])
+    assert names(done) == ["acquisition-1", "acquisition-2"]
+    assert [z_of(stack) for stack in done.stacks] == [[100, 102.5, 105], [105, 107.5, 110]]
+
+
+def test_a_repeated_position_is_refused_with_its_place() -> None:
+    datasets = series(count=4)
+    again = series(count=4, name="again")[2]
+    done = sort([*datasets, again])
+    assert kinds(done.problems) == ["repeated-positions"]
+    assert "1 position holds up to 2 planes" in done.problems[0].message
+    assert "(-40, -30, 105)" in done.problems[0].message
+    assert not done.stacks
+
+
+def test_a_gap_in_one_echo_leaves_the_other() -> None:
+    first = series(count=4, EchoNumbers=1)
+    second = series(count=4, EchoNumbers=2)
+    del second[1]
+    done = sort([*first, *second])
+    assert [stack.name for stack in done.stacks] == ["echo-1"]
+    assert kinds(done.problems) == ["missing-slices"]
+    assert done.problems[0].message.startswith("echo-2: 1 of 4 slices")
+
+
+def test_many_planes_at_one_position_are_no_volume() -> None:
+    done = sort(serial("AcquisitionNumber", [1, 2, 3], count=1))
+    assert kinds(done.problems) == ["single-position"]
+    assert "(-40, -30, 100)" in done.problems[0].message
+
+
+def test_mixed_orientations_are_refused_and_named() -> None:
+    done = sort([*series(), *series(SAGITTAL, name="s")], shuffle=False)
+    assert kinds(done.problems) == ["mixed-orientations"]
+    message = done.problems[0].message
+    assert "3 axial planes at (-40, -30, 100), (-40, -30, 102.5)" in message
+    assert "3 sagittal planes at (-40, -30, 100), (-37.5, -30, 100)" in message
+    assert not done.stacks
+
+
+def test_orientations_just_over_the_tolerance_are_refused() -> None:
+    datasets = series(count=4)
+    datasets[2].ImageOrientationPatient = [1, 0.0003, 0, -0.0003, 1, 0]
+    done = sort(datasets)
+    assert kinds(done.problems) == ["mixed-orientations"]
+    datasets[2].ImageOrientationPatient = [1, 0.00005, 0, -0.00005, 1, 0]
+    assert names(sort(datasets)) == [""]
+
+
+def test_three_crossed_planes_are_a_localizer() -> None:
+    affines = (build.AXIAL, SAGITTAL, CORONAL)
+    done = sort([series(a, 1, name=str(k))[0] for k, a in enumerate(affines)], shuffle=False)
+    assert kinds(done.problems) == ["localizer"]
+    assert "1 coronal plane at (-40, -30, 100)" in done.problems[0].message
+
+
+def test_a_localizer_by_name_is_left_out_or_refused() -> None:
+    scout = series(CORONAL, 1, name="scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    done = sort([*series(), *scout])
+    assert names(done) == [""]
+    assert kinds(done.notes) == ["localizer"]
+    assert kinds(sort(scout).problems) == ["localizer"]
+
+
+def test_stacks_that_the_file_names_are_volumes_of_their_own() -> None:
+    first = build.enhanced(build.pixels((3, 8, 6)), build.AXIAL)
+    second = build.enhanced(build.pixels((3, 8, 6)), SAGITTAL)
+    shared = second.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    own = first.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for group in first.PerFrameFunctionalGroupsSequence:
+        group.PlaneOrientationSequence = own
+    for group in second.PerFrameFunctionalGroupsSequence:
+        group.PlaneOrientationSequence = shared
+        group.FrameContentSequence[0].StackID = "2"
+        first.PerFrameFunctionalGroupsSequence.append(group)
+    del first.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    first.NumberOfFrames = 6
+    done = sort([first])
+    assert names(done) == ["stack-1", "stack-2"]
+    assert [plane.frame for plane in done.stacks[1].planes] == [3, 4, 5]
+
+
+def test_frames_are_ordered_by_place_and_split_by_their_groups() -> None:
+    dataset = build.enhanced(build.pixels((6, 8, 6)), order=[4, 2, 0, 1, 3, 5])
+    for k, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        index = group.FrameContentSequence[0].InStackPositionNumber - 1
+        group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 5 * (index // 2)]
+        diffusion = Dataset()
+        diffusion.DiffusionBValue = [0.0, 500.0][index % 2]
+        group.MRDiffusionSequence = [diffusion]
+        assert k == dataset.PerFrameFunctionalGroupsSequence.index(group)
+    done = sort([dataset])
+    assert names(done) == ["b-0", "b-500"]
+    assert [plane.frame for plane in done.stacks[0].planes] == [2, 1, 0]
+    assert [plane.frame for plane in done.stacks[1].planes] == [3, 4, 5]
+
+
+def test_a_legacy_converted_file_keeps_its_echoes_apart() -> None:
+    dataset = build.enhanced(build.pixels((6, 8, 6)))
+    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.4"
+    for k, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        group.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 2 * (k % 3)]
+        unassigned = Dataset()
+        unassigned.EchoTime = "11" if k < 3 else "22"
+        group.UnassignedPerFrameConvertedAttributesSequence = [unassigned]
+        del group.FrameContentSequence
+    done = sort([dataset])
+    assert names(done) == ["echo-1", "echo-2"]
+    assert [plane.frame for plane in done.stacks[1].planes] == [3, 4, 5]
+
+
+def test_planes_of_other_sizes_are_refused() -> None:
+    other = build.classic(build.pixels((1, 6, 6)), build.affine(origin=(-40, -30, 107.5)))
+    assert kinds(sort([*series(), *other]).problems) == ["mixed-shapes"]
+    other = series(build.affine((0.9, 0.91, 2.5), origin=(-40, -30, 107.5)), 1, name="o")
+    done = sort([*series(), *other])
+    assert kinds(done.problems) == ["mixed-spacing"]
+    assert "0.9 x 0.9, 0.91 x 0.9" in done.problems[0].message
+
+
+def test_one_plane_without_position_is_named() -> None:
+    datasets = series()
+    del datasets[1].ImagePositionPatient
+    done = sort(datasets, shuffle=False)
+    assert kinds(done.problems) == ["no-position"]
+    assert "001" in done.problems[0].message
+
+
+def test_frames_of_reference_do_not_mix() -> None:
+    datasets = series()
+    datasets[0].FrameOfReferenceUID = build.uid("another")
+    assert kinds(sort(datasets).problems) == ["mixed-frames-of-reference"]
+    datasets[0].FrameOfReferenceUID = ""
+    assert names(sort(datasets)) == [""]
+
+
+def test_a_mosaic_is_refused_by_name() -> None:
+    done = sort(series(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]))
+    assert set(kinds(done.problems)) == {"mosaic"}
+    assert "dcm2niix" in done.problems[0].message
+
+
+def a_picture(number: int | None = 1, **tags: Any) -> Dataset:
+    unplaced = dict.fromkeys(
+        ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+    )
+    colour = build.pixels((1, 8, 6, 3), dtype="uint8")
+    dataset = build.classic(colour, modality="OT", **unplaced, **tags)[0]
+    dataset.InstanceNumber = number
+    dataset.SOPInstanceUID = build.uid("picture", number)
+    return dataset
+
+
+def test_pictures_are_2d_images() -> None:
+    done = sort([a_picture()])
+    assert names(done) == [""]
+    assert done.stacks[0].shape == (6, 8)
+    assert kinds(done.notes) == ["no-spacing"]
+    assert names(sort([a_picture(7), a_picture(9)], shuffle=False)) == ["image-7", "image-9"]
+    assert names(sort([a_picture(None), a_picture(None)])) == ["image-1", "image-2"]
+
+
+def test_the_frames_of_a_film_are_2d_images() -> None:
+    dataset = a_picture(SOPClassUID=US_FILM, Modality="US")
+    build.set_pixels(dataset, build.pixels((4, 8, 6, 3), dtype="uint8"))
+    dataset.NumberOfFrames = 4
+    done = sort([dataset])
+    assert names(done) == ["frame-1", "frame-2", "frame-3", "frame-4"]
+    assert [stack.planes[0].frame for stack in done.stacks] == [0, 1, 2, 3]
+    other = a_picture(2, SOPClassUID=US)
+    assert names(sort([dataset, other], shuffle=False))[-2:] == ["film-1_frame-4", "image-2"]
+
+
+def test_a_screen_shot_in_a_series_leaves_its_volume() -> None:
+    done = sort([*series(), a_picture(99)])
+    assert names(done) == ["volume", "image-99"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"PixelSpacing": ["0.2", "0.3"]}, (0.2, 0.3)),
+        ({"ImagerPixelSpacing": ["0.14", "0.15"]}, (0.14, 0.15)),
+        ({"NominalScannedPixelSpacing": ["0.05", "0.06"]}, (0.05, 0.06)),
+        ({"PixelSpacing": ["0.2", "0.3"], "ImagerPixelSpacing": ["1", "1"]}, (0.2, 0.3)),
+        ({"PixelSpacing": ["0", "0"], "ImagerPixelSpacing": ["1", "2"]}, (1, 2)),
+    ],
+)
+def test_size_of_a_pixel_of_a_picture(tags: dict[str, Any], expected: tuple[float, float]) -> None:
+    dataset = a_picture(SOPClassUID="1.2.840.10008.5.1.4.1.1.1")
+    for keyword, value in tags.items():
+        setattr(dataset, keyword, value)
+    if tags.get("PixelSpacing") == ["0", "0"]:
+        assert kinds(sort([dataset]).problems) == ["bad-value"]
+        return
+    assert sort([dataset]).stacks[0].planes[0].spacing == expected
+
+
+def test_size_of_a_pixel_of_ultrasound() -> None:
+    region = Dataset()
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX, region.PhysicalDeltaY = 0.02, 0.01
+    dataset = a_picture(SOPClassUID=US, SequenceOfUltrasoundRegions=[region])
+    assert sort([dataset]).stacks[0].planes[0].spacing == pytest.approx((0.1, 0.2))
+
+
+def test_a_ct_without_position_is_no_picture() -> None:
+    datasets = series(count=1, ImagePositionPatient=None)
+    assert kinds(sort(datasets).problems) == ["no-position"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("0.9\\0.9 \0", (0.9, 0.9)),
+        (" 0.9mm\\0.9 mm", (0.9, 0.9)),
+        ("+9.0E-1\\.9", (0.9, 0.9)),
+        ("0,9\\0,9", None),
+        ("0.9", None),
+        ("0.9\\0.9\\0.9", None),
+        ("nan\\0.9", None),
+        ("1e999\\0.9", None),
+        ("-0.9\\0.9", None),
+    ],
+)
+def test_noise_around_numbers(raw: str, expected: tuple[float, float] | None) -> None:
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    dataset = series(count=1)[0]
+    tag = Tag("PixelSpacing")
+    del dataset[tag]
+    dataset[tag] = RawDataElement(tag, "DS", len(raw), raw.encode(), 0, False, True)
+    instance = read_instance(Path("a"), dataset)
+    if expected is None:
+        assert kinds(instance.problems) == ["bad-value"]
+        assert "PixelSpacing" in instance.problems[0].message
+    else:
+        assert not instance.problems
+        assert instance.planes[0].spacing == expected
+
+
+@pytest.mark.parametrize("cosines", [[0] * 6, [1, 0, 0, 1, 0, 0], [2, 0, 0, 0, 1, 0]])
+def test_directions_that_are_none_are_refused(cosines: list[float]) -> None:
+    done = sort(series(ImageOrientationPatient=cosines))
+    assert set(kinds(done.problems)) == {"bad-orientation"}
+
+
+@pytest.mark.parametrize("count", [0, -3, 10**9])
+def test_an_absurd_number_of_frames_is_refused(count: int) -> None:
+    dataset = build.enhanced(build.pixels((3, 8, 6)))
+    dataset.NumberOfFrames = count
+    assert kinds(sort([dataset]).problems) == ["bad-value"]
+
+
+def test_frames_that_are_not_all_described_are_refused() -> None:
+    dataset = build.enhanced(build.pixels((3, 8, 6)))
+    dataset.PerFrameFunctionalGroupsSequence.pop()
+    assert kinds(sort([dataset]).problems) == ["frame-count"]
+    del dataset.NumberOfFrames
+    assert sort([dataset]).stacks[0].shape == (6, 8, 2)
+
+
+def test_minus_zero_and_missing_numbers_are_no_obstacle() -> None:
+    datasets = series(build.affine(origin=(-0.0, -0.0, 0.0)))
+    for dataset in datasets:
+        dataset.ImageOrientationPatient = ["1", "-0", "-0.0", "-0", "1", "-0"]
+        for keyword in ("InstanceNumber", "PatientBirthDate", "PatientSex", "SeriesNumber"):
+            del dataset[keyword]
+    done = sort(datasets)
+    assert names(done) == [""]
+    assert not np.signbit(done.stacks[0].affine[done.stacks[0].affine == 0]).any()
+
+
+def test_an_unknown_class_with_pixels_is_an_image() -> None:
+    assert names(sort(series(SOPClassUID="1.3.46.670589.11.0.0.12.4"))) == [""]
