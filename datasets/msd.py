@@ -2,6 +2,9 @@
 
 A multi-modal image is one 4D file; ``modality`` names its channels. The cases are those of the
 ``training`` list; the ``test`` list has no labels and is left out.
+
+Beyond the decathlon's keys two are read that ``medseg-nca dicom import`` writes: ``patient`` of a
+case, and ``label_codes``, which gives a label's number its ``code`` and ``modifier``.
 """
 
 from __future__ import annotations
@@ -10,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from medseg_nca.config import Label, LabelTable
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.layout import (
     channel_names,
@@ -59,7 +65,7 @@ class Msd:
             dims=_dims(tree, cases),
             channels=channels,
             cases=cases,
-            labels=label_table(tree.get("labels", {}), file),
+            labels=_labels(tree, file),
             modality=modality_of(channels),
             licence=_text(tree, "licence", "license"),
             description=str(tree.get("description", "")),
@@ -80,11 +86,30 @@ def _case(entry: object, root: Path, source: Path) -> Case:
         raise DataError(f"{source}: a case needs 'image' and 'label', got {entry!r}.")
     image = inside(root, entry["image"], source)
     label = entry.get("label")
+    patient = entry.get("patient")
     return Case(
         id=safe_id(stem(image)),
         images=(image,),
         label=None if label is None else inside(root, label, source),
+        patient=None if patient is None else str(patient),
     )
+
+
+def _labels(tree: Mapping[str, Any], source: Path) -> LabelTable | None:
+    table = label_table(tree.get("labels", {}), source)
+    codes = tree.get("label_codes")
+    if table is None or codes is None:
+        return table
+    if not isinstance(codes, Mapping):
+        raise DataError(f"{source}: 'label_codes' must be a mapping of numbers and codes.")
+    try:
+        labels = [
+            Label.model_validate({**label.model_dump(), **codes.get(str(label.written), {})})
+            for label in table.labels
+        ]
+    except (ValidationError, TypeError) as error:
+        raise DataError(f"{source}: 'label_codes' makes no sense ({error}).") from error
+    return table.model_copy(update={"labels": tuple(labels)})
 
 
 def _dims(tree: Mapping[str, Any], cases: tuple[Case, ...]) -> Literal[2, 3]:

@@ -44,8 +44,9 @@ _CLASSES = re.compile(r"(SOPClass|TransferSyntax|SpecializedSOPClass|SOPClasses)
 _OPAQUE = (
     "1.2.840.10008.5.1.4.1.1.104.",  # encapsulated PDF, CDA, STL, OBJ, MTL
     "1.2.840.10008.5.1.4.1.1.9.4.",  # voice and general audio
-    "1.2.840.10008.1.3.10",  # DICOMDIR
 )
+# The standard's own kinds of stored objects (PS3.4 B.5), also those that pydicom does not know yet.
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
 _RAW_DATA = "1.2.840.10008.5.1.4.1.1.66"
 # Modalities that write the patient's name into the pixels more often than others.
 _WRITING_MODALITIES = frozenset({"US", "IVUS", "XA", "RF", "ES", "XC", "GM", "OT", "DOC"})
@@ -105,7 +106,7 @@ def burned_in(dataset: Dataset) -> Problem | None:
     ``BurnedInAnnotation`` decides. Where it is missing, secondary captures, screen shots and
     modalities that write into their images (ultrasound, angiography, ...) are suspected.
     """
-    if not any(keyword in dataset for keyword in _PIXELS):
+    if "Rows" not in dataset:  # the pixels themselves may have been left out
         return None
     flag = str(dataset.get("BurnedInAnnotation") or "").strip().upper()
     if flag == "YES":
@@ -225,10 +226,11 @@ def _check(dataset: Dataset, how: Deidentifier) -> None:
     name = _name_of(dataset)
     if "TransferSyntaxUID" not in getattr(dataset, "file_meta", ()):
         kind = "its transfer syntax is missing"
-    elif not _is_registered(sop_class):
+    elif not sop_class.startswith(_STORAGE):
         kind = f"its SOP class is {'unknown' if sop_class else 'missing'}"
     elif sop_class == _RAW_DATA or sop_class.startswith(_OPAQUE):
-        kind = f"it is of the kind {UID(sop_class).name}, whose content cannot be cleaned"
+        name_of_kind = UID(sop_class, validation_mode=0).name
+        kind = f"it is of the kind {name_of_kind}, whose content cannot be cleaned"
     else:
         problem = None if how.allow_burned_in else burned_in(dataset)
         if problem is None:

@@ -64,6 +64,10 @@ class Pseudonyms:
         """Twelve hexadecimal digits for anything else, for example a file's place in its tree."""
         return self._digest(kind, text).hex()[:12]
 
+    def token(self, kind: str, text: str) -> str:
+        """Thirty-two hexadecimal digits, where two originals must never get the same."""
+        return self._digest(kind, text).hex()[:32]
+
     def days(self, patient_id: str) -> int:
         """By how many days all dates of a patient are moved into the past: 1 to 3650."""
         number = int.from_bytes(self._digest("days", patient_id.strip())[:8])

@@ -1,0 +1,136 @@
+"""``medseg-nca dicom``: look into DICOM folders, import, de-identify, check and write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medseg_nca.cli.dicom_import import deidentify, import_
+from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json
+
+NO_DICOM = 2
+FAILED = 3
+
+
+@click.group()
+def dicom() -> None:
+    """Look into DICOM folders, import them as data sets, de-identify, check and write files."""
+
+
+dicom.add_command(import_)
+dicom.add_command(deidentify)
+
+
+@dicom.command(short_help="List the patients, studies, series and volumes of a folder.")
+@click.argument("folder", metavar="DIR", type=EXISTING)
+@click.option("--hash-ids", is_flag=True, help="Show pseudonyms, and no text that people typed.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes that read.")
+@json_option
+@click.pass_context
+def scan(ctx: click.Context, folder: Path, hash_ids: bool, workers: int, as_json: bool) -> None:
+    """List what lies in DIR: patients, studies, series, the geometry of volumes, problems.
+
+    Files need no extension. Exit code 2 if there is no DICOM file; problems do not change it.
+    """
+    from medseg_nca.cli.dicom_show import counting, show_scan
+    from medseg_nca.io.dicom.pseudonyms import Pseudonyms, find_key
+    from medseg_nca.pipelines import dicom_scan
+
+    hide = (find_key(None) or Pseudonyms.random()) if hash_ids else None
+    with counting("scanning") as advance:
+        tree = dicom_scan.run(folder, hide=hide, on_file=advance, workers=workers)
+    if as_json:
+        print_json(tree)
+    else:
+        show_scan(tree)
+    if not tree["patients"] and not tree["unreadable"]:
+        click.secho(f"Error: {folder}: holds no DICOM file.", fg="red", err=True)
+        ctx.exit(NO_DICOM)
+
+
+@dicom.command(short_help="Check DICOM files by the standard's rules.")
+@click.argument("files", nargs=-1, required=True, type=EXISTING)
+@json_option
+@click.pass_context
+def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
+    """Check FILES, or all files of folders, by our own rules and by dciodvfy where it is installed.
+
+    Files that refer to each other (a SEG and its images) are checked to agree. Exit code 3 if a
+    file has an error; warnings do not change it.
+    """
+    from medseg_nca.cli.dicom_show import show_checks
+    from medseg_nca.io.dicom.check import check_files, dciodvfy_path
+
+    results = check_files([file for path in files for file in _files(path)])
+    if as_json:
+        print_json({"dciodvfy": dciodvfy_path(), "files": [_result(one) for one in results]})
+    else:
+        show_checks(results)
+        if dciodvfy_path() is None:
+            click.echo("dciodvfy is not installed (Debian: apt-get install dicom3tools).", err=True)
+    if any(one.errors for one in results):
+        ctx.exit(FAILED)
+
+
+@dicom.command(short_help="Write an image of another format as a DICOM series.")
+@click.argument("image", type=EXISTING)
+@out_option("Folder for the files; new or empty.")
+@click.option("--modality", type=click.Choice(["MR", "CT"]), default="MR", show_default=True)
+@click.option(
+    "--patient-id", default="SYNTHETIC", show_default=True, help="Of the made-up patient."
+)
+@click.option("--description", default="", help="SeriesDescription.")
+@click.option("--seed", help="The same text gives the same UIDs; without it they are new.")
+@json_option
+def write(
+    image: Path,
+    out: Path,
+    modality: Any,
+    patient_id: str,
+    description: str,
+    seed: str | None,
+    as_json: bool,
+) -> None:
+    """Write IMAGE (NIfTI, NRRD, MHA, PNG, TIFF) as a DICOM series, one file a slice."""
+    from medseg_nca.io.dicom.export import write_series
+    from medseg_nca.io.read import read_volume
+
+    files = write_series(
+        read_volume(image, allow_4d=False),
+        out,
+        modality=modality,
+        patient_id=patient_id,
+        description=description,
+        seed=seed,
+    )
+    if as_json:
+        print_json({"folder": str(out), "files": [str(file) for file in files]})
+    else:
+        click.echo(f"{out}: {len(files)} files.")
+        click.echo(f"Next: medseg-nca predict {out} --model MODEL --out DIR", err=True)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or the DICOM files below a folder."""
+    if not path.is_dir():
+        return [path]
+    from medseg_nca.io.dicom.files import looks_like_dicom
+    from medseg_nca.io.dicom.walk import walk
+
+    return [file for file in walk(path).files if looks_like_dicom(file)]
+
+
+def _result(result: Any) -> dict[str, Any]:
+    return {
+        "file": str(result.path),
+        "kind": result.kind,
+        "tools": list(result.tools),
+        "errors": [_finding(finding) for finding in result.errors],
+        "warnings": [_finding(finding) for finding in result.warnings],
+    }
+
+
+def _finding(finding: Any) -> dict[str, str]:
+    return {"tool": finding.source, "message": finding.message}

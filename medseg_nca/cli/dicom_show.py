@@ -1,0 +1,128 @@
+"""What the DICOM commands show on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.check import CheckResult
+    from medseg_nca.pipelines.dicom_report import ImportReport
+
+SHOWN = 20
+
+
+def show_scan(tree: dict[str, Any]) -> None:
+    """A row for each series, and below the table what cannot be used."""
+    table = Table(title="Series", title_justify="left")
+    for name in ("patient", "study", "no.", "kind", "description", "files", "volumes", "problem"):
+        table.add_column(name, justify="right" if name in {"no.", "files"} else "left")
+    problems = []
+    for patient in tree["patients"]:
+        for study in patient["studies"]:
+            for series in study["series"]:
+                table.add_row(*map(escape, _row(patient, study, series)))
+                where = series["folder"] or series["uid"]
+                problems += [(where, one) for one in series["problems"]]
+    Console().print(table)
+    for where, one in [*problems, *(("", one) for one in tree["unreadable"])]:
+        place = f"{where}: " if where and where not in one["message"] else ""
+        click.echo(f"{one['kind']}: {place}{one['message']}")
+    passed = ", ".join(f"{count} {reason}" for reason, count in sorted(tree["passed_over"].items()))
+    counts = tree["counts"]
+    click.echo(
+        f"{counts['patients']} patient(s), {counts['studies']} studies, {counts['series']} series, "
+        f"{counts['volumes']} volumes, {counts['problems']} problem(s)."
+        + (f" Passed over: {passed}." if passed else "")
+    )
+
+
+def _row(patient: dict[str, Any], study: dict[str, Any], series: dict[str, Any]) -> list[str]:
+    kind = series["kind"] if series["kind"] != "image" else series["modality"]
+    return [
+        patient["id"] or "-",
+        study["date"] or study["uid"][-8:],
+        series["number"] or "-",
+        kind,
+        series["description"] or "-",
+        str(series["files"]),
+        "\n".join(_volume(stack) for stack in series["stacks"]) or "-",
+        "\n".join(one["kind"] for one in series["problems"]) or "-",
+    ]
+
+
+def _volume(stack: dict[str, Any]) -> str:
+    size = "x".join(map(str, stack["shape"]))
+    spacing = "x".join(f"{step:.3g}" for step in stack["spacing"])
+    tilt = f" tilt {stack['shear_mm']:.3g} mm" if stack["shear_mm"] else ""
+    name = f"{stack['name']}: " if stack["name"] else ""
+    return f"{name}{size}, {spacing} mm, {stack['orientation']}{tilt}"
+
+
+def show_import(report: ImportReport) -> None:
+    """The data set in a few lines."""
+    maps = report.maps
+    labelled = sum(one.own is not None for _, one in maps)
+    patients = len({record.patient for record in report.records})
+    click.echo(
+        f"{report.out}: {len(maps)} cases of {patients} patient(s), {labelled} with a label map"
+        + (f"; {report.cached} volumes were there already." if report.cached else ".")
+    )
+    if report.labels is not None:
+        names = report.labels.names
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        click.echo(f"Labels: {', '.join(names[:SHOWN])}{more}.")
+    if report.left_out:
+        texts = (f"{count} {reason}" for reason, count in sorted(report.left_out.items()))
+        click.echo(f"Left out: {', '.join(texts)}.")
+    if maps:
+        click.echo(f"Next: medseg-nca data check {report.out}", err=True)
+
+
+def show_checks(results: Sequence[CheckResult]) -> None:
+    """A row for each finding."""
+    table = Table(title="DICOM check", title_justify="left")
+    for name in ("file", "level", "by", "finding"):
+        table.add_column(name)
+    for result in results:
+        for finding in result.findings:
+            colour = "red" if finding.severity == "error" else "yellow"
+            table.add_row(
+                escape(result.path.name),
+                f"[{colour}]{finding.severity}[/]",
+                finding.source,
+                escape(finding.message),
+            )
+    if table.row_count:
+        Console().print(table)
+    errors = sum(len(result.errors) for result in results)
+    warnings = sum(len(result.warnings) for result in results)
+    click.echo(f"{len(results)} file(s), {errors} error(s), {warnings} warning(s).")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error that counts files."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = bar.add_task(what, total=None)
+
+    def advance(done: int, total: int) -> None:
+        if done == 1:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

@@ -1,0 +1,357 @@
+"""What an import does to one volume, in whatever process: read it, place its annotations, write.
+
+Each finished case leaves a record that names what it was made from. A case whose record still fits
+is not made again, so the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from pydantic import ValidationError
+
+from medseg_nca.config import Settings
+from medseg_nca.errors import MedsegError, OutputError
+from medseg_nca.io.atomic import atomic_file, write_json
+from medseg_nca.io.dicom.annotations import Annotation
+from medseg_nca.io.dicom.deid_words import IdentityWords, identity_words
+from medseg_nca.io.dicom.deidentify import Deidentifier, burned_in
+from medseg_nca.io.dicom.files import read_header
+from medseg_nca.io.dicom.labels import OverlapRule
+from medseg_nca.io.dicom.problems import DicomError
+from medseg_nca.io.dicom.quiet import quiet
+from medseg_nca.io.dicom.read import Tilt, read_stack
+from medseg_nca.io.dicom.records import Problem, Series, Stack
+from medseg_nca.io.dicom.syntaxes import syntax_name
+from medseg_nca.io.dicom.turn import as_dcm2niix
+from medseg_nca.io.volume import Volume
+from medseg_nca.io.write import write_volume
+from medseg_nca.pipelines.dicom_labels import (
+    FoundOverlap,
+    FoundSegment,
+    Placed,
+    place_annotations,
+)
+from medseg_nca.pipelines.dicom_names import Names
+
+# To be raised when the meaning of a record changes: all cases are then imported again.
+RECORD_VERSION = 1
+STATE = ".medseg-nca"
+IMAGES, LABELS = "imagesTr", "labelsTr"
+NIFTI, COLOUR = ".nii.gz", ".png"
+
+
+class Note(Settings):
+    """A stored :class:`Problem`; ``object`` is the hashed UID of an annotation's series."""
+
+    kind: str
+    message: str
+    object: str | None = None
+
+
+class Object(Settings):
+    """An annotation object that a label map was made from; its UIDs are hashed."""
+
+    kind: str
+    series: str
+
+
+class MapRecord(Settings):
+    """One label map of an image, and the name of the case that it makes.
+
+    ``own`` holds it with numbers of its own; both paths are relative to the data set.
+    """
+
+    id: str
+    image: str
+    own: str | None = None
+    segments: tuple[FoundSegment, ...] = ()
+    objects: tuple[Object, ...] = ()
+    overlaps: tuple[FoundOverlap, ...] = ()
+
+
+class Record(Settings):
+    """A finished volume. UIDs are hashed; ``tags`` are those that it was selected by."""
+
+    key: str
+    id: str
+    patient: str
+    study: str | None
+    series: str | None
+    frame_of_reference: str | None
+    stack: str
+    modality: str
+    files: int
+    transfer_syntax: str
+    channels: int
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    affine: tuple[tuple[float, ...], ...]
+    resampled: bool
+    tags: dict[str, str]
+    maps: tuple[MapRecord, ...]
+    refused: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class How:
+    """What all volumes of an import share.
+
+    Attributes:
+        out: folder of the data set, absolute.
+        root: folder that is imported, absolute.
+        names: see :class:`Names`.
+        tags: names of the tags that are kept with a case.
+        tilt, overlap: see :func:`read_stack` and :func:`place_annotations`.
+        deidentifier: None where names may be kept.
+    """
+
+    out: Path
+    root: Path
+    names: Names
+    tags: tuple[str, ...]
+    tilt: Tilt
+    overlap: OverlapRule
+    deidentifier: Deidentifier | None
+
+
+@dataclass(frozen=True)
+class Importing:
+    """One volume to import."""
+
+    id: str
+    series: Series
+    stack: Stack
+    annotations: tuple[Annotation, ...]
+    how: How
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its voxels and annotations lie in."""
+        planes = dict.fromkeys(plane.path for plane in self.stack.planes)
+        return (*planes, *(annotation.path for annotation in self.annotations))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of it: a record, or the reason why there is none."""
+
+    id: str
+    record: Record | None = None
+    problem: Problem | None = None
+    cached: bool = False
+
+
+def import_case(work: Importing) -> Imported:
+    """Import a volume, or take what an earlier run made of the same files in the same way.
+
+    Raises:
+        OutputError: if something cannot be written.
+    """
+    key = _key(work)
+    known = read_record(work.how.out, work.id)
+    if known is not None and known.key == key and _is_complete(work.how.out, known):
+        return Imported(work.id, known, cached=True)
+    try:
+        return Imported(work.id, _import(work, key))
+    except OutputError:
+        raise
+    except DicomError as error:
+        problem = error.problem
+    except MedsegError as error:
+        problem = Problem("unusable", error.message)
+    except MemoryError:
+        problem = Problem("too-large", f"{work.files[0]}: does not fit in memory.")
+    return Imported(work.id, problem=problem)
+
+
+def record_file(out: Path, case: str) -> Path:
+    """Where the record of a volume lies."""
+    return out / STATE / "cases" / f"{case}.json"
+
+
+def read_record(out: Path, case: str) -> Record | None:
+    """The record of an earlier run, None if there is none that can be used."""
+    try:
+        return Record.model_validate_json(record_file(out, case).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def case_files(out: Path, record: Record) -> list[Path]:
+    """The files of a volume that exist before the label maps get their final numbers."""
+    named = [name for one in record.maps for name in (one.image, one.own) if name]
+    return [out / name for name in named]
+
+
+def _is_complete(out: Path, record: Record) -> bool:
+    return all(path.is_file() for path in case_files(out, record))
+
+
+def _import(work: Importing, key: str) -> Record:
+    how = work.how
+    header = read_header(work.stack.planes[0].path)
+    words = None if how.deidentifier is None else _words(work, header, how.deidentifier)
+    image = read_stack(work.series, work.stack, tilt=how.tilt)
+    placed = place_annotations(
+        image, work.annotations, how.overlap, None if words is None else words.found_in
+    )
+    turned = as_dcm2niix(image, work.series, work.stack)
+    maps = _write(work, turned, placed)
+    record = _record(
+        work, key, str(header.file_meta.TransferSyntaxUID), turned, placed, maps, words
+    )
+    write_json(record_file(how.out, work.id), record.model_dump(mode="json"))
+    return record
+
+
+def _words(work: Importing, header: Any, how: Deidentifier) -> IdentityWords:
+    """The names that may not come through; refuses images that may have writing in them."""
+    problem = None if how.allow_burned_in else burned_in(header)
+    if problem is not None:
+        raise DicomError(Problem(problem.kind, f"{work.files[0]}: {problem.message}"))
+    parts: set[str] = set()
+    wholes: set[str] = set()
+    with quiet():
+        for source in (header, *(read_header(a.path) for a in work.annotations)):
+            words = identity_words(source)
+            parts |= words.parts
+            wholes |= words.wholes
+    return IdentityWords(frozenset(parts), frozenset(wholes))
+
+
+def _write(work: Importing, image: Volume, placed: Placed) -> tuple[MapRecord, ...]:
+    """Write the image once for each label map; the maps keep numbers of their own."""
+    out = work.how.out
+    suffix = COLOUR if image.dims == 2 and image.array.shape[0] > 1 else NIFTI
+    maps: list[MapRecord] = []
+    plain = Volume(image.array, image.affine)
+    for number, found in enumerate(placed.maps or (None,), start=1):
+        name = work.id if number == 1 else f"{work.id}_annotation-{number}"
+        target = out / IMAGES / f"{name}{suffix}"
+        if maps:
+            _copy(out / maps[0].image, target)
+        else:
+            write_volume(plain, target)
+        if found is None:
+            maps.append(MapRecord(id=name, image=f"{IMAGES}/{target.name}"))
+            continue
+        own = f"{STATE}/labels/{name}{suffix}"
+        turned = as_dcm2niix(found.volume, work.series, work.stack)
+        write_volume(Volume(turned.array, turned.affine), out / own)
+        objects = [
+            Object(kind=o.kind, series=work.how.names.uid(o.series_uid) or "")
+            for o in found.objects
+        ]
+        maps.append(
+            MapRecord(
+                id=name,
+                image=f"{IMAGES}/{target.name}",
+                own=own,
+                segments=found.segments,
+                objects=tuple(objects),
+                overlaps=found.overlaps,
+            )
+        )
+    return tuple(maps)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A second name for the same file where the file system can, else a copy."""
+    with atomic_file(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def _record(
+    work: Importing,
+    key: str,
+    syntax: str,
+    image: Volume,
+    placed: Placed,
+    maps: Sequence[MapRecord],
+    words: IdentityWords | None,
+) -> Record:
+    names, series = work.how.names, work.series
+    notes = [_note(work, problem) for problem in series.notes]
+    notes += [_note(work, problem) for found in placed.maps for problem in found.notes]
+    return Record(
+        key=key,
+        id=work.id,
+        patient=names.patient(series),
+        study=names.uid(series.study_uid),
+        series=names.uid(series.uid),
+        frame_of_reference=names.uid(series.frame_of_reference_uid),
+        stack=work.id.rsplit("_", 1)[-1] if work.stack.name and names.hidden else work.stack.name,
+        modality=series.tags.get("Modality", ""),
+        files=len({plane.path for plane in work.stack.planes}),
+        transfer_syntax=syntax_name(syntax),
+        channels=image.array.shape[0],
+        shape=image.shape,
+        spacing=tuple(round(step, 6) for step in image.spacing),
+        orientation="".join(map(str, nib.aff2axcodes(image.affine)))[: image.dims],
+        affine=tuple(tuple(float(v) for v in row) for row in image.affine),
+        resampled=bool(work.stack.shear_mm),
+        tags=_tags(work, words),
+        maps=tuple(maps),
+        refused=tuple(_note(work, problem, a.series_uid) for a, problem in placed.refused),
+        notes=tuple(notes),
+    )
+
+
+def _tags(work: Importing, words: IdentityWords | None) -> Mapping[str, str]:
+    """What the volume was selected by, unless it may name the patient."""
+    tags = {tag: work.series.tags.get(tag, "") for tag in work.how.tags}
+    if words is None:
+        return tags
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    from medseg_nca.io.dicom.deid_rules import Action, action_of
+
+    kept = {}
+    for tag, value in tags.items():
+        number = tag_for_keyword(tag)
+        known = number is not None and action_of(number, dictionary_VR(number)) is Action.KEEP
+        kept[tag] = value if known and not words.found_in(value) else "REMOVED"
+    return kept
+
+
+def _note(work: Importing, problem: Problem, annotation: str | None = None) -> Note:
+    names = work.how.names
+    message = names.message(problem.message, work.how.root, work.files)
+    return Note(kind=problem.kind, message=message, object=names.uid(annotation))
+
+
+def _key(work: Importing) -> str:
+    """Tells whether a record was made from these files in this way."""
+    how = work.how
+    deidentifier = how.deidentifier
+    files = []
+    for path in work.files:
+        try:
+            found = path.stat()
+            files.append((str(path), found.st_size, found.st_mtime_ns))
+        except OSError:
+            files.append((str(path), -1, -1))
+    parts = [
+        RECORD_VERSION,
+        work.id,
+        work.stack.name,
+        files,
+        how.tags,
+        how.tilt,
+        how.overlap,
+        None if deidentifier is None else [deidentifier.allow_burned_in],
+    ]
+    return how.names.secret.token("key", json.dumps(parts))

@@ -1,0 +1,213 @@
+"""De-identify every DICOM file of a folder tree, into a tree with names that say nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg_nca import __version__
+from medseg_nca.errors import OutputError
+from medseg_nca.io.atomic import write_json
+from medseg_nca.io.dicom.deidentify import Deidentifier, deidentify_dataset, save_dataset
+from medseg_nca.io.dicom.files import read_file, read_header
+from medseg_nca.io.dicom.problems import DicomError
+from medseg_nca.io.dicom.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.records import Problem
+from medseg_nca.io.dicom.walk import walk
+from medseg_nca.pipelines.dicom_names import Names
+from medseg_nca.pipelines.dicom_state import open_state
+from medseg_nca.pipelines.parallel import Progress, Silent, cores, run_each
+
+logger = logging.getLogger(__name__)
+
+REPORT = "report.json"
+_NO_DICOM = {"not-dicom", "empty", "dicomdir"}
+# Starting processes takes a second or two; so many files are done in that time.
+_FEW = 500
+
+
+@dataclass(frozen=True)
+class DeidentifyReport:
+    """What became of the files.
+
+    Attributes:
+        out: the new folder.
+        files: the new files.
+        refused: problems whose messages name nobody.
+        passed_over: files that are no DICOM, by reason.
+        options: what was asked for, without the key.
+    """
+
+    out: Path
+    files: tuple[Path, ...]
+    refused: tuple[Problem, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "package_version": __version__,
+            "folder": self.out.name,
+            "files": len(self.files),
+            "refused": [vars(problem) for problem in self.refused],
+            "passed_over": dict(self.passed_over),
+            "options": dict(self.options),
+        }
+
+
+@dataclass(frozen=True)
+class _Work:
+    path: Path
+    root: Path
+    out: Path
+    how: Deidentifier
+
+
+@dataclass(frozen=True)
+class _Done:
+    """The new file, or why there is none."""
+
+    target: Path | None = None
+    problem: Problem | None = None
+
+
+def run(
+    root: Path,
+    out: Path,
+    how: Deidentifier | None = None,
+    workers: int | None = None,
+    *,
+    key: Pseudonyms | None = None,
+    keep_key: bool = False,
+    progress: Progress | None = None,
+    scheduler: str | None = None,
+) -> DeidentifyReport:
+    """Write de-identified copies: ``<patient>/<study>/<series>/<SOPInstanceUID>.dcm``.
+
+    Args:
+        root: a folder tree, or one file.
+        out: a new folder outside of it; a stopped run goes on.
+        how: everything but the key.
+        workers: processes; None takes the CPU cores, and none for few files.
+        key: the secret; a random one if not given.
+        keep_key: whether a random key is kept beside the copies.
+        progress: told how far it is.
+        scheduler: address of a Dask scheduler that does the work instead.
+
+    Raises:
+        ConfigError: if the key cannot be used.
+        OutputError: if the folder holds something else or lies in ``root``, or the disk refuses.
+    """
+    root, out = Path(root).absolute(), Path(out).absolute()
+    _check(root, out)
+    state = open_state(root, out, deidentify=True, key=key, work="deidentify")
+    how = how or Deidentifier(state.names.secret)
+    how = Deidentifier(state.names.secret, how.dates, how.keep_labels, how.allow_burned_in)
+    found = walk(root)
+    items = [_Work(path, root, out, how) for path in found.files]
+    count = workers if workers is not None else cores() if len(items) > _FEW else 0
+    running = run_each(_deidentify, items, count, scheduler=scheduler, folder=out, files=_files)
+    sources: dict[Path, list[int]] = defaultdict(list)
+    refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
+    passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})
+    for outcome in (progress or Silent()).track(running, "files", len(items)):
+        done = outcome.result or _Done(problem=Problem("unexpected", outcome.error or ""))
+        if done.target is not None:
+            sources[done.target].append(outcome.index)
+        elif done.problem is not None and done.problem.kind in _NO_DICOM:
+            passed_over[done.problem.kind] += 1
+        elif done.problem is not None:
+            path = items[outcome.index].path
+            refused.append(_hidden(state.names, root, done.problem, path))
+    refused += _settle_copies(sources, items)
+    for problem in refused:
+        logger.error("Refused: %s", problem.message)
+    options = {
+        "dates": how.dates,
+        "keep_labels": how.keep_labels,
+        "allow_burned_in": how.allow_burned_in,
+    }
+    report = DeidentifyReport(out, tuple(sorted(sources)), tuple(refused), passed_over, options)
+    write_json(out / REPORT, report.to_dict())
+    state.finish(keep_key)
+    return report
+
+
+def _check(root: Path, out: Path) -> None:
+    if not root.exists():
+        raise OutputError(f"{root}: there is no such file or folder.")
+    inside = out.resolve().is_relative_to(root.resolve())
+    if inside or root.resolve().is_relative_to(out.resolve()) or out.is_file():
+        raise OutputError(
+            f"{out}: cannot be the folder of the copies.",
+            hint="Name a folder outside of the one that is read.",
+        )
+
+
+def _files(work: _Work) -> tuple[Path, ...]:
+    return (work.path,)
+
+
+def _deidentify(work: _Work) -> _Done:
+    try:
+        header = read_header(work.path)
+        target = _target(work, header)
+        if not _is_newer(target, work.path):
+            save_dataset(deidentify_dataset(read_file(work.path), work.how), target)
+        return _Done(target)
+    except DicomError as error:
+        return _Done(problem=error.problem)
+
+
+def _target(work: _Work, header: Any) -> Path:
+    """The place of the copy; every part of it is a pseudonym."""
+    from medseg_nca.io.dicom.deidentify import patient_key
+    from medseg_nca.io.dicom.quiet import quiet
+
+    secret = work.how.pseudonyms
+    with quiet():
+        study, series, instance, patient = (
+            str(header.get(keyword) or "").strip()
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID")
+        )
+    if not instance:
+        raise DicomError(Problem("no-instance-uid", f"{work.path}: has no SOPInstanceUID."))
+    return (
+        work.out
+        / secret.patient(patient_key(patient, study))
+        / secret.name("study", study)
+        / secret.name("series", series)
+        / f"{secret.uid(instance)}.dcm"
+    )
+
+
+def _is_newer(target: Path, source: Path) -> bool:
+    try:
+        return target.stat().st_mtime_ns > source.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def _settle_copies(sources: Mapping[Path, list[int]], items: list[_Work]) -> list[Problem]:
+    """Of files with one SOPInstanceUID the first is kept; others that differ are told of."""
+    problems = []
+    for target, indices in sources.items():
+        if len(indices) == 1:
+            continue
+        contents = {items[index].path.read_bytes() for index in sorted(indices)}
+        if len(contents) > 1:
+            target.unlink(missing_ok=True)
+            _deidentify(items[min(indices)])
+            text = f"{len(indices)} files have the same SOPInstanceUID and differ; one is written."
+            problems.append(Problem("conflicting-instances", text))
+    return problems
+
+
+def _hidden(names: Names, root: Path, problem: Problem, path: Path | None = None) -> Problem:
+    files = () if path is None else (path,)
+    return Problem(problem.kind, names.message(problem.message, root, files))

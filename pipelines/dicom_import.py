@@ -1,0 +1,379 @@
+"""Import a folder of DICOM files as a data set: images, label maps, where they came from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from medseg_nca.config import LabelTable
+from medseg_nca.errors import OutputError
+from medseg_nca.io.atomic import remove_leftovers, write_json
+from medseg_nca.io.dicom.annotations import KINDS, Annotation, Kind, assign
+from medseg_nca.io.dicom.deidentify import Deidentifier
+from medseg_nca.io.dicom.labels import OverlapRule
+from medseg_nca.io.dicom.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.read import Tilt
+from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
+from medseg_nca.io.dicom.scan import scan
+from medseg_nca.io.dicom.select import OF_STACKS, Selection, parse_selection
+from medseg_nca.io.read import read_label
+from medseg_nca.io.write import write_volume
+from medseg_nca.pipelines.dicom_case import (
+    IMAGES,
+    LABELS,
+    STATE,
+    How,
+    Imported,
+    Importing,
+    Record,
+    import_case,
+    record_file,
+)
+from medseg_nca.pipelines.dicom_labels import FoundSegment, numbers_of, renumber, table_of
+from medseg_nca.pipelines.dicom_report import (
+    DATASET,
+    ImportReport,
+    Refusal,
+    label_file,
+    write_reports,
+)
+from medseg_nca.pipelines.dicom_state import State, open_state
+from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, cores, run_each
+
+logger = logging.getLogger(__name__)
+
+LabelSource = Literal["auto", "seg", "rtstruct", "none"]
+_KINDS: dict[LabelSource, tuple[Kind, ...]] = {
+    "auto": KINDS,
+    "seg": ("seg",),
+    "rtstruct": ("rtstruct",),
+    "none": (),
+}
+# Starting processes takes a second or two; this many bytes are imported in that time.
+_SMALL = 50_000_000
+_NUMBERS = "numbers.json"
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """How to import.
+
+    Attributes:
+        labels: where label maps come from; ``auto`` takes SEG before RTSTRUCT.
+        select: conditions on tags; see :func:`medseg_nca.io.dicom.select.parse_selection`.
+        overlap: who gets a voxel of several segments of one label map.
+        tilt: what becomes of a tilted gantry.
+        deidentify: whether nothing may be left that names a patient.
+        key: of the de-identification; None makes a random one.
+        keep_key: whether a random key is kept beside the data set.
+        allow_burned_in: import images that may have writing in their pixels, de-identified or not.
+    """
+
+    labels: LabelSource = "auto"
+    select: str | None = None
+    overlap: OverlapRule = "last"
+    tilt: Tilt = "resample"
+    deidentify: bool = False
+    key: Pseudonyms | None = None
+    keep_key: bool = False
+    allow_burned_in: bool = False
+
+
+def run(
+    root: Path,
+    out: Path,
+    settings: ImportSettings | None = None,
+    workers: int | None = None,
+    *,
+    progress: Progress | None = None,
+    on_file: Callable[[int, int], None] | None = None,
+    scheduler: str | None = None,
+) -> ImportReport:
+    """Import what lies in a folder.
+
+    Each finished volume is kept, also when the run is stopped or killed: the same command goes on
+    from there. What cannot be imported is in the report, and stops nothing else.
+
+    Args:
+        root: a folder tree with DICOM files.
+        out: folder of the new data set.
+        settings: how; the defaults if not given.
+        workers: processes; None takes the CPU cores, and none for little data.
+        progress: told how far each stage is.
+        on_file: told (done, of) while the files are looked through.
+        scheduler: address of a Dask scheduler that does the work instead.
+
+    Returns:
+        A report, which is also written; there may be no case in it.
+
+    Raises:
+        ImageError: if there is no such folder.
+        ConfigError: if the selection or the key cannot be used.
+        OutputError: if the folder holds something else, or results cannot be written.
+    """
+    settings = settings or ImportSettings()
+    selection = parse_selection(settings.select)
+    root, out = Path(root).absolute(), Path(out).absolute()
+    if out.resolve() == root.resolve() or out.is_file():
+        raise OutputError(f"{out}: cannot be the new data set.", hint="Name another folder.")
+    found = scan(root, progress=on_file)
+    state = open_state(root, out, deidentify=settings.deidentify, key=settings.key)
+    for folder in (IMAGES, LABELS, f"{STATE}/cases", f"{STATE}/labels"):
+        remove_leftovers(out / folder)
+    plan = _Plan(found, selection, settings, state)
+    count = _workers(plan.items) if workers is None else workers
+    running = run_each(
+        import_case, plan.items, count, scheduler=scheduler, folder=out, files=_files
+    )
+    outcomes = list((progress or Silent()).track(running, "importing", len(plan.items)))
+    report, dims = _collect(plan, outcomes)
+    report = _number_labels(report, count, scheduler, progress or Silent())
+    write_reports(report, state, _written_settings(settings), dims)
+    _remove_strangers(report)
+    state.finish(settings.keep_key)
+    return report
+
+
+class _Plan:
+    """What is imported, and what is refused or left out before anything is read."""
+
+    def __init__(
+        self, found: Scan, selection: Selection, settings: ImportSettings, state: State
+    ) -> None:
+        self.root, self.state = found.root, state
+        self.refused: list[Refusal] = []
+        self.left_out: Counter[str] = Counter(
+            {f"file-{reason}": n for reason, n in found.passed_over.items() if n}
+        )
+        stacks = list(self._stacks(found, selection))
+        self.dims = 3 if any(len(stack.shape) == 3 for _, stack in stacks) else 2
+        pictures = sum(len(stack.shape) < self.dims for _, stack in stacks)
+        if pictures:
+            self.left_out["picture-among-volumes"] = pictures
+        stacks = [(series, stack) for series, stack in stacks if len(stack.shape) == self.dims]
+        annotations = self._annotations(found, settings, {series.uid for series, _ in stacks})
+        for path, problem in found.unreadable.items():
+            self.refuse(problem, "file", files=(path,))
+        how = self._how(selection, settings)
+        self.items = [
+            Importing(
+                name,
+                replace(series, files=()),
+                stack,
+                annotations.get((series.uid, stack.name), ()),
+                how,
+            )
+            for name, (series, stack) in zip(state.names.cases(stacks), stacks, strict=True)
+        ]
+
+    def refuse(
+        self,
+        problem: Problem,
+        what: str,
+        series: Series | None = None,
+        files: Sequence[Path] = (),
+    ) -> None:
+        """Note what cannot be imported, and say so."""
+        names = self.state.names
+        message = names.message(problem.message, self.root, files)
+        refusal = Refusal(
+            problem.kind,
+            message,
+            what,
+            names.uid(series.uid) if series else None,
+            series.tags.get("Modality", "") if series else "",
+            len(files),
+        )
+        self.refused.append(refusal)
+        logger.error("%s refused: %s", what.capitalize(), _where(refusal, series, names.hidden))
+
+    def _stacks(self, found: Scan, selection: Selection) -> Iterator[tuple[Series, Stack]]:
+        for series in found.series:
+            if series.kind != "image":
+                if series.kind == "other":
+                    self.left_out["no-image"] += 1
+                continue
+            chosen = [stack for stack in series.stacks if selection.matches(series, stack)]
+            self.left_out["not-selected"] += len(series.stacks) - len(chosen)
+            if series.problems and selection.matches(series):
+                for problem in series.problems:
+                    self.refuse(problem, "series", series, series.files)
+            elif series.problems and not series.stacks:
+                self.left_out["not-selected"] += 1
+            yield from ((series, stack) for stack in chosen)
+        self.left_out += Counter()  # drops what is zero
+
+    def _annotations(
+        self, found: Scan, settings: ImportSettings, chosen: set[str]
+    ) -> dict[tuple[str, str], tuple[Annotation, ...]]:
+        images = {series.uid for series in found.series if series.kind == "image"}
+        assigned = assign(found, _KINDS[settings.labels], images - chosen)
+        series_of = {path: series for series in found.series for path in series.files}
+        by_problem: dict[Problem, list[Path]] = {}
+        for path, problem in assigned.refused.items():
+            by_problem.setdefault(problem, []).append(path)
+        for problem, paths in by_problem.items():
+            self.refuse(problem, "annotation", series_of.get(paths[0]), paths)
+        # The instances are not needed any more, and would go to every worker.
+        return {
+            key: tuple(replace(annotation, instances=frozenset()) for annotation in group)
+            for key, group in assigned.by_stack.items()
+        }
+
+    def _how(self, selection: Selection, settings: ImportSettings) -> How:
+        keywords = (c.keyword for c in selection.conditions if c.keyword not in OF_STACKS)
+        names = self.state.names
+        deidentifier = Deidentifier(names.secret, allow_burned_in=settings.allow_burned_in)
+        return How(
+            out=self.state.out,
+            root=self.root,
+            names=names,
+            tags=tuple(dict.fromkeys(("Modality", "BodyPartExamined", *keywords))),
+            tilt=settings.tilt,
+            overlap=settings.overlap,
+            deidentifier=deidentifier if settings.deidentify else None,
+        )
+
+
+def _where(refusal: Refusal, series: Series | None, hidden: bool) -> str:
+    """The message with the place of the series, where it does not name one itself."""
+    if series is None or hidden or str(series.files[0].parent) in refusal.message:
+        return refusal.message
+    return f"{series.files[0].parent}: {refusal.message}"
+
+
+def _files(work: Importing) -> Sequence[Path]:
+    return work.files[:1]
+
+
+def _workers(items: Sequence[Importing]) -> int:
+    size = 0
+    for item in items:
+        for path in item.files:
+            size += path.stat().st_size if path.exists() else 0
+            if size > _SMALL and len(items) > 1:
+                return cores()
+    return 0
+
+
+def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[ImportReport, int]:
+    """Sort what was imported, and leave out volumes with another number of channels."""
+    records: list[Record] = []
+    cached = 0
+    for outcome in outcomes:
+        work = plan.items[outcome.index]
+        done = outcome.result
+        if done is not None and done.record is not None:
+            records.append(done.record)
+            cached += done.cached
+            continue
+        problem = Problem("unexpected", outcome.error or "") if done is None else done.problem
+        if problem is not None:
+            plan.refuse(problem, "volume", work.series, work.files)
+    usual = Counter(record.channels for record in records).most_common(1)
+    for record in [record for record in records if record.channels != usual[0][0]]:
+        records.remove(record)
+        text = f"{record.id}: has {record.channels} channel(s), most others have {usual[0][0]}."
+        plan.refused.append(
+            Refusal("other-channels", text, "volume", record.series, record.modality, record.files)
+        )
+    records.sort(key=lambda record: record.id)
+    for record in records:
+        for note in record.refused:
+            logger.error("Annotation refused: %s", note.message)
+            plan.refused.append(Refusal(note.kind, note.message, "annotation", note.object))
+    table = table_of(one.segments for record in records for one in record.maps)
+    report = ImportReport(
+        plan.state.out, tuple(records), table, tuple(plan.refused), plan.left_out, cached
+    )
+    return report, plan.dims
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """A label map that gets the numbers of the table."""
+
+    own: Path
+    target: Path
+    segments: tuple[FoundSegment, ...]
+    table: LabelTable
+
+
+def _number_labels(
+    report: ImportReport, workers: int, scheduler: str | None, progress: Progress
+) -> ImportReport:
+    """Write the final label maps; those whose numbers are as an earlier run wrote them stay."""
+    if report.labels is None:
+        return report
+    out, table = report.out, report.labels
+    notes = out / STATE / _NUMBERS
+    known = _read_numbers(notes)
+    wanted: dict[str, Any] = {}
+    items: list[_Numbering] = []
+    for record, one in report.maps:
+        if one.own is None:
+            continue
+        numbers = {str(k): v for k, v in numbers_of(one.segments, table).items()}
+        wanted[one.id] = [record.key, numbers]
+        target = out / label_file(one)
+        if known.get(one.id) != wanted[one.id] or not target.is_file():
+            items.append(_Numbering(out / one.own, target, one.segments, table))
+    if not items:
+        return report
+    # From here on the list of an earlier run no longer tells the truth.
+    (out / DATASET).unlink(missing_ok=True)
+    notes.unlink(missing_ok=True)
+    running = run_each(_number, items, workers, scheduler=scheduler, folder=out)
+    failed = [o.error for o in progress.track(running, "labels", len(items)) if o.error]
+    if failed:
+        raise OutputError(f"{out}: label maps cannot be written: {failed[0]}")
+    write_json(notes, wanted)
+    return report
+
+
+def _number(work: _Numbering) -> None:
+    own = read_label(work.own)
+    array = renumber(own.array, work.segments, work.table)
+    write_volume(replace(own, array=array, header={}), work.target)
+
+
+def _read_numbers(path: Path) -> dict[str, Any]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return tree if isinstance(tree, dict) else {}
+
+
+def _remove_strangers(report: ImportReport) -> None:
+    """Remove what an earlier run with other settings made, and this one did not."""
+    out = report.out
+    wanted = {out / one.image for _, one in report.maps}
+    wanted |= {out / label_file(one) for _, one in report.maps if one.own}
+    wanted |= {out / one.own for _, one in report.maps if one.own}
+    wanted |= {record_file(out, record.id) for record in report.records}
+    for folder in (IMAGES, LABELS, f"{STATE}/labels", f"{STATE}/cases"):
+        for path in (out / folder).glob("*"):
+            if path not in wanted and path.is_file():
+                path.unlink(missing_ok=True)
+    if not report.records:
+        (out / DATASET).unlink(missing_ok=True)
+
+
+def _written_settings(settings: ImportSettings) -> dict[str, Any]:
+    """The settings without the key; a selection may name a patient."""
+    selection = parse_selection(settings.select)
+    tags = [condition.keyword for condition in selection.conditions]
+    return {
+        "labels": settings.labels,
+        "select": tags if settings.deidentify else settings.select,
+        "overlap": settings.overlap,
+        "tilt": settings.tilt,
+        "deidentify": settings.deidentify,
+        "allow_burned_in": settings.allow_burned_in,
+    }
