@@ -37,7 +37,7 @@ _FAR = 1e6
 
 
 @dataclass(frozen=True)
-class _Roi:
+class Roi:
     """One region of interest: what it is called, and its contour items."""
 
     number: int
@@ -74,7 +74,7 @@ def read_rtstruct(path: Path, image: Volume) -> Segments:
     with parsing(path):
         if Attributes(dataset).text("SOPClassUID") != STRUCTURE_SET:
             raise refusal("not-a-structure-set", path, "is no DICOM RT structure set.")
-        rois = _rois(path, dataset)
+        rois = find_rois(path, dataset)
         rois, notes = _in_frame(path, rois, referenced_series(dataset), source)
         contours = {roi.number: _closed_contours(roi, findings) for roi in rois}
     with_area = [roi for roi in rois if contours[roi.number]]
@@ -106,8 +106,12 @@ def read_rtstruct(path: Path, image: Volume) -> Segments:
     return Segments(tuple(segments), (*notes, *findings.notes()))
 
 
-def _rois(path: Path, dataset: Dataset) -> list[_Roi]:
-    """All ROIs in the order of their numbers; only those are kept whose number is clear."""
+def find_rois(path: Path, dataset: Dataset) -> list[Roi]:
+    """Find all ROIs of a structure set, in the order of their numbers; no contour is looked at.
+
+    Raises:
+        DicomError: ``damaged``, if it is not clear which item belongs to which ROI.
+    """
     observations: dict[int, Dataset] = {}
     for item in dataset.get("RTROIObservationsSequence") or ():
         observations.setdefault(_number(path, item, "ReferencedROINumber"), item)
@@ -116,13 +120,13 @@ def _rois(path: Path, dataset: Dataset) -> list[_Roi]:
         number = _number(path, item, "ReferencedROINumber")
         contours[number].extend(item.get("ContourSequence") or ())
     frame = _frame_of_reference(dataset)
-    found: dict[int, _Roi] = {}
+    found: dict[int, Roi] = {}
     for item in dataset.get("StructureSetROISequence") or ():
         number = _number(path, item, "ROINumber")
         if number in found:
             raise damaged(path, f"has two ROIs with the number {number}.")
         code, modifiers = _codes(observations.get(number))
-        found[number] = _Roi(
+        found[number] = Roi(
             number,
             clean_name(str(item.get("ROIName") or ""), f"ROI {number}"),
             code,
@@ -161,8 +165,8 @@ def _codes(observation: Dataset | None) -> tuple[Code | None, tuple[Code, ...]]:
 
 
 def _in_frame(
-    path: Path, rois: Sequence[_Roi], series: str | None, source: Source
-) -> tuple[list[_Roi], tuple[Problem, ...]]:
+    path: Path, rois: Sequence[Roi], series: str | None, source: Source
+) -> tuple[list[Roi], tuple[Problem, ...]]:
     """The ROIs in the image's frame of reference, and notes on the others."""
     kept, notes = [], {}
     error: DicomError | None = None
@@ -181,7 +185,7 @@ def _in_frame(
     return kept, tuple(notes.values())
 
 
-def _closed_contours(roi: _Roi, findings: Findings) -> list[NDArray[np.float64]]:
+def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
     """The points, ``(n, 3)`` LPS mm, of each usable closed contour."""
     found: dict[bytes, NDArray[np.float64]] = {}
     closed = 0
