@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["DicomError", "Opened", "looks_like_dicom", "opened", "read_file", "read_header"]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_MAX_META = 2**20
+_MAX_META = 2**17
 _NOT_DICOM = "Name a DICOM file, or a folder with DICOM files."
 
 

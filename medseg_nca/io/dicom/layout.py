@@ -18,12 +18,13 @@ from medseg_nca.io.dicom.sources import Source
 PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 # An enhanced series of 12,000 frames has about 150,000 items and 900,000 elements.
 MAX_ITEMS = 500_000
-MAX_ELEMENTS = 4_000_000
+MAX_ELEMENTS = 2_000_000
 MAX_DEPTH = 32
 # Longer values of bytes are left out of a header: overlays, waveforms, documents, private data.
 BULK = 256 * 1024
 MAX_HEADER = 256 * 2**20
 
+_WINDOW = 4096
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _BULKY = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN", None))
@@ -108,6 +109,7 @@ class Walker:
         self._implicit_header = struct.Struct(f"{order}HHL")
         self._implicit = implicit
         self._items = self._elements = 0
+        self._window, self._window_start = b"", 0
 
     def survey(self) -> Layout:
         """Walk over the top level, and into every sequence, up to the pixels.
@@ -118,11 +120,11 @@ class Walker:
         position = self.source.start
         implicit = self._really_implicit(position, self._implicit)
         kept: list[tuple[int, int]] = []
-        size, last = 0, "none"
+        size, last = 0, None
         while (element := self._element(position, implicit)) is not None:
-            last = element.name
+            last = element
             if element.tag in PIXELS:
-                return Layout(tuple(kept), implicit, self._pixels(element), last)
+                return Layout(tuple(kept), implicit, self._pixels(element), element.name)
             end, keep = self._top(element, implicit)
             if keep:
                 size += end - position
@@ -130,7 +132,7 @@ class Walker:
                     raise too_large(self.path, f"its header is longer than {MAX_HEADER:,} bytes.")
                 _extend(kept, (position, end))
             position = end
-        return Layout(tuple(kept), implicit, None, last)
+        return Layout(tuple(kept), implicit, None, last.name if last else "none")
 
     def _top(self, element: Element, implicit: bool) -> tuple[int, bool]:
         """The end of an element of the top level, and whether it belongs to the header."""
@@ -166,7 +168,7 @@ class Walker:
             return True
         if element.vr not in (b"UN", None):
             return False
-        first = self.source.read(element.value, 4)
+        first = self._peek(element.value, 4)
         if len(first) == 4 and self._number(first) == _ITEM:
             return True
         from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -221,8 +223,16 @@ class Walker:
             raise _MalformedError("has a malformed sequence in it")
         return end
 
+    def _peek(self, position: int, count: int) -> bytes:
+        """A few bytes, fewer at the end; from memory where the last ones came from."""
+        begin = position - self._window_start
+        if begin < 0 or begin + count > len(self._window):
+            self._window = self.source.peek(position, _WINDOW)
+            self._window_start, begin = position, 0
+        return self._window[begin : begin + count]
+
     def _item(self, position: int) -> tuple[int, int]:
-        header = self.source.read(position, 8)
+        header = self._peek(position, 8)
         if len(header) < 8:
             raise _MalformedError("has no end", cut=True)
         group, number, length = self._implicit_header.unpack(header)
@@ -230,7 +240,7 @@ class Walker:
 
     def _element(self, position: int, implicit: bool) -> Element | None:
         """The element at a position; None at the end of the data."""
-        header = self.source.read(position, 8)
+        header = self._peek(position, 8)
         if len(header) < 8:
             return None
         self._elements += 1
@@ -243,7 +253,7 @@ class Walker:
         else:
             group, number, vr, length = self._short.unpack(header)
             if vr in _LONG_VR:
-                more = self.source.read(value, 4)
+                more = self._peek(value, 4)
                 if len(more) < 4:
                     return None
                 length, value = self._long.unpack(more)[0], value + 4
@@ -255,7 +265,7 @@ class Walker:
 
     def _really_implicit(self, position: int, implicit: bool) -> bool:
         """Some files have or lack VRs against their transfer syntax; the first element tells."""
-        first = self.source.read(position, 6)
+        first = self._peek(position, 6)
         return implicit if len(first) < 6 else not _is_letters(first[4:])
 
     def _number(self, tag: bytes) -> int:
@@ -272,7 +282,7 @@ class Walker:
     def _fragments(self, element: Element) -> Iterator[tuple[int, int]]:
         position = element.value
         while True:
-            header = self.source.read(position, 8)
+            header = self._peek(position, 8)
             if len(header) < 8:
                 raise truncated(self.path, f"{element.name} has no end.")
             group, number, length = self._implicit_header.unpack(header)

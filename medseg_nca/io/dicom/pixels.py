@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -225,10 +226,12 @@ def _packed_frame(file: Opened, pixels: Pixels, frame: int) -> bytes:
 
 def _check_packed(file: Opened, frame: int, data: bytes) -> None:
     """Compare the size within the frame with the header, before a decoder takes memory for it."""
-    if file.syntax.decoder == "pydicom":  # RLE has no size of its own
-        return
     dataset = file.dataset
     expected = (dataset.Rows, dataset.Columns, dataset.get("SamplesPerPixel", 1))
+    if file.syntax.decoder == "pydicom":  # RLE has no size of its own; 2 bytes give at most 128
+        if 64 * len(data) < math.prod(expected) * dataset.BitsAllocated // 8:
+            raise damaged(file.path, f"frame {frame + 1} is too short for {expected}.")
+        return
     size = frame_size(data)
     if size is None:
         raise damaged(file.path, f"frame {frame + 1} is no frame of its transfer syntax.")

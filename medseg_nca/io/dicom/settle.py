@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 # Contours and tables of numbers stay raw until they are asked for: each number is an object.
 _LONG_VALUE = 16 * 1024
+_NUMBERS = frozenset(("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"))
 # Beyond that many elements (thousands of frames), what is not asked for stays raw, too.
 _MAX_SETTLED = 100_000
 
@@ -44,10 +45,18 @@ def _settle(dataset: Dataset, budget: int) -> int:
         except Exception:
             del dataset[tag]
             continue
-        if element.VR == "SQ":
+        if element.VR in _NUMBERS and not _are_numbers(element.value):
+            del dataset[tag]
+        elif element.VR == "SQ":
             for item in element.value:
                 budget = _settle(item, budget)
     return budget
+
+
+def _are_numbers(value: Any) -> bool:
+    """False for text, which pydicom falls back to."""
+    values = [value] if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") else value
+    return not any(isinstance(item, (str, bytes)) and item for item in values)
 
 
 def _stays_raw(dataset: Dataset, tag: int) -> bool:

@@ -41,6 +41,12 @@ class Source:
         """Offset of the end, as far as it is known."""
         return self._size
 
+    def peek(self, position: int, count: int) -> bytes:
+        """Bytes from ``position`` on, at least 16 of them unless the data ends."""
+        self.holds(position + 16)
+        self.stream.seek(position)
+        return self.stream.read(count)
+
     def read(self, position: int, count: int) -> bytes:
         """At most ``count`` bytes from ``position`` on; fewer at the end."""
         if not self.holds(position + count):

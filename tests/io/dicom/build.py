@@ -52,8 +52,8 @@ PATIENT = {
     "PatientAddress": "1 Fakestreetzq",
     "AccessionNumber": "FAKEACC-99",
     "StudyID": "FAKESTUDY-7",
-    "ReferringPhysicianName": "Fakedoctorzq^Ref",
-    "OperatorsName": "Fakeoperatorzq^Op",
+    "ReferringPhysicianName": "Fakedoctorzq^Refzqx",
+    "OperatorsName": "Fakeoperatorzq^Opzqx",
     "InstitutionName": "Fakehospitalzq",
     "StationName": "FAKESTATIONZQ",
 }

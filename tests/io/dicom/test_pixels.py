@@ -1,0 +1,505 @@
+"""Values of planes: decoded, rescaled and in colour as written, or refused with file and frame."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import struct
+import subprocess
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from medseg_nca.io.dicom import files, pixels
+from medseg_nca.io.dicom.files import DicomError, looks_like_dicom
+from medseg_nca.io.dicom.pixels import read_planes
+from medseg_nca.io.dicom.records import Plane
+from medseg_nca.io.dicom.rescale import narrowest
+from tests.io.dicom import build
+
+SYNTAXES = [*build.NATIVE, *build.LOSSLESS]
+
+
+def plane(path: Path, frame: int | None = None) -> Plane:
+    return Plane(path, frame, "1.2", None, None, None, None, (0, 0))
+
+
+def read(paths: Iterable[Path]) -> NDArray[Any]:
+    return read_planes([plane(path) for path in paths])
+
+
+def packaged(name: str) -> Path:
+    path = get_testdata_file(name, download=False)
+    assert path is not None
+    return Path(str(path))
+
+
+def refused(kind: str, planes: list[Plane], *words: str) -> None:
+    with pytest.raises(DicomError) as caught:
+        read_planes(planes)
+    assert caught.value.problem.kind == kind, caught.value.problem.message
+    for word in (str(planes[-1].path), *words):
+        assert word in caught.value.problem.message
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda s: s.keyword)
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("int16", (2, 40, 37)),
+        ("uint16", (2, 40, 37)),
+        ("uint8", (2, 41, 37)),
+        ("uint8", (2, 40, 36, 3)),
+    ],
+)
+def test_every_lossless_syntax_gives_the_values_back(
+    tmp_path: Path, syntax: str, dtype: str, shape: tuple[int, ...]
+) -> None:
+    written = build.pixels(shape, dtype=dtype)
+    found = read(build.write(tmp_path, build.classic(written), syntax))
+    np.testing.assert_array_equal(found, written)
+    assert found.dtype == ("uint8" if dtype == "uint8" else "int16")
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda s: s.keyword)
+def test_frames_come_in_the_order_asked_for_with_their_own_slope(
+    tmp_path: Path, syntax: str
+) -> None:
+    written = build.pixels((4, 40, 36), dtype="uint16")
+    slopes, intercepts = [1, 2, 3, 4], [0, -5, 10, 7]
+    order = [2, 0, 3, 1]
+    path = build.save(
+        build.enhanced(written, slope=slopes, intercept=intercepts, order=order),
+        tmp_path / "a",
+        syntax,
+    )
+    found = read_planes([plane(path, order.index(k)) for k in (3, 1, 0)])
+    expected = [written[k].astype(int) * slopes[k] + intercepts[k] for k in (3, 1, 0)]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_each_file_is_opened_once_and_planes_may_interleave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = [build.pixels((3, 8, 6), dtype="uint16", seed=k) for k in (1, 2)]
+    paths = [
+        build.save(build.enhanced(array, series=str(k)), tmp_path / str(k))
+        for k, array in enumerate(arrays)
+    ]
+    opened: list[Path] = []
+
+    def count(path: Path) -> Any:
+        opened.append(path)
+        return files.opened(path)
+
+    monkeypatch.setattr(pixels, "opened", count)
+    wanted = [(1, 2), (0, 1), (1, 0), (0, 1)]
+    found = read_planes([plane(paths[file], frame) for file, frame in wanted])
+    np.testing.assert_array_equal(found, [arrays[file][frame] for file, frame in wanted])
+    assert sorted(opened) == paths
+
+
+def test_one_frame_of_many_takes_the_memory_of_one(tmp_path: Path) -> None:
+    many = np.arange(200, dtype="uint16")[:, None, None] * np.ones((1, 100, 100), "uint16")
+    path = build.save(build.enhanced(many), tmp_path / "a")
+    read_planes([plane(path, 0)])
+    tracemalloc.start()
+    try:
+        found = read_planes([plane(path, 133)])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found == 133).all()
+    assert peak < 3 * 2**20 < path.stat().st_size
+
+
+def test_a_shared_slope_and_none(tmp_path: Path) -> None:
+    written = build.pixels((2, 8, 6), dtype="uint16")
+    path = build.save(build.enhanced(written, slope=2, intercept=-7), tmp_path / "a")
+    found = read_planes([plane(path, k) for k in (0, 1)])
+    np.testing.assert_array_equal(found, written.astype(int) * 2 - 7)
+    bare = build.classic(written, RescaleSlope=None, RescaleIntercept=None)
+    np.testing.assert_array_equal(read(build.write(tmp_path / "b", bare)), written)
+
+
+def test_pet_has_another_slope_for_each_plane(tmp_path: Path) -> None:
+    written = build.pixels((3, 8, 6))
+    slopes = [0.25, 1.7351, 12.0]
+    found = read(build.write(tmp_path, build.classic(written, modality="PT", slope=slopes)))
+    assert found.dtype == np.float32
+    expected = written * np.array(slopes)[:, None, None]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "slope", "intercept", "expected"),
+    [
+        (0, 255, 1, 0, "uint8"),
+        (0, 256, 1, 0, "int16"),
+        (-1, 255, 1, 0, "int16"),
+        (0, 32767, 1, 1, "uint16"),
+        (-1, 32767, 1, 1, "uint16"),
+        (-2, 32767, 1, 1, "int32"),
+        (0, 32767, 65537, 0, "int32"),
+        (0, 32767, 70000, 0, "float32"),
+        (0, 10, 0.5, 0, "float32"),
+        (0, 10, 1, 0.25, "float32"),
+    ],
+)
+def test_the_narrowest_type_that_is_exact(
+    tmp_path: Path, low: int, high: int, slope: float, intercept: float, expected: str
+) -> None:
+    written = np.array([[[low, 0]], [[0, high]]], "int16")
+    found = read(build.write(tmp_path, build.classic(written, slope=slope, intercept=intercept)))
+    assert found.dtype == expected
+    np.testing.assert_allclose(found, written * float(slope) + intercept, rtol=1e-7)
+
+
+@given(st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1), min_size=1, max_size=4))
+def test_widening_by_steps_gives_the_type_for_all(values: list[list[int]]) -> None:
+    dtype = None
+    for part in values:
+        dtype = narrowest(np.array(part, np.int64), dtype)
+    everything = np.array([v for part in values for v in part], np.int64)
+    assert dtype == narrowest(everything)
+    np.testing.assert_array_equal(everything.astype(dtype), everything)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_bits_beyond_those_stored_are_ignored(tmp_path: Path, signed: bool) -> None:
+    written = np.array([[[0, 5, 2047], [-5, -2048, -1]]], "int16")
+    if not signed:
+        written = np.abs(written)
+    dirty = (written.astype("uint16") & 0x0FFF) | np.uint16(0xA000)  # an overlay in the high bits
+    dataset = build.classic(dirty, BitsStored=12, HighBit=11, PixelRepresentation=int(signed))
+    found = read(build.write(tmp_path, dataset))
+    np.testing.assert_array_equal(found, written)
+
+
+def test_monochrome1_is_turned_within_the_stored_bits_before_the_slope(tmp_path: Path) -> None:
+    one = {"PhotometricInterpretation": "MONOCHROME1", "RescaleType": None}
+    twelve = build.classic(
+        np.array([[[0, 1, 4095]]], "uint16"), slope=2, BitsStored=12, HighBit=11, **one
+    )
+    found = read(build.write(tmp_path / "a", twelve))
+    np.testing.assert_array_equal(found, [[[8190, 8188, 0]]])
+    signed = build.classic(np.array([[[-32768, 0, 32767]]], "int16"), intercept=10, **one)
+    found = read(build.write(tmp_path / "b", signed))
+    np.testing.assert_array_equal(found, [[[32777, 9, -32758]]])
+
+
+def test_values_with_a_unit_are_not_turned(tmp_path: Path) -> None:
+    written = build.pixels((1, 8, 6))
+    for modality in ("CT", "PT"):  # RescaleType HU, Units BQML
+        shown = build.classic(written, modality=modality, PhotometricInterpretation="MONOCHROME1")
+        np.testing.assert_array_equal(read(build.write(tmp_path / modality, shown)), written)
+
+
+def test_padding_is_a_value_as_any_other(tmp_path: Path) -> None:
+    written = np.array([[[-2000, 0, 5]]], "int16")
+    dataset = build.classic(written, intercept=-1024, PixelPaddingValue=-2000)
+    found = read(build.write(tmp_path, dataset))
+    np.testing.assert_array_equal(found, [[[-3024, -1024, -1019]]])
+
+
+def test_a_modality_table_is_applied_and_no_slope_beside_it(tmp_path: Path) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [4, 10, 16]
+    table.LUTData = struct.pack("<4H", 7, 70, 700, 7000)
+    table.ModalityLUTType = "US"
+    written = np.array([[[0, 10, 11], [12, 13, 99]]], "uint16")
+    dataset = build.classic(written, slope=3, intercept=5, ModalityLUTSequence=Sequence([table]))
+    dataset[0].ModalityLUTSequence[0]["LUTData"].VR = "OW"
+    found = read(build.write(tmp_path, dataset))
+    np.testing.assert_array_equal(found, [[[7, 7, 70], [700, 7000, 7000]]])
+
+
+def test_float_pixels(tmp_path: Path) -> None:
+    values = np.array([[0.5, -1e5, 3.25]])
+    for keyword, dtype, bits in (
+        ("FloatPixelData", "<f4", 32),
+        ("DoubleFloatPixelData", "<f8", 64),
+    ):
+        dataset = build.classic(np.zeros((1, 1, 3), "uint16"), slope=2, intercept=1)[0]
+        del dataset.PixelData, dataset.BitsStored, dataset.PixelRepresentation
+        dataset.BitsAllocated = bits
+        setattr(dataset, keyword, values.astype(dtype).tobytes())
+        found = read([build.save(dataset, tmp_path / keyword)])
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found[0], (values * 2 + 1).astype("float32"))
+
+
+def test_single_bits_that_do_not_end_with_a_byte(tmp_path: Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 2, (5, 3, 5)).astype("uint8")
+    dataset = build.enhanced(bits)
+    packed = np.packbits(bits.ravel(), bitorder="little").tobytes()
+    dataset.PixelData = packed + bytes(len(packed) % 2)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
+    path = build.save(dataset, tmp_path / "a")
+    np.testing.assert_array_equal(read_planes([plane(path, k) for k in range(5)]), bits)
+
+
+def test_colour_by_plane_and_palette_and_ybr(tmp_path: Path) -> None:
+    written = build.pixels((1, 8, 6, 3), dtype="uint8")
+    by_plane = build.classic(written, PlanarConfiguration=1)[0]
+    by_plane.PixelData = written[0].transpose(2, 0, 1).tobytes()
+    np.testing.assert_array_equal(read([build.save(by_plane, tmp_path / "a")]), written)
+
+    indices = np.array([[[0, 1, 2, 1]]], "uint8")
+    palette = build.classic(indices, PhotometricInterpretation="PALETTE COLOR")[0]
+    for colour, entries in (("Red", (0, 255, 9)), ("Green", (0, 128, 8)), ("Blue", (0, 1, 7))):
+        setattr(palette, f"{colour}PaletteColorLookupTableDescriptor", [3, 0, 16])
+        data = struct.pack("<3H", *(entry << 8 for entry in entries))
+        setattr(palette, f"{colour}PaletteColorLookupTableData", data)
+    found = read([build.save(palette, tmp_path / "b")])
+    expected = [[[[0, 0, 0], [255, 128, 1], [9, 8, 7], [255, 128, 1]]]]
+    np.testing.assert_array_equal(found, expected)
+
+    grey = np.full((1, 2, 2, 3), 128, "uint8")
+    grey[..., 0] = [[10, 20], [200, 255]]
+    ybr = build.classic(grey, PhotometricInterpretation="YBR_FULL")
+    found = read(build.write(tmp_path / "c", ybr))
+    np.testing.assert_array_equal(found, np.repeat(grey[..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "tolerance"),
+    [
+        ("MR_small_RLE.dcm", "MR_small.dcm", 0),
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm", 0),
+        ("MR_small_jpeg_ls_lossless.dcm", "MR_small.dcm", 0),
+        ("MR_small_bigendian.dcm", "MR_small.dcm", 0),
+        ("SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_dcmtk_+eb+cr.dcm", 8),
+        ("SC_rgb_gdcm_KY.dcm", "SC_rgb_dcmtk_+eb+cr.dcm", 8),
+        ("SC_ybr_full_422_uncompressed.dcm", "SC_rgb_dcmtk_+eb+cy+s2.dcm", 5),
+    ],
+)
+def test_files_of_others_agree_with_their_uncompressed_twins(
+    name: str, reference: str, tolerance: int
+) -> None:
+    found, expected = read([packaged(name)]), read([packaged(reference)])
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= tolerance
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("selection", range(1, 8))
+def test_jpeg_lossless_of_dcmtk_with_every_predictor(tmp_path: Path, selection: int) -> None:
+    if shutil.which("dcmcjpeg") is None:
+        pytest.skip("dcmcjpeg is missing: apt-get install dcmtk")
+    written = np.random.default_rng(0).integers(-32768, 32768, (1, 20, 30)).astype("int16")
+    native = build.write(tmp_path, build.classic(written))[0]
+    packed = tmp_path / "packed.dcm"
+    command = ["dcmcjpeg", "+el", "+sv", str(selection), str(native), str(packed)]
+    subprocess.run(command, check=True, capture_output=True)
+    np.testing.assert_array_equal(read([packed]), written)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("JPGExtended.dcm", "dcmdjpeg"),
+        ("SC_rgb_small_odd_jpeg.dcm", "dcmdjpeg"),
+        ("JPEGLSNearLossless_16.dcm", "dcmdjpls"),
+        ("MR_small_RLE.dcm", "dcmdrle"),
+        ("compressed_jpeg", "dcmdjpeg"),
+        ("compressed_rle", "dcmdrle"),
+    ],
+)
+def test_the_decoders_of_dcmtk_agree(
+    tmp_path: Path, shared_data: Callable[[str], Path], name: str, program: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is missing: apt-get install dcmtk")
+    folder = None if name.endswith(".dcm") else shared_data("dicom") / name
+    path = packaged(name) if folder is None else min(folder.iterdir())
+    native = tmp_path / "native.dcm"
+    subprocess.run([program, str(path), str(native)], check=True, capture_output=True)
+    np.testing.assert_allclose(read([path]), read([native]), atol=1 if "rgb" in name else 0)
+
+
+def test_damage_names_file_and_frame(tmp_path: Path) -> None:
+    written = build.pixels((3, 40, 36), dtype="uint16")
+    for syntax, marker in (
+        (build.JPEG2000Lossless, b"\xff\x93"),
+        (build.JPEGLSLossless, b"\xff\xda"),
+        (build.JPEGLosslessSV1, b"\xff\xc4"),
+        (build.RLELossless, b"\x02\x00\x00\x00\x40\x00\x00\x00"),
+    ):
+        path = build.save(build.enhanced(written), tmp_path / "a", syntax)
+        data = bytearray(path.read_bytes())
+        last = data.rfind(marker)
+        assert last > 0
+        data[last : last + 12] = b"\x01" * 12
+        path.write_bytes(data)
+        read_planes([plane(path, 0), plane(path, 1)])
+        refused("damaged", [plane(path, 0), plane(path, 2)], "frame 3")
+
+
+@pytest.mark.parametrize(
+    ("syntax", "marker", "skip", "form"),
+    [
+        (build.JPEG2000Lossless, b"\xff\x4f\xff\x51", 8, ">LL"),
+        (build.HTJ2KLossless, b"\xff\x4f\xff\x51", 8, ">LL"),
+        (build.JPEGLSLossless, b"\xff\xf7", 5, ">HH"),
+        (build.JPEGLosslessSV1, b"\xff\xc3", 5, ">HH"),
+    ],
+    ids=["j2k", "htj2k", "jls", "jpeg"],
+)
+def test_a_frame_that_claims_another_size_takes_no_memory(
+    tmp_path: Path, syntax: str, marker: bytes, skip: int, form: str
+) -> None:
+    dataset = build.classic(build.pixels((1, 40, 36), dtype="uint16"))[0]
+    path = build.save(dataset, tmp_path / "a", syntax)
+    data = bytearray(path.read_bytes())
+    struct.pack_into(form, data, data.index(marker) + skip, 60000, 60000)
+    path.write_bytes(data)
+    refused("damaged", [plane(path)], "60000", "(40, 36, 1)")
+
+
+def test_frames_that_are_cut_or_too_short_are_refused(tmp_path: Path) -> None:
+    dataset = build.classic(build.pixels((1, 40, 36), dtype="uint16"))[0]
+    for syntax in (build.JPEGLosslessSV1, build.JPEGLSLossless):
+        path = build.save(dataset, tmp_path / "a", syntax)
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"\xff\xd9", b"\x00\x00"))
+        refused("damaged", [plane(path)], "frame 1", "cut")
+    path = build.save(dataset, tmp_path / "a", build.RLELossless)
+    claim = struct.pack("<HH2sHH", 0x28, 0x10, b"US", 2, 16000)
+    path.write_bytes(path.read_bytes().replace(claim[:8] + b"\x28\x00", claim))
+    refused("damaged", [plane(path)], "frame 1", "too short")
+
+
+def test_what_is_no_image_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    first = build.write(tmp_path, build.classic(build.pixels((1, 8, 6))))[0]
+    other = build.write(tmp_path / "b", build.classic(build.pixels((1, 6, 8))))[0]
+    refused("mixed-shapes", [plane(first), plane(other)])
+    colour = build.pixels((1, 8, 6, 3), dtype="uint8")
+    refused(
+        "mixed-shapes",
+        [plane(first), plane(build.write(tmp_path / "c", build.classic(colour))[0])],
+    )
+    refused("damaged", [plane(first, 1)], "has 1 frames; number 2")
+    refused("no-pixels", [plane(packaged("rtstruct.dcm"))])
+    strange = build.classic(build.pixels((1, 8, 6)), PhotometricInterpretation="HSV")
+    refused("unsupported-pixels", [plane(build.write(tmp_path / "d", strange)[0])])
+    refused("unreadable", [plane(tmp_path / "none")])
+    with pytest.raises(ValueError, match="planes"):
+        read_planes([])
+
+
+def test_tags_that_files_lack_have_defaults(tmp_path: Path) -> None:
+    written = build.pixels((1, 8, 6), dtype="uint16")
+    bare = build.classic(
+        written, BitsStored=None, HighBit=None, PixelRepresentation=None, SamplesPerPixel=None
+    )
+    np.testing.assert_array_equal(read(build.write(tmp_path, bare)), written)
+
+
+def mutated(data: bytes, seed: str) -> bytes:
+    """Damage as disks and attackers make it: cut, overwritten, repeated, lengths gone wild."""
+    chance = random.Random(seed)
+    result = bytearray(data)
+    kind = chance.choice(("cut", "bytes", "header", "pixels", "length", "repeat"))
+    start = data.rfind(b"\xe0\x7f\x10\x00")
+    if kind == "cut":
+        return data[: chance.randrange(len(data))]
+    if kind == "repeat":
+        place, source = chance.randrange(len(data)), chance.randrange(len(data))
+        result[place:place] = data[source : source + chance.randrange(200)]
+    elif kind == "length":
+        place = chance.randrange(min(len(data), 3000))
+        result[place : place + 4] = chance.choice((b"\xff" * 4, bytes(4), b"\xfe\xff\x00\xe0"))
+    else:
+        low, high = {
+            "bytes": (0, len(data)),
+            "header": (0, min(2000, len(data))),
+            "pixels": (max(start, 0), min(len(data), max(start, 0) + 150)),
+        }[kind]
+        for _ in range(chance.randint(1, 6)):
+            result[chance.randrange(low, high)] = chance.randrange(256)
+    return bytes(result)
+
+
+def survives(path: Path) -> None:
+    """A damaged file is read, or refused as it should be; the decoders do not end the process."""
+    message = str(path)
+    try:
+        header = files.read_header(path)
+        files.read_file(path)
+        frames = min(int(header.get("NumberOfFrames") or 1), 3)
+        read_planes([plane(path, frame) for frame in range(frames)])
+    except DicomError as error:
+        message = error.problem.message
+    assert str(path) in message
+
+
+FUZZED = [
+    "CT_small.dcm",
+    "JPGExtended.dcm",
+    "MR_small_bigendian.dcm",
+    "MR_small_implicit.dcm",
+    "MR_small_jp2klossless.dcm",
+    "MR_small_jpeg_ls_lossless.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "SC_rgb_rle_2frame.dcm",
+    "UN_sequence.dcm",
+    "examples_overlay.dcm",
+    "image_dfl.dcm",
+    "liver_1frame.dcm",
+    "rtdose_rle.dcm",
+    "rtstruct.dcm",
+]
+
+
+@pytest.mark.parametrize("name", FUZZED)
+def test_damaged_files_give_dicom_errors_only(tmp_path: Path, name: str) -> None:
+    data = packaged(name).read_bytes()
+    path = tmp_path / "damaged.dcm"
+    for number in range(12):
+        path.write_bytes(mutated(data, f"{name} {number}"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            survives(path)
+
+
+@pytest.mark.parametrize("syntax", build.LOSSLESS, ids=lambda s: s.keyword)
+def test_damaged_packed_frames_give_dicom_errors_only(tmp_path: Path, syntax: str) -> None:
+    dataset = build.enhanced(build.pixels((2, 40, 36), dtype="uint16"))
+    data = build.save(dataset, tmp_path / "a", syntax).read_bytes()
+    for number in range(15):
+        (tmp_path / "b").write_bytes(mutated(data, f"{syntax} {number}"))
+        survives(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_many_damaged_files_give_dicom_errors_only(tmp_path: Path) -> None:
+    folder = packaged("CT_small.dcm").parent
+    names = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.stat().st_size < 150_000]
+    path = tmp_path / "damaged.dcm"
+    for source in filter(looks_like_dicom, names):
+        data = source.read_bytes()
+        for number in range(40):
+            path.write_bytes(mutated(data, f"slow {source.name} {number}"))
+            survives(path)
+
+
+def test_real_compressed_series_are_decoded(shared_data: Callable[[str], Path]) -> None:
+    for name in ("compressed_j2k", "compressed_jpeg", "compressed_rle"):
+        paths = sorted((shared_data("dicom") / name).iterdir())
+        found = read(paths)
+        first = pydicom.dcmread(paths[0])
+        assert found.shape == (len(paths), first.Rows, first.Columns)
+        assert len(np.unique(found)) > 100
