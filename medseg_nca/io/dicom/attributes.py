@@ -19,27 +19,44 @@ _ASCII = {"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"}
 
 
 class Attributes:
-    """What one plane says: its own functional groups first, then the shared ones, then the file.
+    """What a file says, or one of its frames: its functional groups first, then what they share.
 
     Attributes:
         bad: keywords of numbers that were there and could not be understood.
     """
 
-    def __init__(self, dataset: Dataset, groups: Sequence[Groups] = ()) -> None:
-        self._dataset, self._groups = dataset, tuple(groups)
+    def __init__(
+        self, dataset: Dataset, groups: Groups | None = None, *, beyond: Attributes | None = None
+    ) -> None:
+        """Look at a data set.
+
+        Args:
+            dataset: the file's.
+            groups: elements that come before those of the data set.
+            beyond: where to look for what is not in ``groups``, instead of the data set.
+        """
+        self._dataset, self._groups, self._beyond = dataset, groups or {}, beyond
+        self._found: dict[str, tuple[str, ...]] = {}
         self.bad: set[str] = set()
 
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return the values as text, without padding; () if there are none."""
+        found = self._found.get(keyword)
+        if found is None:
+            found = self._found[keyword] = self._look_up(keyword)
+        return found
+
+    def _look_up(self, keyword: str) -> tuple[str, ...]:
         from pydicom.datadict import tag_for_keyword
 
         tag = tag_for_keyword(keyword)
         if tag is None:
             raise KeyError(keyword)
-        holder = next((group[tag] for group in self._groups if tag in group), self._dataset)
-        if tag not in holder:
-            return ()
-        return _texts(holder, tag)
+        if tag in self._groups:
+            return _texts(self._groups[tag], tag)
+        if self._beyond is not None:
+            return self._beyond.texts(keyword)
+        return _texts(self._dataset, tag) if tag in self._dataset else ()
 
     def text(self, keyword: str) -> str:
         """Return the values joined by backslashes; "" if there are none."""

@@ -33,28 +33,34 @@ def without_copies(
     by_uid: dict[str, list[Instance]] = {}
     for instance in instances:
         by_uid.setdefault(instance.sop_instance_uid or str(instance.path), []).append(instance)
-    problems: list[Problem] = []
+    conflicts: list[tuple[Instance, Instance]] = []
     copies: list[Instance] = []
     for group in by_uid.values():
         for other in group[1:]:
             if _same(group[0], other):
                 copies.append(other)
             else:
-                problems.append(
-                    Problem(
-                        "conflicting-instances",
-                        f"{group[0].path} and {other.path} have the same SOPInstanceUID and "
-                        "different content.",
-                    )
-                )
+                conflicts.append((group[0], other))
+    problems = []
+    if conflicts:
+        first, second = conflicts[0]
+        problems.append(
+            Problem(
+                "conflicting-instances",
+                f"{first.path} and {second.path} have the same SOPInstanceUID and different "
+                f"content{_more(conflicts)}.",
+            )
+        )
     notes = []
     if copies:
-        more = f" and {len(copies) - 1} more" if len(copies) > 1 else ""
-        notes.append(
-            Problem("copies", f"copies of other files were passed over: {copies[0].path}{more}.")
-        )
+        text = f"copies of other files were passed over: {copies[0].path}{_more(copies)}."
+        notes.append(Problem("copies", text))
     dropped = {id(instance) for instance in copies}
     return [i for i in instances if id(i) not in dropped], problems, notes
+
+
+def _more(found: Sequence[object]) -> str:
+    return f" and {len(found) - 1} more" if len(found) > 1 else ""
 
 
 def _same(first: Instance, second: Instance) -> bool:

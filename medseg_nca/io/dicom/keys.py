@@ -36,14 +36,19 @@ _TEXTS = {"stack", "type", "component", "kernel", "clock", "content"}
 _GE_FLAG = 100_000
 
 
-def plane_keys(attributes: Attributes) -> dict[str, str | float | int]:
-    """Return the keys of a plane that its header has a value for."""
+def plane_keys(attributes: Attributes, *, private: bool) -> dict[str, str | float | int]:
+    """Return the keys of a plane that its header has a value for.
+
+    Args:
+        attributes: of the plane.
+        private: whether to look for private elements of the file.
+    """
     found: dict[str, str | float | int] = {}
     for key, keywords in (IDENTITIES | ORDERS).items():
         value = _value(key, keywords, attributes)
         if value is not None:
             found[key] = value
-    if attributes.text("Modality") == "MR":
+    if private and attributes.text("Modality") == "MR":
         _add_private_diffusion(found, attributes)
     return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING
 
-from medseg_nca.io.dicom.attributes import Attributes, Groups, group_values, items
+from medseg_nca.io.dicom.attributes import Attributes, group_values, items
 from medseg_nca.io.dicom.classes import CROSS_SECTIONS, Kind, kind_of
 from medseg_nca.io.dicom.keys import plane_keys
 from medseg_nca.io.dicom.quiet import quiet
@@ -46,6 +46,7 @@ class Instance:
         frame_of_reference_uid: None where absent.
         kind: by the SOP class.
         tags: see :data:`TAGS`; only those that are there.
+        burned_in: whether BurnedInAnnotation is YES.
         planes: its image planes; () for what is no image.
         cross_section: whether its planes must have a position in the patient.
         image_type: the values of ImageType, upper case.
@@ -62,6 +63,7 @@ class Instance:
     frame_of_reference_uid: str | None
     kind: Kind
     tags: Mapping[str, str] = field(default_factory=dict)
+    burned_in: bool = False
     planes: tuple[Plane, ...] = ()
     cross_section: bool = False
     image_type: tuple[str, ...] = ()
@@ -69,33 +71,39 @@ class Instance:
     notes: tuple[Problem, ...] = ()
 
 
-def read_instance(path: Path, header: Dataset) -> Instance:
+def read_instance(path: Path, header: Dataset, *, known: set[str] | None = None) -> Instance:
     """Gather what is needed of a header, as plain values.
 
     Args:
         path: the file.
         header: its data set, the pixels may be left out.
+        known: what was read before; the tags of a series are gathered from its first file only.
     """
     with quiet():
-        return _instance(path, header)
+        return _instance(path, header, set() if known is None else known)
 
 
-def _instance(path: Path, header: Dataset) -> Instance:
+def _instance(path: Path, header: Dataset, known: set[str]) -> Instance:
     file = Attributes(header)
+    series_uid = intern(file.text("SeriesInstanceUID"))
     shape = file.number("Rows"), file.number("Columns")
     sop_class = file.text("SOPClassUID")
     kind = kind_of(sop_class, has_pixels=None not in shape)
     frames = _Frames(path, header, sop_class) if kind == "image" else None
+    series = f"{kind} {series_uid}"
+    tags = {} if series in known else _tags(file if frames is None else frames.first)
+    known.add(series)
     return Instance(
         path=path,
         sop_instance_uid=file.text("SOPInstanceUID"),
         sop_class_uid=intern(sop_class),
-        series_uid=intern(file.text("SeriesInstanceUID")),
+        series_uid=series_uid,
         study_uid=intern(file.text("StudyInstanceUID")),
         patient_id=intern(file.text("PatientID")),
         frame_of_reference_uid=intern(file.text("FrameOfReferenceUID")) or None,
         kind=kind,
-        tags=_tags(file if frames is None else frames.first),
+        tags=tags,
+        burned_in=file.text("BurnedInAnnotation").upper() == "YES",
         planes=() if frames is None else frames.planes,
         cross_section=sop_class in CROSS_SECTIONS,
         image_type=tuple(text.upper() for text in file.texts("ImageType")),
@@ -146,10 +154,14 @@ class _Frames:
     def _attributes(self, per_frame: Sequence[Dataset], count: int) -> Iterator[Attributes]:
         """Yield the view of each frame: its groups, the shared ones, the file."""
         shared = items(self._header, "SharedFunctionalGroupsSequence")
-        common: Groups = group_values(shared[0]) if len(shared) else {}
+        if len(shared):
+            self.first = Attributes(self._header, group_values(shared[0]), beyond=self.first)
+        common = self.first
         for number in range(count):
-            own: Groups = group_values(per_frame[number]) if len(per_frame) else {}
-            attributes = Attributes(self._header, (own, common))
+            attributes = common
+            if len(per_frame):
+                own = group_values(per_frame[number])
+                attributes = Attributes(self._header, own, beyond=common)
             if number == 0:
                 self.first = attributes
             yield attributes
@@ -173,7 +185,7 @@ class _Frames:
             spacing=spacing,
             shape=(int(rows or 0), int(columns or 0)),
             instance_number=None if own_number is None else int(own_number),
-            keys=plane_keys(attributes),
+            keys=plane_keys(attributes, private=self._single),
             thickness=abs(thickness) if thickness else None,
         )
 

@@ -62,7 +62,8 @@ def scan(root: Path, *, progress: Progress | None = None, workers: int = 1) -> S
 
 def read_files(paths: Sequence[Path]) -> Scan:
     """Return the series of the files that are named, as :func:`scan` does for a tree."""
-    results = {path: _read_one(path) for path in dict.fromkeys(map(Path, paths))}
+    known: set[str] = set()
+    results = {path: _read_one(path, known) for path in dict.fromkeys(map(Path, sorted(paths)))}
     instances = [result for result in results.values() if isinstance(result, Instance)]
     unreadable = {path: r for path, r in results.items() if isinstance(r, Problem)}
     root = Path(paths[0]) if len(paths) == 1 else Path()
@@ -117,11 +118,17 @@ def _series(instances: list[Instance], lost: Sequence[Problem]) -> Series:
         ),
         kind=first.kind,
         files=tuple(instance.path for instance in kept),
-        tags=first.tags,
+        tags=_tags(instances),
         stacks=stacks,
         problems=tuple(problems),
         notes=tuple(notes),
     )
+
+
+def _tags(instances: Sequence[Instance]) -> dict[str, str]:
+    """Those of the first file; one burned-in annotation makes the series one with them."""
+    tags = dict(next((i.tags for i in instances if i.tags), {}))
+    return tags | ({"BurnedInAnnotation": "YES"} if any(i.burned_in for i in instances) else {})
 
 
 def _mixed(instances: Sequence[Instance]) -> list[Problem]:
@@ -144,21 +151,34 @@ def _mixed(instances: Sequence[Instance]) -> list[Problem]:
 
 
 def _read_all(paths: Sequence[Path], workers: int) -> Iterator[Instance | Problem]:
+    """Read headers in the order of the paths; the first of a series at least has its tags."""
     if workers < 2 or len(paths) <= _CHUNK:
-        yield from map(_read_one, paths)
+        known: set[str] = set()
+        yield from (_read_one(path, known) for path in paths)
         return
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
+    chunks = [paths[k : k + _CHUNK] for k in range(0, len(paths), _CHUNK)]
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(_read_one, paths, chunksize=_CHUNK)
+        for results in pool.map(_read_chunk, chunks):
+            yield from results
 
 
-def _read_one(path: Path) -> Instance | Problem:
+def _read_chunk(paths: Sequence[Path]) -> list[Instance | Problem]:
+    known: set[str] = set()
+    return [_read_one(path, known) for path in paths]
+
+
+def _read_one(path: Path, known: set[str]) -> Instance | Problem:
     try:
-        return read_instance(path, read_header(path))
+        header = read_header(path)
     except DicomError as error:
         return error.problem
+    try:
+        return read_instance(path, header, known=known)
+    except Exception as error:  # a scan goes on, whatever stands in a header
+        return Problem("damaged", f"{path}: has a header of no sense ({type(error).__name__}).")
 
 
 def _is_passed_over(path: Path, problem: Problem, root: Path) -> bool:

@@ -205,6 +205,15 @@ def test_tags_to_select_by(tmp_path: Path) -> None:
     assert "ContrastBolusAgent" not in tags
 
 
+def test_one_burned_in_annotation_marks_the_series(tmp_path: Path) -> None:
+    datasets = build.classic(build.pixels((3, 8, 6)), BurnedInAnnotation="NO")
+    build.write(tmp_path, datasets)
+    assert only(scan(tmp_path)).tags["BurnedInAnnotation"] == "NO"
+    datasets[1].BurnedInAnnotation = "YES"
+    build.write(tmp_path, datasets)
+    assert only(scan(tmp_path)).tags["BurnedInAnnotation"] == "YES"
+
+
 @pytest.mark.slow
 def test_progress_and_processes_give_the_same(tmp_path: Path) -> None:
     for k in range(25):
