@@ -17,6 +17,8 @@ from medseg_nca.io.dicom.packed import Packed
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import Volume
 
+_BATCH = 2**22
+
 OverlapRule = Literal["last", "smallest", "refuse"]
 
 
@@ -278,9 +280,13 @@ def _paint(result: NDArray[Any], packed: Packed, value: int) -> dict[int, int]:
     if not packed.voxels:
         return {}
     region, part = result[packed.box], packed.part()
-    counts = np.bincount(region[part])
+    before = region[part]
     region[part] = value
-    return {int(old): int(counts[old]) for old in np.flatnonzero(counts) if old not in (0, value)}
+    taken: Counter[int] = Counter()
+    for start in range(0, len(before), _BATCH):  # counting takes 8 bytes a voxel
+        counts = np.bincount(before[start : start + _BATCH])
+        taken.update({int(old): int(counts[old]) for old in np.flatnonzero(counts)})
+    return {old: count for old, count in taken.items() if old not in (0, value)}
 
 
 def _overlap_message(overlaps: Sequence[Overlap]) -> str:

@@ -141,15 +141,17 @@ class _Block:
         linear = to_pixel @ affine[:3, :3]
         at_zero = to_pixel @ (affine[:3, 3] - self.origins[0]) + linear[:, 2] * z
         x, y = np.arange(start[0], stop[0])[:, None], np.arange(start[1], stop[1])
-        column, row, across = (linear[i, 0] * x + (linear[i, 1] * y + at_zero[i]) for i in range(3))
+        column, row, across = (
+            _along(linear[i, 0], x) + _along(linear[i, 1], y) + at_zero[i] for i in range(3)
+        )
         offsets = (self.origins - self.origins[0]) @ to_pixel.T
         plane, hit = self._nearest(offsets[:, 2], across)
         rows, columns = self.pixels.shape[1:]
         row = np.floor(row - offsets[plane, 1] + 0.5 + _ON_FACE).astype(np.int64)
         column = np.floor(column - offsets[plane, 0] + 0.5 + _ON_FACE).astype(np.int64)
-        hit &= (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        result = np.zeros(hit.shape, bool)
-        result[hit] = self.pixels[plane[hit], row[hit], column[hit]]
+        hit = hit & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        found = self.pixels[plane, np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
+        result: NDArray[np.bool_] = hit & found
         return result
 
     def _nearest(
@@ -165,13 +167,21 @@ class _Block:
 
     def _outside(self, affine: NDArray[np.float64], shape: tuple[int, ...]) -> int:
         """How many pixels of the segment have their centres outside the image."""
+        _, rows, columns = self.pixels.shape
+        row, column = np.arange(rows)[:, None], np.arange(columns)
+        ends = np.ix_([0, rows - 1], [0, columns - 1])
+        linear = (
+            np.linalg.inv(affine)[:3, :3] @ np.array([self.grid.row_step, self.grid.column_step]).T
+        )
         count = 0
-        for pixels, origin in zip(self.pixels, self.origins, strict=True):
-            row, column = np.nonzero(pixels)
-            points = origin + np.outer(row, self.grid.row_step)
-            index = _to_index(points + np.outer(column, self.grid.column_step), affine)
-            within = (index > -0.5 - _ON_FACE) & (index < np.array(shape) - 0.5 + _ON_FACE)
-            count += int(np.count_nonzero(~within.all(axis=1)))
+        for pixels, at_zero in zip(self.pixels, _to_index(self.origins, affine), strict=True):
+            within = np.ones((1, 1), bool)
+            for i in range(3):
+                index = _along(linear[i, 0], row) + _along(linear[i, 1], column) + at_zero[i]
+                within = within & (index > -0.5 - _ON_FACE) & (index < shape[i] - 0.5 + _ON_FACE)
+            within = np.broadcast_to(within, pixels.shape)
+            if not within[ends].all():  # a plane within the image at its corners is so everywhere
+                count += int(np.count_nonzero(pixels & ~within))
         return count
 
     def _to_pixel(self) -> NDArray[np.float64]:
@@ -187,3 +197,9 @@ def _to_index(points: NDArray[np.float64], affine: NDArray[np.float64]) -> NDArr
     to_index = np.linalg.inv(affine)
     result: NDArray[np.float64] = points @ to_index[:3, :3].T + to_index[:3, 3]
     return result
+
+
+def _along(step: float, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """``step * numbers``; a single 0 where that is nothing, which keeps aligned grids cheap."""
+    small = abs(step) * max(abs(int(numbers.flat[0])), abs(int(numbers.flat[-1]))) < _ON_FACE / 2
+    return np.zeros((1,) * numbers.ndim) if small else numbers.astype(np.float64) * step

@@ -226,7 +226,7 @@ def _frames(
     """All frames, and the SpacingBetweenSlices and SliceThickness of the first."""
     count = int(top.number("NumberOfFrames") or 0)
     items = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())
-    if count <= 0 or "PixelData" not in dataset:
+    if count <= 0:
         raise refusal("no-frames", path, "has no frames.")
     if len(items) != count:
         raise damaged(

@@ -7,19 +7,20 @@ and no more than one segment is unpacked at a time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.errors import ConfigError, MedsegError
-from medseg_nca.io.dicom.files import read_file
+from medseg_nca.io.dicom.files import Opened, opened
 from medseg_nca.io.dicom.labels import Segment, Segments
 from medseg_nca.io.dicom.packed import Packed
-from medseg_nca.io.dicom.problems import damaged, refusal, truncated
+from medseg_nca.io.dicom.pixels import _decode
+from medseg_nca.io.dicom.problems import damaged, refusal
+from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.dicom.references import (
     check_frame_of_reference,
@@ -29,11 +30,7 @@ from medseg_nca.io.dicom.references import (
 )
 from medseg_nca.io.dicom.regrid import PlaneGrid
 from medseg_nca.io.dicom.seg_header import Planes, SegHeader, find_planes, read_seg_header
-from medseg_nca.io.dicom.syntaxes import find_syntax
 from medseg_nca.io.volume import Volume
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 _Masks = dict[int, dict[int, Packed]]
 # Of a slice: a plane that lies so near to a slice of the image lies on it.
@@ -65,25 +62,26 @@ def read_seg(path: Path, image: Volume, *, threshold: float = 0.5) -> Segments:
         raise ConfigError(f"threshold is {threshold}; it must lie above 0 and at most at 1.")
     source = image_source(image)
     path = Path(path)
-    dataset = read_file(path)
-    with parsing(path):
-        series = referenced_series(dataset)
-        uid = str(dataset.get("FrameOfReferenceUID") or "").strip()
-        notes = check_frame_of_reference(path, uid, series, source)
-        header = read_seg_header(path, dataset)
-        planes = find_planes(path, header)
-        masks, more = _collect(path, dataset, header, planes, threshold)
+    with opened(path) as file:
+        with parsing(path):
+            series = referenced_series(file.dataset)
+            uid = str(file.dataset.get("FrameOfReferenceUID") or "").strip()
+            notes = check_frame_of_reference(path, uid, series, source)
+            header = read_seg_header(path, file.dataset)
+            planes = find_planes(path, header)
+        masks, more = _collect(file, header, planes, threshold)
     grid = _plane_grid(header, planes, image, own=series in (None, source.series_uid))
     return _place(path, header, masks, grid, image, (*notes, *more))
 
 
 def _collect(
-    path: Path, dataset: Dataset, header: SegHeader, planes: Planes, threshold: float
+    file: Opened, header: SegHeader, planes: Planes, threshold: float
 ) -> tuple[_Masks, tuple[Problem, ...]]:
     """The masks of all segments, by plane, from one pass over the frames."""
+    path = file.path
     masks: _Masks = {number: {} for number in header.descriptions}
     unknown: dict[int, int] = {}
-    for index, frame in enumerate(_decoded(path, dataset, header)):
+    for index, frame in enumerate(_stored(file, len(header.frames))):
         for number, mask in _split(header, index, frame, threshold):
             packed = Packed.pack(mask)
             if not packed.voxels:
@@ -125,57 +123,28 @@ def _split(
             yield value, frame == value
 
 
-def _decoded(path: Path, dataset: Dataset, header: SegHeader) -> Iterator[NDArray[Any]]:
-    """The stored values of each frame, ``(rows, columns)``."""
-    syntax = find_syntax(path, str(dataset.file_meta.TransferSyntaxUID))
-    if dataset.get("SamplesPerPixel", 1) != 1 or dataset.get("BitsAllocated") not in (1, 8, 16):
+def _stored(file: Opened, count: int) -> Iterator[NDArray[Any]]:
+    """The stored values of each frame, ``(rows, columns)``, one at a time from the disk."""
+    dataset, path = file.dataset, file.path
+    if file.pixels is None:
+        raise refusal("no-frames", path, "has no frames.")
+    bits = dataset.get("BitsAllocated")
+    if dataset.get("SamplesPerPixel", 1) != 1 or bits not in (1, 8, 16):
         raise damaged(
             path, "its pixels are no masks: they must have one sample of 1, 8 or 16 bits."
         )
-    if not syntax.encapsulated:
-        bits = math.prod(header.shape) * len(header.frames) * int(dataset.BitsAllocated)
-        if len(dataset.PixelData) * 8 < bits:
-            held = len(dataset.PixelData)
-            raise truncated(path, f"its frames need {-(-bits // 8):,} bytes, it holds {held:,}.")
-        if dataset.BitsAllocated == 1:
-            yield from _unpacked(path, dataset, header, little=syntax.little)
-            return
-    yield from _by_pydicom(path, dataset, header, syntax.decoder)
-
-
-def _unpacked(
-    path: Path, dataset: Dataset, header: SegHeader, *, little: bool
-) -> Iterator[NDArray[Any]]:
-    """Frames of single bits follow each other without a gap, so few begin with a byte.
-
-    (pydicom 3.0 loses the last pixels of such a frame when it is asked for one by its index.)
-    """
-    if not little:
+    if bits == 1 and not file.syntax.little:
         raise refusal("unsupported-syntax", path, "holds single bits in big-endian order.")
-    data = np.frombuffer(dataset.PixelData, np.uint8)
-    size = math.prod(header.shape)
-    for index in range(len(header.frames)):
-        first, skip = divmod(index * size, 8)
-        bits = np.unpackbits(data[first : first + -(-(skip + size) // 8)], bitorder="little")
-        yield bits[skip : skip + size].reshape(header.shape)
-
-
-def _by_pydicom(
-    path: Path, dataset: Dataset, header: SegHeader, plugin: str
-) -> Iterator[NDArray[Any]]:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        frames = decoder.iter_array(dataset, raw=True, decoding_plugin=plugin)
-        for index, (frame, _) in enumerate(frames):
-            if frame.shape != header.shape:
-                raise damaged(path, f"frame {index + 1} has another shape than the header says.")
-            yield frame
-    except MedsegError:
-        raise
-    except Exception as error:  # each decoder has its own
-        raise damaged(path, f"its frames cannot be decoded ({type(error).__name__}).") from error
+    for index in range(count):
+        try:
+            with quiet():
+                frame = _decode(file, file.pixels, index)
+        except MedsegError:
+            raise
+        except Exception as error:  # each decoder has its own
+            text = f"frame {index + 1} cannot be decoded ({type(error).__name__})."
+            raise damaged(path, text) from error
+        yield frame
 
 
 def _plane_grid(header: SegHeader, planes: Planes, image: Volume, *, own: bool) -> PlaneGrid:
