@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, NamedTuple
 
 from medseg_nca.config.labels import Code
+from medseg_nca.io.dicom.attributes import items
 from medseg_nca.io.dicom.codes import PRIVATE_SCHEME
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def read_codes(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
     Legacy SNOMED codes (SRT, for example T-62000) become SCT where pydicom's table (PS3.16
     Annex O) knows them, and stay as they are where it does not. No code is made up.
     """
-    found = (_read_code(item) for item in dataset.get(keyword) or ())
+    found = (_read_code(item) for item in items(dataset, keyword))
     return tuple(code for code in found if code is not None)
 
 

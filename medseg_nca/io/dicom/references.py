@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg_nca.errors import ImageError
+from medseg_nca.io.dicom.attributes import items
 from medseg_nca.io.dicom.problems import damaged, refusal
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem, Source
@@ -41,8 +42,10 @@ def referenced_series(dataset: Dataset) -> str | None:
     for item in _series_items(dataset):
         uid = str(item.get("SeriesInstanceUID") or "").strip()
         if uid:
-            instances = item.get("ReferencedInstanceSequence") or item.get("ContourImageSequence")
-            counts[uid] = counts.get(uid, 0) + len(instances or ())
+            instances = items(item, "ReferencedInstanceSequence") or items(
+                item, "ContourImageSequence"
+            )
+            counts[uid] = counts.get(uid, 0) + len(instances)
     return max(counts, key=lambda uid: counts[uid]) if counts else None
 
 
@@ -114,24 +117,24 @@ def check_frame_of_reference(
 
 
 def _series_items(dataset: Dataset) -> Iterator[Dataset]:
-    yield from dataset.get("ReferencedSeriesSequence") or ()
-    for study in dataset.get("StudiesContainingOtherReferencedInstancesSequence") or ():
-        yield from study.get("ReferencedSeriesSequence") or ()
-    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
-        for study in frame.get("RTReferencedStudySequence") or ():
-            yield from study.get("RTReferencedSeriesSequence") or ()
+    yield from items(dataset, "ReferencedSeriesSequence")
+    for study in items(dataset, "StudiesContainingOtherReferencedInstancesSequence"):
+        yield from items(study, "ReferencedSeriesSequence")
+    for frame in items(dataset, "ReferencedFrameOfReferenceSequence"):
+        for study in items(frame, "RTReferencedStudySequence"):
+            yield from items(study, "RTReferencedSeriesSequence")
 
 
 def _instance_items(dataset: Dataset) -> Iterator[Dataset]:
     for series in _series_items(dataset):
-        yield from series.get("ReferencedInstanceSequence") or ()
-        yield from series.get("ContourImageSequence") or ()
+        yield from items(series, "ReferencedInstanceSequence")
+        yield from items(series, "ContourImageSequence")
     for group in (
-        *(dataset.get("SharedFunctionalGroupsSequence") or ()),
-        *(dataset.get("PerFrameFunctionalGroupsSequence") or ()),
+        *items(dataset, "SharedFunctionalGroupsSequence"),
+        *items(dataset, "PerFrameFunctionalGroupsSequence"),
     ):
-        for derivation in group.get("DerivationImageSequence") or ():
-            yield from derivation.get("SourceImageSequence") or ()
-    for roi in dataset.get("ROIContourSequence") or ():
-        for contour in roi.get("ContourSequence") or ():
-            yield from contour.get("ContourImageSequence") or ()
+        for derivation in items(group, "DerivationImageSequence"):
+            yield from items(derivation, "SourceImageSequence")
+    for roi in items(dataset, "ROIContourSequence"):
+        for contour in items(roi, "ContourSequence"):
+            yield from items(contour, "ContourImageSequence")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config.labels import Code
-from medseg_nca.io.dicom.attributes import Attributes
+from medseg_nca.io.dicom.attributes import Attributes, items
 from medseg_nca.io.dicom.concepts import clean_name, public_code, read_codes
 from medseg_nca.io.dicom.files import read_file
 from medseg_nca.io.dicom.labels import Segment, Segments
@@ -113,15 +113,15 @@ def find_rois(path: Path, dataset: Dataset) -> list[Roi]:
         DicomError: ``damaged``, if it is not clear which item belongs to which ROI.
     """
     observations: dict[int, Dataset] = {}
-    for item in dataset.get("RTROIObservationsSequence") or ():
+    for item in items(dataset, "RTROIObservationsSequence"):
         observations.setdefault(_number(path, item, "ReferencedROINumber"), item)
     contours: dict[int, list[Dataset]] = defaultdict(list)
-    for item in dataset.get("ROIContourSequence") or ():
+    for item in items(dataset, "ROIContourSequence"):
         number = _number(path, item, "ReferencedROINumber")
-        contours[number].extend(item.get("ContourSequence") or ())
+        contours[number].extend(items(item, "ContourSequence"))
     frame = _frame_of_reference(dataset)
     found: dict[int, Roi] = {}
-    for item in dataset.get("StructureSetROISequence") or ():
+    for item in items(dataset, "StructureSetROISequence"):
         number = _number(path, item, "ROINumber")
         if number in found:
             raise damaged(path, f"has two ROIs with the number {number}.")
@@ -148,8 +148,8 @@ def _number(path: Path, item: Dataset, keyword: str) -> int:
 def _frame_of_reference(dataset: Dataset) -> str:
     """The one of the whole file, where a ROI names none."""
     own = Attributes(dataset).text("FrameOfReferenceUID")
-    items = dataset.get("ReferencedFrameOfReferenceSequence") or ()
-    named = {Attributes(item).text("FrameOfReferenceUID") for item in items}
+    references = items(dataset, "ReferencedFrameOfReferenceSequence")
+    named = {Attributes(item).text("FrameOfReferenceUID") for item in references}
     return own or (named.pop() if len(named) == 1 else "")
 
 
@@ -159,7 +159,7 @@ def _codes(observation: Dataset | None) -> tuple[Code | None, tuple[Code, ...]]:
     keyword = "RTROIIdentificationCodeSequence"
     codes = read_codes(observation, keyword)
     modifiers: list[Code] = []
-    for item in observation.get(keyword) or ():
+    for item in items(observation, keyword):
         modifiers += read_codes(item, "SegmentedPropertyTypeModifierCodeSequence")
     return public_code(codes), tuple(modifiers)
 

@@ -5,7 +5,7 @@ PS3.3 A.51 (Segmentation), A.89 (Label Map Segmentation), C.8.20.2 (Segmentation
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config.labels import Code
-from medseg_nca.io.dicom.attributes import Attributes, group_values
+from medseg_nca.io.dicom.attributes import Attributes, group_values, items
 from medseg_nca.io.dicom.concepts import clean_name, public_code, read_codes
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large
 
@@ -193,7 +193,7 @@ def _shape(path: Path, top: Attributes) -> tuple[int, int]:
 
 def _descriptions(path: Path, dataset: Dataset) -> dict[int, Description]:
     found: dict[int, Description] = {}
-    for item in dataset.get("SegmentSequence") or ():
+    for item in items(dataset, "SegmentSequence"):
         number = Attributes(item).number("SegmentNumber")
         if number is None or number != int(number) or int(number) in found:
             raise damaged(path, "has segments without a number, or two with the same.")
@@ -206,7 +206,7 @@ def _descriptions(path: Path, dataset: Dataset) -> dict[int, Description]:
 def _description(number: int, item: Dataset) -> Description:
     codes = read_codes(item, "SegmentedPropertyTypeCodeSequence")
     modifiers: list[Code] = []
-    for holder in (item, *(item.get("SegmentedPropertyTypeCodeSequence") or ())):
+    for holder in (item, *items(item, "SegmentedPropertyTypeCodeSequence")):
         modifiers += read_codes(holder, "SegmentedPropertyTypeModifierCodeSequence")
     code = codes[0] if codes else None
     fallback = (code.meaning if code else "") or f"segment {number}"
@@ -225,25 +225,22 @@ def _frames(
 ) -> tuple[tuple[FrameInfo, ...], float | None, float | None]:
     """All frames, and the SpacingBetweenSlices and SliceThickness of the first."""
     count = int(top.number("NumberOfFrames") or 0)
-    items = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    per_frame = items(dataset, "PerFrameFunctionalGroupsSequence")
     if count <= 0:
         raise refusal("no-frames", path, "has no frames.")
-    if len(items) != count:
+    if len(per_frame) != count:
         raise damaged(
             path,
-            f"has {count} frames, and says of {len(items)} where they lie (functional groups).",
+            f"has {count} frames, and says of {len(per_frame)} where they lie (functional groups).",
         )
-    shared_items: Sequence[Dataset] = dataset.get("SharedFunctionalGroupsSequence") or ()
-    shared = [group_values(item, depth=1) for item in shared_items[:1]]
-    frames = []
-    for index, item in enumerate(items):
-        values = Attributes(dataset, [group_values(item, depth=1), *shared])
-        frames.append(_frame(path, index, values, labelmap=labelmap))
-    first = Attributes(dataset, [group_values(items[0], depth=1), *shared])
+    shared = items(dataset, "SharedFunctionalGroupsSequence")
+    common = Attributes(dataset, group_values(shared[0], depth=1), beyond=top) if shared else top
+    each = [Attributes(dataset, group_values(item, depth=1), beyond=common) for item in per_frame]
+    frames = [_frame(path, index, own, labelmap=labelmap) for index, own in enumerate(each)]
     return (
         tuple(frames),
-        _positive(first, "SpacingBetweenSlices"),
-        _positive(first, "SliceThickness"),
+        _positive(each[0], "SpacingBetweenSlices"),
+        _positive(each[0], "SliceThickness"),
     )
 
 
