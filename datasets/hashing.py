@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -47,14 +48,19 @@ def file_hash(path: Path) -> str:
         DataError: if the file cannot be read.
     """
     try:
-        found = path.stat()
-        key = (os.path.abspath(path), found.st_size, found.st_mtime_ns)
+        key = _state(path)
         if key not in _known:
             with path.open("rb") as stream:
                 _known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
         return _known[key]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def remember_hash(path: Path, digest: str) -> None:
+    """Take a hash that another process has just found, so that the file is not read here too."""
+    with suppress(OSError):
+        _known[_state(path)] = digest
 
 
 def dataset_hash(dataset: HasCases) -> str:
@@ -69,6 +75,11 @@ def dataset_hash(dataset: HasCases) -> str:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing releases the GIL
         lines = list(pool.map(_case_line, cases))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return os.path.abspath(path), found.st_size, found.st_mtime_ns
 
 
 def _case_line(case: HashableCase) -> str:

@@ -6,9 +6,9 @@ still fits is not done again, so a second run makes only what is missing or has 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
+from medseg_nca.pipelines.records import content_key
 from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
 from medseg_nca.transforms.prepare import Preparation, prepare
 
@@ -54,9 +55,16 @@ class Preparing:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared case, and whether it was there already."""
+    """A prepared case.
+
+    Attributes:
+        case: as the index has it.
+        hashes: of its source files, which then need not be read again.
+        cached: whether it was there already.
+    """
 
     case: PreparedCase
+    hashes: Mapping[str, str]
     cached: bool
 
 
@@ -67,7 +75,7 @@ def measure_case(work: Measuring) -> CaseFingerprint:
         DataError: if the case cannot be used.
         OutputError: if the result cannot be written.
     """
-    key = _key(_contents(work.case))
+    key = _key(_contents(work.case), *_numbering(work.case))
     path = work.out / MEASUREMENTS / f"{work.case.id}.json"
     known = _read_measurement(path, key)
     if known is not None:
@@ -86,18 +94,20 @@ def prepare_case(work: Preparing) -> Prepared:
         OutputError: if the result cannot be written.
     """
     plan = work.plan.model_dump(mode="json", exclude=_ONLY_TRAINING)
-    key = _key(_contents(work.case), plan, work.labels.model_dump(mode="json"))
+    contents = _contents(work.case)
+    key = _key(contents, plan, work.labels.model_dump(mode="json"), *_numbering(work.case))
+    hashes = _by_file(work.case, contents)
     path = array_file(work.out, work.case.id)
     known = _read_counts(path, key)
     if known is not None:
-        return Prepared(_describe(work.case, key, *known), cached=True)
+        return Prepared(_describe(work.case, key, *known), hashes, cached=True)
     image, label = _read(work.case)
     made = prepare(image, work.plan, label, work.labels)
     shape, counts = list(made.image.shape[1:]), _foreground(made, work.labels)
     # From here on the index of an earlier run no longer tells the truth.
     remove_file(work.out / INDEX)
     _write(path, made, {"key": key, "shape": shape, "foreground": counts})
-    return Prepared(_describe(work.case, key, shape, counts), cached=False)
+    return Prepared(_describe(work.case, key, shape, counts), hashes, cached=False)
 
 
 def remove_file(path: Path) -> None:
@@ -113,16 +123,27 @@ def remove_file(path: Path) -> None:
 
 
 def _read(case: Case) -> tuple[Volume, Volume | None]:
-    return read_image(case.images), None if case.label is None else read_label(case.label)
+    image = read_image(case.images)
+    return image, None if case.label is None else read_label(case.label, image, case.segments)
 
 
 def _contents(case: Case) -> list[str | None]:
     return [*map(file_hash, case.images), file_hash(case.label) if case.label else None]
 
 
+def _numbering(case: Case) -> list[Any]:
+    """What else decides the numbers of a label map that is a DICOM object."""
+    return [] if case.segments is None else [case.segments.model_dump(mode="json")]
+
+
+def _by_file(case: Case, contents: list[str | None]) -> dict[str, str]:
+    paths = [*case.images, case.label]
+    pairs = zip(paths, contents, strict=True)
+    return {str(path): digest for path, digest in pairs if digest is not None}
+
+
 def _key(*parts: Any) -> str:
-    text = json.dumps([CACHE_VERSION, *parts], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return content_key(CACHE_VERSION, *parts)
 
 
 def _read_measurement(path: Path, key: str) -> CaseFingerprint | None:
@@ -170,6 +191,7 @@ def _describe(case: Case, key: str, shape: list[int], counts: dict[str, int]) ->
         split=case.split,
         images=tuple(path.absolute() for path in case.images),
         label=None if case.label is None else case.label.absolute(),
+        segments=case.segments,
         shape=tuple(shape),
         foreground=counts,
         key=key,

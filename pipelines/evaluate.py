@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,23 +16,40 @@ from medseg_nca.config.data import DataSettings
 from medseg_nca.config.loading import parse_override, read_settings, validate
 from medseg_nca.config.presets import merge
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
-from medseg_nca.datasets.base import Case
+from medseg_nca.datasets.hashing import remember_hash
 from medseg_nca.errors import DataError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
-from medseg_nca.io.atomic import atomic_file, write_json
-from medseg_nca.metrics.definitions import MERGED, METRICS
-from medseg_nca.metrics.summary import CaseResult, summarise, table_rows
-from medseg_nca.pipelines.evaluation_report import draw, write_evaluation_report
-from medseg_nca.pipelines.measuring import Bench
+from medseg_nca.io.atomic import remove_leftovers
+from medseg_nca.metrics.definitions import MERGED
+from medseg_nca.metrics.summary import CaseResult, summarise
+from medseg_nca.pipelines.evaluation_records import (
+    LIST,
+    add_records,
+    read_metrics,
+    write_metrics,
+)
+from medseg_nca.pipelines.evaluation_report import Example, draw, write_evaluation_report
+from medseg_nca.pipelines.measuring import (
+    PREDICTIONS,
+    Evaluating,
+    Measured,
+    evaluate_cases,
+    kept_label_map,
+    read_case,
+)
+from medseg_nca.pipelines.parallel import Progress, Silent, open_scheduler
+from medseg_nca.pipelines.records import finish, forget, work_folder
 from medseg_nca.pipelines.selection import (
     LabelMatch,
     Selection,
     Source,
     match_labels,
+    notes_on_data,
     open_source,
     select_cases,
 )
+from medseg_nca.pipelines.shared_model import SharedModel
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.run import RunTracker, read_link, store_with_credentials
 from medseg_nca.tracking.store import connect
@@ -42,7 +58,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 PUBLISHED = ("dice", "hd95", "nsd")
-Progress = Callable[[Sequence[Case]], Iterable[Case]]
 Tree = dict[str, Any]
 
 
@@ -114,9 +129,16 @@ def run(
     format: str = "auto",
     labels: LabelTable | None = None,
     save_predictions: bool = False,
-    progress: Progress = lambda cases: cases,
+    progress: Progress | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    fresh: bool = False,
 ) -> Evaluation:
     """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+
+    Each finished case is kept, also when the run is stopped or killed: the same command goes on
+    from there. A case is evaluated again only if its files, the settings that touch it or the model
+    changed.
 
     Args:
         model: on the device that is to compute.
@@ -129,7 +151,10 @@ def run(
         format: of a raw data set.
         labels: replaces the data set's own label table.
         save_predictions: write the label maps to ``out/predictions``.
-        progress: wraps the list of cases, to show how far it is.
+        progress: told how far it is.
+        workers: processes; one uses all cores.
+        scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
+        fresh: evaluate all cases again.
 
     Returns:
         The results, with the cases that failed.
@@ -137,6 +162,7 @@ def run(
     Raises:
         DataError: if there is no data set, its labels do not fit the model's, or every case failed.
         OutputError: if the results cannot be written.
+        SchedulerError: if no worker can be used.
     """
     settings = settings or EvaluationSettings()
     source = open_source(data, format, labels)
@@ -145,22 +171,50 @@ def run(
     for note in (selection.reason, *selection.notes, *match.notes):
         logger.info("%s", note)
     predictor = Predictor(model, prediction)
-    bench = Bench(predictor, match, settings, out / "predictions" if save_predictions else None)
-    for case in progress(selection.cases):
-        bench.measure(case)
-    if not bench.results:
-        reason = next(iter(bench.failed.values()))
-        raise DataError(f"Every case failed ({len(bench.failed)}). The first: {reason}")
-    summary = summarise(bench.results, settings)
-    tree = {
-        **_provenance(predictor, source, selection, match, settings),
-        **summary,
-        "notes": [*selection.notes, *match.notes, *_missed(summary)],
-        "failed": [{"id": name, "error": text} for name, text in bench.failed.items()],
-        "seconds": _seconds(bench.results),
-    }
-    _write(tree, bench, out, model)
-    return Evaluation(out, tree, bench.failed)
+    count = min(workers, len(selection.cases))
+    with open_scheduler(count, scheduler, work_folder(out)) as spread:
+        _tidy(out, fresh)
+        shared = SharedModel(predictor, work_folder(out) if spread.separate else None)
+        earlier = read_metrics(out)
+        items = [
+            Evaluating(
+                case, out, shared, match, settings.nsd_tolerance, save_predictions,
+                earlier.get(case.id),
+            )
+            for case in selection.cases
+        ]  # fmt: skip
+        measured, failed = evaluate_cases(items, spread, progress or Silent())
+    if not measured:
+        finish(out)
+        reason = next(iter(failed.values()))
+        raise DataError(f"Every case failed ({len(failed)}). The first: {reason}")
+    notes = (*_notes_on_data(selection, source, model, measured), *selection.notes, *match.notes)
+    provenance = _provenance(predictor, source, selection, match, settings)
+    tree = {**provenance, **_results(measured, failed, notes, settings)}
+    _write(tree, measured, {item.case.id: item for item in items}, out)
+    finish(out)
+    return Evaluation(out, tree, failed)
+
+
+def _tidy(out: Path, fresh: bool) -> None:
+    """Remove what killed processes left half-written; and all records, to do everything anew."""
+    if fresh:
+        forget(out, LIST)
+    for folder in (out, out / PREDICTIONS):
+        remove_leftovers(folder)
+
+
+def _notes_on_data(
+    selection: Selection, source: Source, model: LoadedModel, measured: Mapping[str, Measured]
+) -> tuple[str, ...]:
+    """Compare the data with those of the training; only files that no worker read are read here."""
+    for found in measured.values():
+        for path, digest in found.hashes.items():
+            remember_hash(Path(path), digest)
+    notes = notes_on_data(selection, source, model)
+    for note in notes:
+        logger.info("%s", note)
+    return notes
 
 
 def _provenance(
@@ -202,6 +256,28 @@ def _provenance(
     }
 
 
+def _results(
+    measured: Mapping[str, Measured],
+    failed: Mapping[str, str],
+    notes: Sequence[str],
+    settings: EvaluationSettings,
+) -> Tree:
+    results = _case_results(measured)
+    summary = summarise(results, settings)
+    tree = {
+        **summary,
+        "notes": [*notes, *_missed(summary)],
+        "failed": [{"id": name, "error": text} for name, text in failed.items()],
+        "seconds": _seconds(results),
+    }
+    add_records(tree, measured)
+    return tree
+
+
+def _case_results(measured: Mapping[str, Measured]) -> list[CaseResult]:
+    return [found.result(name) for name, found in measured.items()]
+
+
 def _missed(summary: Tree) -> list[str]:
     """Say where a mean contains distances that stand for a label that is not there."""
     notes = []
@@ -224,19 +300,29 @@ def _seconds(results: Sequence[CaseResult]) -> Tree:
     }
 
 
-def _write(tree: Tree, bench: Bench, out: Path, model: LoadedModel) -> None:
+def _write(
+    tree: Tree, measured: Mapping[str, Measured], items: Mapping[str, Evaluating], out: Path
+) -> None:
     """Figures and report first: where there is a ``metrics.json``, all the rest is there too."""
-    examples = [bench.example(name, word) for word, name in _ranked(bench.results).items()]
-    figures = draw(tree, examples, out / "figures", model.spec.labels, bench.match.truth)
-    write_evaluation_report(tree, figures, model.spec, out / "report.html")
-    with (
-        atomic_file(out / "metrics.csv") as path,
-        path.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.DictWriter(stream, ["case", "label", *METRICS, "seconds"])
-        writer.writeheader()
-        writer.writerows(table_rows(bench.results))
-    write_json(out / "metrics.json", tree)
+    results = _case_results(measured)
+    ranked = _ranked(results).items()
+    examples = [_example(items[name], word, tree) for word, name in ranked]
+    some = next(iter(items.values()))
+    spec = some.model.predictor.spec
+    figures = draw(tree, examples, out / "figures", spec.labels, some.match.truth)
+    write_evaluation_report(tree, figures, spec, out / "report.html")
+    write_metrics(tree, results, out)
+
+
+def _example(item: Evaluating, word: str, tree: Tree) -> Example:
+    """A case with all that is needed to draw it."""
+    name = item.case.id
+    image, truth = read_case(item.case, item.match)
+    found = kept_label_map(item)
+    if found is None:
+        found = item.model.predictor.predict(image).label_map.array[0]
+    score = next(case["mean_dice"] for case in tree["cases"] if case["id"] == name)
+    return Example(name, word, score or 0.0, image, truth.array[0], found)
 
 
 def _ranked(results: Sequence[CaseResult]) -> dict[str, str]:

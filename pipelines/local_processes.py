@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
+from types import TracebackType
 from typing import Any
 
 from medseg_nca.pipelines.parallel import (
@@ -104,6 +105,16 @@ class LocalProcesses(Scheduler):
         """See :meth:`Scheduler.close`."""
         for slot in self._slots:
             slot.close()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:  # whoever was to take the outcomes is gone
+            self._kill()
+        self.close()
 
 
 class _Slot:

@@ -1,110 +1,184 @@
-"""Predict and measure the cases of an evaluation, one after the other."""
+"""What ``evaluate`` does to one case, in whatever process: predict, measure, keep a record."""
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-import zlib
-from dataclasses import dataclass, field
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config.training import EvaluationSettings
 from medseg_nca.datasets.base import Case
-from medseg_nca.errors import ImageError, MedsegError, OutputError
-from medseg_nca.inference.predictor import Predictor
+from medseg_nca.datasets.hashing import file_hash
+from medseg_nca.errors import DataError, ImageError
+from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.formats import image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
+from medseg_nca.metrics.definitions import Values
 from medseg_nca.metrics.segmentation import case_metrics
 from medseg_nca.metrics.summary import CaseResult
-from medseg_nca.pipelines.evaluation_report import Example
+from medseg_nca.pipelines.parallel import Outcome, Progress, Scheduler
+from medseg_nca.pipelines.records import WrittenFile, content_key, record_path
 from medseg_nca.pipelines.selection import LabelMatch
+from medseg_nca.pipelines.shared_model import SharedModel
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass
-class Bench:
-    """Predicts and measures one case after the other, and keeps what became of each.
-
-    Attributes:
-        predictor: with the model, loaded once.
-        match: of the labels.
-        settings: tolerance of the NSD.
-        folder: where predictions are written; None keeps none.
-        results: of the cases that succeeded, in order.
-        failed: what went wrong, by case.
-    """
-
-    predictor: Predictor
-    match: LabelMatch
-    settings: EvaluationSettings
-    folder: Path | None
-    results: list[CaseResult] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, _Packed] = field(default_factory=dict)
-    cases: dict[str, Case] = field(default_factory=dict)
-
-    def measure(self, case: Case) -> None:
-        """Evaluate a case; a failure is noted and does not stop the others."""
-        try:
-            result, label_map = self._measure(case)
-        except OutputError:  # a full disk will not be emptier at the next case
-            raise
-        except (MedsegError, OSError, MemoryError, RuntimeError) as error:
-            logger.error("%s failed: %s", case.id, error)
-            logger.debug("Caused by:", exc_info=True)
-            self.failed[case.id] = str(error) or type(error).__name__
-            return
-        self.results.append(result)
-        self.cases[case.id] = case
-        self.kept[case.id] = _Packed.of(label_map)
-
-    def _measure(self, case: Case) -> tuple[CaseResult, NDArray[Any]]:
-        image, truth = read_case(case, self.match)
-        started = time.perf_counter()
-        prediction = self.predictor.predict(image).label_map
-        seconds = time.perf_counter() - started
-        labels, spacing = self.predictor.spec.labels, image.spacing
-        found = prediction.array[0]
-        values = case_metrics(
-            found, truth.array[0], labels, spacing, self.settings.nsd_tolerance,
-            truth_labels=self.match.truth,
-        )  # fmt: skip
-        if self.folder is not None:
-            write_volume(prediction, self.folder / f"{case.id}{_suffix(case)}")
-        return CaseResult(case.id, values, {"seconds": round(seconds, 4)}), found
-
-    def example(self, case_id: str, word: str) -> Example:
-        """A case with all that is needed to draw it."""
-        image, truth = read_case(self.cases[case_id], self.match)
-        score = next(r.mean_dice for r in self.results if r.id == case_id)
-        return Example(case_id, word, score or 0.0, image, truth.array[0],
-                       self.kept[case_id].array())  # fmt: skip
+PREDICTIONS = "predictions"
+# To be raised when the same files, settings and model give other numbers.
+RECORD_VERSION = 1
 
 
 @dataclass(frozen=True)
-class _Packed:
-    """A label map, compressed: it shrinks to a hundredth, and only three are looked at again."""
+class Evaluating:
+    """One case to evaluate.
 
-    content: bytes
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    Attributes:
+        case: with a label map.
+        out: folder of the results.
+        model: with its settings.
+        match: of the labels.
+        tolerance: of the NSD, in mm.
+        save: whether the label map is written to ``out/predictions``.
+        known: what an earlier, finished run says of this case.
+    """
+
+    case: Case
+    out: Path
+    model: SharedModel
+    match: LabelMatch
+    tolerance: float
+    save: bool
+    known: Measured | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read."""
+        label = self.case.label
+        return self.case.images if label is None else (*self.case.images, label)
+
+    @property
+    def target(self) -> Path:
+        """Where the predicted label map is written."""
+        return self.out / PREDICTIONS / f"{self.case.id}{_suffix(self.case)}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluated case.
+
+    Attributes:
+        key: of files, settings and model.
+        values: as :func:`medseg_nca.metrics.segmentation.case_metrics` returns them.
+        seconds: the prediction took.
+        prediction: the label map, if it was written.
+        hashes: of the case's files.
+        cached: whether an earlier run measured it.
+    """
+
+    key: str
+    values: Mapping[str, Values]
+    seconds: float
+    prediction: WrittenFile | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    cached: bool = field(default=False, compare=False)
 
     @classmethod
-    def of(cls, array: NDArray[Any]) -> _Packed:
-        """Compress an array."""
-        return cls(zlib.compress(array.tobytes(), 1), array.shape, array.dtype)
+    def from_tree(cls, tree: Any) -> Self:
+        """Read what ``to_tree`` made.
 
-    def array(self) -> NDArray[Any]:
-        """The array again."""
-        return np.frombuffer(zlib.decompress(self.content), self.dtype).reshape(self.shape)
+        Raises:
+            KeyError, TypeError, ValueError: if it is something else.
+        """
+        file = tree["prediction"]
+        prediction = None if file is None else WrittenFile(**file)
+        return cls(str(tree["key"]), dict(tree["values"]), float(tree["seconds"]), prediction)
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        tree = asdict(self)
+        del tree["hashes"], tree["cached"]
+        return tree
+
+    def result(self, case_id: str) -> CaseResult:
+        """For the summary."""
+        return CaseResult(case_id, self.values, {"seconds": self.seconds})
+
+
+def evaluate_cases(
+    items: Sequence[Evaluating], spread: Scheduler, progress: Progress
+) -> tuple[dict[str, Measured], dict[str, str]]:
+    """Evaluate cases; one that fails does not stop the others.
+
+    Returns:
+        What was found and what went wrong, by id in the order of the items.
+
+    Raises:
+        OutputError, SchedulerError: as :meth:`.parallel.Scheduler.run_each`.
+    """
+    found: dict[int, Outcome[Measured]] = {}
+    placed = (_absolute(item) if spread.remote else item for item in items)
+    outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files)
+    for outcome in progress.track(outcomes, "evaluating", len(items)):
+        found[outcome.index] = outcome
+        if outcome.error is not None:
+            logger.error("%s failed: %s", items[outcome.index].case.id, outcome.error)
+    measured: dict[str, Measured] = {}
+    failed: dict[str, str] = {}
+    for index, item in enumerate(items):
+        result, error = found[index].result, found[index].error
+        if result is not None:
+            measured[item.case.id] = result
+        else:
+            failed[item.case.id] = error or "unknown"
+    return measured, failed
+
+
+def evaluate_case(work: Evaluating) -> Measured:
+    """Evaluate a case, or take what an earlier run found of the same files in the same way.
+
+    Raises:
+        DataError: if the case cannot be used.
+        OutputError: if a result cannot be written.
+    """
+    if work.case.label is None:
+        raise _no_label(work.case)
+    hashes = _hashes(work)
+    key = content_key(
+        RECORD_VERSION, list(hashes.values()), work.model.key, work.tolerance,
+        work.match.truth.model_dump(mode="json"), sorted(work.match.known_values or ()),
+    )  # fmt: skip
+    path = record_path(work.out, work.case.id, ".npz")
+    there = path.exists()
+    known = _read_note(path) if there else work.known
+    if known is not None and _fits(known, key, work):
+        return replace(known, hashes=hashes, cached=True)
+    if there or work.known is not None:
+        _write(path, {})  # from here on no older record is true any more
+    measured, label_map = _measure(work, key)
+    _write(path, measured.to_tree(), None if work.save else label_map)
+    return replace(measured, hashes=hashes)
+
+
+def kept_label_map(work: Evaluating) -> NDArray[Any] | None:
+    """The predicted label map of a case as its shape has it, if it was kept."""
+    path = record_path(work.out, work.case.id, ".npz")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if "label_map" in arrays:
+                return np.asarray(arrays["label_map"])
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        pass
+    return np.asarray(read_label(work.target).array[0]) if work.save else None
 
 
 def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
@@ -115,8 +189,9 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
             that is not in the data set's table.
     """
     if case.label is None:
-        raise ImageError(f"{case.id}: has no label map.")
-    image, truth = read_image(case.images), read_label(case.label)
+        raise _no_label(case)
+    image = read_image(case.images)
+    truth = read_label(case.label, image, case.segments)
     difference = grid_difference(image, truth)
     if difference is not None:
         raise ImageError(
@@ -133,7 +208,72 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
     return image, truth
 
 
+def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
+    image, truth = read_case(work.case, work.match)
+    predictor = work.model.predictor
+    started = time.perf_counter()
+    prediction = predictor.predict(image).label_map
+    seconds = round(time.perf_counter() - started, 4)
+    found = prediction.array[0]
+    values = case_metrics(
+        found, truth.array[0], predictor.spec.labels, image.spacing, work.tolerance,
+        truth_labels=work.match.truth,
+    )  # fmt: skip
+    saved = None
+    if work.save:
+        write_volume(prediction, work.target)
+        saved = WrittenFile.of(work.target, work.out)
+    return Measured(key, values, seconds, saved), found
+
+
+def _hashes(work: Evaluating) -> dict[str, str]:
+    try:
+        return {str(path): file_hash(path) for path in work.files}
+    except DataError:
+        read_case(work.case, work.match)  # which says better what is wrong
+        raise
+
+
+def _fits(known: Measured, key: str, work: Evaluating) -> bool:
+    if known.key != key:
+        return False
+    saved = known.prediction
+    return not work.save or (saved is not None and saved.is_whole(work.out))
+
+
+def _read_note(path: Path) -> Measured | None:
+    """What a record says; None if it is damaged or no longer true."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Measured.from_tree(json.loads(arrays["note"].tobytes()))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, note: Mapping[str, Any], label_map: NDArray[Any] | None = None) -> None:
+    """One file for numbers and label map, so that they cannot be of different runs."""
+    arrays: dict[str, Any] = {} if label_map is None else {"label_map": label_map}
+    content = np.frombuffer(json.dumps(note).encode(), np.uint8)
+    with atomic_file(path) as temporary:
+        np.savez_compressed(temporary, note=content, **arrays)
+
+
+def _no_label(case: Case) -> ImageError:
+    return ImageError(f"{case.id}: has no label map.")
+
+
 def _suffix(case: Case) -> str:
     """Predictions have the format of the label maps."""
     suffix = image_suffix(case.label) if case.label is not None else None
     return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix or ".nii.gz"
+
+
+def _absolute(item: Evaluating) -> Evaluating:
+    """For workers whose current folder is another one."""
+    label = item.case.label
+    case = replace(
+        item.case,
+        images=tuple(path.absolute() for path in item.case.images),
+        label=None if label is None else label.absolute(),
+    )
+    return replace(item, case=case, out=item.out.absolute())

@@ -77,9 +77,11 @@ class Scheduler(ABC):
     Attributes:
         remote: whether workers may be on other machines, so that paths must be absolute and in a
             shared folder.
+        separate: whether the work is done in other processes.
     """
 
     remote = False
+    separate = True
 
     @abstractmethod
     def run_each(
@@ -120,6 +122,8 @@ class Scheduler(ABC):
 
 class InProcess(Scheduler):
     """One item after the other, in this process."""
+
+    separate = False
 
     def run_each(
         self, function: Function[T, R], items: Iterable[T], files: Files | None = None

@@ -1,48 +1,81 @@
-"""Segment files with a trained model, one model load for all of them."""
+"""Segment files with a trained model: any number of them, in one process or many.
+
+Inputs become cases (:mod:`.prediction_inputs`), each case is predicted and written on its own
+(:mod:`.predict_case`), and what became of all of them is listed here.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-import re
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import DataError, MedsegError, OutputError, PartialFailure
+from medseg_nca.errors import PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
-from medseg_nca.inference.predictor import Prediction, Predictor
-from medseg_nca.io.atomic import write_json
-from medseg_nca.io.formats import find_images, image_suffix, stem
-from medseg_nca.io.read import read_image, read_volume
-from medseg_nca.io.write import write_volume
+from medseg_nca.inference.predictor import Predictor
+from medseg_nca.io.atomic import remove_leftovers, write_json
+from medseg_nca.pipelines.parallel import (
+    KILLED,
+    Outcome,
+    Progress,
+    Scheduler,
+    Silent,
+    open_scheduler,
+)
+from medseg_nca.pipelines.predict_case import Predicting, PredictionRecord, predict_case
+from medseg_nca.pipelines.prediction_inputs import (
+    PredictionCase,
+    collect,
+    find_cases,
+    group_channels,
+    refuse_overwriting,
+)
+from medseg_nca.pipelines.records import finish, forget, set_aside, work_folder
+from medseg_nca.pipelines.shared_model import SharedModel
+
+__all__ = ["PredictedFile", "collect", "group_channels", "run"]
 
 logger = logging.getLogger(__name__)
 
-# nnU-Net's ending of a file that holds one channel.
-_CHANNEL = re.compile(r"_\d{4}$")
-
-Progress = Callable[[Sequence[Path]], Iterable[Path]]
+PREDICTIONS = "predictions.json"
+# Where the list of an earlier run waits while its results are being replaced.
+_EARLIER = "earlier.json"
 
 
 @dataclass(frozen=True)
 class PredictedFile:
-    """What became of one input."""
+    """What became of one input.
+
+    Attributes:
+        source: its file.
+        name: of its results.
+        outputs: the files written, by kind.
+        seconds: it took, in the run that made it.
+        voxels: of each label.
+        error: why there is no result.
+        record: by which a later run knows that it is finished.
+    """
 
     source: Path
+    name: str
     outputs: dict[str, str]
     seconds: float
     voxels: dict[str, int]
     error: str | None = None
+    record: PredictionRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For ``predictions.json``."""
         tree: dict[str, Any] = {"input": str(self.source), "seconds": round(self.seconds, 4)}
-        if self.error is not None:
+        if self.error is not None or self.record is None:
             return {**tree, "error": self.error}
-        return {**tree, "outputs": self.outputs, "voxels": self.voxels}
+        known = self.record.to_tree()
+        record = {"name": self.name, "key": known["key"], "files": known["files"]}
+        return {**tree, "outputs": self.outputs, "voxels": self.voxels, "record": record}
 
 
 def run(
@@ -50,9 +83,17 @@ def run(
     inputs: Sequence[Path],
     out: Path,
     settings: PredictionSettings | None = None,
-    progress: Progress = lambda files: files,
+    progress: Progress | None = None,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    fresh: bool = False,
 ) -> list[PredictedFile]:
     """Write a label map on the grid of each input, and ``predictions.json``.
+
+    Each finished case is kept, also when the run is stopped or killed: the same command goes on
+    from there. A case is predicted again only if its files, the settings or the model changed, or
+    a result is missing.
 
     Args:
         loaded: the model.
@@ -60,142 +101,110 @@ def run(
         out: folder of the results; ``<name>.<format of the input>`` is the label map,
             ``<name>_probabilities`` and ``<name>_uncertainty`` beside it if asked for.
         settings: replaces the settings that the model carries.
-        progress: wraps the list of files, to show how far it is.
+        progress: told how far it is.
+        workers: processes; one uses all cores.
+        scheduler: address of a Dask scheduler, whose workers see inputs and ``out``.
+        fresh: predict all again.
 
     Raises:
         ConfigError: if the settings do not fit the model.
         DataError: if there is nothing to predict.
         OutputError: if a result would overwrite an input, or cannot be written.
+        SchedulerError: if no worker can be used.
         PartialFailure: after the last file, if some failed; the others are written.
     """
     predictor = Predictor(loaded, settings)
-    groups = group_channels(collect(inputs), len(loaded.spec.plan.channels))
-    names = _output_names(groups)
-    _refuse_overwriting(groups, names, out)
-    results = [_one(predictor, groups[file], out, names[file]) for file in progress(list(groups))]
+    cases = find_cases(inputs, len(loaded.spec.plan.channels))
+    refuse_overwriting(cases, out)
+    with open_scheduler(min(workers, len(cases)), scheduler, work_folder(out)) as spread:
+        if fresh:
+            forget(out, PREDICTIONS)
+        remove_leftovers(out)
+        earlier = _take_earlier(out)
+        model = SharedModel(predictor, work_folder(out) if spread.separate else None)
+        items = (_item(case, out, model, earlier.get(case.name), spread) for case in cases)
+        outcomes = spread.run_each(predict_case, items, lambda item: item.case.files)
+        found: dict[int, Outcome[PredictionRecord]] = {}
+        for outcome in (progress or Silent()).track(outcomes, "predicting", len(cases)):
+            found[outcome.index] = outcome
+            if outcome.error:
+                logger.error("%s", _reason(cases[outcome.index], outcome))
+    results = [_result(case, found[index], out) for index, case in enumerate(cases)]
+    _write_list(results, predictor, out)
+    finish(out)
+    _raise_for_failures(results, out)
+    return results
+
+
+def _item(
+    case: PredictionCase,
+    out: Path,
+    model: SharedModel,
+    known: PredictionRecord | None,
+    spread: Scheduler,
+) -> Predicting:
+    if spread.remote:  # where the current folder is another one
+        case = replace(case, files=tuple(file.absolute() for file in case.files))
+        out = out.absolute()
+    return Predicting(case, out, model, known)
+
+
+def _take_earlier(out: Path) -> dict[str, PredictionRecord]:
+    """What an earlier run left, by case; its list goes out of sight while it may not be true."""
+    hidden = work_folder(out) / _EARLIER
+    set_aside(out / PREDICTIONS, hidden)
+    try:
+        entries = json.loads(hidden.read_text(encoding="utf-8"))["predictions"]
+        return dict(_known(entries))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _known(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, PredictionRecord]]:
+    for entry in entries:
+        about = entry.get("record")
+        if about is not None:
+            found = PredictionRecord.from_tree({**entry, **about})
+            if found is not None:
+                yield about["name"], found
+
+
+def _result(case: PredictionCase, outcome: Outcome[PredictionRecord], out: Path) -> PredictedFile:
+    record = outcome.result
+    if record is None:
+        return PredictedFile(case.source, case.name, {}, 0.0, {}, _reason(case, outcome))
+    outputs = {kind: str(out / file.name) for kind, file in record.files.items()}
+    return PredictedFile(
+        case.source, case.name, outputs, record.seconds, dict(record.voxels), record=record
+    )
+
+
+def _reason(case: PredictionCase, outcome: Outcome[PredictionRecord]) -> str:
+    """Name the file, which errors that nobody expected do not."""
+    if outcome.cause:
+        return f"{case.source}: failed with an {outcome.error}"
+    return f"{case.source}: {KILLED}." if outcome.error == KILLED else str(outcome.error)
+
+
+def _write_list(results: Sequence[PredictedFile], predictor: Predictor, out: Path) -> None:
+    spec = predictor.spec
     write_json(
-        out / "predictions.json",
+        out / PREDICTIONS,
         {
-            "model": loaded.spec.name,
-            "weights_sha256": loaded.spec.weights_sha256,
-            "labels": {label.name: label.written for label in loaded.spec.labels.labels},
+            "model": spec.name,
+            "weights_sha256": spec.weights_sha256,
+            "labels": {label.name: label.written for label in spec.labels.labels},
             "settings": predictor.settings.model_dump(mode="json"),
             "predictions": [result.to_dict() for result in results],
         },
     )
+
+
+def _raise_for_failures(results: Sequence[PredictedFile], out: Path) -> None:
     failed = [result for result in results if result.error]
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(results)} inputs failed: "
             + " ".join(str(result.error) for result in failed[:5]),
-            hint=f"See {out / 'predictions.json'}.",
+            hint=f"See {out / PREDICTIONS}.",
         )
-    return results
-
-
-def collect(inputs: Sequence[Path]) -> list[Path]:
-    """Return the image files that the inputs name, folders opened, without repetition.
-
-    Raises:
-        DataError: if an input does not exist, or there is no image at all.
-    """
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            found = find_images(path)
-            if not found:
-                raise DataError(f"{path}: holds no image that can be read.")
-            files += found
-        elif not path.exists():
-            raise DataError(f"{path}: there is no such file or folder.")
-        else:
-            files.append(path)
-    if not files:
-        raise DataError("There is nothing to predict.", hint="Name image files or folders.")
-    return list(dict.fromkeys(files))
-
-
-def group_channels(files: Sequence[Path], channels: int) -> dict[Path, tuple[Path, ...]]:
-    """Put the channel files ``x_0000, x_0001, ...`` of an image together, by its first file.
-
-    Only for models of several channels; a file without such an ending holds all of them.
-    """
-    if channels == 1:
-        return {file: (file,) for file in files}
-    groups: dict[tuple[Path, str], list[Path]] = {}
-    for file in files:
-        name = _CHANNEL.sub("", stem(file))
-        groups.setdefault((file.parent, name), []).append(file)
-    return {sorted(group)[0]: tuple(sorted(group)) for group in groups.values()}
-
-
-def _output_names(groups: Mapping[Path, tuple[Path, ...]]) -> dict[Path, str]:
-    """A name for each image; where two would be the same, folder and format tell them apart."""
-    plain = {
-        file: stem(file) if len(group) == 1 else _CHANNEL.sub("", stem(file))
-        for file, group in groups.items()
-    }
-    names: dict[Path, str] = {}
-    for file, name in plain.items():
-        if list(plain.values()).count(name) > 1:
-            name = f"{file.resolve().parent.name}_{name}"
-        number, base = 1, name
-        while name in names.values():
-            number += 1
-            name = f"{base}_{number}"
-        names[file] = name
-    return names
-
-
-def _refuse_overwriting(
-    groups: Mapping[Path, tuple[Path, ...]], names: Mapping[Path, str], out: Path
-) -> None:
-    """An output that took the place of an input would lose an image."""
-    inputs = {file.resolve() for group in groups.values() for file in group}
-    for file, name in names.items():
-        target = out / f"{name}{_label_suffix(file)}"
-        if target.resolve() in inputs:
-            raise OutputError(
-                f"{target}: is an input and would be overwritten.", hint="Choose another --out."
-            )
-
-
-def _one(predictor: Predictor, files: tuple[Path, ...], out: Path, name: str) -> PredictedFile:
-    started = time.perf_counter()
-    file = files[0]
-    try:
-        volume = read_volume(file) if len(files) == 1 else read_image(files)
-        prediction = predictor.predict(volume)
-        outputs = _write(prediction, out, name, file)
-    except OutputError:
-        raise
-    except MedsegError as error:
-        logger.error("%s", error)
-        return PredictedFile(file, {}, time.perf_counter() - started, {}, str(error))
-    except Exception as error:  # one odd file must not cost the others
-        text = f"{file}: failed with an unexpected {type(error).__name__}: {error}"
-        logger.exception("%s", text)
-        return PredictedFile(file, {}, time.perf_counter() - started, {}, text)
-    array = prediction.label_map.array
-    labels = predictor.spec.labels.labels
-    voxels = {label.name: int((array == label.written).sum()) for label in labels}
-    return PredictedFile(file, outputs, time.perf_counter() - started, voxels)
-
-
-def _label_suffix(file: Path) -> str:
-    """Label maps keep the input's format; JPEG would change the numbers, so it becomes PNG."""
-    suffix = image_suffix(file) or ".nii.gz"
-    return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
-
-
-def _write(prediction: Prediction, out: Path, name: str, file: Path) -> dict[str, str]:
-    suffix = _label_suffix(file)
-    real = ".tiff" if suffix in {".png", ".tif", ".tiff"} else suffix
-    outputs = {"label_map": out / f"{name}{suffix}"}
-    write_volume(prediction.label_map, outputs["label_map"])
-    for kind in ("probabilities", "uncertainty"):
-        volume = getattr(prediction, kind)
-        if volume is not None:
-            outputs[kind] = out / f"{name}_{kind}{real}"
-            write_volume(volume, outputs[kind])
-    return {kind: str(path) for kind, path in outputs.items()}

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from medseg_nca import __version__
 from medseg_nca.config import Label, LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.find import open_dataset
-from medseg_nca.datasets.hashing import dataset_hash
+from medseg_nca.datasets.hashing import dataset_hash, remember_hash
 from medseg_nca.datasets.layout import names_for
 from medseg_nca.datasets.prepared import (
     CASES,
     FINGERPRINT,
+    INDEX,
     FailedCase,
     PreparedCase,
     PreparedIndex,
@@ -38,13 +39,18 @@ from medseg_nca.pipelines.cases import (
     remove_file,
 )
 from medseg_nca.pipelines.demands import sample_demands
-from medseg_nca.pipelines.parallel import Outcome, run_each
+from medseg_nca.pipelines.parallel import (
+    Outcome,
+    Progress,
+    Scheduler,
+    Silent,
+    open_scheduler,
+)
+from medseg_nca.pipelines.records import work_folder
 from medseg_nca.transforms.fingerprint import CaseFingerprint, summarise
 from medseg_nca.transforms.planning import make_plan
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 # Starting processes that import torch takes seconds; this many bytes are prepared in that time.
 _SMALL = 50_000_000
@@ -53,24 +59,12 @@ _SHOWN = 5
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
-class Progress(Protocol):
-    """Told how far each stage is."""
-
-    def track(self, outcomes: Iterable[T], stage: str, total: int) -> Iterable[T]:
-        """Pass the outcomes of a stage on, and count them."""
-
-
-class _Silent:
-    def track(self, outcomes: Iterable[T], stage: str, total: int) -> Iterable[T]:
-        return outcomes
-
-
 @dataclass(frozen=True)
 class _Work:
     """What the stages of a run share."""
 
     out: Path
-    workers: int
+    spread: Scheduler
     progress: Progress
 
     def each(
@@ -79,7 +73,7 @@ class _Work:
         """Do a stage; returns results and reasons of failure by case id, in the order of items."""
         ids = list(items)
         outcomes: dict[int, Outcome[Any]] = {}
-        running = run_each(function, list(items.values()), self.workers)
+        running = self.spread.run_each(function, items.values(), _files)
         for outcome in self.progress.track(running, stage, len(ids)):
             outcomes[outcome.index] = outcome
             if outcome.error is not None:
@@ -95,6 +89,9 @@ def run(
     settings: RunSettings,
     workers: int | None = None,
     progress: Progress | None = None,
+    *,
+    scheduler: str | None = None,
+    fresh: bool = False,
 ) -> PreparedStore:
     """Prepare a data set for training.
 
@@ -107,6 +104,8 @@ def run(
         settings: of the run; ``data``, ``preprocess`` and the model's levels count.
         workers: processes; None takes the CPU cores, and none for a small data set.
         progress: told how far it is.
+        scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
+        fresh: measure and prepare all cases again.
 
     Returns:
         The prepared data set.
@@ -115,18 +114,21 @@ def run(
         DataError: if there is no data set, or no case of it can be used.
         ConfigError: if a setting does not fit the data.
         OutputError: if the results cannot be written.
+        SchedulerError: if no worker can be used.
         PartialFailure: after the last case, if some failed; the others are prepared and usable.
     """
     dataset = open_dataset(data, settings.data.format, check_files=False)
     _check(dataset, data, out)
-    count = _workers(dataset) if workers is None else workers
-    work = _Work(out, count, progress or _Silent())
-    for folder in (out, out / CASES, out / MEASUREMENTS):
-        remove_leftovers(folder)
-    measured, failed = _measure(dataset, work)
-    plan = _plan(dataset, measured, settings)
-    labels = settings.data.labels or dataset.labels or _labels_seen(measured)
-    cases, more = _prepare(dataset, measured, plan, labels, work)
+    _tidy(out, fresh)
+    count = _workers(dataset) if workers is None else min(workers, len(dataset.cases))
+    with open_scheduler(count, scheduler, work_folder(out)) as spread:
+        if spread.remote:
+            dataset = _absolute(dataset)
+        work = _Work(out.absolute() if spread.remote else out, spread, progress or Silent())
+        measured, failed = _measure(dataset, work)
+        plan = _plan(dataset, measured, settings)
+        labels = settings.data.labels or dataset.labels or _labels_seen(measured)
+        cases, more = _prepare(dataset, measured, plan, labels, work)
     failed |= more
     if not cases:
         raise DataError(f"{data}: no case could be prepared: {_reasons(failed)}")
@@ -150,6 +152,33 @@ def _check(dataset: DataSet, data: Path, out: Path) -> None:
     for case in dataset.cases:
         if not _SAFE_ID.fullmatch(case.id):
             raise DataError(f"{data}: {case.id!r} cannot be a case's name: it names its file.")
+
+
+def _tidy(out: Path, fresh: bool) -> None:
+    """Remove what killed processes left half-written; and all that was made, to make it anew."""
+    for folder in (out, out / CASES, out / MEASUREMENTS):
+        remove_leftovers(folder)
+    if fresh:
+        remove_file(out / INDEX)
+        _remove_strangers(out, ())
+
+
+def _files(work: Measuring | Preparing) -> tuple[Path, ...]:
+    """What a worker must see of a case."""
+    return (*work.case.images, *((work.case.label,) if work.case.label else ()))
+
+
+def _absolute(dataset: DataSet) -> DataSet:
+    """For workers whose current folder is another one."""
+    cases = tuple(
+        replace(
+            case,
+            images=tuple(path.absolute() for path in case.images),
+            label=None if case.label is None else case.label.absolute(),
+        )
+        for case in dataset.cases
+    )
+    return replace(dataset, cases=cases)
 
 
 def _workers(dataset: DataSet) -> int:
@@ -233,6 +262,9 @@ def _prepare(
     }
     done, failed = work.each(prepare_case, items, "preparing")
     results: dict[str, Prepared] = done
+    for result in results.values():
+        for path, digest in result.hashes.items():
+            remember_hash(Path(path), digest)
     cached = sum(result.cached for result in results.values())
     logger.info("Prepared %d cases; %d were up to date.", len(results), cached)
     return {name: result.case for name, result in results.items()}, failed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from medseg_nca.config import Label, LabelTable
-from medseg_nca.datasets.base import Case
+from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.hashing import dataset_hash
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
@@ -29,13 +30,22 @@ class Source:
         name: of the data set.
         cases: the labelled ones.
         labels: None when the data set does not name its labels.
-        hash: of its contents.
+        origin: what the hash is taken of: the data set, or the hash itself.
     """
 
     name: str
     cases: tuple[Case, ...]
     labels: LabelTable | None
-    hash: str
+    origin: DataSet | str
+
+    @cached_property
+    def hash(self) -> str:
+        """Of its contents; every file is read when it is first asked for.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+        return self.origin if isinstance(self.origin, str) else dataset_hash(self.origin)
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,16 @@ class Selection:
         part: of the split, or "all".
         reason: one sentence for the reader of the results.
         notes: what the reader should beware of.
+        split_hash: of the data set when it was split, where the split chose the cases.
+        unsplit: whether the run never split these cases, as far as their names tell.
     """
 
     cases: tuple[Case, ...]
     part: str
     reason: str
     notes: tuple[str, ...] = ()
+    split_hash: str | None = None
+    unsplit: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ def open_source(path: Path, format: str = "auto", labels: LabelTable | None = No
         source = Source(store.name, cases, labels or store.labels, store.dataset_hash)
     else:
         data = open_dataset(path, format)
-        source = Source(data.name, data.labelled, labels or data.labels, dataset_hash(data))
+        source = Source(data.name, data.labelled, labels or data.labels, data)
     if not source.cases:
         raise DataError(
             f"{path}: has no labelled case.",
@@ -124,12 +138,11 @@ def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
     sides = {} if split is None else {"train": split.train, "val": split.val, "test": split.test}
     split_ids = {case_id for side in sides.values() for case_id in side}
     known = split_ids & {case.id for case in source.cases}
-    same_data = source.hash == loaded.spec.training_data_hash
     if part == "all":
         return Selection(source.cases, "all", "All labelled cases, as asked.", _trained_on(known))
     if not known:
         reason = "The run never split this data set: all its labelled cases are evaluated."
-        return Selection(source.cases, "all", reason, _unsplit_training_data(same_data))
+        return Selection(source.cases, "all", reason, unsplit=True)
     wanted = set(sides[part])
     chosen = tuple(case for case in source.cases if case.id in wanted)
     if not chosen:
@@ -137,8 +150,27 @@ def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
             f"None of the run's {len(wanted)} {part} cases is a labelled case of the data set.",
             hint="Choose another --split, or --split all to take every labelled case.",
         )
-    return Selection(chosen, part, f"The {part} cases of the run's split.",
-                     _changes(source, split, chosen, wanted, split_ids))  # fmt: skip
+    return Selection(
+        chosen, part, f"The {part} cases of the run's split.",
+        _changes(source, chosen, wanted, split_ids),
+        split_hash=None if split is None else split.dataset_hash,
+    )  # fmt: skip
+
+
+def notes_on_data(selection: Selection, source: Source, loaded: LoadedModel) -> tuple[str, ...]:
+    """What the reader should beware of that only the contents of all files tell.
+
+    Raises:
+        DataError: if a file cannot be read.
+    """
+    if selection.split_hash is not None and selection.split_hash != source.hash:
+        return ("The data set has changed since the run split it; cases are matched by id.",)
+    if selection.unsplit and source.hash == loaded.spec.training_data_hash:
+        return (
+            "The model was trained on this very data set and came without its split: it has seen "
+            "most of these cases, and the results are too good.",
+        )
+    return ()
 
 
 def _trained_on(known: set[str]) -> tuple[str, ...]:
@@ -149,21 +181,10 @@ def _trained_on(known: set[str]) -> tuple[str, ...]:
     )
 
 
-def _unsplit_training_data(same_data: bool) -> tuple[str, ...]:
-    if not same_data:
-        return ()
-    return (
-        "The model was trained on this very data set and came without its split: it has seen most "
-        "of these cases, and the results are too good.",
-    )
-
-
 def _changes(
-    source: Source, split: Split | None, chosen: tuple[Case, ...], wanted: set[str], ids: set[str]
+    source: Source, chosen: tuple[Case, ...], wanted: set[str], ids: set[str]
 ) -> tuple[str, ...]:
     notes = []
-    if split is not None and split.dataset_hash != source.hash:
-        notes.append("The data set has changed since the run split it; cases are matched by id.")
     if len(chosen) < len(wanted):
         notes.append(f"{len(wanted) - len(chosen)} cases of the split are not in the data set.")
     new = sum(case.id not in ids for case in source.cases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +18,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from medseg_nca.pipelines.parallel import Outcome
+
+R = TypeVar("R")
 
 
 class _Rate(TextColumn):
@@ -32,6 +35,12 @@ class _Rate(TextColumn):
         return Text("" if speed is None else f"{speed:.1f} cases/s")
 
 
+def _note(resumed: int, failed: int) -> str:
+    """What is unusual of the cases so far."""
+    parts = {"resumed": resumed, "failed": failed}
+    return ", ".join(f"{count} {word}" for word, count in parts.items() if count)
+
+
 class CaseProgress:
     """Shows on stderr how far each stage is, how fast it goes and how long it will take."""
 
@@ -41,17 +50,21 @@ class CaseProgress:
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
+            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
 
-    def track(self, outcomes: Iterable[T], stage: str, total: int) -> Iterator[T]:
-        """Pass the outcomes of a stage on, and count them."""
-        task = self.bar.add_task(stage, total=total)
+    def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterator[Outcome[R]]:
+        """Pass the outcomes of a stage on, and count them: all, resumed and failed ones."""
+        task = self.bar.add_task(stage, total=total, note="")
+        resumed = failed = 0
         for outcome in outcomes:
             yield outcome
-            self.bar.advance(task)
+            resumed += outcome.resumed
+            failed += outcome.error is not None
+            self.bar.update(task, advance=1, note=_note(resumed, failed))
 
     def __enter__(self) -> Self:
         self.bar.start()

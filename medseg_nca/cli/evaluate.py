@@ -8,12 +8,17 @@ from typing import Any
 import click
 
 from medseg_nca.cli.options import (
+    check_workers,
     data_option,
     device_option,
+    fresh_option,
     json_option,
+    keeping_cases,
     model_option,
+    one_worker_option,
     out_option,
     print_json,
+    scheduler_option,
     set_option,
     tracking_option,
 )
@@ -34,6 +39,9 @@ SHOWN = ("dice", "hd95", "assd", "nsd")
 )
 @click.option("--save-predictions", is_flag=True, help="Also write the predicted label maps.")
 @set_option
+@one_worker_option
+@scheduler_option
+@fresh_option
 @device_option
 @tracking_option
 @json_option
@@ -44,6 +52,9 @@ def evaluate(
     split: str,
     save_predictions: bool,
     overrides: tuple[str, ...],
+    workers: int | None,
+    scheduler: str | None,
+    fresh: bool,
     device: str | None,
     tracking_uri: str | None,
     as_json: bool,
@@ -53,14 +64,16 @@ def evaluate(
     Dice, HD95, HD, ASSD, NSD, volume difference, sensitivity and precision of every case and label,
     in millimetres on the grid of the label map. Writes metrics.json, metrics.csv, report.html and
     figures.
-    """
-    from rich.console import Console
-    from rich.progress import track
 
+    Finished cases are kept: the same command goes on after an interruption, and evaluates only what
+    is missing or has changed.
+    """
+    from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
     from medseg_nca.tracking.resolve import load_model
 
+    check_workers(workers, scheduler)
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     run_folder = loaded.folder.parent
@@ -70,16 +83,20 @@ def evaluate(
             raise click.UsageError("--out is needed: the model does not lie in a run folder.")
         out = run_folder / "evaluation"
     settings = pipeline.resolve_settings(loaded, overrides)
-    evaluation = pipeline.run(
-        loaded, data, out,
-        split=split,
-        settings=settings.evaluation,
-        prediction=settings.prediction,
-        format=settings.data.format,
-        labels=settings.data.labels,
-        save_predictions=save_predictions,
-        progress=lambda cases: track(cases, "evaluating", console=Console(stderr=True)),
-    )  # fmt: skip
+    with keeping_cases(), CaseProgress() as progress:
+        evaluation = pipeline.run(
+            loaded, data, out,
+            split=split,
+            settings=settings.evaluation,
+            prediction=settings.prediction,
+            format=settings.data.format,
+            labels=settings.data.labels,
+            save_predictions=save_predictions,
+            progress=progress,
+            workers=workers or 1,
+            scheduler=scheduler,
+            fresh=fresh,
+        )  # fmt: skip
     if is_run:
         pipeline.publish(evaluation, run_folder, tracking_uri)
     if as_json:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,21 @@ workers_option = click.option(
     type=click.IntRange(min=0),
     help="Parallel processes; the number of CPU cores if not given.",
 )
+one_worker_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Parallel processes, each with its own copy of the model; one if not given, which uses "
+    "all cores.",
+)
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Spread the cases over the workers of this Dask scheduler, which need only the folders of "
+    "data and results (extra 'cluster').",
+)
+fresh_option = click.option(
+    "--fresh", is_flag=True, help="Do all cases again, also those that are finished."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output."
 )
@@ -65,6 +81,35 @@ def data_option(required: bool = True) -> Callable[[F], F]:
 def out_option(text: str = "Folder for the results.", required: bool = True) -> Callable[[F], F]:
     """``--out DIR``, created when it does not exist."""
     return click.option("--out", type=FOLDER, required=required, help=text)
+
+
+def check_workers(workers: int | None, scheduler: str | None) -> None:
+    """Refuse a number of processes for a cluster, which has its own.
+
+    Raises:
+        click.UsageError: if both are given.
+    """
+    if workers is not None and scheduler is not None:
+        raise click.UsageError(
+            "--workers is for this machine; a --scheduler decides on its own workers."
+        )
+
+
+@contextmanager
+def keeping_cases() -> Iterator[None]:
+    """Ctrl-C in work that goes case by case.
+
+    Raises:
+        Interrupted: in its place.
+    """
+    from medseg_nca.errors import Interrupted
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(
+            "Interrupted; the finished cases are kept.", hint="The same command goes on from here."
+        ) from interrupt
 
 
 def print_json(tree: object) -> None:

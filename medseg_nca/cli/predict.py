@@ -7,11 +7,16 @@ from pathlib import Path
 import click
 
 from medseg_nca.cli.options import (
+    check_workers,
     device_option,
+    fresh_option,
     json_option,
+    keeping_cases,
     model_option,
+    one_worker_option,
     out_option,
     print_json,
+    scheduler_option,
     tracking_option,
 )
 
@@ -31,6 +36,9 @@ from medseg_nca.cli.options import (
 )
 @click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True), help="Memory budget.")
 @click.option("--seed", type=int, help="Seed of the fire mask.")
+@one_worker_option
+@scheduler_option
+@fresh_option
 @device_option
 @tracking_option
 @json_option
@@ -44,6 +52,9 @@ def predict(
     fire: str | None,
     memory_gb: float | None,
     seed: int | None,
+    workers: int | None,
+    scheduler: str | None,
+    fresh: bool,
     device: str | None,
     tracking_uri: str | None,
     as_json: bool,
@@ -51,14 +62,17 @@ def predict(
     """Segment INPUTS (files or folders; NIfTI, NRRD, MHA, PNG, TIFF).
 
     Each label map has the exact grid and header of its input. The model is loaded once.
-    """
-    from rich.console import Console
-    from rich.progress import track
 
+    Finished images are kept: the same command goes on after an interruption, and predicts only what
+    is missing or has changed. An image that fails does not stop the others; the exit code is then
+    3.
+    """
+    from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
     from medseg_nca.tracking.resolve import load_model
 
+    check_workers(workers, scheduler)
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     changes = {
@@ -71,10 +85,11 @@ def predict(
     }
     given = {key: value for key, value in changes.items() if value is not None}
     settings = loaded.spec.prediction.model_copy(update=given)
-    results = pipeline.run(
-        loaded, inputs, out, settings,
-        progress=lambda files: track(files, "predicting", console=Console(stderr=True)),
-    )  # fmt: skip
+    with keeping_cases(), CaseProgress() as progress:
+        results = pipeline.run(
+            loaded, inputs, out, settings, progress,
+            workers=workers or 1, scheduler=scheduler, fresh=fresh,
+        )  # fmt: skip
     if as_json:
         print_json([result.to_dict() for result in results])
         return

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from medseg_nca.cli.options import (
+    check_workers,
     config_option,
     data_option,
+    fresh_option,
     json_option,
+    keeping_cases,
     out_option,
     print_json,
+    scheduler_option,
     set_option,
     workers_option,
 )
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 @config_option
 @set_option
 @workers_option
+@scheduler_option
+@fresh_option
 @json_option
 def preprocess(
     data: Path,
@@ -34,6 +40,8 @@ def preprocess(
     config: str | None,
     overrides: tuple[str, ...],
     workers: int | None,
+    scheduler: str | None,
+    fresh: bool,
     as_json: bool,
 ) -> None:
     """Measure a data set, plan, and bring every case to what models see.
@@ -45,21 +53,20 @@ def preprocess(
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.datasets.prepared import PreparedStore, is_prepared
-    from medseg_nca.errors import Interrupted, PartialFailure
+    from medseg_nca.errors import PartialFailure
     from medseg_nca.pipelines import preprocess as pipeline
 
+    check_workers(workers, scheduler)
     settings = load_settings(config, overrides)
     try:
-        with CaseProgress() as progress:
-            store = pipeline.run(data, out, settings, workers, progress)
+        with keeping_cases(), CaseProgress() as progress:
+            store = pipeline.run(
+                data, out, settings, workers, progress, scheduler=scheduler, fresh=fresh
+            )
     except PartialFailure:
         if as_json and is_prepared(out):
             print_json(_summary(PreparedStore.open(out)))
         raise
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(
-            "Interrupted; the finished cases are kept.", hint="The same command goes on from here."
-        ) from interrupt
     if as_json:
         print_json(_summary(store))
         return

@@ -1,0 +1,151 @@
+"""What ``predict`` does to one case, in whatever process: read, predict, write, keep a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from medseg_nca.datasets.hashing import file_hash
+from medseg_nca.errors import DataError
+from medseg_nca.inference.predictor import Prediction
+from medseg_nca.io.atomic import write_json
+from medseg_nca.io.read import read_image, read_volume
+from medseg_nca.io.volume import Volume
+from medseg_nca.io.write import write_volume
+from medseg_nca.pipelines.prediction_inputs import PredictionCase
+from medseg_nca.pipelines.records import (
+    WrittenFile,
+    as_tree,
+    content_key,
+    invalidate,
+    read_record,
+    record_path,
+)
+from medseg_nca.pipelines.shared_model import SharedModel
+
+# To be raised when the same input, settings and model give other files: all are then made again.
+RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PredictionRecord:
+    """A case that was predicted.
+
+    Attributes:
+        key: of input, settings and model.
+        files: the results, by kind.
+        voxels: of each label.
+        seconds: it took.
+        cached: whether an earlier run made it.
+    """
+
+    key: str
+    files: Mapping[str, WrittenFile]
+    voxels: Mapping[str, int]
+    seconds: float
+    cached: bool = field(default=False, compare=False)
+
+    @classmethod
+    def from_tree(cls, tree: Any) -> Self | None:
+        """Read what ``to_tree`` made; None if it is something else."""
+        try:
+            files = {kind: WrittenFile(**file) for kind, file in tree["files"].items()}
+            voxels = {str(name): int(count) for name, count in tree["voxels"].items()}
+            return cls(str(tree["key"]), files, voxels, float(tree["seconds"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        tree = as_tree(self)
+        del tree["cached"]
+        return tree
+
+    def holds(self, key: str, out: Path) -> bool:
+        """Whether it is of this key, and all its files are there."""
+        return self.key == key and all(file.is_whole(out) for file in self.files.values())
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """One case to predict.
+
+    Attributes:
+        case: which.
+        out: folder of the results.
+        model: with its settings.
+        known: what an earlier run says of this case.
+    """
+
+    case: PredictionCase
+    out: Path
+    model: SharedModel
+    known: PredictionRecord | None = None
+
+
+def predict_case(work: Predicting) -> PredictionRecord:
+    """Predict a case, or take what an earlier run made of the same files in the same way.
+
+    Raises:
+        DataError: if the case cannot be used.
+        OutputError: if a result cannot be written.
+    """
+    key = _key(work)
+    path = record_path(work.out, work.case.name)
+    tree = read_record(path)
+    known = work.known if tree is None else PredictionRecord.from_tree(tree)
+    if known is not None and known.holds(key, work.out):
+        return replace(known, cached=True)
+    started = time.perf_counter()
+    prediction = work.model.predictor.predict(_read(work.case))
+    if tree is not None or work.known is not None:
+        invalidate(path)
+    files = write_results(prediction, work.case, work.out)
+    record = PredictionRecord(
+        key,
+        {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
+        _voxels(work.model, prediction),
+        round(time.perf_counter() - started, 4),
+    )
+    write_json(path, record.to_tree())
+    return record
+
+
+def write_results(prediction: Prediction, case: PredictionCase, out: Path) -> dict[str, Path]:
+    """Write the results of a case; returns the files by kind, the label map first.
+
+    Raises:
+        OutputError: if one cannot be written.
+    """
+    suffix = case.label_suffix
+    real = ".tiff" if suffix in {".png", ".tif", ".tiff"} else suffix
+    files = {"label_map": out / f"{case.name}{suffix}"}
+    write_volume(prediction.label_map, files["label_map"])
+    for kind in ("probabilities", "uncertainty"):
+        volume = getattr(prediction, kind)
+        if volume is not None:
+            files[kind] = out / f"{case.name}_{kind}{real}"
+            write_volume(volume, files[kind])
+    return files
+
+
+def _key(work: Predicting) -> str:
+    try:
+        contents = [file_hash(file) for file in work.case.files]
+    except DataError:
+        _read(work.case)  # which says better what is wrong
+        raise
+    return content_key(RECORD_VERSION, contents, work.case.label_suffix, work.model.key)
+
+
+def _read(case: PredictionCase) -> Volume:
+    return read_volume(case.source) if len(case.files) == 1 else read_image(case.files)
+
+
+def _voxels(model: SharedModel, prediction: Prediction) -> dict[str, int]:
+    array = prediction.label_map.array
+    labels = model.predictor.spec.labels.labels
+    return {label.name: int((array == label.written).sum()) for label in labels}
