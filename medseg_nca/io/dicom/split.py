@@ -60,9 +60,6 @@ def _repeated(planes: Sequence[Plane]) -> list[list[Plane]]:
 
 def _apply(key: str, planes: list[Plane]) -> list[tuple[tuple[str, ...], list[Plane]]]:
     whole: list[tuple[tuple[str, ...], list[Plane]]] = [((), planes)]
-    if key == "stack":  # the standard says that these are stacks, wherever they lie
-        parts = _by_value(key, planes)
-        return _named(key, parts) if len(parts) > 1 and None not in parts else whole
     places = same_position_groups(planes)
     if len(places) == len(planes) or not _tells_apart(key, places):
         return whole

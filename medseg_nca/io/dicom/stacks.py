@@ -22,6 +22,10 @@ from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
 from medseg_nca.io.dicom.split import split
 
+_MOSAIC = (
+    "is a Siemens mosaic, many slices in one picture; convert the series with dcm2niix, or have "
+    "the scanner send it as enhanced MR."
+)
 # Files, positions or orientations that a message names; the rest is counted.
 _NAMED = 4
 
@@ -68,20 +72,18 @@ def _usable(instances: Sequence[Instance], done: Sorted) -> list[Instance]:
     """Set apart what is no slice of a volume: broken files, mosaics, localizers."""
     found: list[Instance] = []
     localizers: list[Instance] = []
+    problems: list[Problem] = []
     for instance in instances:
-        done.notes += [note for note in instance.notes if note not in done.notes]
         if "MOSAIC" in instance.image_type:
-            done.refuse(
-                "mosaic",
-                f"{instance.path}: is a Siemens mosaic, many slices in one picture; convert the "
-                "series with dcm2niix, or have the scanner send it as enhanced MR.",
-            )
+            problems.append(Problem("mosaic", f"{instance.path}: {_MOSAIC}"))
         elif instance.problems:
-            done.problems += instance.problems
+            problems += instance.problems[:1]
         elif "LOCALIZER" in instance.image_type:
             localizers.append(instance)
         else:
             found.append(instance)
+    done.problems += _one_of_each_kind(problems)
+    done.notes += _one_of_each_kind([note for i in instances for note in i.notes])
     if localizers:
         planes = _planes(localizers)
         text = f"{_count(planes, 'localizer')} (ImageType) at {_some(planes, place)}"
@@ -125,7 +127,10 @@ def _by_stack_id(planes: Sequence[Plane]) -> list[list[Plane]]:
     found: dict[object, list[Plane]] = {}
     for plane in planes:
         found.setdefault(plane.keys.get("stack"), []).append(plane)
-    return [list(planes)] if None in found else list(found.values())
+    # Some writers number the frames with it; a stack of one plane is no volume.
+    if None in found or all(len(stack) == 1 for stack in found.values()):
+        return [list(planes)]
+    return list(found.values())
 
 
 def _add_parts(
@@ -213,6 +218,19 @@ def _refuse_orientations(groups: Sequence[Sequence[Plane]], done: Sorted) -> Non
         "mixed-orientations",
         f"{len(groups)} orientations, up to {least:.2g} apart in the normal: {where}.",
     )
+
+
+def _one_of_each_kind(problems: Sequence[Problem]) -> list[Problem]:
+    """The first of each kind, with the number of the others: files of a series are alike."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    return [
+        Problem(kind, f"{same[0].message} ({len(same) - 1} more files)")
+        if len(same) > 1
+        else same[0]
+        for kind, same in kinds.items()
+    ]
 
 
 def _repeats(repeated: Sequence[Sequence[Plane]]) -> str:

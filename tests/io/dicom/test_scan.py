@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import random
 import shutil
 from pathlib import Path
 
@@ -240,6 +241,29 @@ def test_files_by_name(tmp_path: Path) -> None:
     found = read_files([*paths[:2], paths[1], tmp_path / "gone"])
     assert only(found).stacks[0].shape == (6, 8, 2)
     assert [p.kind for p in found.unreadable.values()] == ["unreadable"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changed_bytes_stop_no_scan(tmp_path: Path, seed: int) -> None:
+    generator = random.Random(seed)
+    classic = build.classic(build.pixels((3, 8, 6)), modality="MR")
+    paths = [
+        *build.write(tmp_path, classic),
+        build.save(build.enhanced(build.pixels((3, 8, 6))), tmp_path / "enhanced.dcm"),
+    ]
+    whole = [path.read_bytes() for path in paths]
+    for _ in range(25):
+        for path, data in zip(paths, whole, strict=True):
+            changed = bytearray(data)
+            for _ in range(generator.choice([1, 4, 16])):
+                changed[generator.randrange(len(changed))] = generator.choice(b"\x00\xff\\-9A")
+            path.write_bytes(changed)
+        found = scan(tmp_path)
+        known = sum(len(series.files) for series in found.series)
+        # Each file is in a series, or told, or a copy, or no DICOM file any more.
+        assert known + len(found.unreadable) >= 1
+        for series in found.series:
+            assert series.stacks or series.problems or series.kind != "image"
 
 
 @pytest.mark.parametrize(
