@@ -93,6 +93,8 @@ def opened(path: Path) -> Iterator[Opened]:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise refusal("unreadable", path, "is not a file.", hint=_NOT_DICOM)
         stream = path.open("rb", buffering=2**16)
     except OSError as error:
         raise _unreadable(path, error) from error

@@ -130,7 +130,7 @@ def _values(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
             "its PhotometricInterpretation is missing or not among "
             f"{', '.join((*_GREY, *_COLOUR))}, PALETTE COLOR.",
         )
-    stored = _decode(file, pixels, frame)
+    stored = decode_frame(file, pixels, frame)
     if kind == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
@@ -141,8 +141,16 @@ def _values(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
     return find_rescale(dataset, frame).apply(inverted(dataset, stored))
 
 
-def _decode(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
-    """Stored values of one frame, ``(rows, columns)`` or ``(rows, columns, 3)`` in RGB."""
+def decode_frame(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
+    """Stored values of one frame, ``(rows, columns)`` or ``(rows, columns, 3)`` in RGB.
+
+    Single bits (segmentations) give 0 and 1. The decoders' own exceptions come through: the caller
+    says which file and frame it was, and holds :func:`quiet.quiet`.
+
+    Raises:
+        DicomError: ``damaged`` if the packed frame does not fit the header; ``unsupported-pixels``
+            for single bits in big-endian order.
+    """
     if file.dataset.BitsAllocated == 1 and not file.syntax.encapsulated:
         return _bits(file, pixels, frame)
     options = _options(file, pixels)
@@ -182,6 +190,8 @@ def _options(file: Opened, pixels: Pixels) -> dict[str, Any]:
 
 def _bits(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
     """One frame of single bits, which may start within a byte (PS3.5 8.1.1)."""
+    if not file.syntax.little:  # the bytes of each word are swapped, if they are words
+        raise refusal("unsupported-pixels", file.path, "holds single bits in big-endian order.")
     shape = (file.dataset.Rows, file.dataset.Columns)
     count = shape[0] * shape[1]
     first, skip = divmod(frame * count, 8)
@@ -243,3 +253,6 @@ def _check_packed(file: Opened, frame: int, data: bytes) -> None:
         )
     if data[:2] == b"\xff\xd8" and not has_end(data):  # the decoders would fill it with grey
         raise damaged(file.path, f"frame {frame + 1} is cut before its end.")
+
+
+_decode = decode_frame  # the name that seg_in uses

@@ -43,8 +43,9 @@ class Syntax:
         return self.uid != EXPLICIT_BIG
 
 
-# One decoder for each, so that a damaged frame fails instead of being tried on the next. GDCM is
-# not among them: it ends the whole process on damaged JPEG (an uncaught C++ exception).
+# One decoder for each, so that a damaged frame fails instead of being tried on the next. None of
+# them ends the process on damaged frames, as these do: GDCM (JPEG: an uncaught C++ exception),
+# imagecodecs' RLE (a segmentation fault), pylibjpeg-rle (a panic that is no Exception).
 _DECODERS: Mapping[str, str] = {
     IMPLICIT_LITTLE: "",
     EXPLICIT_LITTLE: "",

@@ -118,7 +118,10 @@ def test_other_files_are_not_taken_for_dicom(tmp_path: Path, content: bytes) -> 
 def test_what_cannot_be_opened_looks_like_nothing(tmp_path: Path) -> None:
     assert not looks_like_dicom(tmp_path)
     assert not looks_like_dicom(tmp_path / "none.dcm")
-    refused(tmp_path, "unreadable")
+    refused(tmp_path, "unreadable", "not a file")
+    os.mkfifo(tmp_path / "pipe")
+    assert not looks_like_dicom(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "unreadable", "not a file")
     refused(tmp_path / "none.dcm", "unreadable", "No such file")
 
 

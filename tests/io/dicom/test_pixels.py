@@ -249,6 +249,8 @@ def test_single_bits_that_do_not_end_with_a_byte(tmp_path: Path) -> None:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
     path = build.save(dataset, tmp_path / "a")
     np.testing.assert_array_equal(read_planes([plane(path, k) for k in range(5)]), bits)
+    big = build.save(dataset, tmp_path / "b", build.ExplicitVRBigEndian)
+    refused("unsupported-pixels", [plane(big)], "big-endian")
 
 
 def test_colour_by_plane_and_palette_and_ybr(tmp_path: Path) -> None:
