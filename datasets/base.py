@@ -24,6 +24,7 @@ class Case:
         site: where it was acquired.
         split: a side that the data set itself prescribes.
         meta: anything else the adapter knows.
+        segments: the numbers of the segments, where the label map is a DICOM SEG or RTSTRUCT.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Case:
     site: str | None = None
     split: Side | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    segments: LabelTable | None = None
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ AGAIN = "Run `medseg-nca preprocess` again; only what is missing is made."
 class PreparedCase(Settings):
     """One case.
 
-    ``images`` and ``label`` are its source files; ``shape`` is that of the prepared array;
-    ``foreground`` counts the prepared voxels of each label, by name. ``key`` tells from which
-    content and settings the cached arrays were made.
+    ``images`` and ``label`` are its source files, ``segments`` numbers those of a DICOM label;
+    ``shape`` is that of the prepared array; ``foreground`` counts the prepared voxels of each
+    label, by name. ``key`` tells from which content and settings the cached arrays were made.
     """
 
     id: str = Field(pattern=SAFE_ID)
@@ -40,6 +40,7 @@ class PreparedCase(Settings):
     split: Side | None = None
     images: tuple[Path, ...]
     label: Path | None = None
+    segments: LabelTable | None = None
     shape: tuple[int, ...]
     foreground: dict[str, int] = Field(default_factory=dict)
     key: str

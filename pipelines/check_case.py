@@ -12,6 +12,7 @@ import numpy as np
 
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.errors import ImageError
+from medseg_nca.io.formats import image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
@@ -46,7 +47,9 @@ class _CaseChecker:
         if self.case.label is None:
             self._add("warning", "no_label", f"{self.case.id}: has no label map.")
             return
-        label = self._label(self.case.label)
+        if image is None and image_suffix(self.case.label) is None:
+            return  # a DICOM object has no grid without its image
+        label = self._label(self.case.label, image)
         if image is not None and label is not None:
             self._grids(image, label)
 
@@ -110,11 +113,11 @@ class _CaseChecker:
             names = ", ".join(str(i) for i in flat)
             self._add("warning", "constant_channel", f"{name}: channel {names} is constant.")
 
-    def _label(self, path: Path) -> Volume | None:
+    def _label(self, path: Path, image: Volume | None) -> Volume | None:
         if self._missing([path]):
             return None
         try:
-            label = read_label(path)
+            label = read_label(path, image, self.case.segments)
         except ImageError as error:
             self._add("error", "label_unusable", str(error))
             return None

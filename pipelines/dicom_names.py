@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg_nca.datasets.layout import safe_id
+from medseg_nca.datasets.dicom import case_names, patient_name
 from medseg_nca.io.dicom.deid_words import uids_in
 from medseg_nca.io.dicom.deidentify import patient_key
 from medseg_nca.io.dicom.pseudonyms import Pseudonyms
@@ -36,43 +34,31 @@ class Names:
 
     def patient(self, series: Series) -> str:
         """A pseudonym, or the PatientID with safe characters only."""
-        key = patient_key(series.patient_id, series.study_uid)
         if self.hidden:
-            return self.secret.patient(key)
-        return safe_id(series.patient_id.strip()) or f"unknown-{_short(series.study_uid)}"
+            return self.secret.patient(patient_key(series.patient_id, series.study_uid))
+        return patient_name(series)
 
     def uid(self, uid: str | None) -> str | None:
         """What stands for a UID in every report."""
         return self.secret.uid(uid) if uid else None
 
-    def cases(self, stacks: Iterable[tuple[Series, Stack]]) -> list[str]:
+    def cases(self, stacks: Sequence[tuple[Series, Stack]]) -> list[str]:
         """Names for cases, which do not depend on the order of the volumes.
 
-        ``<patient>_<series number>``, and the name of the stack if the series has several; two
-        equal ones get a part of the hashed series UID. Hidden ones get it instead of the number.
+        See :func:`medseg_nca.datasets.dicom.case_names`; hidden ones are made of pseudonyms.
         """
-        stacks = list(stacks)
-        plain = [self._case(series, stack) for series, stack in stacks]
-        counts = Counter(name.casefold() for name in plain)
-        return [
-            f"{name}_{_short(series.uid)}" if counts[name.casefold()] > 1 else name
-            for name, (series, _) in zip(plain, stacks, strict=True)
-        ]
+        if not self.hidden:
+            return case_names(stacks)
+        return [self._hidden(series, stack) for series, stack in stacks]
 
-    def _case(self, series: Series, stack: Stack) -> str:
-        if self.hidden:
-            number = self.secret.name("series", series.uid)[:8]
-        else:
-            number = safe_id(series.tags.get("SeriesNumber", "").strip() or _short(series.uid))
-        parts = [self.patient(series), number]
-        if stack.name:
-            parts.append(self.stack(series, stack))
-        return "_".join(parts)
+    def _hidden(self, series: Series, stack: Stack) -> str:
+        name = f"{self.patient(series)}_{self.secret.name('series', series.uid)}"
+        return f"{name}_{self.stack(series, stack)}" if stack.name else name
 
     def stack(self, series: Series, stack: Stack) -> str:
         """The name of a stack, which may be made of texts of the header."""
         if not self.hidden or _HARMLESS.fullmatch(stack.name):
-            return safe_id(stack.name)
+            return stack.name
         return f"part-{[other.name for other in series.stacks].index(stack.name) + 1}"
 
     def message(self, text: str, root: Path, files: Sequence[Path] = ()) -> str:
@@ -89,7 +75,3 @@ class Names:
         for match in reversed(list(uids_in(text))):
             text = text[: match.start()] + self.secret.uid(match[0]) + text[match.end() :]
         return text
-
-
-def _short(uid: str) -> str:
-    return hashlib.sha256(uid.encode()).hexdigest()[:8]

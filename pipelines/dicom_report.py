@@ -9,15 +9,13 @@ from typing import Any
 
 from medseg_nca import __version__
 from medseg_nca.config import LabelTable
+from medseg_nca.datasets.dicom import CHANNELS, MIXED
 from medseg_nca.io.atomic import write_json
 from medseg_nca.pipelines.dicom_case import LABELS, MapRecord, Record
 from medseg_nca.pipelines.dicom_labels import numbers_of
 from medseg_nca.pipelines.dicom_state import State
 
 DATASET, PROVENANCE, REPORT = "dataset.json", "provenance.json", "report.json"
-# What a data set calls an image, by DICOM's modality.
-_CHANNELS = {"MR": "MRI", "PT": "PET"}
-MIXED = "mixed"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def channels_of(records: Sequence[Record]) -> dict[str, str]:
         return {"0": "red", "1": "green", "2": "blue"}
     modalities = {record.modality for record in records}
     name = modalities.pop() if len(modalities) == 1 else MIXED
-    return {str(i): _CHANNELS.get(name, name) or "unknown" for i in range(count)}
+    return {str(i): CHANNELS.get(name, name) or "unknown" for i in range(count)}
 
 
 def _dataset(report: ImportReport, dims: int) -> dict[str, Any]:

@@ -11,6 +11,8 @@ NIFTI = (".nii.gz", ".nii")
 ITK = (".nrrd", ".mha")
 RASTER = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF = (".tif", ".tiff")
+# Names that promise DICOM; most DICOM files have others, or no suffix at all.
+DICOM = (".dcm", ".dicom", ".ima")
 SUFFIXES = NIFTI + ITK + RASTER + TIFF
 
 

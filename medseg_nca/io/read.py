@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_nca.config import LabelTable
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import check_affine, check_file, check_values
-from medseg_nca.io.formats import ITK, NIFTI, SUFFIXES, TIFF, image_suffix
+from medseg_nca.io.formats import DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 
@@ -20,10 +21,11 @@ def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
     """Read one file as ``(C, x, y, z)`` or ``(C, x, y)``, affine in RAS+ mm.
 
     NIfTI: the fourth axis becomes the channels. NRRD, MHA: LPS is turned to RAS by the affine, the
-    array stays as it is. PNG, JPEG, BMP, TIFF: see :mod:`medseg_nca.io.raster`.
+    array stays as it is. PNG, JPEG, BMP, TIFF: see :mod:`medseg_nca.io.raster`. DICOM: one file, or
+    a folder with one volume, see :mod:`medseg_nca.io.dicom.read`.
 
     Args:
-        path: the file.
+        path: the file, or a folder with DICOM files.
         allow_4d: whether a volume may have several channels.
 
     Raises:
@@ -40,6 +42,8 @@ def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
 def read_image(paths: Sequence[Path]) -> Volume:
     """Read the channels of one image: one file with all of them, or one file each.
 
+    The DICOM files of one volume are no channels: they give one image.
+
     Raises:
         ImageError: as :func:`read_volume`; also if the files lie on different grids.
     """
@@ -47,6 +51,8 @@ def read_image(paths: Sequence[Path]) -> Volume:
         return read_volume(paths[0])
     if not paths:
         raise ImageError("An image needs at least one file.")
+    if Path(paths[0]).is_file() and _is_dicom(Path(paths[0])):
+        return _read_dicom([Path(path) for path in paths])
     volumes = [read_volume(path, allow_4d=False) for path in paths]
     first = volumes[0]
     for volume in volumes:
@@ -66,16 +72,27 @@ def read_image(paths: Sequence[Path]) -> Volume:
     return Volume(array, first.affine, tuple(Path(path) for path in paths), first.header)
 
 
-def read_label(path: Path) -> Volume:
+def read_label(
+    path: Path, image: Volume | None = None, segments: LabelTable | None = None
+) -> Volume:
     """Read a label map as integers, ``(1, x, y, z)`` or ``(1, x, y)``.
 
     The indices of a palette picture are the labels; a picture whose colour channels are equal
-    counts as grey; floating-point files are taken if every value is a whole number.
+    counts as grey; floating-point files are taken if every value is a whole number. A DICOM SEG or
+    RTSTRUCT is placed on the grid of its image.
+
+    Args:
+        path: the file.
+        image: its image, which a SEG or an RTSTRUCT cannot be read without.
+        segments: what their segments are numbered by; their order in the file if not given.
 
     Raises:
-        ImageError: as :func:`read_volume`; also for several channels or fractional values.
+        ImageError: as :func:`read_volume`; also for several channels or fractional values, and for
+            a SEG or an RTSTRUCT that does not belong to the image.
     """
     path = Path(path)
+    if path.is_file() and _is_dicom(path):
+        return _read_annotation(path, image, segments)
     volume = _read(path, indices=True)
     array = volume.array
     if volume.dims == 3 and array.shape[0] > 1:
@@ -90,12 +107,43 @@ def read_label(path: Path) -> Volume:
     return volume.with_array(_as_integers(path, array))
 
 
+def _is_dicom(path: Path) -> bool:
+    """Told by the content, as DICOM files have any name or none; a folder can be nothing else."""
+    if image_suffix(path) is not None:
+        return False
+    if path.is_dir() or path.suffix.lower() in DICOM:
+        return True
+    from medseg_nca.io.dicom.files import looks_like_dicom
+
+    return looks_like_dicom(path)
+
+
+def _read_dicom(paths: Sequence[Path]) -> Volume:
+    from medseg_nca.io.dicom.read import read_dicom
+
+    return read_dicom(paths)
+
+
+def _read_annotation(path: Path, image: Volume | None, segments: LabelTable | None) -> Volume:
+    from medseg_nca.io.dicom.annotations import read_label_file
+
+    if image is None:
+        raise ImageError(
+            f"{path}: is DICOM, and a SEG or RTSTRUCT is a label map only with its image.",
+            hint="Make a data set of images and label maps: medseg-nca dicom import DIR --out OUT",
+        )
+    return read_label_file(path, image, segments)
+
+
 def _read(path: Path, *, indices: bool) -> Volume:
+    if path.exists() and _is_dicom(path):
+        return _read_dicom([path])
     suffix = image_suffix(path)
     check_file(path)
     if suffix is None:
         raise ImageError(
-            f"{path}: is not of a known format.", hint=f"These can be read: {', '.join(SUFFIXES)}."
+            f"{path}: is not of a known format.",
+            hint=f"These can be read: {', '.join(SUFFIXES)}, and DICOM under any name.",
         )
     volume = _dispatch(path, suffix, indices)
     check_affine(path, volume.affine)

@@ -32,7 +32,8 @@ def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: 
     scored = []
     for case in cases:
         assert case.label is not None
-        volume, truth = read_image(case.images), read_label(case.label).array[0]
+        volume = read_image(case.images)
+        truth = read_label(case.label, volume, case.segments).array[0]
         predicted = predictor.predict(volume).label_map.array[0]
         dice = dice_by_label(predicted, truth, loaded.spec.labels).values()
         score = float(np.mean([v for v in dice if v is not None] or [0.0]))
@@ -42,7 +43,8 @@ def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: 
     paths = []
     for word, (score, case) in chosen.items():
         assert case.label is not None
-        volume, truth = read_image(case.images), read_label(case.label).array[0]
+        volume = read_image(case.images)
+        truth = read_label(case.label, volume, case.segments).array[0]
         predicted = predictor.predict(volume).label_map.array[0]
         path = folder / f"validation_{word}.png"
         title = f"{case.id}: {word} validation case, Dice {score:.3f}"

@@ -102,8 +102,9 @@ class Segmentation(Task):
         rows: dict[str, Mapping[str, float | None]] = {}
         for case in cases:
             assert case.label is not None
-            predicted = predictor.predict(read_image(case.images)).label_map.array[0]
-            truth = read_label(case.label).array[0]
+            image = read_image(case.images)
+            predicted = predictor.predict(image).label_map.array[0]
+            truth = read_label(case.label, image, case.segments).array[0]
             rows[case.id] = dice_by_label(predicted, truth, self.store.labels)
         return summarise(rows, self.store.labels.names)
 

@@ -14,7 +14,7 @@ Put = Callable[..., Path]
 
 
 def test_every_adapter_is_known_in_the_order_of_trial() -> None:
-    assert format_names() == ("phantom", "nnunet", "msd", "datalist", "folders")
+    assert format_names() == ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:

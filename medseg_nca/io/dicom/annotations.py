@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from medseg_nca.config import LabelTable
+from medseg_nca.errors import DataError, ImageError
+from medseg_nca.io.dicom.concepts import Concept
 from medseg_nca.io.dicom.files import read_header
-from medseg_nca.io.dicom.labels import Segments
+from medseg_nca.io.dicom.labels import Segments, compose, merge_tables
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
-from medseg_nca.io.dicom.references import referenced_instances, referenced_series
+from medseg_nca.io.dicom.references import parsing, referenced_instances, referenced_series
 from medseg_nca.io.volume import Volume
 
 Kind = Literal["seg", "rtstruct"]
@@ -168,3 +171,67 @@ def _absent(annotation: Annotation) -> Problem:
     what = "a series that is" if annotation.image_uid else "images that are"
     text = f"{annotation.path}: was drawn on {what} not in this folder, so it has no grid."
     return Problem("source-absent", text)
+
+
+def concepts_of(path: Path, kind: Kind) -> tuple[Concept, ...]:
+    """List what the segments of an object are called, from its header alone.
+
+    Raises:
+        DicomError: if it cannot be understood.
+    """
+    header = read_header(path)
+    if kind == "seg":
+        from medseg_nca.io.dicom.seg_header import read_seg_header
+
+        with parsing(path):
+            descriptions = read_seg_header(path, header).descriptions
+        return tuple(
+            Concept(found.name, found.code, found.modifiers)
+            for _, found in sorted(descriptions.items())
+            if not found.background
+        )
+    from medseg_nca.io.dicom.rtstruct_in import find_rois
+
+    with parsing(path):
+        rois = find_rois(path, header)
+    return tuple(Concept(roi.name, roi.code, roi.modifiers) for roi in rois if roi.contours)
+
+
+def read_label_file(path: Path, image: Volume, labels: LabelTable | None = None) -> Volume:
+    """Read an object as a label map on the grid of its image, ``(1, x, y, z)``.
+
+    Of overlapping segments the one with the higher number gets the voxel.
+
+    Args:
+        path: a SEG or an RTSTRUCT.
+        image: that it was drawn on, read from DICOM.
+        labels: the numbers of the segments (:func:`medseg_nca.io.dicom.labels.merge_tables`); their
+            order in the object if not given.
+
+    Raises:
+        DicomError: if it is neither, or cannot be used with this image.
+        ImageError: if a segment is not in the table, or the image is not from DICOM.
+    """
+    segments = read_annotation(path, _kind_of(path), image)
+    if not segments.segments:
+        raise DicomError(Problem("no-segments", f"{path}: describes no segment."))
+    try:
+        table = labels or merge_tables([[segment.concept for segment in segments]])
+        label_map = compose(segments, table, image).label_map
+    except ImageError:
+        raise
+    except DataError as error:
+        raise ImageError(f"{path}: {error.message}", hint=error.hint) from error
+    return Volume(label_map.array, label_map.affine, (path,))
+
+
+def _kind_of(path: Path) -> Kind:
+    from medseg_nca.io.dicom.classes import kind_of
+
+    header = read_header(path)
+    with quiet():
+        kind = kind_of(str(header.get("SOPClassUID") or ""), has_pixels="Rows" in header)
+    if kind not in KINDS:
+        text = f"{path}: is no segmentation and no structure set, so it is no label map."
+        raise DicomError(Problem("not-a-label-map", text))
+    return "seg" if kind == "seg" else "rtstruct"
