@@ -24,6 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from medseg_nca.nca.fire import MUL_A, MUL_B
 from medseg_nca.nca.update import EPS
 
 INDEX = ir.IntType(64)
@@ -83,11 +84,14 @@ class _Emitter:
 
     def spread(self, value: Any) -> Any:
         """A vector of one value."""
-        first = self.builder.insert_element(
-            ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-        )
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, ir.Constant(self.vector, ir.Undefined), mask)
+        return self.repeat(value, self.vector)
+
+    def repeat(self, value: Any, vector: Any) -> Any:
+        """A vector of that type of one value."""
+        nothing = ir.Constant(vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, value, ir.Constant(ir.IntType(32), 0))
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+        return self.builder.shuffle_vector(first, nothing, mask)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """``a * b + c``, fused where the processor can."""
@@ -343,6 +347,43 @@ def _add_rows(rows: int) -> Any:
         return typed((change, c0, c_row, state, bases, first, channel, health)), generate
 
     return add
+
+
+@intrinsic
+def draw(typingctx, positions, first, key, level, bases, n, base, step):
+    """Append to ``bases[:n]`` where the cells that fire lie, for one vector of cells.
+
+    ``positions`` are uint32, ``bases`` int64 with room for a whole vector; cell i of the vector lies
+    at ``base + i * step``. See :meth:`medseg_nca.nca.fire.Fire.mask`. Returns the new ``n``.
+    """
+    count, word = lanes(4), ir.IntType(32)
+    vector = ir.VectorType(word, count)
+
+    def splat(value: int) -> Any:
+        return ir.Constant(vector, [value] * count)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Emitter(context, builder, types.float32)
+        numbers = context.make_array(signature.args[0])(context, builder, args[0]).data
+        places = context.make_array(signature.args[4])(context, builder, args[4]).data
+        pointer = builder.bitcast(code.at(numbers, args[1]), vector.as_pointer())
+        x = builder.xor(builder.load(pointer, align=4), code.repeat(args[2], vector))
+        for shift, factor in ((16, MUL_A), (15, MUL_B)):
+            x = builder.mul(builder.xor(x, builder.lshr(x, splat(shift))), splat(factor))
+        x = builder.xor(builder.xor(x, builder.lshr(x, splat(16))), splat(1 << 31))
+        fire = builder.icmp_unsigned("<", x, code.repeat(args[3], vector))
+        bits = builder.zext(builder.bitcast(fire, ir.IntType(count)), INDEX)
+        n, place = args[5], args[6]
+        for lane in range(count):
+            builder.store(place, code.at(places, n))
+            bit = builder.lshr(bits, ir.Constant(INDEX, lane))
+            n = builder.add(n, builder.and_(bit, ir.Constant(INDEX, 1)))
+            place = builder.add(place, args[7])
+        return n
+
+    index = types.intp
+    kept = (positions, index, types.uint32, types.uint32, bases, index, index, index)
+    return index(*kept), generate
 
 
 @intrinsic
