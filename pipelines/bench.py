@@ -17,6 +17,7 @@ from medseg_nca.benchmark.machine import QUIET_LOAD, load_average
 from medseg_nca.benchmark.model import TORCH, find_model
 from medseg_nca.benchmark.process import MeasurementError, in_process
 from medseg_nca.benchmark.rows import Row, Sample
+from medseg_nca.benchmark.step import BFLOAT16
 from medseg_nca.benchmark.timing import Effort
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json, write_text
@@ -139,6 +140,8 @@ def run(
 def _engines(settings: BenchSettings) -> list[str]:
     """The textbook first: it is what the others are compared with."""
     known = [textbook.NAME, *(name for name in ENGINES.names if name != "auto")]
+    if settings.mode == "step":  # bfloat16 is for inference
+        known.insert(known.index("cpu") + 1, f"cpu{BFLOAT16}")
     for name in settings.engines:
         if name not in known:
             raise ConfigError(unknown("engine", name, known))

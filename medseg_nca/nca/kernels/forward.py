@@ -10,8 +10,9 @@ from medseg_nca.nca.kernels.block import Flat, lanes_of, update_block
 from medseg_nca.nca.kernels.jit import compiled, entry
 from medseg_nca.nca.kernels.layout import Buffers, Grid
 from medseg_nca.nca.kernels.rule import Rule
-from medseg_nca.nca.kernels.simd import BLOCK, claim, copy_vector, draw, lanes
+from medseg_nca.nca.kernels.simd import claim, copy_vector, draw
 from medseg_nca.nca.kernels.team import meet
+from medseg_nca.nca.kernels.vectors import BLOCK, lanes
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint64(0x80000000)
