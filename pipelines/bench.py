@@ -14,9 +14,10 @@ from medseg_nca.benchmark import rows as reporting
 from medseg_nca.benchmark import textbook
 from medseg_nca.benchmark.cases import DEFAULT_CASES, Case, sweep
 from medseg_nca.benchmark.machine import QUIET_LOAD, load_average
-from medseg_nca.benchmark.model import TORCH, find_model
+from medseg_nca.benchmark.model import TORCH, find_model, prepared_image
 from medseg_nca.benchmark.process import MeasurementError, in_process
 from medseg_nca.benchmark.rows import Row, Sample
+from medseg_nca.benchmark.step import BFLOAT16
 from medseg_nca.benchmark.timing import Effort
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json, write_text
@@ -48,6 +49,7 @@ class BenchSettings:
         models: measured beside MONAI's networks, which take the axes and channels of the first;
             the default one if empty.
         size: of the volume in voxels; by the model's axes if empty.
+        image: a file to measure on, prepared as the first model wants it; noise if None.
         threads: torch's own number if None.
         seconds: for the runs of one measurement.
         repeats: this many runs instead.
@@ -60,6 +62,7 @@ class BenchSettings:
     steps: int = 10
     models: tuple[str, ...] = ()
     size: tuple[int, ...] = ()
+    image: Path | None = None
     threads: int | None = None
     seconds: float = 2.0
     repeats: int | None = None
@@ -139,6 +142,8 @@ def run(
 def _engines(settings: BenchSettings) -> list[str]:
     """The textbook first: it is what the others are compared with."""
     known = [textbook.NAME, *(name for name in ENGINES.names if name != "auto")]
+    if settings.mode == "step":  # bfloat16 is for inference
+        known.insert(known.index("cpu") + 1, f"cpu{BFLOAT16}")
     for name in settings.engines:
         if name not in known:
             raise ConfigError(unknown("engine", name, known))
@@ -164,16 +169,20 @@ def _model_jobs(settings: BenchSettings) -> Iterator[Job]:
     models = settings.models or (DEFAULT_MODEL,)
     first = models[0]
     like = find_model(first)
+    image = None if settings.image is None else str(settings.image.resolve())
     size = settings.size or SIZES[like.dims]
+    if image is not None:
+        size = tuple(prepared_image(image, first).shape[2:])
     if len(size) != like.dims or min(size) < SMALLEST:
         raise ConfigError(
             f"The size {'x'.join(map(str, size))} does not fit {first}.",
             hint=f"It needs {like.dims} numbers, each {SMALLEST} or more.",
         )
-    case = f"{like.dims}d_{'x'.join(map(str, size))}"
+    case = f"{like.dims}d_{'x'.join(map(str, size))}{'' if image is None else '_image'}"
     for name in dict.fromkeys((*models, *NETWORKS)):
         for engine in engines if _is_automaton(name, like) else [TORCH]:
-            task = {"model": name, "engine": engine, "size": list(size), "like": first}
+            task = {"model": name, "engine": engine, "size": list(size), "like": first,
+                    "image": image}  # fmt: skip
             yield Job(case, engine, None, task, model=name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from medseg_nca.benchmark.step import find_engine
 from medseg_nca.benchmark.timing import Effort, measure
+from medseg_nca.errors import ConfigError
 from medseg_nca.models import MODELS, SegmentationModel, create_model
 from medseg_nca.models.describe import flop_per_cell
 from medseg_nca.models.multilevel import MultiLevelNca
@@ -43,17 +45,38 @@ def find_model(reference: str, like: SegmentationModel | None = None) -> Segment
     return create_model(reference, **settings, out_channels=like.out_channels).eval()
 
 
+def prepared_image(path: str, model: str) -> Tensor:
+    """An image as a trained model sees it, ``(1, C, *spatial)``.
+
+    Raises:
+        MedsegError: if the model is not a trained one, or the image cannot be read or prepared.
+    """
+    from medseg_nca.io.read import read_volume
+    from medseg_nca.tracking.resolve import load_model
+    from medseg_nca.transforms.prepare import prepare
+
+    if model in MODELS.names:
+        raise ConfigError(
+            f"Model {model!r} is not trained: it does not say how an image is prepared.",
+            hint="Name a trained one, for example zoo:hippocampus.",
+        )
+    plan = load_model(model, device="cpu").spec.plan
+    return torch.from_numpy(prepare(read_volume(Path(path)), plan).image).float().unsqueeze(0)
+
+
 def measure_model(
-    model: str, engine: str, size: list[int], like: str | None, effort: Effort
-) -> dict[str, Any]:
+    model: str, engine: str, size: list[int], like: str | None, effort: Effort,
+    image: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure one forward pass in inference mode.
 
     Args:
         model: see :func:`find_model`.
         engine: of an automaton; "torch" for a network.
-        size: of the random volume, in voxels.
+        size: of the volume, in voxels; it is noise without an image.
         like: the model whose axes and channels an untrained one takes.
         effort: how long to measure.
+        image: reference of a file that :func:`prepared_image` can read, prepared as for ``like``.
 
     Returns:
         ``seconds`` and ``best_seconds`` a pass, ``repeats``, ``peak_mb``, ``flop``, ``cells``
@@ -67,9 +90,11 @@ def measure_model(
     found = find_model(model, None if like in (None, model) else find_model(str(like)))
     if isinstance(found, MultiLevelNca):
         found.engine = find_engine(engine)
-    image = torch.randn(1, found.in_channels, *size)
+    seen = torch.randn(1, found.in_channels, *size)
+    if image is not None:
+        seen = prepared_image(image, str(like))
 
-    def action(volume: Tensor = image) -> None:
+    def action(volume: Tensor = seen) -> None:
         with torch.inference_mode():
             found(volume)
 
@@ -80,7 +105,7 @@ def measure_model(
         found.engine = counter = _Counting(found.engine)
         action()
         return {**numbers, **facts, "flop": counter.flop, "steps": counter.steps}
-    return {**numbers, **facts, "flop": _counted_flop(found, image), "steps": None}
+    return {**numbers, **facts, "flop": _counted_flop(found, seen), "steps": None}
 
 
 class _Counting(Engine):
@@ -94,7 +119,9 @@ class _Counting(Engine):
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
     ) -> Tensor:
         """See :meth:`Engine.roll_out`."""
-        updating = state[:, 0].numel() * (1.0 if fire.all_cells else fire.rate)
+        awake = fire.awake_cells(state.shape[2:])
+        cells = state[:, 0].numel() if awake is None else int(awake.sum())
+        updating = cells * (1.0 if fire.all_cells else fire.rate)
         self.steps += steps
         self.flop += flop_per_cell(cell) * updating * steps
         return self.engine.roll_out(cell, state, steps, fire, record)

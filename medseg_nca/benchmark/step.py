@@ -19,14 +19,17 @@ from medseg_nca.nca.engines import Engine, get_engine
 _WARM_UP = 8
 # A product of matrices has two in its backward pass. What an engine recomputes is not counted.
 _PASSES = {"step": 1, "train": 3}
+# Behind an engine's name: its state is kept in bfloat16.
+BFLOAT16 = "-bfloat16"
 
 
 def find_engine(name: str) -> Engine:
-    """An engine by name; "eager" is the textbook.
+    """An engine by name, without what :data:`BFLOAT16` adds to it; "eager" is the textbook.
 
     Raises:
         ConfigError: if there is no engine of that name.
     """
+    name = name.removesuffix(BFLOAT16)
     return textbook.ENGINE if name == textbook.NAME else get_engine(name)
 
 
@@ -66,8 +69,9 @@ def measure_steps(
     parsed, chosen = Case.parse(case), find_engine(engine)
     cell = make_cell(parsed)
     make = _training if mode == "train" else _inference
-    make(chosen, cell, _state(cell, (_WARM_UP,) * parsed.dims), min(steps, 2))()
-    action = make(chosen, cell, _state(cell, parsed.shape), steps)
+    kind = torch.bfloat16 if engine.endswith(BFLOAT16) else torch.float32
+    make(chosen, cell, _state(cell, (_WARM_UP,) * parsed.dims).to(kind), min(steps, 2))()
+    action = make(chosen, cell, _state(cell, parsed.shape).to(kind), steps)
     numbers = measure(action, effort)
     flop = flop_per_step(parsed) * steps * _PASSES[mode]
     return {**numbers, "flop": flop, "cells": prod(parsed.shape)}

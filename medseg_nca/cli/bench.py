@@ -136,17 +136,25 @@ def train(**options: Any) -> None:
 @click.option(
     "--size", metavar="40x56x40", help="Voxels of the volume; 40x56x40 or 256x256 if not given."
 )
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Measure on this image, prepared as the first model wants it, instead of noise: a model "
+    "with focus computes only around what it finds.",
+)
 @measuring
 @reporting
-def model(models: tuple[str, ...], size: str | None, **options: Any) -> None:
+def model(models: tuple[str, ...], size: str | None, image: Path | None, **options: Any) -> None:
     """Measure one forward pass of whole models beside MONAI's unet and dynunet.
 
-    The networks get the axes and channels of the first model. All see the same random volume.
+    The networks get the axes and channels of the first model. All see the same volume.
     """
     from medseg_nca.pipelines.bench import BenchSettings
 
     out, json_file = options.pop("out"), options.pop("json_file")
-    settings = BenchSettings("model", models=models, size=_size(size), **options)
+    if size is not None and image is not None:
+        raise click.UsageError("--size and --image exclude each other.")
+    settings = BenchSettings("model", models=models, size=_size(size), image=image, **options)
     _bench(settings, out, json_file, MODEL_COLUMNS)
 
 

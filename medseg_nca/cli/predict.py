@@ -34,6 +34,10 @@ from medseg_nca.cli.options import (
 @click.option(
     "--fire", type=click.Choice(["sample", "mean"]), help="Replace the model's fire mode."
 )
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]),
+    help="Of the state and the weights; bfloat16 needs less memory.",
+)  # fmt: skip
 @click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True), help="Memory budget.")
 @click.option("--seed", type=int, help="Seed of the fire mask.")
 @one_worker_option
@@ -50,6 +54,7 @@ def predict(
     uncertainty: int | None,
     flips: str | None,
     fire: str | None,
+    precision: str | None,
     memory_gb: float | None,
     seed: int | None,
     workers: int | None,
@@ -80,6 +85,7 @@ def predict(
         "uncertainty": uncertainty,
         "flips": _axes(flips, loaded.spec.plan.dims),
         "fire": fire,
+        "precision": precision,
         "memory_budget_gb": memory_gb,
         "seed": seed,
     }

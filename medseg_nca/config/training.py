@@ -78,7 +78,8 @@ class PredictionSettings(Settings):
 
     flips: axes whose flips (all combinations) are averaged. uncertainty: stochastic passes for an
     uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own. Volumes
-    whose roll-out needs more than ``memory_budget_gb`` are computed in tiles.
+    whose roll-out needs more than ``memory_budget_gb`` are computed in tiles. precision: of an
+    automaton's state and weights; bfloat16 halves the memory of the state.
     """
 
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
@@ -87,6 +88,7 @@ class PredictionSettings(Settings):
     fire: Literal["sample", "mean"] | None = None
     memory_budget_gb: float = Field(4.0, gt=0)
     probabilities: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -117,7 +117,10 @@ class Predictor:
         sets = list(flip_sets(self.settings.flips))
         for axes in sets:
             spatial = [axis + 2 for axis in axes]
-            options = RunOptions(seed=seed, fire=fire, memory_gb=self.settings.memory_budget_gb)
+            options = RunOptions(
+                seed=seed, fire=fire, memory_gb=self.settings.memory_budget_gb,
+                precision=self.settings.precision,
+            )  # fmt: skip
             logits = run_padded(self.model, image.flip(spatial), self.spec.plan.crop_size, options)
             probabilities = self._probabilities(logits).flip(spatial)[0]
             total = probabilities if total is None else total + probabilities

@@ -43,12 +43,14 @@ class RunOptions:
         memory_gb: compute in parts when the whole needs more; None never does.
         record: called with the level's index and the state after every step; a model with focus
             then runs every level whole.
+        precision: in which an automaton's state is kept from step to step.
     """
 
     seed: int = 0
     fire: Literal["sample", "mean"] | None = None
     memory_gb: float | None = None
     record: Recorder | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class SegmentationModel(nn.Module, ABC):

@@ -334,8 +334,10 @@ class MultiLevelNca(SegmentationModel):
             self._warn_whole()
         steps = inference_steps(self.settings.resolved_levels[level])
         record = self._recorder(level, options)
+        kept = state.bfloat16() if options.precision == "bfloat16" else state
         with _naming(level):
-            return roll_out(self.engine, cell, state, steps, fire, tile=tile, record=record)
+            rolled = roll_out(self.engine, cell, kept, steps, fire, tile=tile, record=record)
+        return rolled.to(state.dtype)
 
     def _warn_whole(self) -> None:
         if not self._warned:

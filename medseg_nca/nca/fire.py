@@ -18,7 +18,7 @@ from medseg_nca.nca.window import cut, cut_to
 
 _MASK = 0xFFFFFFFF
 # Multipliers of the "lowbias32" integer hash (C. Wellons, "Prospecting for hash functions", 2018).
-_MUL_A, _MUL_B = 0x7FEB352D, 0x846CA68B
+MUL_A, MUL_B = 0x7FEB352D, 0x846CA68B
 
 
 def mix(*values: int) -> int:
@@ -30,8 +30,8 @@ def mix(*values: int) -> int:
 
 
 def _hash(x: int) -> int:
-    x = ((x ^ (x >> 16)) * _MUL_A) & _MASK
-    x = ((x ^ (x >> 15)) * _MUL_B) & _MASK
+    x = ((x ^ (x >> 16)) * MUL_A) & _MASK
+    x = ((x ^ (x >> 15)) * MUL_B) & _MASK
     return x ^ (x >> 16)
 
 
@@ -41,8 +41,8 @@ def _signed(x: int) -> int:
 
 def _hash_(x: Tensor) -> Tensor:
     """``_hash`` on an int32 tensor, in place; the bit patterns are those of the unsigned hash."""
-    x.bitwise_xor_((x >> 16) & 0xFFFF).mul_(_signed(_MUL_A))
-    x.bitwise_xor_((x >> 15) & 0x1FFFF).mul_(_signed(_MUL_B))
+    x.bitwise_xor_((x >> 16) & 0xFFFF).mul_(_signed(MUL_A))
+    x.bitwise_xor_((x >> 15) & 0x1FFFF).mul_(_signed(MUL_B))
     return x.bitwise_xor_((x >> 16) & 0xFFFF)
 
 

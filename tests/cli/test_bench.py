@@ -6,10 +6,13 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from medseg_nca.benchmark import process
+from medseg_nca.benchmark.model import prepared_image
 from medseg_nca.cli.main import cli
 
 TINY = ("--case", "3d_8_c4_h8_k3", "--seconds", "0", "--threads", "1")
@@ -108,6 +111,22 @@ def test_models_beside_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = json.loads(out)["rows"]
     assert {row["case"] for row in rows} == {"3d_16x24x16"}
     assert [row["ratio_to_unet"] for row in rows] == [1.0] * 4
+
+
+def test_models_on_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "image.nii.gz"
+    values = np.random.default_rng(0).random((20, 24, 18), np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), image)
+    fake(monkeypatch)
+    code, out, err = run("model", "--image", image, "--engine", "cpu", "--json", "-")
+    assert code == 0, err
+    assert {row["case"] for row in json.loads(out)["rows"]} == {"3d_20x24x18_image"}
+    seen = prepared_image(str(image), "zoo:hippocampus")
+    assert seen.shape == (1, 1, 20, 24, 18)
+    assert abs(float(seen.mean())) < 0.1  # normalised
+    code, _, err = run("model", "--image", image, "--model", "unet")
+    assert code == 2
+    assert "'unet' is not trained" in err
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,34 @@ def test_single_precision_agrees_within_rounding(dims: int, kind: str) -> None:
     assert_agree(cell, state, 4, Fire.for_batch(0.5, 3, 2), 1e-4)
 
 
+@pytest.mark.parametrize(("dims", "kind"), [(2, "conv"), (3, "depthwise"), (2, "sobel")])
+@pytest.mark.parametrize("padding", ["zero", "reflect"])
+def test_bfloat16_is_rounded_after_every_step(dims: int, kind: str, padding: str) -> None:
+    cell = make_cell(
+        dims, kind, channels=7, hidden=20, padding=padding, norm="rms", dtype=torch.float32
+    )
+    state = torch.rand(2, 7, *(9, 11, 8)[:dims])
+    fire = Fire.for_batch(0.5, 3, 2)
+    steps = [[], []]
+    with torch.no_grad():
+        for engine, seen in zip((REFERENCE, CPU), steps, strict=True):
+            engine.roll_out(cell, state.bfloat16(), 3, fire, seen.append)
+        exact = CPU.roll_out(cell, state, 3, fire)
+    for expected, actual in zip(*steps, strict=True):
+        same = expected.float() == actual.float()
+        # Where a sum lies next to the middle of two numbers, the order of summing decides.
+        assert same.float().mean() > 0.99
+        assert torch.allclose(expected.float(), actual.float(), rtol=2**-6, atol=1e-3)
+    last = steps[1][-1].float()
+    assert torch.equal(last, last.bfloat16().float())
+    assert 0 < (last - exact).abs().max() < 0.2 * exact.abs().max()
+
+
+def test_bfloat16_is_not_for_training() -> None:
+    with pytest.raises(ConfigError, match="bfloat16"):
+        CPU.roll_out(make_cell(2), torch.rand(1, 5, 8, 8).bfloat16(), 1, Fire.for_batch(1, 0, 1))
+
+
 @pytest.mark.parametrize(("dims", "kind"), [(2, "depthwise"), (3, "depthwise"), (2, "conv")])
 def test_gradcheck(dims: int, kind: str) -> None:
     cell = make_cell(dims, kind, channels=3, hidden=4, padding="reflect", norm="rms",

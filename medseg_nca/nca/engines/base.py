@@ -16,7 +16,11 @@ Record = Callable[[Tensor], None]
 
 
 class Engine(ABC):
-    """Computes roll-outs. The reference engine is the definition; others must agree with it."""
+    """Computes roll-outs. The reference engine is the definition; others must agree with it.
+
+    Without gradients the state may be bfloat16: then it is rounded after every step, the weights
+    are rounded once, and everything in between is computed in float32.
+    """
 
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """Name the setting of a roll-out that this engine does not serve; None if it serves all."""

@@ -27,6 +27,8 @@ class CpuEngine(Engine):
             return "cell.update.norm=batch (statistics over all cells)"
         if state.device.type != "cpu":
             return f"device {state.device.type}"
+        if state.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+            return None
         if state.dtype not in _DTYPES:
             return f"a state of {str(state.dtype).removeprefix('torch.')}"
         return None

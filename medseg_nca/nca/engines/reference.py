@@ -13,6 +13,7 @@ from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
+from medseg_nca.nca.rounding import rounded
 
 
 class ReferenceEngine(Engine):
@@ -23,6 +24,11 @@ class ReferenceEngine(Engine):
     ) -> Tensor:
         """See :meth:`Engine.roll_out`."""
         self.check(cell, state, fire)
+        stored = state.dtype
+        # Only what is kept from step to step is rounded.
+        coarse = stored == torch.bfloat16 and not torch.is_grad_enabled()
+        if coarse:
+            cell, state = rounded(cell), state.float()
         x = state.movedim(1, -1).contiguous()
         positions = None if fire.all_cells else fire.positions(x.shape[1:-1], x.device)
         for step in range(steps):
@@ -40,9 +46,10 @@ class ReferenceEngine(Engine):
             x = x.view(state.shape[0], *state.shape[2:], cell.channels)
             if x.device.type == "cpu" and (x.detach() * 0).sum() != 0:
                 raise NonFiniteStateError(fire.first_step + step)
+            x = x.bfloat16().float() if coarse else x
             if record is not None:
                 record(x.movedim(-1, 1))
-        return x.movedim(-1, 1)
+        return x.to(stored).movedim(-1, 1)
 
 
 ENGINE = ReferenceEngine()

@@ -30,8 +30,9 @@ from medseg_nca.nca.kernels.forward import Firing, collect, fill
 from medseg_nca.nca.kernels.jit import compiled, entry, reordering
 from medseg_nca.nca.kernels.layout import Buffers, Grid
 from medseg_nca.nca.kernels.rule import Rule
-from medseg_nca.nca.kernels.simd import BLOCK, SCATTER_ROWS, claim, copy_vector
+from medseg_nca.nca.kernels.simd import claim, copy_vector
 from medseg_nca.nca.kernels.team import meet
+from medseg_nca.nca.kernels.vectors import BLOCK, SCATTER_ROWS
 
 
 class Sums(NamedTuple):

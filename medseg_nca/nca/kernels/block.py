@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from medseg_nca.nca.kernels import simd
+from medseg_nca.nca.kernels import simd, vectors
 from medseg_nca.nca.kernels.jit import compiled, reordering
 from medseg_nca.nca.kernels.layout import Buffers, Grid
 from medseg_nca.nca.kernels.rule import ACTIVATIONS, Rule
 from medseg_nca.nca.update import EPS
 
-_WIDTH4, _WIDTH8 = simd.lanes(4), simd.lanes(8)
-DENSE_ROWS, _STENCIL = simd.DENSE_ROWS, simd.STENCIL_ROWS
+_WIDTH4, _WIDTH8 = vectors.lanes(4), vectors.lanes(8)
+DENSE_ROWS, _STENCIL = vectors.DENSE_ROWS, vectors.STENCIL_ROWS
 SLOPE = 0.01  # of torch's leaky_relu
 RELU, LEAKY_RELU, GELU, SILU = (ACTIVATIONS[a] for a in ("relu", "leaky_relu", "gelu", "silu"))
 Flat = np.ndarray[Any, Any]
@@ -22,8 +22,8 @@ Flat = np.ndarray[Any, Any]
 
 @compiled
 def lanes_of(array: Flat) -> int:
-    """How many of the array's numbers fit into a vector."""
-    return _WIDTH4 if array.itemsize == 4 else _WIDTH8
+    """How many of the array's numbers are computed at a time; bfloat16 is computed in float32."""
+    return _WIDTH8 if array.itemsize == 8 else _WIDTH4
 
 
 def _make_product(wide: Any, narrow: Any) -> Any:

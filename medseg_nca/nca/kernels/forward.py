@@ -10,13 +10,15 @@ from medseg_nca.nca.kernels.block import Flat, lanes_of, update_block
 from medseg_nca.nca.kernels.jit import compiled, entry
 from medseg_nca.nca.kernels.layout import Buffers, Grid
 from medseg_nca.nca.kernels.rule import Rule
-from medseg_nca.nca.kernels.simd import BLOCK, claim, copy_vector
+from medseg_nca.nca.kernels.simd import claim, copy_vector, draw
 from medseg_nca.nca.kernels.team import meet
+from medseg_nca.nca.kernels.vectors import BLOCK, lanes
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint64(0x80000000)
 _MUL_A, _MUL_B = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
 _15, _16 = np.uint64(15), np.uint64(16)
+LANES = lanes(4)
 
 
 class Firing(NamedTuple):
@@ -51,19 +53,22 @@ def fires(position: int, key: Any, level: Any) -> bool:
 @compiled
 def collect(bases: Flat, n: int, base: int, cell: int, key: Any, grid: Grid, firing: Firing) -> int:
     """Append the offsets of the cells that fire in one row of the grid to ``bases[:n]``."""
-    step = grid.channels
+    step, count = grid.channels, grid.n2
     level = np.uint64(firing.level)
     if len(firing.awake):
-        for z in range(grid.n2):
+        for z in range(count):
             bases[n] = base + z * step
             awake = firing.awake[cell + z] != 0
             n += awake and (firing.every or fires(firing.positions[cell + z], key, level))
         return n
     if firing.every:
-        for z in range(grid.n2):
+        for z in range(count):
             bases[n + z] = base + z * step
-        return n + grid.n2
-    for z in range(grid.n2):
+        return n + count
+    whole = count - count % LANES
+    for z in range(0, whole, LANES):
+        n = draw(firing.positions, cell + z, key, level, bases, n, base + z * step, step)
+    for z in range(whole, count):
         bases[n] = base + z * step
         n += fires(firing.positions[cell + z], key, level)
     return n

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_nca.nca.kernels.simd import BLOCK, DENSE_ROWS, lanes
+from medseg_nca.nca.kernels.vectors import BLOCK, DENSE_ROWS, lanes
 from medseg_nca.nca.perception import border_index
 
 # Slabs of a grid are the units of work. How many there are depends on the grid alone, so that sums
@@ -170,12 +171,26 @@ class Buffers(NamedTuple):
 def flat(count: int, dtype: torch.dtype) -> np.ndarray[Any, Any]:
     """Zeros that begin at a cache line.
 
-    numpy asks the operating system for large pages, torch does not; the states are large.
+    numpy asks the operating system for large pages, torch does not; the states are large. It has
+    no bfloat16: there the numbers are those of 16-bit integers.
     """
-    kind = np.dtype(str(dtype).removeprefix("torch."))
+    kind = np.dtype("int16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
     room = np.zeros(count + _LINE // kind.itemsize, kind)
     start = -room.ctypes.data % _LINE // kind.itemsize
     return room[start : start + count]
+
+
+def aligned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Zeros in memory of :func:`flat`."""
+    tensor = torch.from_numpy(flat(prod(shape), dtype)).view(*shape)
+    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
+
+
+def numbers(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The flat memory of a contiguous tensor, for the compiled loops."""
+    tensor = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
+    array: np.ndarray[Any, Any] = tensor.view(-1).numpy()
+    return array
 
 
 def make_buffers(

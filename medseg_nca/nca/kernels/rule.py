@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.kernels.layout import padded_channels, round_up
-from medseg_nca.nca.kernels.simd import lanes
+from medseg_nca.nca.kernels.vectors import lanes
 
 _packed: WeakKeyDictionary[Cell, tuple[Any, Packed]] = WeakKeyDictionary()
 ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "gelu": 2, "silu": 3}

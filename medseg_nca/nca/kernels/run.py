@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -26,13 +24,15 @@ from medseg_nca.nca.kernels.layout import (
     SLACK,
     Buffers,
     Layout,
-    flat,
+    aligned,
     make_buffers,
     make_layout,
+    numbers,
     padded_channels,
 )
 from medseg_nca.nca.kernels.rule import Packed, Rule, pack, pack_once
 from medseg_nca.nca.kernels.team import team_size, together
+from medseg_nca.nca.rounding import rounded
 
 logger = logging.getLogger(__name__)
 # States of at most so many bytes are kept for the next roll-out.
@@ -69,14 +69,16 @@ class Rollout:
 
     def __init__(self, cell: Cell, state: Tensor, fire: Fire, steps: int) -> None:
         self.channels, self.dims, self.steps = cell.channels, cell.dims, steps
-        self.dtype = state.dtype
+        self.stored = state.dtype
+        self.dtype = torch.float32 if state.dtype == torch.bfloat16 else state.dtype
+        cell = rounded(cell) if state.dtype == torch.bfloat16 else cell
         self.fire = fire
         learning = torch.is_grad_enabled() and any(p.requires_grad for p in cell.parameters())
-        self.packed: Packed = (pack if learning else pack_once)(cell, fire.scale, state.dtype)
+        self.packed: Packed = (pack if learning else pack_once)(cell, fire.scale, self.dtype)
         self.padding = cell.settings.perception.padding
         self.layout: Layout = make_layout(
             state.shape[0], tuple(state.shape[2:]), cell.radius,
-            self.padding, padded_channels(cell.channels, state.dtype),
+            self.padding, padded_channels(cell.channels, self.dtype),
         )  # fmt: skip
         self.firing = _firing(fire, state, steps)
         awake = self.firing.awake
@@ -89,8 +91,7 @@ class Rollout:
 
     def empty(self, count: int) -> Tensor:
         """Some padded states, zero in the halo."""
-        shape = (count, *self.layout.shape)
-        return torch.from_numpy(flat(prod(shape), self.dtype)).view(shape)
+        return aligned((count, *self.layout.shape), self.stored)
 
     @contextmanager
     def spare(self) -> Iterator[Tensor]:
@@ -99,15 +100,14 @@ class Rollout:
         Nobody else has them meanwhile, and after an error they are not used again.
         """
         key = (
-            self.layout.shape, self.layout.cells, self.dims, self.channels, self.dtype,
+            self.layout.shape, self.layout.cells, self.dims, self.channels, self.stored,
             self.padding,
         )  # fmt: skip
-        kept: dict[Any, NDArray[Any]] = _spares.__dict__.setdefault("states", {})
-        shape = (2, *self.layout.shape)
+        kept: dict[Any, Tensor] = _spares.__dict__.setdefault("states", {})
         memory = kept.pop(key, None)
         if memory is None:
-            memory = flat(prod(shape), self.dtype)
-        yield torch.from_numpy(memory).view(shape)
+            memory = self.empty(2)
+        yield memory
         if memory.nbytes <= _SPARE_BYTES:
             kept[key] = memory
             while sum(m.nbytes for m in kept.values()) > _SPARE_BYTES:
@@ -128,14 +128,14 @@ class Rollout:
     def copy(self, padded: Tensor) -> Tensor:
         """The ``(B, C, *spatial)`` in a padded state, channels-last in memory of its own."""
         inside = self.inside(padded).movedim(1, -1)
-        memory = torch.from_numpy(flat(inside.numel(), self.dtype)).view(inside.shape)
+        memory = aligned(inside.shape, self.stored)
         return memory.copy_(inside).movedim(-1, 1)
 
     def start(self, states: Tensor, state: Tensor) -> None:
         """Write a state into the first of some padded ones, halo included."""
-        padded, grid = states[0], self.layout.grid
+        first, grid = states[0], self.layout.grid
         if state.is_contiguous() and self.channels > 1:
-            source, target = state.detach().view(-1).numpy(), padded.view(-1).numpy()
+            source, target = numbers(state.detach()), numbers(first)
             counter = np.zeros(1, np.int64)
             together(
                 lambda *_: load_slabs(source, self.channels, target, counter, grid),
@@ -143,16 +143,16 @@ class Rollout:
                 counter,
             )
         else:
-            self.inside(padded).copy_(state)
+            self.inside(first).copy_(state)
         if len(grid.halo_to):
-            cells = padded.view(-1, grid.channels)
+            cells = first.view(-1, grid.channels)
             to, origin = (
                 torch.from_numpy(a) // grid.channels for a in (grid.halo_to, grid.halo_from)
             )
             cells.index_copy_(0, to, cells.index_select(0, origin))
         # Rows without a cell that is awake are not copied from step to step.
         if len(self.firing.awake):
-            states[1:] = padded
+            states[1:] = first
 
     def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
         """Compute all steps; step n reads ``states[n]`` and writes ``states[n + 1]``, in a circle.
@@ -171,7 +171,7 @@ class Rollout:
         grid = self.layout.grid
         rule = self.packed.rule(grid.channels, backward=False)
         buffers = self.buffers(rule, backward=False)
-        flat = states.view(-1).numpy()
+        flat = numbers(states)
         meeting = np.zeros(steps + 1, np.int64)
 
         def work(index: int, team: int) -> int:

@@ -14,150 +14,29 @@ checked: the callers own their buffers.
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from medseg_nca.nca.fire import MUL_A, MUL_B
+from medseg_nca.nca.kernels.vectors import (
+    DENSE_ROWS,
+    INDEX,
+    SCATTER_ROWS,
+    STENCIL_ROWS,
+    WORD,
+    Emitter,
+    lanes,
+    typing_and_code,
+)
 from medseg_nca.nca.update import EPS
-
-INDEX = ir.IntType(64)
-
-
-@cache
-def vector_bytes() -> int:
-    """Width of this processor's vectors in bytes."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx") and features.get("fma") else 16
-
-
-# Registers that a tile's accumulators may fill: AVX-512 and NEON have 32, the others 16.
-WIDE_FILE = vector_bytes() == 64 or not llvm.get_default_triple().startswith(("x86", "i"))
-# Rows of a tile that is two vectors wide; two of them make a tile that is one vector wide.
-DENSE_ROWS = 12 if WIDE_FILE else 6
-STENCIL_ROWS = 12 if WIDE_FILE else 6
-SCATTER_ROWS = 8 if WIDE_FILE else 4
-# Cells that are computed at a time: a multiple of all of the above and of their doubles.
-BLOCK = 96
-
-
-def lanes(itemsize: int) -> int:
-    """How many numbers of ``itemsize`` bytes fit into a vector."""
-    return vector_bytes() // itemsize
-
-
-class _Emitter:
-    """Emits code on flat arrays of one element type."""
-
-    def __init__(self, context: Any, builder: Any, element: Any) -> None:
-        self.context, self.builder = context, builder
-        self.scalar = context.get_value_type(element)
-        self.size = element.bitwidth // 8
-        self.lanes = vector_bytes() // self.size
-        self.vector = ir.VectorType(self.scalar, self.lanes)
-
-    def data(self, array_type: Any, value: Any) -> Any:
-        array = self.context.make_array(array_type)(self.context, self.builder, value)
-        return array.data
-
-    def at(self, data: Any, index: Any) -> Any:
-        return self.builder.gep(data, [index])
-
-    def load(self, data: Any, index: Any) -> Any:
-        pointer = self.builder.bitcast(self.at(data, index), self.vector.as_pointer())
-        return self.builder.load(pointer, align=self.size)
-
-    def store(self, value: Any, data: Any, index: Any) -> None:
-        pointer = self.builder.bitcast(self.at(data, index), self.vector.as_pointer())
-        self.builder.store(value, pointer, align=self.size)
-
-    def splat(self, data: Any, index: Any) -> Any:
-        return self.spread(self.builder.load(self.at(data, index)))
-
-    def spread(self, value: Any) -> Any:
-        """A vector of one value."""
-        first = self.builder.insert_element(
-            ir.Constant(self.vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
-        )
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, ir.Constant(self.vector, ir.Undefined), mask)
-
-    def fma(self, a: Any, b: Any, c: Any) -> Any:
-        """``a * b + c``, fused where the processor can."""
-        return self.builder.call(self.function("llvm.fmuladd", self.vector, 3), [a, b, c])
-
-    def function(self, name: str, kind: Any, arguments: int) -> Any:
-        """One of LLVM's own functions, from so many values of one type to a value of it."""
-        element = "f32" if self.size == 4 else "f64"
-        suffix = f"v{self.lanes}{element}" if kind is self.vector else element
-        signature = ir.FunctionType(kind, [kind] * arguments)
-        return cgutils.get_or_insert_function(self.builder.module, signature, f"{name}.{suffix}")
-
-    def total(self, value: Any) -> Any:
-        """The sum of a vector's numbers, in any order."""
-        while value.type.count > 1:
-            half = value.type.count // 2
-            parts = []
-            for first in (0, half):
-                chosen = ir.VectorType(ir.IntType(32), half)
-                mask = ir.Constant(chosen, list(range(first, first + half)))
-                parts.append(self.builder.shuffle_vector(value, value, mask))
-            value = self.builder.fadd(*parts)
-        return self.builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
-
-    def zero(self) -> Any:
-        return ir.Constant(self.vector, [0.0] * self.lanes)
-
-    def positive(self, value: Any) -> Any:
-        """``max(value, 0)``; what is not a number stays so."""
-        negative = self.builder.fcmp_ordered("<", value, self.zero())
-        return self.builder.select(negative, self.zero(), value)
-
-    def accumulators(self, rows: int, vectors: int) -> list[list[Any]]:
-        """Variables that the optimiser turns into registers."""
-        make = cgutils.alloca_once
-        return [[make(self.builder, self.vector) for _ in range(vectors)] for _ in range(rows)]
-
-    def rows(self, start: Any, stride: Any, count: int) -> list[Any]:
-        """The offsets ``start + i * stride``."""
-        offsets = [start]
-        for _ in range(count - 1):
-            offsets.append(self.builder.add(offsets[-1], stride))
-        return offsets
-
-    def columns(self, start: Any, vectors: int) -> list[Any]:
-        width = ir.Constant(INDEX, self.lanes)
-        return self.rows(start, width, vectors)
-
-
-def _intrinsic(arrays: Sequence[int], emit: Callable[..., None]) -> Any:
-    """An intrinsic whose arguments at the positions ``arrays`` are arrays, the others indices."""
-
-    def typed(args: tuple[Any, ...]) -> Any:
-        kept = [a if i in arrays else types.intp for i, a in enumerate(args)]
-        return types.void(*kept)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code = _Emitter(context, builder, signature.args[arrays[0]].dtype)
-        values = [
-            code.data(kind, value) if isinstance(kind, types.Array) else value
-            for kind, value in zip(signature.args, args, strict=True)
-        ]
-        emit(code, *values)
-        return context.get_dummy_value()
-
-    return typed, generate
 
 
 def _dense(rows: int, vectors: int, accumulate: bool = False, relu: bool = False) -> Any:
-    def emit(code: _Emitter, a: Any, a0: Any, a_row: Any, a_col: Any, b: Any, b0: Any, b_row: Any,
+    def emit(code: Emitter, a: Any, a0: Any, a_row: Any, a_col: Any, b: Any, b0: Any, b_row: Any,
              c: Any, c0: Any, c_row: Any, depth: Any) -> None:  # fmt: skip
         builder = code.builder
         sums = code.accumulators(rows, vectors)
@@ -179,7 +58,7 @@ def _dense(rows: int, vectors: int, accumulate: bool = False, relu: bool = False
                 value = builder.load(cell)
                 code.store(code.positive(value) if relu else value, c, index)
 
-    typed, generate = _intrinsic((0, 4, 7), emit)
+    typed, generate = typing_and_code((0, 4, 7), emit)
 
     @intrinsic
     def tile(typingctx, a, a0, a_row, a_col, b, b0, b_row, c, c0, c_row, depth):
@@ -189,7 +68,7 @@ def _dense(rows: int, vectors: int, accumulate: bool = False, relu: bool = False
 
 
 def _stencil(rows: int, vectors: int) -> Any:
-    def emit(code: _Emitter, state: Any, bases: Any, first: Any, channel: Any, offsets: Any,
+    def emit(code: Emitter, state: Any, bases: Any, first: Any, channel: Any, offsets: Any,
              taps: Any, filters: Any, f0: Any, f_row: Any, out: Any, o0: Any,
              o_row: Any) -> None:  # fmt: skip
         builder = code.builder
@@ -214,7 +93,7 @@ def _stencil(rows: int, vectors: int) -> Any:
             for cell, index in zip(row, code.columns(start, vectors), strict=True):
                 code.store(builder.load(cell), out, index)
 
-    typed, generate = _intrinsic((0, 1, 4, 6, 9), emit)
+    typed, generate = typing_and_code((0, 1, 4, 6, 9), emit)
 
     @intrinsic
     def tile(
@@ -227,7 +106,7 @@ def _stencil(rows: int, vectors: int) -> Any:
 
 
 def _scatter(rows: int, vectors: int) -> Any:
-    def emit(code: _Emitter, state: Any, grad: Any, bases: Any, first: Any, channel: Any,
+    def emit(code: Emitter, state: Any, grad: Any, bases: Any, first: Any, channel: Any,
              offsets: Any, taps: Any, filters: Any, grads: Any, f0: Any, f_row: Any,
              seen: Any, s0: Any, s_row: Any) -> None:  # fmt: skip
         builder = code.builder
@@ -254,7 +133,7 @@ def _scatter(rows: int, vectors: int) -> Any:
             for index, total in zip(at, sums, strict=True):
                 code.store(total, grads, index)
 
-    typed, generate = _intrinsic((0, 1, 2, 5, 7, 8, 11), emit)
+    typed, generate = typing_and_code((0, 1, 2, 5, 7, 8, 11), emit)
 
     @intrinsic
     def tile(
@@ -282,7 +161,7 @@ def _scatter(rows: int, vectors: int) -> Any:
 
 
 def _normalise_relu() -> Any:
-    def emit(code: _Emitter, hidden: Any, start: Any, width: Any, units: Any, scale: Any) -> None:
+    def emit(code: Emitter, hidden: Any, start: Any, width: Any, units: Any, scale: Any) -> None:
         builder = code.builder
         vectors = builder.udiv(width, ir.Constant(INDEX, code.lanes))
         squares = cgutils.alloca_once(builder, code.vector)
@@ -301,7 +180,7 @@ def _normalise_relu() -> Any:
             value = builder.fmul(code.load(hidden, place), factor)
             code.store(code.positive(builder.fmul(value, code.load(scale, at))), hidden, place)
 
-    typed, generate = _intrinsic((0, 4), emit)
+    typed, generate = typing_and_code((0, 4), emit)
 
     @intrinsic
     def normalise(typingctx, hidden, start, width, units, scale):
@@ -311,10 +190,10 @@ def _normalise_relu() -> Any:
 
 
 def _copy_vector() -> Any:
-    def emit(code: _Emitter, a: Any, a0: Any, b: Any, b0: Any) -> None:
+    def emit(code: Emitter, a: Any, a0: Any, b: Any, b0: Any) -> None:
         code.store(code.load(a, a0), b, b0)
 
-    typed, generate = _intrinsic((0, 2), emit)
+    typed, generate = typing_and_code((0, 2), emit)
 
     @intrinsic
     def copy(typingctx, a, a0, b, b0):
@@ -324,7 +203,7 @@ def _copy_vector() -> Any:
 
 
 def _add_rows(rows: int) -> Any:
-    def emit(code: _Emitter, change: Any, c0: Any, c_row: Any, state: Any, bases: Any, first: Any,
+    def emit(code: Emitter, change: Any, c0: Any, c_row: Any, state: Any, bases: Any, first: Any,
              channel: Any, health: Any) -> None:  # fmt: skip
         builder = code.builder
         check = code.load(health, channel)
@@ -336,13 +215,50 @@ def _add_rows(rows: int) -> Any:
             check = code.fma(total, code.zero(), check)
         code.store(check, health, channel)
 
-    typed, generate = _intrinsic((0, 3, 4, 7), emit)
+    typed, generate = typing_and_code((0, 3, 4, 7), emit)
 
     @intrinsic
     def add(typingctx, change, c0, c_row, state, bases, first, channel, health):
         return typed((change, c0, c_row, state, bases, first, channel, health)), generate
 
     return add
+
+
+@intrinsic
+def draw(typingctx, positions, first, key, level, bases, n, base, step):
+    """Append to ``bases[:n]`` where the cells that fire lie, for one vector of cells.
+
+    ``positions`` are uint32, ``bases`` int64 with room for a whole vector; cell i of the vector
+    lies at ``base + i * step``. See :meth:`medseg_nca.nca.fire.Fire.mask`. Returns the new ``n``.
+    """
+    count = lanes(4)
+    vector = ir.VectorType(WORD, count)
+
+    def splat(value: int) -> Any:
+        return ir.Constant(vector, [value] * count)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Emitter(context, builder, types.float32)
+        numbers = context.make_array(signature.args[0])(context, builder, args[0]).data
+        places = context.make_array(signature.args[4])(context, builder, args[4]).data
+        pointer = builder.bitcast(code.at(numbers, args[1]), vector.as_pointer())
+        x = builder.xor(builder.load(pointer, align=4), code.repeat(args[2], vector))
+        for shift, factor in ((16, MUL_A), (15, MUL_B)):
+            x = builder.mul(builder.xor(x, builder.lshr(x, splat(shift))), splat(factor))
+        x = builder.xor(builder.xor(x, builder.lshr(x, splat(16))), splat(1 << 31))
+        fire = builder.icmp_unsigned("<", x, code.repeat(args[3], vector))
+        bits = builder.zext(builder.bitcast(fire, ir.IntType(count)), INDEX)
+        n, place = args[5], args[6]
+        for lane in range(count):
+            builder.store(place, code.at(places, n))
+            bit = builder.lshr(bits, ir.Constant(INDEX, lane))
+            n = builder.add(n, builder.and_(bit, ir.Constant(INDEX, 1)))
+            place = builder.add(place, args[7])
+        return n
+
+    index = types.intp
+    kept = (positions, index, types.uint32, types.uint32, bases, index, index, index)
+    return index(*kept), generate
 
 
 @intrinsic
