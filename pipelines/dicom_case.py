@@ -44,6 +44,7 @@ from medseg_nca.pipelines.dicom_names import Names
 # To be raised when the meaning of a record changes: all cases are then imported again.
 RECORD_VERSION = 1
 STATE = ".medseg-nca"
+CLUSTER = "cluster"
 IMAGES, LABELS = "imagesTr", "labelsTr"
 NIFTI, COLOUR = ".nii.gz", ".png"
 

@@ -18,6 +18,7 @@ from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.dicom.walk import walk
+from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_state import open_state
 from medseg_nca.pipelines.parallel import Progress, Silent, cores, run_each
@@ -111,7 +112,9 @@ def run(
     found = walk(root)
     items = [_Work(path, root, out, how) for path in found.files]
     count = workers if workers is not None else cores() if len(items) > _FEW else 0
-    running = run_each(_deidentify, items, count, scheduler=scheduler, folder=out, files=_files)
+    running = run_each(
+        _deidentify, items, count, scheduler=scheduler, folder=out / STATE / CLUSTER, files=_files
+    )
     sources: dict[Path, list[int]] = defaultdict(list)
     refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
     passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})

@@ -24,6 +24,7 @@ from medseg_nca.io.dicom.select import OF_STACKS, Selection, parse_selection
 from medseg_nca.io.read import read_label
 from medseg_nca.io.write import write_volume
 from medseg_nca.pipelines.dicom_case import (
+    CLUSTER,
     IMAGES,
     LABELS,
     STATE,
@@ -128,7 +129,12 @@ def run(
     plan = _Plan(found, selection, settings, state)
     count = _workers(plan.items) if workers is None else workers
     running = run_each(
-        import_case, plan.items, count, scheduler=scheduler, folder=out, files=_files
+        import_case,
+        plan.items,
+        count,
+        scheduler=scheduler,
+        folder=out / STATE / CLUSTER,
+        files=_files,
     )
     outcomes = list((progress or Silent()).track(running, "importing", len(plan.items)))
     report, dims = _collect(plan, outcomes)
@@ -328,7 +334,7 @@ def _number_labels(
     # From here on the list of an earlier run no longer tells the truth.
     (out / DATASET).unlink(missing_ok=True)
     notes.unlink(missing_ok=True)
-    running = run_each(_number, items, workers, scheduler=scheduler, folder=out)
+    running = run_each(_number, items, workers, scheduler=scheduler, folder=out / STATE / CLUSTER)
     failed = [o.error for o in progress.track(running, "labels", len(items)) if o.error]
     if failed:
         raise OutputError(f"{out}: label maps cannot be written: {failed[0]}")

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json, workers_option
+from medseg_nca.cli.options import (
+    EXISTING,
+    check_workers,
+    json_option,
+    keeping_cases,
+    out_option,
+    print_json,
+    scheduler_option,
+    workers_option,
+)
 
 key_option = click.option(
     "--key-file",
@@ -57,6 +66,7 @@ burned_in_option = click.option(
 @keep_key_option
 @burned_in_option
 @workers_option
+@scheduler_option
 @json_option
 def import_(
     folder: Path,
@@ -70,6 +80,7 @@ def import_(
     keep_key: bool,
     allow_burned_in: bool,
     workers: int | None,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Import the series in DIR as a data set in the Decathlon's layout, NIfTI with label maps.
@@ -80,6 +91,7 @@ def import_(
     from medseg_nca.cli.dicom_show import counting, show_import
     from medseg_nca.pipelines import dicom_import as pipeline
 
+    check_workers(workers, scheduler)
     _check_key_options(deidentify, key_file, keep_key)
     settings = pipeline.ImportSettings(
         labels=labels.lower(),  # type: ignore[arg-type]
@@ -91,12 +103,18 @@ def import_(
         keep_key=keep_key,
         allow_burned_in=allow_burned_in,
     )
-    with _interruptible(), counting("scanning") as advance:
+    with keeping_cases(), counting("scanning") as advance:
         from medseg_nca.cli.case_progress import CaseProgress
 
         with CaseProgress() as progress:
             report = pipeline.run(
-                folder, out, settings, workers, progress=progress, on_file=advance
+                folder,
+                out,
+                settings,
+                workers,
+                progress=progress,
+                on_file=advance,
+                scheduler=scheduler,
             )
     if as_json:
         print_json(report.to_dict())
@@ -122,6 +140,7 @@ def import_(
 @keep_key_option
 @burned_in_option
 @workers_option
+@scheduler_option
 @json_option
 def deidentify(
     folder: Path,
@@ -132,6 +151,7 @@ def deidentify(
     keep_key: bool,
     allow_burned_in: bool,
     workers: int | None,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """De-identify the DICOM files in DIR by the basic profile of PS3.15, with new UIDs and names.
@@ -143,10 +163,18 @@ def deidentify(
     from medseg_nca.io.dicom.deidentify import Deidentifier
     from medseg_nca.pipelines import dicom_deidentify as pipeline
 
+    check_workers(workers, scheduler)
     how = Deidentifier(dates=dates, keep_labels=keep_labels, allow_burned_in=allow_burned_in)
-    with _interruptible(), CaseProgress() as progress:
+    with keeping_cases(), CaseProgress() as progress:
         report = pipeline.run(
-            folder, out, how, workers, key=_key(key_file), keep_key=keep_key, progress=progress
+            folder,
+            out,
+            how,
+            workers,
+            key=_key(key_file),
+            keep_key=keep_key,
+            progress=progress,
+            scheduler=scheduler,
         )
     if as_json:
         print_json({**report.to_dict(), "folder": str(out)})
@@ -167,24 +195,6 @@ def _key(path: Path | None) -> Any:
     if path is not None and not path.exists():
         write_key(path, Pseudonyms.random())
     return find_key(path)
-
-
-def _interruptible() -> Any:
-    from contextlib import contextmanager
-
-    from medseg_nca.errors import Interrupted
-
-    @contextmanager
-    def told() -> Any:
-        try:
-            yield
-        except KeyboardInterrupt as interrupt:
-            raise Interrupted(
-                "Interrupted; what is finished is kept.",
-                hint="The same command goes on from here.",
-            ) from interrupt
-
-    return told()
 
 
 def _fail(done: int, failed: int, folder: Path, out: Path, refused: Any) -> None:
