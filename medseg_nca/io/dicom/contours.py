@@ -8,6 +8,7 @@ the rows of voxel centres, so no centre lies on a channel.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,50 +60,77 @@ def _keyholes(outer: list[Polygon], holes: list[Polygon]) -> list[Polygon]:
 
     The line leaves the hole at its end (largest row, then largest column) and meets the next ring
     to the right: an outline, or a hole that reaches further down or lies further right. So the
-    joins never form a circle, and holes are joined from those that end first.
+    joins form no circle, and are made from the holes that end first.
     """
-    rings = list(outer)
-    waiting = sorted(holes, key=_end)
-    while waiting:
-        hole = waiting.pop(0)
-        candidates = [*rings, *waiting]
-        meetings = [_meeting(ring, _end(hole)) for ring in candidates]
-        nearest = int(np.argmin([column for column, _ in meetings]))
-        joined = _join(candidates[nearest], hole, *meetings[nearest])
-        if nearest < len(rings):
-            rings[nearest] = joined
-        else:
-            waiting[nearest - len(rings)] = joined
-    return rings
+    if not holes:
+        return outer
+    rings = [*outer, *holes]
+    gates = _gates(rings, [_end(hole) for hole in holes])
+    whole: dict[int, Polygon] = {}
+    for number in sorted(range(len(holes)), key=lambda n: _end(holes[n])):
+        index = len(outer) + number
+        whole[index] = _joined(rings[index], gates.get(index, []), whole)
+    return [_joined(ring, gates.get(index, []), whole) for index, ring in enumerate(outer)]
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """Where the line from a hole meets an edge of a ring: between points ``edge`` and the next."""
+
+    edge: int
+    along: float
+    point: tuple[float, float]
+    hole: int
+    end: tuple[float, float]
+
+
+def _gates(rings: list[Polygon], ends: list[tuple[float, float]]) -> dict[int, list[_Gate]]:
+    """Find the gate of every hole; by ring, in the order in which a walk around it meets them."""
+    start = np.concatenate(rings)
+    stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    owner = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
+    first = np.concatenate([[0], np.cumsum([len(ring) for ring in rings])])
+    found: dict[int, list[_Gate]] = {}
+    at_row: dict[float, list[int]] = {}
+    for number, (row, _) in enumerate(ends):
+        at_row.setdefault(row, []).append(number)
+    for row, numbers in at_row.items():
+        low, high = np.minimum(start[:, 0], stop[:, 0]), np.maximum(start[:, 0], stop[:, 0])
+        edges = np.flatnonzero((low <= row) & (row <= high) & (low != high))
+        along = (row - start[edges, 0]) / (stop[edges, 0] - start[edges, 0])
+        columns = start[edges, 1] + along * (stop[edges, 1] - start[edges, 1])
+        order = np.argsort(columns, kind="stable")
+        for number in numbers:
+            place = np.searchsorted(columns[order], ends[number][1] + 1e-9, side="right")
+            nearest = order[place]
+            ring = int(owner[edges[nearest]])
+            gate = _Gate(
+                edge=int(edges[nearest] - first[ring]),
+                along=float(along[nearest]),
+                point=(row, float(columns[nearest])),
+                hole=len(rings) - len(ends) + number,
+                end=ends[number],
+            )
+            found.setdefault(ring, []).append(gate)
+    for gates in found.values():
+        gates.sort(key=lambda gate: (gate.edge, gate.along))
+    return found
+
+
+def _joined(ring: Polygon, gates: list[_Gate], whole: dict[int, Polygon]) -> Polygon:
+    """Walk around a ring, and at each gate over to the hole, around it and back."""
+    parts, done = [], 0
+    for gate in gates:
+        hole = whole[gate.hole]
+        first = int(np.flatnonzero((hole == np.array(gate.end)).all(axis=1))[0])
+        around = np.roll(hole, -first, axis=0)
+        bridge = np.array([gate.point])
+        parts += [ring[done : gate.edge + 1], bridge, around, around[:1], bridge]
+        done = gate.edge + 1
+    return np.concatenate([*parts, ring[done:]])
 
 
 def _end(ring: Polygon) -> tuple[float, float]:
     """The point with the largest row, then column."""
-    return max((float(row), float(column)) for row, column in ring)
-
-
-def _meeting(ring: Polygon, start: tuple[float, float]) -> tuple[float, int]:
-    """Where a line from ``start`` towards larger columns meets a ring first.
-
-    Returns:
-        The column, infinite if it does not meet it, and the number of the edge.
-    """
-    row, column = start
-    (r0, c0), (r1, c1) = ring.T, np.roll(ring, -1, axis=0).T
-    crosses = (np.minimum(r0, r1) <= row) & (row <= np.maximum(r0, r1)) & (r0 != r1)
-    slope = np.divide(c1 - c0, r1 - r0, out=np.zeros_like(c0), where=r0 != r1)
-    met = np.where(crosses, c0 + slope * (row - r0), np.inf)
-    met[met <= column + 1e-9] = np.inf
-    edge = int(np.argmin(met))
-    return float(met[edge]), edge
-
-
-def _join(ring: Polygon, hole: Polygon, column: float, edge: int) -> Polygon:
-    """Go along a ring to an edge, over to the hole's end, around the hole, and back."""
-    start = np.array(_end(hole))
-    first = int(np.flatnonzero((hole == start).all(axis=1))[0])
-    gate = np.array([[start[0], column]])
-    around = np.roll(hole, -first, axis=0)
-    return np.concatenate(
-        [ring[: edge + 1], gate, around, start[np.newaxis], gate, ring[edge + 1 :]]
-    )
+    last = ring[np.lexsort((ring[:, 1], ring[:, 0]))[-1]]
+    return float(last[0]), float(last[1])

@@ -43,14 +43,14 @@ def new_instance(source: SourceImages, algorithm: Algorithm, class_uid: str, kin
 _TITLES = {"rtstruct": "Structures", "sc": "Overlay"}
 
 
-def save(dataset: Dataset, path: Path) -> None:
-    """Write a data set as a file in Explicit VR Little Endian (PS3.10 7)."""
+def save(dataset: Dataset, path: Path, *, implicit: bool = False) -> None:
+    """Write a data set as a file in Explicit or Implicit VR Little Endian (PS3.10 7)."""
     from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     file = FileDataset(str(path), dataset, file_meta=meta, preamble=b"\0" * 128)
-    file.save_as(path, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    file.save_as(path, implicit_vr=implicit, little_endian=True, enforce_file_format=True)

@@ -22,6 +22,7 @@ from medseg_nca.io.segmentation import Algorithm
 from medseg_nca.io.volume import Volume
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import DataElement
     from pydicom.dataset import Dataset
 
 MANUFACTURER, MODEL = "medseg_nca", "medseg_nca"
@@ -214,14 +215,26 @@ def _headers(planes: Sequence[Plane]) -> dict[Any, Dataset]:
 
 
 def _elements(header: Dataset, keywords: Iterable[str]) -> Dataset:
-    """Copy the elements that can be parsed; one that cannot is as good as absent."""
+    """Copy the elements that are valid; an optional one that is not is as good as absent."""
     from pydicom.dataset import Dataset
 
     found = Dataset()
     for keyword in keywords:
         try:
-            if keyword in header:
+            if keyword in header and _is_valid(header[keyword]):
                 found.add(header[keyword])
         except (ValueError, TypeError, NotImplementedError, OverflowError):
             continue
     return found
+
+
+def _is_valid(element: DataElement) -> bool:
+    """Whether a value keeps the rules of its VR; names and numbers of the patient always pass."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    if element.keyword in _TYPE_2 or element.VR == "SQ" or element.is_empty:
+        return True
+    for value in element.value if element.VM > 1 else [element.value]:
+        validate_value(element.VR, getattr(value, "original_string", value), RAISE)
+    return True

@@ -25,7 +25,10 @@ from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.writers.base import ResultWriter
 
 if TYPE_CHECKING:
+    from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
+
+_CONTOUR_DATA = 0x30060050
 
 
 def write_rtstruct(segmentation: Segmentation, path: Path) -> None:
@@ -44,7 +47,8 @@ def write_rtstruct(segmentation: Segmentation, path: Path) -> None:
             hint="Write it as dicom-seg or sc.",
         )
     with quiet_writing():
-        save(_build(segmentation, source), path)
+        # A contour of 2000 points does not fit into the 64 kB of a DS in explicit VR.
+        save(_build(segmentation, source), path, implicit=True)
 
 
 def _build(segmentation: Segmentation, source: SourceImages) -> Dataset:
@@ -131,6 +135,7 @@ def _in_patient(polygons: list[Polygon], plane: int, source: SourceImages) -> It
 
 
 def _contour(data: list[str], plane: int, source: SourceImages) -> Dataset:
+    from pydicom.charset import default_encoding
     from pydicom.dataset import Dataset
 
     contour = Dataset()
@@ -138,8 +143,20 @@ def _contour(data: list[str], plane: int, source: SourceImages) -> Dataset:
         contour.ContourImageSequence = [reference_item(source.references[plane])]
     contour.ContourGeometricType = "CLOSED_PLANAR"
     contour.NumberOfContourPoints = len(data) // 3
-    contour.ContourData = data
+    contour[_CONTOUR_DATA] = _raw(data)
+    # As if it had been read in the encoding of the file: pydicom then writes it as it is.
+    contour.set_original_encoding(True, True, default_encoding)
     return contour
+
+
+def _raw(data: list[str]) -> RawDataElement:
+    """The points as they are written: pydicom would make an object of each number first."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    value = "\\".join(data).encode("ascii")
+    value += b" " * (len(value) % 2)
+    return RawDataElement(Tag(_CONTOUR_DATA), "DS", len(value), value, 0, True, True)
 
 
 def _observation(number: int, label: Label) -> Dataset:
@@ -152,6 +169,8 @@ def _observation(number: int, label: Label) -> Dataset:
     item.RTROIInterpretedType = "ORGAN" if category(code) == ANATOMICAL_STRUCTURE else ""
     item.ROIInterpreter = ""
     identification: Any = concept(code)
+    if label.modifier is not None:
+        identification.SegmentedPropertyTypeModifierCodeSequence = [concept(label.modifier)]
     item.RTROIIdentificationCodeSequence = [identification]
     return item
 
