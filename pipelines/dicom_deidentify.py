@@ -13,7 +13,7 @@ from medseg_nca import __version__
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.dicom.deidentify import Deidentifier, deidentify_dataset, save_dataset
-from medseg_nca.io.dicom.files import read_file, read_header
+from medseg_nca.io.dicom.files import read_file
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.records import Problem
@@ -158,10 +158,10 @@ def _files(work: _Work) -> tuple[Path, ...]:
 
 def _deidentify(work: _Work) -> _Done:
     try:
-        header = read_header(work.path)
-        target = _target(work, header)
+        dataset = read_file(work.path)
+        target = _target(work, dataset)
         if not _is_newer(target, work.path):
-            save_dataset(deidentify_dataset(read_file(work.path), work.how), target)
+            save_dataset(deidentify_dataset(dataset, work.how), target)
         return _Done(target)
     except DicomError as error:
         return _Done(problem=error.problem)

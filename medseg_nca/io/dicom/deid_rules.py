@@ -90,13 +90,22 @@ def action_of(tag: int, vr: str) -> Action:
     return _action(int(tag), vr)
 
 
+def is_dated(tag: int, vr: str) -> bool:
+    """Whether the option to move dates may keep an element that the profile removes.
+
+    Not the patient's own (birth, death), nor those of visits and requests.
+    """
+    group = int(tag) >> 16
+    return vr in {"DA", "DT", "TM"} and group not in _GROUPS | {_PATIENT} and _is_known(int(tag))
+
+
 @cache
 def _action(tag: int, vr: str) -> Action:
-    from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+    from pydicom.datadict import keyword_for_tag
 
     group, element = tag >> 16, tag & 0xFFFF
     overlay = group & 0xFF00 in {0x5000, 0x6000}
-    if group % 2 or element == 0 or overlay or group in _GROUPS or not dictionary_has_tag(tag):
+    if element == 0 or overlay or group in _GROUPS or not _is_known(tag):
         return Action.REMOVE
     keyword = keyword_for_tag(tag)
     listed = _table().get(tag)
@@ -107,6 +116,12 @@ def _action(tag: int, vr: str) -> Action:
     if group == _PATIENT and keyword not in _OF_PATIENT:
         return Action.REMOVE
     return _unlisted(keyword, vr)
+
+
+def _is_known(tag: int) -> bool:
+    from pydicom.datadict import dictionary_has_tag
+
+    return not tag >> 16 & 1 and bool(dictionary_has_tag(tag))
 
 
 def _unlisted(keyword: str, vr: str) -> Action:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Shorter texts occur by chance: "Li" is a name and begins "Liver".
 _SHORTEST_PART, _SHORTEST_WHOLE = 3, 4
+_IDEOGRAPHS = "\u2e80"  # and kana and Hangul: what comes after it in Unicode
 _WHOLE_KEYWORDS = """
     PatientID OtherPatientIDs PatientBirthDate AccessionNumber StudyID PatientAddress
     PatientTelephoneNumbers PatientTelecomInformation MilitaryRank MedicalRecordLocator
@@ -28,14 +29,17 @@ _WHOLE_KEYWORDS = """
 """
 _WHOLE = frozenset(_WHOLE_KEYWORDS.split())
 # Fillers that many systems write where nothing is known.
-_FILLERS = frozenset({"anonymous", "anonymized", "unknown", "none", "removed", "null", "0000"})
+_FILLERS = frozenset({"anon", "anonymous", "anonymized", "unknown", "none", "removed", "0000"})
 # Five dots and more: no version number, a UID.
 _UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
 
 
 @dataclass(frozen=True)
 class IdentityWords:
-    """Parts of names (matched as whole words) and identifiers (matched anywhere), lower case."""
+    """Parts of names (matched as words) and identifiers (matched anywhere), lower case.
+
+    An identifier of digits is not found within a longer number, which may be a code.
+    """
 
     parts: frozenset[str]
     wholes: frozenset[str]
@@ -43,7 +47,7 @@ class IdentityWords:
     def found_in(self, text: str) -> bool:
         """Whether a text names the patient or someone of the staff."""
         text = text.lower()
-        if any(whole in text for whole in self.wholes):
+        if any(_holds(text, whole) for whole in self.wholes):
             return True
         return any(word in self.parts for word in re.findall(r"[^\W_]+", text)) or any(
             len(part) > _SHORTEST_WHOLE and part in text for part in self.parts
@@ -65,18 +69,26 @@ def identity_words(dataset: Dataset) -> IdentityWords:
     wholes: set[str] = set()
     for element in _elements(dataset):
         if element.VR == "PN":
-            parts |= {part for value in _values(element) for part in _words(value)}
+            words = {part for value in _values(element) for part in _words(value)}
+            wholes |= {word for word in words if _is_ideographic(word)}
+            parts |= words
         elif element.keyword in _WHOLE:
             wholes |= {form for value in _values(element) for form in _forms(value)}
     return IdentityWords(
         frozenset(part for part in parts if len(part) >= _SHORTEST_PART) - _FILLERS,
-        frozenset(whole for whole in wholes if len(whole) >= _SHORTEST_WHOLE) - _FILLERS,
+        frozenset(w for w in wholes if len(w) >= _SHORTEST_WHOLE or _is_ideographic(w)) - _FILLERS,
     )
 
 
 def uids_in(text: str) -> Iterator[re.Match[str]]:
     """Yield everything in a text that looks like a UID."""
     return _UID.finditer(text)
+
+
+def _holds(text: str, whole: str) -> bool:
+    if not whole.isdigit():
+        return whole in text
+    return re.search(rf"(?<!\d){whole}(?!\d)", text) is not None
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
@@ -99,6 +111,11 @@ def _values(element: Any) -> Iterable[str]:
         return []
     several = isinstance(value, list | tuple) or type(value).__name__ == "MultiValue"
     return [str(item) for item in (value if several else [value])]
+
+
+def _is_ideographic(word: str) -> bool:
+    """Whether two characters are a whole name, and words stand without blanks between them."""
+    return len(word) > 1 and all(character >= _IDEOGRAPHS for character in word)
 
 
 def _words(name: str) -> Iterator[str]:

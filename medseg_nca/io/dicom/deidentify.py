@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medseg_nca import __version__
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.dicom.deid_pixels import clean_pixels, clear_unused_bits, hides_overlay
-from medseg_nca.io.dicom.deid_rules import Action, action_of
+from medseg_nca.io.dicom.deid_rules import Action, action_of, is_dated
 from medseg_nca.io.dicom.deid_words import IdentityWords, identity_words, uids_in
 from medseg_nca.io.dicom.problems import COPY_AGAIN, DicomError
 from medseg_nca.io.dicom.pseudonyms import Pseudonyms
@@ -164,7 +164,8 @@ class _Cleaner:
         if element.keyword in _LABELS and self.how.keep_labels:
             action = Action.KEEP
         if action is Action.REMOVE:
-            return None
+            moved = self.how.dates == "shift" and is_dated(element.tag, element.VR)
+            return self._time(element, action) if moved else None
         if element.VR == "SQ":
             return self._sequence(element, action, dummies)
         if element.VR == "UI":
