@@ -34,6 +34,7 @@ STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 _FAR = 1e6
+_PLAIN = b"0123456789+-.eE\\ "
 
 
 @dataclass(frozen=True)
@@ -195,13 +196,13 @@ def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
             findings.add(roi.number, "not-closed")
             continue
         closed += 1
-        numbers = values.numbers("ContourData")
+        numbers = _coordinates(item, values)
         offset = values.numbers("ContourOffsetVector")
-        if not numbers or len(numbers) % 3 or len(numbers) < 9 or (offset and any(offset)):
+        if len(numbers) < 9 or len(numbers) % 3 or (offset and any(offset)):
             findings.add(roi.number, "bad-contour")
             continue
-        points = np.array(numbers).reshape(-1, 3)
-        if np.abs(points).max() > _FAR:
+        points = numbers.reshape(-1, 3)
+        if not (np.abs(points) <= _FAR).all():
             findings.add(roi.number, "bad-contour")
             continue
         claimed = values.number("NumberOfContourPoints")
@@ -212,6 +213,19 @@ def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
     if not closed:
         findings.add(roi.number, "no-contours")
     return list(found.values())
+
+
+def _coordinates(item: Dataset, values: Attributes) -> NDArray[np.float64]:
+    """ContourData; empty where it is no list of numbers."""
+    element = item.get_item("ContourData")
+    text = None if element is None else element.value
+    # A structure set has millions of them: most have no oddity and need no pattern.
+    if isinstance(text, bytes) and not text.translate(None, _PLAIN):
+        try:
+            return np.fromiter(map(float, text.split(b"\\")), np.float64)
+        except ValueError:
+            return np.zeros(0)
+    return np.array(values.numbers("ContourData") or ())
 
 
 __all__ = ["read_rtstruct", "referenced_series"]
