@@ -26,12 +26,18 @@ from medseg_nca.pipelines.parallel import (
     Silent,
     open_scheduler,
 )
-from medseg_nca.pipelines.predict_case import Predicting, PredictionRecord, predict_case
+from medseg_nca.pipelines.predict_case import (
+    OutputSettings,
+    Predicting,
+    PredictionRecord,
+    predict_case,
+)
 from medseg_nca.pipelines.prediction_inputs import (
     PredictionCase,
     collect,
     find_cases,
     group_channels,
+    refuse_formats,
     refuse_overwriting,
 )
 from medseg_nca.pipelines.records import finish, forget, set_aside, work_folder
@@ -85,6 +91,8 @@ def run(
     settings: PredictionSettings | None = None,
     progress: Progress | None = None,
     *,
+    output: OutputSettings | None = None,
+    select: str | None = None,
     workers: int = 1,
     scheduler: str | None = None,
     fresh: bool = False,
@@ -97,11 +105,14 @@ def run(
 
     Args:
         loaded: the model.
-        inputs: files, or folders whose images are taken.
-        out: folder of the results; ``<name>.<format of the input>`` is the label map,
+        inputs: files, or folders whose images are taken; trees with DICOM series.
+        out: folder of the results; ``<name>.<format of the input>`` is the label map (a DICOM SEG
+            where that is DICOM),
             ``<name>_probabilities`` and ``<name>_uncertainty`` beside it if asked for.
         settings: replaces the settings that the model carries.
         progress: told how far it is.
+        output: formats of the label map.
+        select: which DICOM volumes, for example ``"Modality=MR,SeriesDescription~T1"``.
         workers: processes; one uses all cores.
         scheduler: address of a Dask scheduler, whose workers see inputs and ``out``.
         fresh: predict all again.
@@ -114,15 +125,21 @@ def run(
         PartialFailure: after the last file, if some failed; the others are written.
     """
     predictor = Predictor(loaded, settings)
-    cases = find_cases(inputs, len(loaded.spec.plan.channels))
-    refuse_overwriting(cases, out)
+    output = output or OutputSettings()
+    plan = loaded.spec.plan
+    cases = find_cases(inputs, len(plan.channels), plan.dims, select)
+    refuse_formats(cases, output.formats, plan.dims)
+    refuse_overwriting(cases, out, output.formats)
     with open_scheduler(min(workers, len(cases)), scheduler, work_folder(out)) as spread:
         if fresh:
             forget(out, PREDICTIONS)
         remove_leftovers(out)
         earlier = _take_earlier(out)
         model = SharedModel(predictor, work_folder(out) if spread.separate else None)
-        items = (_item(case, out, model, earlier.get(case.name), spread) for case in cases)
+        items = (
+            _item(Predicting(case, out, model, output, earlier.get(case.name)), spread)
+            for case in cases
+        )
         outcomes = spread.run_each(predict_case, items, lambda item: item.case.files)
         found: dict[int, Outcome[PredictionRecord]] = {}
         for outcome in (progress or Silent()).track(outcomes, "predicting", len(cases)):
@@ -136,17 +153,12 @@ def run(
     return results
 
 
-def _item(
-    case: PredictionCase,
-    out: Path,
-    model: SharedModel,
-    known: PredictionRecord | None,
-    spread: Scheduler,
-) -> Predicting:
-    if spread.remote:  # where the current folder is another one
-        case = replace(case, files=tuple(file.absolute() for file in case.files))
-        out = out.absolute()
-    return Predicting(case, out, model, known)
+def _item(work: Predicting, spread: Scheduler) -> Predicting:
+    if not spread.remote:
+        return work
+    # The current folder of a worker is another one.
+    case = replace(work.case, files=tuple(file.absolute() for file in work.case.files))
+    return replace(work, case=case, out=work.out.absolute())
 
 
 def _take_earlier(out: Path) -> dict[str, PredictionRecord]:

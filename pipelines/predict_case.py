@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from medseg_nca import __version__
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import DataError
+from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.inference.predictor import Prediction
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.read import read_image, read_volume
+from medseg_nca.io.segmentation import Algorithm, Segmentation
 from medseg_nca.io.volume import Volume
-from medseg_nca.io.write import write_volume
+from medseg_nca.io.write import write_results, write_volume
 from medseg_nca.pipelines.prediction_inputs import PredictionCase
 from medseg_nca.pipelines.records import (
     WrittenFile,
@@ -27,7 +30,21 @@ from medseg_nca.pipelines.records import (
 from medseg_nca.pipelines.shared_model import SharedModel
 
 # To be raised when the same input, settings and model give other files: all are then made again.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """In what the label map is written.
+
+    Attributes:
+        formats: names (:func:`medseg_nca.io.write.result_formats`); none is the format of the
+            input, and DICOM SEG for DICOM.
+        seg_type: of a DICOM SEG: ``binary``, ``fractional`` or ``labelmap``.
+    """
+
+    formats: tuple[str, ...] = ()
+    seg_type: str = "binary"
 
 
 @dataclass(frozen=True)
@@ -77,12 +94,14 @@ class Predicting:
         case: which.
         out: folder of the results.
         model: with its settings.
+        output: what is written.
         known: what an earlier run says of this case.
     """
 
     case: PredictionCase
     out: Path
     model: SharedModel
+    output: OutputSettings = OutputSettings()
     known: PredictionRecord | None = None
 
 
@@ -100,10 +119,12 @@ def predict_case(work: Predicting) -> PredictionRecord:
     if known is not None and known.holds(key, work.out):
         return replace(known, cached=True)
     started = time.perf_counter()
-    prediction = work.model.predictor.predict(_read(work.case))
+    volume = _read(work.case)
+    prediction = work.model.predictor.predict(volume)
     if tree is not None or work.known is not None:
         invalidate(path)
-    files = write_results(prediction, work.case, work.out)
+    segmentation = describe(prediction, volume, work.model.predictor.spec)
+    files = write_prediction(prediction, segmentation, work)
     record = PredictionRecord(
         key,
         {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
@@ -114,20 +135,42 @@ def predict_case(work: Predicting) -> PredictionRecord:
     return record
 
 
-def write_results(prediction: Prediction, case: PredictionCase, out: Path) -> dict[str, Path]:
+def describe(prediction: Prediction, image: Volume, spec: ModelSpec) -> Segmentation:
+    """A prediction with all that an output format may have to say about it."""
+    quality = {}
+    foreground = prediction.label_map.array != 0
+    if prediction.uncertainty is not None and foreground.any():
+        quality["uncertainty"] = float(prediction.uncertainty.array[foreground].mean())
+    return Segmentation(
+        label_map=prediction.label_map,
+        labels=spec.labels,
+        image=image,
+        algorithm=Algorithm(spec.name, spec.weights_sha256[:12] or "unknown", __version__),
+        probabilities=prediction.probabilities,
+        quality=quality,
+    )
+
+
+def write_prediction(
+    prediction: Prediction, segmentation: Segmentation, work: Predicting
+) -> dict[str, Path]:
     """Write the results of a case; returns the files by kind, the label map first.
 
     Raises:
         OutputError: if one cannot be written.
     """
+    case, output = work.case, work.output
+    files = case.targets(work.out, output.formats)
+    if "label_map" in files:
+        write_volume(prediction.label_map, files["label_map"])
+    else:
+        write_results(segmentation, work.out / case.name, list(files), seg_type=output.seg_type)
     suffix = case.label_suffix
     real = ".tiff" if suffix in {".png", ".tif", ".tiff"} else suffix
-    files = {"label_map": out / f"{case.name}{suffix}"}
-    write_volume(prediction.label_map, files["label_map"])
     for kind in ("probabilities", "uncertainty"):
         volume = getattr(prediction, kind)
         if volume is not None:
-            files[kind] = out / f"{case.name}_{kind}{real}"
+            files[kind] = work.out / f"{case.name}_{kind}{real}"
             write_volume(volume, files[kind])
     return files
 
@@ -138,10 +181,16 @@ def _key(work: Predicting) -> str:
     except DataError:
         _read(work.case)  # which says better what is wrong
         raise
-    return content_key(RECORD_VERSION, contents, work.case.label_suffix, work.model.key)
+    output = as_tree(work.output)
+    how = (work.case.label_suffix, work.case.dicom, work.case.select, output)
+    return content_key(RECORD_VERSION, contents, how, work.model.key)
 
 
 def _read(case: PredictionCase) -> Volume:
+    if case.dicom:
+        from medseg_nca.io.dicom.read import read_dicom
+
+        return read_dicom(case.files, select=case.select)
     return read_volume(case.source) if len(case.files) == 1 else read_image(case.files)
 
 

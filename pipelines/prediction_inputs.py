@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg_nca.errors import DataError, OutputError
 from medseg_nca.io.formats import find_images, image_suffix, stem
+from medseg_nca.io.write import dims_of, needs_dicom, suffix_of
 
 # nnU-Net's ending of a file that holds one channel.
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -21,11 +22,15 @@ class PredictionCase:
 
     Attributes:
         name: what its results are called, without a suffix; no two cases share it.
-        files: one with all channels, or one file each.
+        files: one with all channels, or one file each; or the DICOM files of one volume.
+        dicom: whether they are DICOM.
+        select: which of several volumes in the same DICOM files.
     """
 
     name: str
     files: tuple[Path, ...]
+    dicom: bool = False
+    select: str | None = None
 
     @property
     def source(self) -> Path:
@@ -38,42 +43,93 @@ class PredictionCase:
         suffix = image_suffix(self.source) or ".nii.gz"
         return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
 
+    def targets(self, out: Path, formats: Sequence[str]) -> dict[str, Path]:
+        """The label map's files by format; without formats the one of the input's, or DICOM SEG."""
+        if not formats and not self.dicom:
+            return {"label_map": out / f"{self.name}{self.label_suffix}"}
+        return {name: out / f"{self.name}{suffix_of(name)}" for name in formats or ("dicom-seg",)}
 
-def find_cases(inputs: Sequence[Path], channels: int) -> list[PredictionCase]:
-    """Find the images that the inputs name; no file is opened.
+
+def find_cases(
+    inputs: Sequence[Path], channels: int, dims: int, select: str | None = None
+) -> list[PredictionCase]:
+    """Find the images that the inputs name; of DICOM files the headers are read.
 
     Args:
-        inputs: files, or folders whose images are taken.
+        inputs: image files; folders whose images are taken; trees with DICOM files, or such files.
         channels: of the model.
+        dims: of the model; of DICOM series that hold other images too, these are taken.
+        select: which DICOM volumes, see :func:`medseg_nca.io.dicom.select.parse_selection`.
 
     Raises:
         DataError: if an input does not exist, or there is no image at all.
+        ConfigError: if ``select`` is not understood.
     """
-    groups = group_channels(collect(inputs), channels)
+    files, trees, loose = _sort(inputs)
+    groups = group_channels(files, channels)
     names = _output_names(groups)
-    return [PredictionCase(names[file], files) for file, files in groups.items()]
+    cases = [PredictionCase(names[file], group) for file, group in groups.items()]
+    if trees or loose:
+        from medseg_nca.pipelines.prediction_dicom import dicom_cases
+
+        cases += dicom_cases(trees, loose, dims, select)
+    elif select is not None:
+        raise DataError(
+            "--select chooses among DICOM series, and there is none.", hint="Leave it out."
+        )
+    if not cases:
+        raise DataError("There is nothing to predict.", hint="Name image files or folders.")
+    return _told_apart(cases)
 
 
 def collect(inputs: Sequence[Path]) -> list[Path]:
     """Return the image files that the inputs name, folders opened, without repetition.
 
+    DICOM files are not among them.
+
     Raises:
-        DataError: if an input does not exist, or there is no image at all.
+        DataError: if an input does not exist, or a folder holds nothing to predict.
     """
+    return _sort(inputs)[0]
+
+
+def _sort(inputs: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
+    """Image files, folders with DICOM files, DICOM files."""
+    from medseg_nca.datasets.find import get_adapter
+    from medseg_nca.io.dicom.files import looks_like_dicom
+
     files: list[Path] = []
+    trees: list[Path] = []
+    loose: list[Path] = []
     for path in inputs:
         if path.is_dir():
             found = find_images(path)
-            if not found:
-                raise DataError(f"{path}: holds no image that can be read.")
             files += found
+            if get_adapter("dicom").recognises(path):
+                trees.append(path)
+            elif not found:
+                raise DataError(f"{path}: holds no image that can be read.")
         elif not path.exists():
             raise DataError(f"{path}: there is no such file or folder.")
+        elif image_suffix(path) is None and looks_like_dicom(path):
+            loose.append(path)
         else:
             files.append(path)
-    if not files:
-        raise DataError("There is nothing to predict.", hint="Name image files or folders.")
-    return list(dict.fromkeys(files))
+    return list(dict.fromkeys(files)), list(dict.fromkeys(trees)), list(dict.fromkeys(loose))
+
+
+def _told_apart(cases: Sequence[PredictionCase]) -> list[PredictionCase]:
+    """A DICOM case that is called like a file gets a number."""
+    taken: set[str] = set()
+    result = []
+    for case in cases:
+        name, number = case.name, 1
+        while name in taken:
+            number += 1
+            name = f"{case.name}_{number}"
+        taken.add(name)
+        result.append(case if name == case.name else replace(case, name=name))
+    return result
 
 
 def group_channels(files: Sequence[Path], channels: int) -> dict[Path, tuple[Path, ...]]:
@@ -111,7 +167,29 @@ def _output_names(groups: Mapping[Path, tuple[Path, ...]]) -> dict[Path, str]:
     return names
 
 
-def refuse_overwriting(cases: Sequence[PredictionCase], out: Path) -> None:
+def refuse_formats(cases: Sequence[PredictionCase], formats: Sequence[str], dims: int) -> None:
+    """Refuse formats that cannot hold the results, before anything is computed.
+
+    Raises:
+        OutputError: naming the format, and the file whose result it cannot hold.
+    """
+    for name in formats:
+        if dims not in dims_of(name):
+            raise OutputError(
+                f"Output format {name} cannot hold the result of a model with {dims} axes.",
+                hint="Use nifti or nrrd.",
+            )
+        strange = next((case for case in cases if needs_dicom(name) and not case.dicom), None)
+        if strange is not None:
+            raise OutputError(
+                f"{strange.source}: is no DICOM image, and {name} refers to the image it was made "
+                "from.",
+                hint="Use nifti or nrrd, or write the image as a DICOM series first: "
+                f"medseg-nca dicom write {strange.source} --out DIR",
+            )
+
+
+def refuse_overwriting(cases: Sequence[PredictionCase], out: Path, formats: Sequence[str]) -> None:
     """Refuse a result that would take the place of an input: an image would be lost.
 
     Raises:
@@ -119,8 +197,8 @@ def refuse_overwriting(cases: Sequence[PredictionCase], out: Path) -> None:
     """
     inputs = {file.resolve() for case in cases for file in case.files}
     for case in cases:
-        target = out / f"{case.name}{case.label_suffix}"
-        if target.resolve() in inputs:
-            raise OutputError(
-                f"{target}: is an input and would be overwritten.", hint="Choose another --out."
-            )
+        for target in case.targets(out, formats).values():
+            if target.resolve() in inputs:
+                raise OutputError(
+                    f"{target}: is an input and would be overwritten.", hint="Choose another --out."
+                )

@@ -25,6 +25,19 @@ from medseg_nca.cli.options import (
 @model_option
 @out_option()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--format", "formats", multiple=True, metavar="NAME[,NAME...]",
+    help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc; several with "
+    "commas. The input's own if not given, dicom-seg for DICOM.",
+)  # fmt: skip
+@click.option(
+    "--seg-type", type=click.Choice(["binary", "fractional", "labelmap"]), default="binary",
+    show_default=True, help="Of a DICOM SEG; fractional holds, and also writes, the probabilities.",
+)  # fmt: skip
+@click.option(
+    "--select", metavar="CONDITIONS",
+    help="Which DICOM series, for example 'Modality=MR,SeriesDescription~T1'.",
+)  # fmt: skip
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each label.")
 @click.option(
     "--uncertainty", type=click.IntRange(min=2), metavar="N",
@@ -50,6 +63,9 @@ def predict(
     model: str,
     out: Path,
     inputs: tuple[Path, ...],
+    formats: tuple[str, ...],
+    seg_type: str,
+    select: str | None,
     probabilities: bool,
     uncertainty: int | None,
     flips: str | None,
@@ -64,9 +80,10 @@ def predict(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Segment INPUTS (files or folders; NIfTI, NRRD, MHA, PNG, TIFF).
+    """Segment INPUTS (files or folders; NIfTI, NRRD, MHA, PNG, TIFF, DICOM).
 
-    Each label map has the exact grid and header of its input. The model is loaded once.
+    Each label map has the exact grid and header of its input; a DICOM series gives a DICOM SEG. The
+    model is loaded once.
 
     Finished images are kept: the same command goes on after an interruption, and predicts only what
     is missing or has changed. An image that fails does not stop the others; the exit code is then
@@ -75,13 +92,14 @@ def predict(
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
+    from medseg_nca.pipelines.predict_case import OutputSettings
     from medseg_nca.tracking.resolve import load_model
 
     check_workers(workers, scheduler)
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     changes = {
-        "probabilities": probabilities or None,
+        "probabilities": probabilities or seg_type == "fractional" or None,
         "uncertainty": uncertainty,
         "flips": _axes(flips, loaded.spec.plan.dims),
         "fire": fire,
@@ -94,13 +112,21 @@ def predict(
     with keeping_cases(), CaseProgress() as progress:
         results = pipeline.run(
             loaded, inputs, out, settings, progress,
+            output=OutputSettings(_names(formats), seg_type), select=select,
             workers=workers or 1, scheduler=scheduler, fresh=fresh,
         )  # fmt: skip
     if as_json:
         print_json([result.to_dict() for result in results])
         return
     for result in results:
-        click.echo(f"{result.outputs['label_map']}  {result.seconds:.2f} s  {result.voxels}")
+        files = "  ".join(result.outputs.values())
+        click.echo(f"{files}  {result.seconds:.2f} s  {result.voxels}")
+
+
+def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in "nifti,sr" and "dicom-seg", each once."""
+    names = (name.strip() for text in texts for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _axes(text: str | None, dims: int) -> tuple[int, ...] | None:

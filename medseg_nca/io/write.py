@@ -49,6 +49,25 @@ def result_formats() -> tuple[str, ...]:
     return tuple(name.replace("_", "-") for name in WRITERS.names)
 
 
+def suffix_of(format: str) -> str:
+    """The suffix of files of a format of results, ``.seg.dcm`` for dicom-seg.
+
+    Raises:
+        OutputError: if the format is unknown.
+    """
+    return _result_writer(format).suffix
+
+
+def dims_of(format: str) -> tuple[int, ...]:
+    """The numbers of axes that a format of results can hold.
+
+    Raises:
+        OutputError: if the format is unknown.
+    """
+    writer = _result_writer(format)
+    return writer.dims if isinstance(writer, Writer) else (2, 3)
+
+
 def needs_dicom(format: str) -> bool:
     """Tell whether a format is only for images that came from DICOM.
 

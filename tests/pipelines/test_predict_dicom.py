@@ -1,0 +1,186 @@
+"""Predicting DICOM series: the labels of any other format, written in what clinics read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from pydicom import dcmread
+
+from medseg_nca.cli.main import cli
+from medseg_nca.io.dicom.export import write_series
+from medseg_nca.io.dicom.seg_in import read_seg
+from medseg_nca.io.read import read_label, read_volume
+from medseg_nca.io.volume import Volume
+from tests.io.dicom import build
+
+MODEL = "zoo:hippocampus"
+
+
+def predict(out: Path, *args: object) -> Result:
+    return CliRunner().invoke(
+        cli, ["predict", "--model", MODEL, "--out", str(out), *map(str, args)]
+    )
+
+
+def series(folder: Path, number: int = 1, **tags: object) -> Path:
+    """A small oblique MR series."""
+    made = build.classic(
+        build.pixels((12, 16, 14)), build.OBLIQUE, modality="MR", series=f"s{number}",
+        SeriesNumber=number, **tags,
+    )  # fmt: skip
+    build.write(folder, made)
+    return folder
+
+
+def one(out: Path, ending: str) -> Path:
+    (found,) = out.glob(f"*{ending}")
+    return found
+
+
+@pytest.fixture
+def hippocampus(tmp_path: Path, shared_data: Callable[[str], Path]) -> tuple[Path, Path]:
+    """A case as a NIfTI file, and the same turned to an oblique grid as a DICOM series."""
+    file = shared_data("Task04_Hippocampus") / "imagesTr" / "hippocampus_001.nii.gz"
+    volume = read_volume(file)
+    turn = build.affine((1, 1, 1), (5, 6, 7), (8, -5, 3))
+    turned = Volume(volume.array, turn @ volume.affine)
+    write_series(turned, tmp_path / "series", seed="test")
+    nifti = nib.Nifti1Image(volume.array[0], turned.affine)
+    nib.save(nifti, tmp_path / "turned.nii.gz")
+    return tmp_path / "turned.nii.gz", tmp_path / "series"
+
+
+def test_a_series_gives_the_labels_of_its_nifti_file(
+    hippocampus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, folder = hippocampus
+    assert predict(tmp_path / "a", file).exit_code == 0
+    result = predict(tmp_path / "b", folder)
+    assert result.exit_code == 0, result.output
+    image = read_volume(folder)
+    expected = nib.as_closest_canonical(nib.load(one(tmp_path / "a", ".nii.gz"))).get_fdata()
+    assert set(np.unique(expected)) == {0, 1, 2}
+    segments = read_seg(one(tmp_path / "b", ".seg.dcm"), image)
+    assert [segment.name for segment in segments] == ["Anterior", "Posterior"]
+    for segment in segments:
+        mask = segment.mask.astype(np.uint8)
+        back = nib.as_closest_canonical(nib.Nifti1Image(mask, image.affine)).get_fdata()
+        assert (back == (expected == segment.number)).all()
+
+
+def test_every_format_at_once(hippocampus: tuple[Path, Path], tmp_path: Path) -> None:
+    _, folder = hippocampus
+    out = tmp_path / "out"
+    formats = ["dicom-seg", "rtstruct", "sr", "sc", "nifti", "nrrd"]
+    result = predict(out, folder, "--format", ",".join(formats), "--json")
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads(result.stdout)
+    assert list(entry["outputs"]) == formats
+    source = dcmread(folder / "0001.dcm")
+    made = {name: dcmread(entry["outputs"][name]) for name in formats[:4]}
+    assert [made[name].Modality for name in formats[:4]] == ["SEG", "RTSTRUCT", "SR", "OT"]
+    for dataset in made.values():
+        assert dataset.StudyInstanceUID == source.StudyInstanceUID
+        assert dataset.PatientID == source.PatientID
+        assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
+    seg = hd.seg.segread(entry["outputs"]["dicom-seg"])
+    assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
+    algorithm = seg.get_segment_description(1).algorithm_identification
+    assert algorithm.name == "hippocampus"
+    assert made["dicom-seg"].SOPInstanceUID in str(made["sr"])
+    nifti, nrrd = (read_label(Path(entry["outputs"][name])) for name in ("nifti", "nrrd"))
+    assert (nifti.array == nrrd.array).all()
+    # Millilitres of the report are those of the voxels.
+    voxel = abs(np.linalg.det(nifti.affine[:3, :3])) / 1000
+    volumes = _numbers(made["sr"])
+    for label in (1, 2):
+        expected = float((nifti.array == label).sum() * voxel)
+        assert any(value == pytest.approx(expected, rel=1e-3) for value in volumes)
+
+
+def _numbers(dataset: object) -> list[float]:
+    """All numeric values of a report, at any depth."""
+    found: list[float] = []
+    for item in getattr(dataset, "ContentSequence", []):
+        for value in getattr(item, "MeasuredValueSequence", []):
+            found.append(float(value.NumericValue))
+        found += _numbers(item)
+    return found
+
+
+def test_a_finished_series_is_not_predicted_again(tmp_path: Path) -> None:
+    folder, out = series(tmp_path / "in"), tmp_path / "out"
+    assert predict(out, folder).exit_code == 0
+    first = one(out, ".seg.dcm").read_bytes()
+    assert predict(out, folder).exit_code == 0
+    assert one(out, ".seg.dcm").read_bytes() == first  # a new one has new UIDs
+    assert predict(out, folder, "--format", "dicom-seg,nifti").exit_code == 0
+    assert one(out, ".seg.dcm").read_bytes() != first
+    assert one(out, ".nii.gz").is_file()
+
+
+def test_a_bad_series_does_not_cost_the_others(tmp_path: Path) -> None:
+    series(tmp_path / "in" / "good", 1)
+    series(tmp_path / "in" / "gap", 2)
+    (tmp_path / "in" / "gap" / "0005.dcm").unlink()
+    out = tmp_path / "out"
+    result = predict(out, tmp_path / "in", "--json")
+    assert result.exit_code == 3
+    good, bad = json.loads((out / "predictions.json").read_text())["predictions"]
+    assert Path(good["outputs"]["dicom-seg"]).is_file()
+    assert "missing" in bad["error"]
+    assert "Zorrofake" not in bad["error"]
+    chosen = predict(tmp_path / "chosen", tmp_path / "in", "--select", "SeriesNumber=1")
+    assert chosen.exit_code == 0, chosen.output
+    nothing = predict(tmp_path / "chosen", tmp_path / "in", "--select", "Modality=CT")
+    assert nothing.exit_code == 2
+    assert "none that fits the selection" in nothing.stderr
+
+
+def test_volumes_of_one_file_are_predicted_one_by_one(tmp_path: Path) -> None:
+    frames = np.concatenate([build.pixels((6, 16, 14), seed=n) for n in (0, 1)])
+    made = build.enhanced(frames, build.AXIAL)
+    for index, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+        place = made.PerFrameFunctionalGroupsSequence[index % 6].PlanePositionSequence
+        group.PlanePositionSequence = place
+        echo = type(made)()
+        echo.EffectiveEchoTime = (10.0, 80.0)[index // 6]
+        group.MREchoSequence = [echo]
+    build.write(tmp_path / "in", [made])
+    out = tmp_path / "out"
+    result = predict(out, tmp_path / "in", "--format", "nifti")
+    assert result.exit_code == 0, result.output
+    assert len(list(out.glob("*.nii.gz"))) == 2
+
+
+def test_files_of_a_series_may_be_named_one_by_one(tmp_path: Path) -> None:
+    folder = series(tmp_path / "in")
+    result = predict(tmp_path / "out", *sorted(folder.iterdir()))
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").glob("*.seg.dcm"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("formats", "said"),
+    [
+        ("dicom-seg", "is no DICOM image"),
+        ("dicomseg", "dicom-seg"),
+        ("png", "cannot hold the result of a model with 3 axes"),
+    ],
+)
+def test_a_format_that_does_not_fit_is_refused_at_once(
+    formats: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "image.nii.gz"
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((9, 9, 9)), np.eye(4)), file)
+    result = predict(tmp_path / "out", file, "--format", formats)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not (tmp_path / "out").exists()
