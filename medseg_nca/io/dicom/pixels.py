@@ -253,6 +253,3 @@ def _check_packed(file: Opened, frame: int, data: bytes) -> None:
         )
     if data[:2] == b"\xff\xd8" and not has_end(data):  # the decoders would fill it with grey
         raise damaged(file.path, f"frame {frame + 1} is cut before its end.")
-
-
-_decode = decode_frame  # the name that seg_in uses

@@ -18,7 +18,7 @@ from medseg_nca.errors import ConfigError, MedsegError
 from medseg_nca.io.dicom.files import Opened, opened
 from medseg_nca.io.dicom.labels import Segment, Segments
 from medseg_nca.io.dicom.packed import Packed
-from medseg_nca.io.dicom.pixels import _decode
+from medseg_nca.io.dicom.pixels import decode_frame
 from medseg_nca.io.dicom.problems import damaged, refusal
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem
@@ -138,7 +138,7 @@ def _stored(file: Opened, count: int) -> Iterator[NDArray[Any]]:
     for index in range(count):
         try:
             with quiet():
-                frame = _decode(file, file.pixels, index)
+                frame = decode_frame(file, file.pixels, index)
         except MedsegError:
             raise
         except Exception as error:  # each decoder has its own

@@ -158,8 +158,8 @@ def moved_along_the_table(degrees: float) -> NDArray[np.float64]:
     return affine
 
 
-# Where it adds rows before the first one, the origin that dcm2niix 1.0.20260724 writes is not on the
-# line of its own rows; so only tilts of one sign are compared in the second form.
+# Where it adds rows before the first one, the origin that dcm2niix 1.0.20260724 writes is not on
+# the line of its own rows; so only tilts of one sign are compared in the second form.
 @pytest.mark.parametrize(
     ("form", "degrees"), [(sheared, 18.0), (sheared, -9.0), (moved_along_the_table, -22.0)]
 )
