@@ -32,6 +32,8 @@ MOST_FILES = 200
 # What a data set calls an image, by DICOM's modality.
 CHANNELS = {"MR": "MRI", "PT": "PET"}
 MIXED = "mixed"
+# VR LO, which PatientID has, holds so many.
+MOST_LETTERS = 64
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +107,18 @@ def case_names(volumes: Iterable[tuple[Series, Stack | None]]) -> list[str]:
 def patient_name(series: Series) -> str:
     """The PatientID with safe characters; where there is none, a name for the study."""
     text = series.patient_id.strip()
-    return safe_id(text) if text else f"unknown-{_short(series.study_uid)}"
+    return _safe(text) if text else f"unknown-{_short(series.study_uid)}"
 
 
 def _name(series: Series, stack: Stack | None) -> str:
     number = series.tags.get("SeriesNumber", "").strip() or _short(series.uid)
-    name = f"{patient_name(series)}_{safe_id(number)}"
-    return f"{name}_{safe_id(stack.name)}" if stack is not None and stack.name else name
+    name = f"{patient_name(series)}_{_safe(number)}"
+    return f"{name}_{_safe(stack.name)}" if stack is not None and stack.name else name
+
+
+def _safe(text: str) -> str:
+    """A part of a file's name, which must stay below the 255 bytes of file systems."""
+    return safe_id(text if len(text) <= MOST_LETTERS else f"{text[:40]}-{_short(text)}")
 
 
 def _short(uid: str) -> str:

@@ -233,7 +233,7 @@ def _words(work: Importing, header: Any, how: Deidentifier) -> IdentityWords:
 def _write(work: Importing, image: Volume, placed: Placed) -> tuple[MapRecord, ...]:
     """Write the image once for each label map; the maps keep numbers of their own."""
     out = work.how.out
-    suffix = COLOUR if image.dims == 2 and image.array.shape[0] > 1 else NIFTI
+    suffix = _suffix(work, image)
     maps: list[MapRecord] = []
     plain = Volume(image.array, image.affine)
     for number, found in enumerate(placed.maps or (None,), start=1):
@@ -264,6 +264,16 @@ def _write(work: Importing, image: Volume, placed: Placed) -> tuple[MapRecord, .
             )
         )
     return tuple(maps)
+
+
+def _suffix(work: Importing, image: Volume) -> str:
+    """NIfTI has no 2D image with channels."""
+    if image.dims == 3 or image.array.shape[0] == 1:
+        return NIFTI
+    if image.array.dtype.itemsize > 1:
+        text = f"{work.files[0]}: is a colour picture of more than 8 bits."
+        raise DicomError(Problem("unsupported-pixels", text))
+    return COLOUR
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -119,7 +119,9 @@ def run(
     refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
     passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})
     for outcome in (progress or Silent()).track(running, "files", len(items)):
-        done = outcome.result or _Done(problem=Problem("unexpected", outcome.error or ""))
+        # An error that nobody foresaw may quote what it stumbled over.
+        reason = (outcome.error or "").partition(":")[0]
+        done = outcome.result or _Done(problem=Problem("unexpected", reason))
         if done.target is not None:
             sources[done.target].append(outcome.index)
         elif done.problem is not None and done.problem.kind in _NO_DICOM:

@@ -278,7 +278,7 @@ def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[Import
             records.append(done.record)
             cached += done.cached
             continue
-        problem = Problem("unexpected", outcome.error or "") if done is None else done.problem
+        problem = _unexpected(outcome, plan.state) if done is None else done.problem
         if problem is not None:
             plan.refuse(problem, "volume", work.series, work.files)
     usual = Counter(record.channels for record in records).most_common(1)
@@ -298,6 +298,12 @@ def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[Import
         plan.state.out, tuple(records), table, tuple(plan.refused), plan.left_out, cached
     )
     return report, plan.dims
+
+
+def _unexpected(outcome: Outcome[Imported], state: State) -> Problem:
+    """An error that nobody foresaw may quote what it stumbled over."""
+    text = outcome.error or "failed"
+    return Problem("unexpected", text.partition(":")[0] if state.names.hidden else text)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from medseg_nca.io.dicom.records import Series, Stack
 # Names of stacks that are made of a fixed word and a number: "echo-2", "b-1000".
 _HARMLESS = re.compile(r"[a-z]+-[\d.]+(_[a-z]+-[\d.]+)*")
 # A shorter name of a file would be found in every number of a message.
-_SHORTEST_STEM = 4
+_SHORTEST_NAME = 4
+_A_FILE = "a file"
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,23 @@ class Names:
         return f"part-{[other.name for other in series.stacks].index(stack.name) + 1}"
 
     def message(self, text: str, root: Path, files: Sequence[Path] = ()) -> str:
-        """A message as it may be shown: hidden names of files are replaced, and UIDs."""
+        """A message as it may be shown: hidden names of files and folders are replaced, and UIDs.
+
+        Args:
+            text: the message.
+            root: the folder that is read, in the form that messages have it.
+            files: those that the message is likely to name.
+        """
         if not self.hidden:
             return text
         for path in sorted({*files}, key=lambda path: -len(str(path))):
-            text = text.replace(str(path), "a file").replace(path.name, "a file")
-            if len(path.stem) >= _SHORTEST_STEM:
-                text = text.replace(path.stem, "a file")
-        folders = {parent for path in files for parent in path.parents if parent != Path("/")}
-        for folder in sorted({*folders, root}, key=lambda path: -len(str(path))):
-            text = text.replace(str(folder), "the folder")
+            for name in (str(path), path.name, path.stem):
+                if len(name) >= _SHORTEST_NAME:
+                    text = text.replace(name, _A_FILE)
+        # Any other file of the tree: where its name ends is not known, so the clause goes with it.
+        while str(root) in text:
+            before, _, after = text.partition(str(root))
+            text = f"{before}{_A_FILE}{''.join(after.partition(': ')[1:])}"
         for match in reversed(list(uids_in(text))):
             text = text[: match.start()] + self.secret.uid(match[0]) + text[match.end() :]
         return text

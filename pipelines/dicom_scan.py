@@ -40,7 +40,7 @@ def run(
     Raises:
         ImageError: if there is no such folder.
     """
-    root = Path(root)
+    root = Path(root) if hide is None else Path(root).absolute()  # as messages name it
     found = scan(root, progress=on_file, workers=workers)
     names = None if hide is None else Names(hide, hidden=True)
     describe = _Describer(found, names)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,11 @@ from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.errors import ConfigError, OutputError
 from medseg_nca.io.dicom.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.read import read_label, read_volume
 from medseg_nca.pipelines import dicom_case
 from medseg_nca.pipelines.dicom_import import ImportSettings, run
+from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_report import ImportReport
 from tests.io.dicom import build, referring
 from tests.io.dicom.leaks import original_uids, tree_leaks
@@ -150,6 +155,54 @@ def test_nothing_names_the_patient(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert set(report.labels.names) == {"Liver", "Spleen", "region 2"}
     dataset = open_dataset(tmp_path / "out")
     assert len({case.patient for case in dataset.cases}) == 2
+
+
+def test_messages_name_no_file_when_names_are_hidden() -> None:
+    root = Path("/data/in")
+    names = Names(KEY, hidden=True)
+    text = f"{root}/Zorrofake Q/x.dcm and {root}/y z.dcm differ: 2 of 1.2.3.4.5.6.7"
+    shown = names.message(text, root, (root / "other.dcm",))
+    assert shown == f"a file: 2 of {KEY.uid('1.2.3.4.5.6.7')}"
+    assert names.message(
+        "1 of 5 planes, see 0815.dcm", root, (root / "a" / "0815.dcm", root / "1")
+    ) == ("1 of 5 planes, see a file")
+    assert Names(KEY).message(text, root) == text
+
+
+def test_names_of_hostile_files_fit_a_file_system(tmp_path: Path) -> None:
+    for number in range(2):
+        patient = "../" * 30 + "x" * 300 + str(number)
+        planes = ct(study=str(number), SeriesNumber=None)
+        for plane in planes:
+            plane.add_new("PatientID", "LO", "ok")
+            plane["PatientID"]._value = patient
+        with quiet():
+            build.write(tmp_path / "in" / str(number), planes)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert len({record.patient for record in report.records}) == 2
+    assert all(len(one.id) < 120 for _, one in report.maps)
+    assert len(list((tmp_path / "out" / "imagesTr").iterdir())) == 2
+
+
+def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
+    source, out = clinic(tmp_path / "in"), tmp_path / "out"
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from medseg_nca.pipelines import dicom_case\n"
+        "from medseg_nca.pipelines.dicom_import import ImportSettings, run\n"
+        "write = dicom_case.write_json\n"
+        "def die(path, tree):\n"
+        "    write(path, tree)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "dicom_case.write_json = die\n"
+        "run(Path(sys.argv[1]), Path(sys.argv[2]), ImportSettings(deidentify=True))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(source), str(out)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    report = run(source, out, ImportSettings(deidentify=True))
+    assert (report.cached, len(report.records)) == (1, 3)
+    assert not (out / ".medseg-nca" / "key").exists()
 
 
 def test_names_depend_on_the_key_alone(tmp_path: Path) -> None:
@@ -417,8 +470,6 @@ def test_the_bad_series_of_the_shared_data(shared: tuple[Path, ImportReport]) ->
 @pytest.mark.peer
 def test_affines_are_those_of_dcm2niix(shared: tuple[Path, ImportReport], tmp_path: Path) -> None:
     dcm2niix = pytest.importorskip("dcm2niix", reason="pip install dcm2niix")
-    import subprocess
-
     source, report = shared
     folders = {"99000_2": "ct_with_seg/ct", "dicom2nifti_201": "non_isotropic",
                "dicom2nifti_401": "philips_mr", "dicom2nifti_5": "siemens_enhanced"}  # fmt: skip
