@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca.config.labels import Code, Label
+from medseg_nca.io.dicom.values import text
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept
@@ -39,8 +40,9 @@ def coded(label: Label) -> Code:
 
 def private_code(name: str) -> Code:
     """Return the code of the private scheme for a name; case and outer blanks do not matter."""
-    digest = hashlib.sha256(name.strip().casefold().encode()).hexdigest()
-    return Code(scheme=PRIVATE_SCHEME, value=digest[:12].upper(), meaning=name.strip()[:64])
+    meaning = text(name) or "unnamed"
+    digest = hashlib.sha256(meaning.casefold().encode()).hexdigest()
+    return Code(scheme=PRIVATE_SCHEME, value=digest[:12].upper(), meaning=meaning)
 
 
 def category(code: Code) -> Code:
