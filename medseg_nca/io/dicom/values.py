@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import unicodedata
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from medseg_nca.io.dicom.quiet import quiet
 
 # VR SH holds 16 characters, LO 64.
 SHORT, LONG = 16, 64
+_SEEDS = uuid.UUID("6a2b9d5c-0f7e-5c1b-9d55-6d6564736567")
 UTF_8 = "ISO_IR 192"
 
 
@@ -40,12 +42,10 @@ def exact_decimals(values: Iterable[float]) -> list[str]:
 
 
 def new_uid(*seed: object) -> str:
-    """Return a UID that is new, or always the same for the same seed values."""
-    from pydicom.uid import generate_uid
-
+    """Return a UID that is new, or always the same for the same seed values (PS3.5 B.2)."""
     if not seed:
-        return str(generate_uid(prefix=None))
-    return str(generate_uid(prefix=None, entropy_srcs=[str(part) for part in seed]))
+        return f"2.25.{uuid.uuid4().int}"
+    return f"2.25.{uuid.uuid5(_SEEDS, chr(0).join(map(str, seed))).int}"
 
 
 def is_uid(value: str) -> bool:

@@ -250,6 +250,17 @@ def test_headers_as_real_files_have_them(tmp_path: Path, tags: dict[str, object]
     assert "PatientAge" not in seg or seg.PatientAge.endswith("Y")
 
 
+def test_results_of_a_series_without_a_frame_of_reference_share_one(tmp_path: Path) -> None:
+    image = results.series(tmp_path / "series", FrameOfReferenceUID=None)
+    found = {
+        pydicom.dcmread(write_result(results.result(image), tmp_path / name, name))[
+            "FrameOfReferenceUID"
+        ].value
+        for name in ("dicom-seg", "rtstruct")
+    }
+    assert len(found) == 1
+
+
 def test_orientations_that_differ_in_the_last_digit_are_one(tmp_path: Path) -> None:
     planes = build.classic(build.pixels((7, 21, 18)), build.OBLIQUE, modality="MR")
     for index, plane in enumerate(planes):

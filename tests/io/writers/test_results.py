@@ -1,0 +1,80 @@
+"""Results in any format, found by name; whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg_nca.errors import OutputError
+from medseg_nca.io.read import read_label
+from medseg_nca.io.volume import Volume
+from medseg_nca.io.write import (
+    needs_dicom,
+    result_formats,
+    write_result,
+    write_results,
+    write_volume,
+)
+from medseg_nca.io.writers import sr
+from tests.io.writers import results
+
+
+def test_every_format_is_found_by_name() -> None:
+    assert result_formats() == (
+        "dicom-seg", "mha", "nifti", "nrrd", "png", "rtstruct", "sc", "sr", "tiff",
+    )  # fmt: skip
+    assert [name for name in result_formats() if needs_dicom(name)] == [
+        "dicom-seg", "rtstruct", "sc", "sr",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("nifti", ".nii.gz"), ("nrrd", ".nrrd"), ("mha", ".mha")]
+)
+def test_volume_formats_hold_the_label_map(tmp_path: Path, name: str, suffix: str) -> None:
+    image = Volume(np.zeros((1, 5, 6, 4), np.float32), np.diag([2.0, 3.0, 4.0, 1.0]))
+    segmentation = results.result(image)
+    path = write_result(segmentation, tmp_path / "new" / "case.1", name)
+    assert path == tmp_path / "new" / f"case.1{suffix}"
+    back = read_label(path)
+    assert (back.array == segmentation.label_map.array).all()
+    np.testing.assert_allclose(back.affine, image.affine)
+
+
+def test_several_at_once(tmp_path: Path) -> None:
+    segmentation = results.result(results.series(tmp_path / "series"))
+    formats = ["sr", "nifti", "dicom-seg", "sc", "rtstruct", "sr"]
+    written = write_results(segmentation, tmp_path / "case", formats)
+    assert sorted(path.name for path in tmp_path.glob("case*")) == [
+        "case.nii.gz", "case.rtstruct.dcm", "case.sc.dcm", "case.seg.dcm", "case.sr.dcm",
+    ]  # fmt: skip
+    assert list(written) == ["sr", "nifti", "dicom-seg", "sc", "rtstruct"]
+
+
+def test_unknown_names_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    segmentation = results.result(results.series(tmp_path / "series"))
+    with pytest.raises(OutputError, match="dicom-seg"):
+        write_results(segmentation, tmp_path / "case", ["nifti", "dicomseg"])
+    with pytest.raises(OutputError, match="no option seg_type"):
+        write_result(segmentation, tmp_path / "case", "nifti", seg_type="binary")
+    with pytest.raises(OutputError, match="no option colour"):
+        write_result(segmentation, tmp_path / "case", "dicom-seg", colour="red")
+    with pytest.raises(OutputError):
+        write_volume(segmentation.label_map, tmp_path / "case.sr")
+    assert not list(tmp_path.glob("case*"))
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmentation = results.result(results.series(tmp_path / "series"))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sr, "_build", full)
+    with pytest.raises(OutputError, match="No space left"):
+        write_result(segmentation, tmp_path / "out" / "case", "sr")
+    assert not list((tmp_path / "out").iterdir())
