@@ -177,4 +177,6 @@ def _output(program: str, path: Path) -> list[str] | None:
             process.kill()
         finally:
             timer.cancel()
-    return None if stopped.is_set() else output.decode("utf-8", "replace").splitlines()
+    lines = output.decode("utf-8", "replace").splitlines()
+    cut = len(output) == _MOST_OUTPUT
+    return None if stopped.is_set() else lines[:-1] if cut else lines
