@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
+import torch
+
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.models.base import SegmentationModel
 from medseg_nca.models.create import build_model
 from medseg_nca.models.multilevel import MultiLevelNca, inference_steps
-from medseg_nca.models.tiling import bytes_per_cell
 from medseg_nca.nca import Cell
 
 _DEFAULT_SIZE = {2: (256, 256), 3: (64, 64, 64)}
@@ -38,7 +39,8 @@ class ModelDescription:
     """A model and its cost on an image of ``size`` voxels.
 
     ``inference_mb`` estimates the working memory of an inference, ``training_mb`` that of a
-    training step on one sample: the states and what each step keeps for the backward pass.
+    training step on one sample: what each step keeps for the backward pass, as the model's engine
+    needs it on this machine's CPU.
     """
 
     name: str
@@ -87,7 +89,9 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
         sum(level.receptive_field[a] - 1 for level in levels) + 1 for a in range(model.dims)
     )
     cells = [prod(level.grid) for level in levels]
-    working = [n * bytes_per_cell(model.cell(i)) for i, n in enumerate(cells)]
+    working = [
+        n * model.engine.bytes_per_cell(model.cell(i), torch.empty(0)) for i, n in enumerate(cells)
+    ]
     training = [_training_bytes(model, i, n) for i, n in enumerate(cells)]
     return ModelDescription(
         name=settings.name, family=settings.family, dims=model.dims,
@@ -112,14 +116,13 @@ def _describe_level(model: MultiLevelNca, index: int, size: tuple[int, ...]) -> 
 
 
 def _training_bytes(model: MultiLevelNca, index: int, cells: int) -> float:
-    """States of every step, and for the firing cells the rows and hidden values."""
+    """What the steps keep, and the states between them that checkpoints keep."""
     cell, level = model.cell(index), model.settings.resolved_levels[index]
     patch = level.patch
     if patch is not None:
         cells = min(cells, prod((patch,) * model.dims if isinstance(patch, int) else patch))
     steps = level.steps if isinstance(level.steps, int) else level.steps[1]
-    firing = cell.channels + cell.perception.features + 2 * cell.settings.update.hidden
-    per_cell = 4 * (2 * cell.channels + cell.settings.fire_rate * firing)
+    per_cell = model.engine.bytes_kept(cell, torch.empty(0))
     kept = steps if model.settings.checkpoint is None else model.settings.checkpoint
     return cells * (per_cell * min(kept, steps) + 4 * cell.channels * (steps // max(kept, 1)))
 

@@ -329,12 +329,12 @@ class MultiLevelNca(SegmentationModel):
         fire = self._fire(level, state.shape[0], options.seed, mode)
         fire = replace(fire.at([b.start for b in place.box]), awake=place.awake)
         cell = self.cell(level)
-        tile = tile_size(cell, state, options.memory_gb)
+        kept = state.bfloat16() if options.precision == "bfloat16" else state
+        tile = tile_size(self.engine, cell, kept, options.memory_gb)
         if tile is not None and not cell.local:
             self._warn_whole()
         steps = inference_steps(self.settings.resolved_levels[level])
         record = self._recorder(level, options)
-        kept = state.bfloat16() if options.precision == "bfloat16" else state
         with _naming(level):
             rolled = roll_out(self.engine, cell, kept, steps, fire, tile=tile, record=record)
         return rolled.to(state.dtype)

@@ -14,6 +14,8 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.models import MODELS, RunOptions, SegmentationModel, create_model
 from medseg_nca.models.describe import describe
 from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.models.tiling import tile_size
+from medseg_nca.nca.engines import get_engine
 
 NETWORKS = ("dynunet", "segresnet", "unet")
 SIZES = {2: (21, 18), 3: (17, 10, 12)}
@@ -103,8 +105,24 @@ def test_a_memory_budget_changes_nothing() -> None:
     image = torch.randn(1, 2, 40, 36, 33)
     with torch.no_grad():
         whole = model(image)
-        tiles = model(image, RunOptions(memory_gb=0.02))
+        tiles = model(image, RunOptions(memory_gb=0.003))
     torch.testing.assert_close(tiles, whole, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_tiles_follow_what_the_engine_needs(kind: torch.dtype) -> None:
+    cell = create_model("octree_nca", in_channels=1, out_channels=1).cell(0)
+    state = torch.empty(1, cell.channels, 64, 64, 64, dtype=kind)
+    cells = 64**3
+    for name in ("cpu", "reference"):
+        engine = get_engine(name)
+        need = engine.bytes_per_cell(cell, state) * cells / 1e9
+        assert tile_size(engine, cell, state, 1.01 * need) is None
+        assert tile_size(engine, cell, state, 0.99 * need) == (32, 64, 64)
+    auto, cpu, plain = (get_engine(name) for name in ("auto", "cpu", "reference"))
+    assert auto.bytes_per_cell(cell, state) == cpu.bytes_per_cell(cell, state)
+    assert cpu.bytes_per_cell(cell, state) < plain.bytes_per_cell(cell, state) / 3
 
 
 def test_patches_hold_the_focus_and_nest() -> None:

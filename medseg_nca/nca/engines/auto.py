@@ -19,25 +19,38 @@ class AutoEngine(Engine):
     """Asks the CPU engine first, and says once what was chosen and why."""
 
     def choose(self, cell: Cell, state: Tensor) -> Engine:
-        """The engine that will compute this roll-out."""
-        if state.device.type != "cpu":
-            _say(logging.INFO, f"Engine: reference, on {state.device.type}.")
-            return reference.ENGINE
-        if not cpu.available():
-            _say(logging.WARNING, "Engine: reference. numba, which the faster one needs, is not "
-                 "installed: pip install numba")  # fmt: skip
-            return reference.ENGINE
-        if reason := cpu.ENGINE.refuses(cell, state):
-            _say(logging.WARNING, f"Engine: reference. The faster one does not serve {reason}.")
-            return reference.ENGINE
-        _say(logging.INFO, "Engine: cpu.")
-        return cpu.ENGINE
+        """The engine that will compute this roll-out; says so, once."""
+        engine, level, text = _choice(cell, state)
+        _say(level, text)
+        return engine
+
+    def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
+        """That of the engine that will compute it."""
+        return _choice(cell, state)[0].bytes_per_cell(cell, state)
+
+    def bytes_kept(self, cell: Cell, state: Tensor) -> float:
+        """That of the engine that will compute it."""
+        return _choice(cell, state)[0].bytes_kept(cell, state)
 
     def roll_out(
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
     ) -> Tensor:
         """See :meth:`Engine.roll_out`."""
         return self.choose(cell, state).roll_out(cell, state, steps, fire, record)
+
+
+def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
+    """An engine, and how loud to say what about it."""
+    plain = reference.ENGINE
+    if state.device.type != "cpu":
+        return plain, logging.INFO, f"Engine: reference, on {state.device.type}."
+    if not cpu.available():
+        text = "numba, which the faster one needs, is not installed: pip install numba"
+        return plain, logging.WARNING, f"Engine: reference. {text}"
+    if reason := cpu.ENGINE.refuses(cell, state):
+        text = f"Engine: reference. The faster one does not serve {reason}."
+        return plain, logging.WARNING, text
+    return cpu.ENGINE, logging.INFO, "Engine: cpu."
 
 
 def _say(level: int, text: str) -> None:

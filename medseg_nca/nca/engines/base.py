@@ -26,6 +26,27 @@ class Engine(ABC):
         """Name the setting of a roll-out that this engine does not serve; None if it serves all."""
         return None
 
+    def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
+        """Working memory of inference, for each cell of the part that is computed.
+
+        Here, as for plain torch: the state twice, the perceived values, and for the firing cells
+        what the update rule reads, its hidden values (before and after the activation) and the
+        change.
+        """
+        channels, features = cell.channels, cell.perception.features
+        firing = channels + features + 2 * cell.settings.update.hidden + 2 * channels
+        return _size(state) * (3 * channels + 2 * features + firing)
+
+    def bytes_kept(self, cell: Cell, state: Tensor) -> float:
+        """What a training step keeps for the backward pass, for each cell.
+
+        Here: two states, and for the cells that fire what the update rule reads and its hidden
+        values.
+        """
+        firing = cell.channels + cell.perception.features + 2 * cell.settings.update.hidden
+        kept = 2 * cell.channels + cell.settings.fire_rate * firing
+        return _size(state) * kept
+
     @staticmethod
     def check(cell: Cell, state: Tensor, fire: Fire) -> None:
         """Compare the shapes of what belongs together; compiled code would not notice.
@@ -69,3 +90,8 @@ class Engine(ABC):
         Raises:
             NonFiniteStateError: if a value becomes NaN or infinite.
         """
+
+
+def _size(state: Tensor) -> int:
+    """Bytes of a number in between: bfloat16 is computed in float32."""
+    return max(state.element_size(), 4)

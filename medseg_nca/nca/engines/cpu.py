@@ -16,6 +16,7 @@ from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
 
 _DTYPES = (torch.float32, torch.float64)
+_HASH_BYTES = 4
 
 
 class CpuEngine(Engine):
@@ -32,6 +33,14 @@ class CpuEngine(Engine):
         if state.dtype not in _DTYPES:
             return f"a state of {str(state.dtype).removeprefix('torch.')}"
         return None
+
+    def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
+        """Two padded states, the result, and the hash of the position."""
+        return 3 * _padded(cell, state) * state.element_size() + _HASH_BYTES
+
+    def bytes_kept(self, cell: Cell, state: Tensor) -> float:
+        """One padded state; the rest is computed again."""
+        return _padded(cell, state) * state.element_size()
 
     def roll_out(
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
@@ -74,6 +83,13 @@ def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record 
         state = RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-untyped-call]
         record(state)
     return state
+
+
+def _padded(cell: Cell, state: Tensor) -> int:
+    from medseg_nca.nca.kernels.layout import padded_channels
+
+    kind = torch.float32 if state.dtype == torch.bfloat16 else state.dtype
+    return padded_channels(cell.channels, kind)
 
 
 def available() -> bool:
