@@ -132,7 +132,11 @@ def _check(
 
 
 def _dciodvfy(program: str, path: Path) -> list[Finding]:
-    lines = _output(program, path)
+    try:
+        lines = _output(program, path)
+    except OSError as error:
+        said = f"dciodvfy cannot be started ({type(error).__name__})"
+        return [Finding("warning", "dciodvfy", said)]
     if lines is None:
         said = f"dciodvfy did not finish within {_TIMEOUT_S} s"
         return [Finding("warning", "dciodvfy", said)]
