@@ -149,7 +149,9 @@ class Walker:
                 self.path,
                 f"{element.name} has {element.length:,} bytes, the file holds {left:,} of them.",
             )
-        if element.length > BULK and element.vr in _BULKY and element.tag >> 16 != 0x7FE0:
+        bulky = element.length > BULK and element.vr in _BULKY and element.tag >> 16 != 0x7FE0
+        # Without VRs a long sequence looks like bulk.
+        if bulky and not self._is_sequence(element):
             return end, False
         return end, self._sound(element, end, implicit, 1)
 

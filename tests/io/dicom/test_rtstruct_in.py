@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,18 @@ def test_a_square_on_an_oblique_slice(syntax: str, tmp_path: Path) -> None:
     assert (segment.number, segment.name, segment.algorithm) == (1, "roi 1", "MANUAL")
     assert segment.code is None
     assert result.notes == ()
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_contours_of_many_points(syntax: str, tmp_path: Path) -> None:
+    """Long sequences of defined length are no bulk, with or without VRs."""
+    side = np.linspace(0, 1, 9000)[:, None]
+    corners = np.array([*SQUARE, SQUARE[0]])
+    dense = np.concatenate([a + side * (b - a) for a, b in pairwise(corners)])
+    path = save(structures([drawn(dense.tolist(), 2)]), tmp_path, syntax)
+    assert path.stat().st_size > 500_000
+    (segment,) = read_rtstruct(path, IMAGE)
+    assert segment.voxels == 50
 
 
 def distance_mm(x: float, y: float) -> NDArray[np.float64]:
