@@ -133,13 +133,13 @@ def test_a_square_on_an_oblique_slice(syntax: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_contours_of_many_points(syntax: str, tmp_path: Path) -> None:
     """Long sequences of defined length are no bulk, with or without VRs."""
-    side = np.linspace(0, 1, 400)[:, None]
+    side = np.linspace(0, 1, 300)[:, None]
     corners = np.array([*SQUARE, SQUARE[0]])
     dense = np.concatenate([a + side * (b - a) for a, b in pairwise(corners)])
-    rois = [[drawn(dense.tolist(), 2)] for _ in range(12)]
+    rois = [[drawn(dense.tolist(), 2)] for _ in range(20)]
     path = save(structures(*rois), tmp_path, syntax)
     assert path.stat().st_size > 500_000
-    assert [segment.voxels for segment in read_rtstruct(path, IMAGE)] == [50] * 12
+    assert [segment.voxels for segment in read_rtstruct(path, IMAGE)] == [50] * 20
 
 
 def distance_mm(x: float, y: float) -> NDArray[np.float64]:
