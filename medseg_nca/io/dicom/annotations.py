@@ -121,21 +121,20 @@ def _read(
 
 def _annotation(path: Path, series: Series) -> Annotation:
     header = read_header(path)
-    with quiet():
+    with parsing(path):
         image = referenced_series(header)
         instances = referenced_instances(header)
         day, hour = (
             str(header.get(f"Content{part}") or header.get(f"StructureSet{part}") or "")
             for part in ("Date", "Time")
         )
-    number = series.tags.get("SeriesNumber", "")
     return Annotation(
         path,
         "seg" if series.kind == "seg" else "rtstruct",
         series.uid,
         image,
         instances,
-        (day, hour, float(number) if number.isdigit() else 0.0, series.uid, str(path)),
+        (day, hour, series.number, series.uid, str(path)),
     )
 
 

@@ -111,6 +111,12 @@ class Series:
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
 
+    @property
+    def number(self) -> float:
+        """SeriesNumber, to sort by; 0 where there is none."""
+        text = self.tags.get("SeriesNumber", "")
+        return float(text) if text.isdecimal() else 0.0
+
 
 @dataclass(frozen=True)
 class Source:

@@ -208,6 +208,8 @@ def series_uid_of_damaged(path: Path) -> str:
     references to other series), little endian, if it is complete. "" if there is none.
     """
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return ""
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError:
@@ -231,11 +233,4 @@ def _uid_at(head: bytes, start: int) -> tuple[str, int]:
 
 
 def _display_order(series: Series) -> tuple[str, str, float, str, str]:
-    number = series.tags.get("SeriesNumber", "")
-    return (
-        series.patient_id,
-        series.study_uid,
-        float(number) if number.isdigit() else 0.0,
-        series.uid,
-        series.kind,
-    )
+    return series.patient_id, series.study_uid, series.number, series.uid, series.kind

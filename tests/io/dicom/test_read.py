@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -288,3 +289,8 @@ def test_messages_of_pydicom_do_not_reach_the_user(
     assert read_dicom([tmp_path]).shape == (6, 8, 3)
     captured = capsys.readouterr()
     assert captured.out == captured.err == caplog.text == ""
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.dcm")
+    assert refusal(tmp_path / "pipe.dcm").problem.kind == "unreadable"

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydicom.dataelem import DataElement
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from medseg_nca.errors import ImageError
@@ -234,6 +235,17 @@ def test_records_cross_processes(tmp_path: Path) -> None:
     found = scan(tmp_path)
     copy = pickle.loads(pickle.dumps(found))
     assert copy.series[0].stacks[0].planes == found.series[0].stacks[0].planes
+
+
+def test_a_number_of_a_series_that_is_none(tmp_path: Path) -> None:
+    datasets = build.classic(build.pixels((3, 8, 6)))
+    for dataset in datasets:
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset[0x00200011] = DataElement(0x00200011, "LO", "\u00b2")
+    build.write(tmp_path, datasets)
+    found = only(scan(tmp_path))
+    assert found.number == 0
+    assert len(found.stacks) == 1
 
 
 def test_files_by_name(tmp_path: Path) -> None:
