@@ -26,7 +26,6 @@ CROSS_SECTIONS = {
         "6.2",  # enhanced ultrasound volume
     )
 }  # fmt: skip
-DIRECTORY = "1.2.840.10008.1.3.10"
 
 
 def kind_of(sop_class_uid: str, *, has_pixels: bool) -> Kind:

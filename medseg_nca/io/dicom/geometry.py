@@ -53,7 +53,8 @@ def positions(planes: Sequence[Plane]) -> Array:
 
 def orientation_groups(planes: Sequence[Plane]) -> list[list[Plane]]:
     """Group planes by orientation, in order of appearance; differences up to 1e-4 are none."""
-    groups: list[tuple[Array, list[Plane]]] = []
+    groups: list[list[Plane]] = []
+    firsts = np.empty((16, 6))  # cosines of the first plane of each group
     exact: dict[object, list[Plane]] = {}
     for plane in planes:
         if plane.row is None or plane.column is None:
@@ -61,15 +62,19 @@ def orientation_groups(planes: Sequence[Plane]) -> list[list[Plane]]:
         cosines = (*plane.row, *plane.column)
         group = exact.get(cosines)
         if group is None:
-            vector = np.array(cosines)
-            near = (g for first, g in groups if np.abs(first - vector).max() <= SAME_DIRECTION)
-            group = next(near, None)
-            if group is None:
+            apart = np.abs(firsts[: len(groups)] - cosines).max(axis=1)
+            near = np.flatnonzero(apart <= SAME_DIRECTION)
+            if len(near):
+                group = groups[near[0]]
+            else:
+                if len(groups) == len(firsts):
+                    firsts = np.concatenate([firsts, np.empty_like(firsts)])
+                firsts[len(groups)] = cosines
                 group = []
-                groups.append((vector, group))
+                groups.append(group)
             exact[cosines] = group
         group.append(plane)
-    return [group for _, group in groups]
+    return groups
 
 
 def orientation_name(plane: Plane) -> str:

@@ -109,7 +109,7 @@ def _frames(file: Opened, wanted: Sequence[tuple[int, int]]) -> Iterator[tuple[i
             raise damaged(file.path, f"has {count} frames; number {frame + 1} is wanted.")
         try:
             with quiet():
-                yield index, _values(file, file.pixels, frame)
+                values = _values(file, file.pixels, frame)
         except DicomError:
             raise
         except MemoryError as error:
@@ -118,6 +118,7 @@ def _frames(file: Opened, wanted: Sequence[tuple[int, int]]) -> Iterator[tuple[i
             raise damaged(
                 file.path, f"frame {frame + 1} cannot be decoded ({type(error).__name__})."
             ) from error
+        yield index, values
 
 
 def _values(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:

@@ -120,12 +120,17 @@ def _named(
     values = sorted(parts, key=_sortable)
     if key == "direction":
         values = sorted(parts, key=lambda value: _first_number(parts[value]))
-    labels = _labels(key, values)
+    labels = safe_labels(key, values)
     return [((label,), parts[value]) for label, value in zip(labels, values, strict=True)]
 
 
-def _labels(key: str, values: Sequence[Value | None]) -> list[str]:
-    """Names that are safe in file names and differ."""
+def safe_labels(key: str, values: Sequence[Value | None]) -> list[str]:
+    """Name the values of a key: safe in file names and conditions, all different.
+
+    Args:
+        key: of :mod:`medseg_nca.io.dicom.keys`.
+        values: each once; texts may hold anything.
+    """
     prefix = _NAMES.get(key, key)
     numbers = [f"{prefix}-{k}" for k in range(1, len(values) + 1)]
     if key in _NAMED_BY_VALUE:

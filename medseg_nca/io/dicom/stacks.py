@@ -20,7 +20,7 @@ from medseg_nca.io.dicom.geometry import (
 from medseg_nca.io.dicom.planes import Instance
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
-from medseg_nca.io.dicom.split import split
+from medseg_nca.io.dicom.split import Value, safe_labels, split
 
 _MOSAIC = (
     "is a Siemens mosaic, many slices in one picture; convert the series with dcm2niix, or have "
@@ -60,12 +60,16 @@ def sort_planes(instances: Sequence[Instance]) -> Sorted:
     """
     done = Sorted()
     usable = _usable(instances, done)
-    pictures = [i for i in usable if not i.cross_section and not any(map(_placed, i.planes))]
-    slices = [i for i in usable if i not in pictures] if pictures else list(usable)
+    pictures = [instance for instance in usable if _is_picture(instance)]
+    slices = [instance for instance in usable if not _is_picture(instance)]
     if slices and not done.problems:
         _add_volumes(slices, done, beside_pictures=bool(pictures))
     _add_pictures(pictures, done, alone=not slices)
     return done
+
+
+def _is_picture(instance: Instance) -> bool:
+    return not instance.cross_section and not any(map(_placed, instance.planes))
 
 
 def _usable(instances: Sequence[Instance], done: Sorted) -> list[Instance]:
@@ -112,29 +116,33 @@ def _add_volumes(instances: Sequence[Instance], done: Sorted, *, beside_pictures
         )
         return
     stacks = _by_stack_id(planes)
-    for stack_planes in stacks:
+    for name, stack_planes in stacks:
         groups = orientation_groups(stack_planes)
         if len(groups) > 1:
             _refuse_orientations(groups, done)
             continue
         if not _is_uniform(stack_planes, done):
             continue
-        _add_parts(stack_planes, done, several=len(stacks) > 1, beside_pictures=beside_pictures)
+        _add_parts(name, stack_planes, done, beside_pictures=beside_pictures)
 
 
-def _by_stack_id(planes: Sequence[Plane]) -> list[list[Plane]]:
-    """Stacks that the files name, where every plane is in one; else all planes together."""
-    found: dict[object, list[Plane]] = {}
+def _by_stack_id(planes: Sequence[Plane]) -> list[tuple[str, list[Plane]]]:
+    """Stacks that the files name, where every plane is in one; else all planes together.
+
+    Each has a name; "" if it is the only one.
+    """
+    found: dict[Value | None, list[Plane]] = {}
     for plane in planes:
         found.setdefault(plane.keys.get("stack"), []).append(plane)
     # Some writers number the frames with it; a stack of one plane is no volume.
-    if None in found or all(len(stack) == 1 for stack in found.values()):
-        return [list(planes)]
-    return list(found.values())
+    alone = len(found) == 1 or all(len(stack) == 1 for stack in found.values())
+    if None in found or alone:
+        return [("", list(planes))]
+    return list(zip(safe_labels("stack", list(found)), found.values(), strict=True))
 
 
 def _add_parts(
-    planes: Sequence[Plane], done: Sorted, *, several: bool, beside_pictures: bool
+    stack_name: str, planes: Sequence[Plane], done: Sorted, *, beside_pictures: bool
 ) -> None:
     parts = split(planes)
     if len(planes) > 1 and len({_rounded(plane) for plane in planes}) == 1:
@@ -145,8 +153,7 @@ def _add_parts(
         )
         return
     for part in parts:
-        names = [f"stack-{planes[0].keys['stack']}"] if several else []
-        name = "_".join([*names, *([part.name] if part.name else [])])
+        name = "_".join(filter(None, (stack_name, part.name)))
         if not name and beside_pictures:
             name = "volume"
         if part.repeated:

@@ -457,3 +457,21 @@ def test_minus_zero_and_missing_numbers_are_no_obstacle() -> None:
 
 def test_an_unknown_class_with_pixels_is_an_image() -> None:
     assert names(sort(series(SOPClassUID="1.3.46.670589.11.0.0.12.4"))) == [""]
+
+
+def test_names_of_stacks_are_safe_whatever_the_file_calls_them() -> None:
+    dataset = build.enhanced(build.pixels((6, 8, 6)))
+    for k, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        group.FrameContentSequence[0].StackID = "../../A" if k < 3 else 'b",C'
+    assert names(sort([dataset])) == ["stack-a", "stack-b-c"]
+    for k, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        group.FrameContentSequence[0].StackID = "A" if k < 3 else "a"
+    assert names(sort([dataset])) == ["stack-1", "stack-2"]
+
+
+def test_orientations_are_counted() -> None:
+    turned = [build.affine(degrees=(0, 0, k / 10)) for k in range(20)]
+    planes = [series(affine, count=1, name=str(k))[0] for k, affine in enumerate(turned)]
+    done = sort(planes, shuffle=False)
+    assert kinds(done.problems) == ["mixed-orientations"]
+    assert done.problems[0].message.startswith("20 orientations")
