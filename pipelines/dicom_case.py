@@ -127,11 +127,21 @@ class How:
 
 @dataclass(frozen=True)
 class Importing:
-    """One volume to import."""
+    """One volume to import.
+
+    Attributes:
+        id: name of the case.
+        series: that the volume is of, without its lists of files and stacks.
+        stack: the volume.
+        stack_name: its name as reports may show it.
+        annotations: that were drawn on it, in their order.
+        how: what all volumes share.
+    """
 
     id: str
     series: Series
     stack: Stack
+    stack_name: str
     annotations: tuple[Annotation, ...]
     how: How
 
@@ -217,7 +227,7 @@ def _import(work: Importing, key: str) -> Record:
 
 def _words(work: Importing, header: Any, how: Deidentifier) -> IdentityWords:
     """The names that may not come through; refuses images that may have writing in them."""
-    problem = None if how.allow_burned_in else burned_in(header)
+    problem = None if how.allow_burned_in else _burned_in(work.series, header)
     if problem is not None:
         raise DicomError(Problem(problem.kind, f"{work.files[0]}: {problem.message}"))
     parts: set[str] = set()
@@ -228,6 +238,13 @@ def _words(work: Importing, header: Any, how: Deidentifier) -> IdentityWords:
             parts |= words.parts
             wholes |= words.wholes
     return IdentityWords(frozenset(parts), frozenset(wholes))
+
+
+def _burned_in(series: Series, header: Any) -> Problem | None:
+    """What the scan found in any file of the series, else what its first file says."""
+    if series.tags.get("BurnedInAnnotation", "").upper() == "YES":
+        return Problem("burned-in-annotation", "BurnedInAnnotation is YES in its series.")
+    return burned_in(header)
 
 
 def _write(work: Importing, image: Volume, placed: Placed) -> tuple[MapRecord, ...]:
@@ -304,7 +321,7 @@ def _record(
         study=names.uid(series.study_uid),
         series=names.uid(series.uid),
         frame_of_reference=names.uid(series.frame_of_reference_uid),
-        stack=work.id.rsplit("_", 1)[-1] if work.stack.name and names.hidden else work.stack.name,
+        stack=work.stack_name,
         modality=series.tags.get("Modality", ""),
         files=len({plane.path for plane in work.stack.planes}),
         transfer_syntax=syntax_name(syntax),

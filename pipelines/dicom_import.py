@@ -169,8 +169,9 @@ class _Plan:
         self.items = [
             Importing(
                 name,
-                replace(series, files=()),
+                replace(series, files=(), stacks=()),  # goes to a worker with each of its stacks
                 stack,
+                state.names.stack(series, stack),
                 annotations.get((series.uid, stack.name), ()),
                 how,
             )
@@ -248,9 +249,10 @@ class _Plan:
 
 def _where(refusal: Refusal, series: Series | None, hidden: bool) -> str:
     """The message with the place of the series, where it does not name one itself."""
-    if series is None or hidden or str(series.files[0].parent) in refusal.message:
+    folder = str(series.files[0].parent) if series is not None and series.files else ""
+    if hidden or not folder or folder in refusal.message:
         return refusal.message
-    return f"{series.files[0].parent}: {refusal.message}"
+    return f"{folder}: {refusal.message}"
 
 
 def _files(work: Importing) -> Sequence[Path]:

@@ -80,10 +80,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, tree: Any) -> None:
     """Write JSON. Paths and numpy values are converted; NaN and infinity become null.
 
+    Names of files that are no UTF-8 keep their bytes as escapes.
+
     Raises:
         OutputError: if it cannot be written.
     """
-    write_text(path, json.dumps(_plain(tree), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_plain(tree), indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def remove_leftovers(folder: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -421,7 +422,43 @@ def test_stacks_of_one_series_become_cases(tmp_path: Path) -> None:
     for settings in (ImportSettings(), HIDE):
         report = run(tmp_path / "in", tmp_path / f"out{settings.deidentify}", settings)
         assert sorted(one.id.rsplit("_")[-1] for _, one in report.maps) == ["echo-1", "echo-2"]
+        assert sorted(record.stack for record in report.records) == ["echo-1", "echo-2"]
         assert len({record.patient for record in report.records}) == 1
+
+
+def test_a_volume_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
+    build.write(tmp_path / "in" / "good", ct())
+    bad = ct(series="bad", SeriesNumber=2)
+    bad[1].PhotometricInterpretation = "ARGB"
+    paths = build.write(tmp_path / "in" / "bad", bad)
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert [record.id for record in report.records] == ["FAKEID-0815-XQ_1"]
+    assert [(r.kind, r.what, r.files) for r in report.refused] == [
+        ("unsupported-pixels", "volume", 5)
+    ]
+    assert str(paths[1]) in report.refused[0].message
+
+
+def test_one_slice_with_writing_refuses_its_series(tmp_path: Path) -> None:
+    planes = ct(BurnedInAnnotation="NO")
+    planes[3].BurnedInAnnotation = "YES"
+    build.write(tmp_path / "in", planes)
+    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    assert [r.kind for r in report.refused] == ["burned-in-annotation"]
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+    allowed = ImportSettings(deidentify=True, key=KEY, allow_burned_in=True)
+    assert len(run(tmp_path / "in", tmp_path / "allowed", allowed).records) == 1
+
+
+def test_names_of_files_may_be_no_text(tmp_path: Path) -> None:
+    build.write(tmp_path / "in", ct())
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/\xff\xfe.dcm")).write_text("junk")
+    except OSError as error:
+        pytest.skip(f"the file system refuses such names: {error}")
+    run(tmp_path / "in", tmp_path / "out")
+    tree = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert tree["refused"][0]["message"].endswith("/\udcff\udcfe.dcm: is not a DICOM file.")
 
 
 def test_nothing_to_import(tmp_path: Path) -> None:
