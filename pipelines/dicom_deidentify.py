@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medseg_nca import __version__
+from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.dicom.deidentify import Deidentifier, deidentify_dataset, save_dataset
@@ -102,13 +103,20 @@ def run(
 
     Raises:
         ConfigError: if the key cannot be used.
-        OutputError: if the folder holds something else or lies in ``root``, or the disk refuses.
+        OutputError: if the folder holds something else (copies made with other options, too) or
+            lies in ``root``, or the disk refuses.
     """
     root, out = Path(root).absolute(), Path(out).absolute()
     _check(root, out)
-    state = open_state(root, out, deidentify=True, key=key, work="deidentify")
-    how = how or Deidentifier(state.names.secret)
-    how = Deidentifier(state.names.secret, how.dates, how.keep_labels, how.allow_burned_in)
+    how = how or Deidentifier()
+    options = {
+        "dates": how.dates,
+        "keep_labels": how.keep_labels,
+        "allow_burned_in": how.allow_burned_in,
+    }
+    # A copy that is there already is not made again, so it must have been made in the same way.
+    state = open_state(root, out, deidentify=True, key=key, work="deidentify", options=options)
+    how = replace(how, pseudonyms=state.names.secret)
     found = walk(root)
     items = [_Work(path, root, out, how) for path in found.files]
     count = workers if workers is not None else cores() if len(items) > _FEW else 0
@@ -132,11 +140,6 @@ def run(
     refused += _settle_copies(sources, items)
     for problem in refused:
         logger.error("Refused: %s", problem.message)
-    options = {
-        "dates": how.dates,
-        "keep_labels": how.keep_labels,
-        "allow_burned_in": how.allow_burned_in,
-    }
     report = DeidentifyReport(out, tuple(sorted(sources)), tuple(refused), passed_over, options)
     write_json(out / REPORT, report.to_dict())
     state.finish(keep_key)
@@ -204,8 +207,7 @@ def _settle_copies(sources: Mapping[Path, list[int]], items: list[_Work]) -> lis
     for target, indices in sources.items():
         if len(indices) == 1:
             continue
-        contents = {items[index].path.read_bytes() for index in sorted(indices)}
-        if len(contents) > 1:
+        if len({file_hash(items[index].path) for index in indices}) > 1:
             target.unlink(missing_ok=True)
             _deidentify(items[min(indices)])
             text = f"{len(indices)} files have the same SOPInstanceUID and differ; one is written."

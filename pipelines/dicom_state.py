@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,7 +63,13 @@ class State:
 
 
 def open_state(
-    root: Path, out: Path, *, deidentify: bool, key: Pseudonyms | None = None, work: Work = "import"
+    root: Path,
+    out: Path,
+    *,
+    deidentify: bool,
+    key: Pseudonyms | None = None,
+    work: Work = "import",
+    options: Mapping[str, Any] | None = None,
 ) -> State:
     """Begin an import or a de-identification of files, or go on with one.
 
@@ -72,14 +79,16 @@ def open_state(
         deidentify: whether names are hidden.
         key: of the de-identification; a random one is made where it is None.
         work: what is done.
+        options: plain values that all results in the folder must share.
 
     Raises:
-        OutputError: if the folder holds something else, or the import of another folder.
+        OutputError: if the folder holds something else, the import of another folder, or results
+            of other options.
         ConfigError: if the key is another one, or is no longer known.
     """
     known = _read(out)
     if known is None:
-        return _begin(root, out, deidentify, key, work)
+        return _begin(root, out, deidentify, key, work, options)
     if known.get("work") != work:
         raise OutputError(f"{out}: holds the results of another command.", hint=_AWAY)
     if known.get("deidentified") is not deidentify:
@@ -88,10 +97,19 @@ def open_state(
     state = _known_state(out, known, deidentify, key)
     if known.get("root") != _root_token(state.names, root):
         raise OutputError(f"{out}: holds what was made of another folder.", hint=_AWAY)
+    if known.get("options") != (None if options is None else dict(options)):
+        raise OutputError(f"{out}: holds what was made with other options.", hint=_AWAY)
     return state
 
 
-def _begin(root: Path, out: Path, deidentify: bool, key: Pseudonyms | None, work: Work) -> State:
+def _begin(
+    root: Path,
+    out: Path,
+    deidentify: bool,
+    key: Pseudonyms | None,
+    work: Work,
+    options: Mapping[str, Any] | None,
+) -> State:
     if out.is_dir() and any(path.name != STATE for path in out.iterdir()):
         raise OutputError(f"{out}: is not empty, and not by an earlier run.", hint=_AWAY)
     secret = key if deidentify and key is not None else Pseudonyms.random()
@@ -107,6 +125,8 @@ def _begin(root: Path, out: Path, deidentify: bool, key: Pseudonyms | None, work
         "deidentified": deidentify,
         "root": _root_token(names, root),
     }
+    if options is not None:
+        tree["options"] = dict(options)
     if deidentify:
         tree["key_fingerprint"] = secret.fingerprint
     else:
@@ -152,4 +172,4 @@ def _read(out: Path) -> dict[str, Any] | None:
 
 
 def _root_token(names: Names, root: Path) -> str:
-    return names.secret.token("root", hashlib.sha256(str(root).encode()).hexdigest())
+    return names.secret.token("root", hashlib.sha256(os.fsencode(root)).hexdigest())

@@ -27,13 +27,13 @@ def show_scan(tree: dict[str, Any]) -> None:
     for patient in tree["patients"]:
         for study in patient["studies"]:
             for series in study["series"]:
-                table.add_row(*map(escape, _row(patient, study, series)))
+                table.add_row(*(escape(_visible(text)) for text in _row(patient, study, series)))
                 where = series["folder"] or series["uid"]
                 problems += [(where, one) for one in series["problems"]]
     Console().print(table)
     for where, one in [*problems, *(("", one) for one in tree["unreadable"])]:
         place = f"{where}: " if where and where not in one["message"] else ""
-        click.echo(f"{one['kind']}: {place}{one['message']}")
+        click.echo(_visible(f"{one['kind']}: {place}{one['message']}"))
     passed = ", ".join(f"{count} {reason}" for reason, count in sorted(tree["passed_over"].items()))
     counts = tree["counts"]
     click.echo(
@@ -55,6 +55,11 @@ def _row(patient: dict[str, Any], study: dict[str, Any], series: dict[str, Any])
         "\n".join(_volume(stack) for stack in series["stacks"]) or "-",
         "\n".join(one["kind"] for one in series["problems"]) or "-",
     ]
+
+
+def _visible(text: str) -> str:
+    """Text of a file or of its name without the control characters that move a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def _volume(stack: dict[str, Any]) -> str:

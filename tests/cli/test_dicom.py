@@ -75,6 +75,13 @@ def test_scan_as_json(folder: Path) -> None:
     assert series[0]["uid"] == build.uid("a", "a")
 
 
+def test_scan_shows_no_control_characters_of_a_header(tmp_path: Path) -> None:
+    build.write(tmp_path, build.classic(build.pixels(), SeriesDescription="head\x1b[2J\x07"))
+    result = run("scan", tmp_path)
+    assert "head?[2J?" in result.stdout
+    assert "\x1b[2J" not in result.stdout
+
+
 def test_scan_can_hide_who_it_is(folder: Path) -> None:
     add_gap(folder)
     damaged = folder / "ct" / "0000.dcm"
@@ -180,6 +187,18 @@ def test_deidentified_copies(folder: Path, tmp_path: Path) -> None:
     assert len(json.loads(imported.stdout)["labelled"]) == 1
     label: Any = nib.load(next((tmp_path / "data" / "labelsTr").iterdir()))
     assert np.count_nonzero(label.dataobj) == box().sum()
+
+
+def test_copies_of_other_options_are_not_mixed(folder: Path, tmp_path: Path) -> None:
+    key, out = tmp_path / "key", tmp_path / "out"
+    command = ("deidentify", folder, "--out", out, "--key-file", key)
+    assert run(*command, "--dates", "shift").exit_code == 0
+    before = sorted(out.rglob("*.dcm"))
+    result = run(*command)
+    assert result.exit_code == 2
+    assert "other options" in result.stderr
+    assert run(*command, "--dates", "shift").exit_code == 0
+    assert sorted(out.rglob("*.dcm")) == before
 
 
 def test_deidentify_names_what_it_refuses(folder: Path, tmp_path: Path) -> None:

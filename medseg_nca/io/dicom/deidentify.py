@@ -227,6 +227,8 @@ def _check(dataset: Dataset, how: Deidentifier) -> None:
     name = _name_of(dataset)
     if "TransferSyntaxUID" not in getattr(dataset, "file_meta", ()):
         kind = "its transfer syntax is missing"
+    elif not dataset.get("SOPInstanceUID"):
+        kind = "its SOPInstanceUID is missing"
     elif not sop_class.startswith(_STORAGE):
         kind = f"its SOP class is {'unknown' if sop_class else 'missing'}"
     elif sop_class == _RAW_DATA or sop_class.startswith(_OPAQUE):
