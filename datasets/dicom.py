@@ -148,12 +148,13 @@ def _volumes(found: Scan) -> tuple[list[tuple[Series, Stack | None]], int]:
     volumes: list[tuple[Series, Stack | None]] = [
         (series, stack) for series, stack in stacks if len(stack.shape) == dims
     ]
-    return volumes + [(series, None) for series in images if not series.stacks], dims
+    broken = [series for series in images if series.refused or not series.stacks]
+    return volumes + [(series, None) for series in broken], dims
 
 
 def _files(series: Series, stack: Stack | None) -> tuple[Path, ...]:
     if stack is None:
-        return series.files
+        return (*series.files, *series.damaged)
     return tuple(dict.fromkeys(plane.path for plane in stack.planes))
 
 

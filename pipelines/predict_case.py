@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from medseg_nca import __version__
 from medseg_nca.datasets.hashing import file_hash
-from medseg_nca.errors import DataError
+from medseg_nca.errors import DataError, ImageError
 from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.inference.predictor import Prediction
 from medseg_nca.io.atomic import write_json
@@ -112,6 +112,8 @@ def predict_case(work: Predicting) -> PredictionRecord:
         DataError: if the case cannot be used.
         OutputError: if a result cannot be written.
     """
+    if work.case.refused is not None:
+        raise ImageError(work.case.refused)
     key = _key(work)
     path = record_path(work.out, work.case.name)
     tree = read_record(path)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medseg_nca.datasets.dicom import case_names
 from medseg_nca.errors import DataError
-from medseg_nca.io.dicom.records import Scan, Series, Stack
-from medseg_nca.io.dicom.scan import read_files, scan
-from medseg_nca.io.dicom.select import parse_selection
+from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
+from medseg_nca.io.dicom.scan import read_files, scan, series_uid_of_damaged
+from medseg_nca.io.dicom.select import Selection, parse_selection
+from medseg_nca.io.formats import stem
 from medseg_nca.pipelines.prediction_inputs import PredictionCase
 
 logger = logging.getLogger(__name__)
 
-_LOCALIZER = "localizer"
+# Reasons that a message gives.
+_NAMED = 3
 Found = tuple[Series, Stack | None]
 
 
@@ -25,8 +28,10 @@ def dicom_cases(
 ) -> list[PredictionCase]:
     """List the volumes in trees and among files, in the order of the inputs.
 
-    A series that makes no volume is a case too, which fails by name when it is read. Localizers are
-    passed over, and images of other axes than ``dims`` where there are some with these.
+    What makes no volume is a case too, which fails by name when it is read: a series or a part of
+    one, and files that cannot be read (with ``select``, those that may belong to a series that is
+    chosen). Localizers are passed over, and images of other axes than ``dims`` where there are some
+    with these.
 
     Raises:
         DataError: if nothing is left.
@@ -36,7 +41,7 @@ def dicom_cases(
     scans = [scan(tree) for tree in trees] + ([read_files(list(loose))] if loose else [])
     where = ", ".join(str(path) for path in (*trees, *loose[:1]))
     found = [pair for one in scans for pair in _volumes(one)]
-    chosen = [pair for pair in found if selection.matches(*pair)]
+    chosen = [pair for pair in found if _is_chosen(selection, *pair)]
     fitting = [pair for pair in chosen if pair[1] is None or len(pair[1].shape) == dims]
     if len(fitting) < len(chosen) and fitting:
         logger.warning(
@@ -46,26 +51,62 @@ def dicom_cases(
     volumes = list({_identity(pair): pair for pair in fitting or chosen}.values())
     if not volumes:
         what = "none that fits the selection" if found else "none that is an image"
+        lost = [problem for one in scans for problem in one.unreadable.values()]
         raise DataError(
-            f"{where}: of the DICOM series there is {what}.",
-            hint=f"See what there is: medseg-nca dicom scan {(*trees, *loose)[0]}",
+            f"{where}: of the DICOM series there is {what}. {_reasons(lost)}".strip(),
+            hint=_look((*trees, *loose)[0]),
         )
-    names = case_names(volumes)
-    return [_case(name, *pair) for name, pair in zip(names, volumes, strict=True)]
+    damaged = dict.fromkeys(case for one in scans for case in _damaged(one, selection))
+    uses = {series.uid: _uses(series) for series, _ in volumes}
+    return [
+        _case(name, series, stack, uses[series.uid])
+        for name, (series, stack) in zip(case_names(volumes), volumes, strict=True)
+    ] + list(damaged)
 
 
 def _volumes(found: Scan) -> Iterator[Found]:
-    for problem in found.unreadable.values():
-        logger.warning("File left out: %s", problem.message)
     for series in found.series:
         if series.kind != "image":
             continue
         yield from ((series, stack) for stack in series.stacks)
-        broken = [problem for problem in series.problems if problem.kind != _LOCALIZER]
-        if not series.stacks and broken:
+        if series.refused:
             yield series, None
         elif not series.stacks:
             logger.info("Passed over: %s", "; ".join(p.message for p in series.problems))
+
+
+def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> bool:
+    """Beside volumes that are chosen by their own names, what is refused is not meant."""
+    if stack is None and series.stacks and selection.of_stacks:
+        return False
+    return selection.matches(series, stack)
+
+
+def _damaged(found: Scan, selection: Selection) -> Iterator[PredictionCase]:
+    """Files that cannot be read and that no series in the scan lacks, by series."""
+    known = {series.uid for series in found.series}
+    groups: dict[str | Path, dict[Path, Problem]] = {}
+    for path, problem in found.unreadable.items():
+        uid = series_uid_of_damaged(path)
+        if uid in known:
+            continue
+        if uid and selection.conditions:
+            logger.warning("File left out: %s", problem.message)
+        else:
+            groups.setdefault(uid or path, {})[path] = problem
+    for group in groups.values():
+        files = tuple(group)
+        text = _reasons(list(group.values()))
+        yield PredictionCase(stem(files[0]), files, dicom=True, refused=text)
+
+
+def _reasons(problems: Sequence[Problem]) -> str:
+    more = f" (and {len(problems) - _NAMED} more)" if len(problems) > _NAMED else ""
+    return " ".join(problem.message for problem in problems[:_NAMED]) + more
+
+
+def _look(path: Path) -> str:
+    return f"See what there is: medseg-nca dicom scan {shlex.quote(str(path))}"
 
 
 def _identity(pair: Found) -> tuple[str, str | None]:
@@ -73,11 +114,18 @@ def _identity(pair: Found) -> tuple[str, str | None]:
     return series.uid, None if stack is None else stack.name
 
 
-def _case(name: str, series: Series, stack: Stack | None) -> PredictionCase:
+def _uses(series: Series) -> Counter[Path]:
+    """How many volumes of a series lie in each of its files."""
+    return Counter(path for stack in series.stacks for path in _files(stack))
+
+
+def _case(name: str, series: Series, stack: Stack | None, uses: Counter[Path]) -> PredictionCase:
     if stack is None:
-        return PredictionCase(name, series.files, dicom=True)
+        folder = series.files[0].parent
+        text = _reasons(series.refused)
+        text = text if str(folder) in text else f"{folder}: {text}"
+        return PredictionCase(name, series.files, dicom=True, refused=text)
     files = _files(stack)
-    uses = Counter(path for other in series.stacks for path in _files(other))
     shared = any(uses[path] > 1 for path in files)
     return PredictionCase(name, files, True, f'Stack="{stack.name}"' if shared else None)
 

@@ -25,12 +25,14 @@ class PredictionCase:
         files: one with all channels, or one file each; or the DICOM files of one volume.
         dicom: whether they are DICOM.
         select: which of several volumes in the same DICOM files.
+        refused: why there is nothing to predict, where that is known.
     """
 
     name: str
     files: tuple[Path, ...]
     dicom: bool = False
     select: str | None = None
+    refused: str | None = None
 
     @property
     def source(self) -> Path:

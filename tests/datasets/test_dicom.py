@@ -108,6 +108,15 @@ def test_a_bad_series_is_named_and_the_others_go_on(
         preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
 
 
+def test_a_damaged_last_slice_does_not_make_a_shorter_volume(folder: Path) -> None:
+    last = sorted((folder / "A" / "ct").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-20])
+    case = open_dataset(folder).cases[0]
+    assert case.id == "A_1"
+    with pytest.raises(ImageError, match="is truncated"):
+        read_image(case.images)
+
+
 def test_it_can_be_prepared(folder: Path, tmp_path: Path) -> None:
     store = preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
     assert [case.id for case in store.cases] == ["A_1", "B_1", "C_1"]

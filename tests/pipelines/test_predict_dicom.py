@@ -144,6 +144,41 @@ def test_a_bad_series_does_not_cost_the_others(tmp_path: Path) -> None:
     assert "none that fits the selection" in nothing.stderr
 
 
+@pytest.mark.parametrize("kept", [0, 0.8])
+def test_a_series_that_lost_its_last_slice_is_told(kept: float, tmp_path: Path) -> None:
+    folder = series(tmp_path / "in")
+    last = sorted(folder.iterdir())[-1]
+    content = last.read_bytes()
+    last.write_bytes(content[: int(kept * len(content))])
+    out = tmp_path / "out"
+    result = predict(out, tmp_path / "in")
+    assert result.exit_code == 3
+    assert str(last) in result.stderr
+    # It makes no shorter volume; of an empty file nobody knows that it was a slice.
+    assert len(list(out.glob("*.seg.dcm"))) == (kept == 0)
+
+
+def test_a_part_of_a_series_that_is_no_volume_is_told(tmp_path: Path) -> None:
+    made = []
+    for echo in (1, 2):
+        planes = build.classic(
+            build.pixels((8, 16, 14), seed=echo), build.OBLIQUE, modality="MR",
+            SeriesNumber=1, EchoNumbers=echo, EchoTime=10 * echo,
+        )  # fmt: skip
+        for index, plane in enumerate(planes):
+            plane.SOPInstanceUID = build.uid(echo, index)
+        made += planes
+    del made[12]
+    build.write(tmp_path / "in", made)
+    out = tmp_path / "out"
+    result = predict(out, tmp_path / "in", "--format", "nifti")
+    assert result.exit_code == 3
+    assert "1 of 8 slices are missing" in result.stderr
+    assert [file.name for file in out.glob("*.nii.gz")] == ["FAKEID-0815-XQ_1_echo-1.nii.gz"]
+    chosen = predict(tmp_path / "b", tmp_path / "in", "--select", "Stack=echo-1")
+    assert chosen.exit_code == 0, chosen.output
+
+
 def test_volumes_of_one_file_are_predicted_one_by_one(tmp_path: Path) -> None:
     frames = np.concatenate([build.pixels((6, 16, 14), seed=n) for n in (0, 1)])
     made = build.enhanced(frames, build.AXIAL)

@@ -113,7 +113,7 @@ def find_stack(found: Scan, *, select: str | None = None) -> tuple[Series, Stack
             hint=_CHOOSE,
         )
     # Beside a volume that was not chosen by name, what is refused may be the one that is meant.
-    beside = [s for s in images if any(p.kind != "localizer" for p in s.problems)]
+    beside = [s for s in images if s.refused]
     refused = [s for s in images if s.problems] if not stacks else beside if not select else []
     if refused:
         problem, folder = refused[0].problems[0], str(refused[0].files[0].parent)

@@ -96,8 +96,10 @@ class Series:
     ``tags`` are values that a person selects and checks by, under DICOM's keywords:
     Modality, SeriesDescription, SeriesNumber, BodyPartExamined, Manufacturer, ...
 
-    ``files`` leaves out copies that were passed over. ``problems`` say why planes make no volume;
-    ``notes`` say what was passed over or assumed, and do not stand in the way of ``stacks``.
+    ``files`` leaves out copies that were passed over; ``damaged`` are files that say that they
+    belong to the series and cannot be read, for which it has no volumes. ``problems`` say why
+    planes make no volume; ``notes`` say what was passed over or assumed, and do not stand in the
+    way of ``stacks``.
     """
 
     uid: str
@@ -110,6 +112,12 @@ class Series:
     stacks: tuple[Stack, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def refused(self) -> tuple[Problem, ...]:
+        """Why a part of it, or all of it, is no volume; localizers are meant to be none."""
+        return tuple(problem for problem in self.problems if problem.kind != "localizer")
 
     @property
     def number(self) -> float:

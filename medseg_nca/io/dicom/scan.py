@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -90,13 +90,13 @@ def sort_series(
             )
     lost = _lost_files(unreadable) if groups else {}
     series = [
-        _series(sorted(group, key=lambda i: i.path), lost.get(uid, []))
+        _series(sorted(group, key=lambda i: i.path), lost.get(uid, {}))
         for (uid, _), group in groups.items()
     ]
     return tuple(sorted(series, key=_display_order))
 
 
-def _series(instances: list[Instance], lost: Sequence[Problem]) -> Series:
+def _series(instances: list[Instance], lost: Mapping[Path, Problem]) -> Series:
     kept, problems, notes = without_copies(instances)
     problems += _mixed(instances)
     stacks: tuple[Stack, ...] = ()
@@ -106,7 +106,7 @@ def _series(instances: list[Instance], lost: Sequence[Problem]) -> Series:
         problems += done.problems
         notes += done.notes
         if lost:
-            problems += lost
+            problems += lost.values()
             stacks = tuple(stack for stack in stacks if len(stack.shape) == 2)
     first = kept[0]
     return Series(
@@ -122,6 +122,7 @@ def _series(instances: list[Instance], lost: Sequence[Problem]) -> Series:
         stacks=stacks,
         problems=tuple(problems),
         notes=tuple(notes),
+        damaged=tuple(sorted(lost)),
     )
 
 
@@ -134,17 +135,19 @@ def _tags(instances: Sequence[Instance]) -> dict[str, str]:
 def _mixed(instances: Sequence[Instance]) -> list[Problem]:
     """One series belongs to one study of one patient (PS3.3 A.1)."""
     found = []
-    for kind, noun, values in (
-        ("mixed-patients", "patients", {i.patient_id for i in instances}),
-        ("mixed-studies", "studies", {i.study_uid for i in instances}),
-    ):
-        count = len(values - {""})
-        if count > 1:
+    of_one: tuple[tuple[str, str, Callable[[Instance], str]], ...] = (
+        ("mixed-patients", "patients", lambda instance: instance.patient_id),
+        ("mixed-studies", "studies", lambda instance: instance.study_uid),
+    )
+    for kind, noun, value_of in of_one:
+        firsts = {value_of(i): i.path for i in reversed(instances) if value_of(i)}
+        if len(firsts) > 1:
+            one, other, *_ = sorted(firsts.values())
             found.append(
                 Problem(
                     kind,
-                    f"files of {count} {noun} have the same SeriesInstanceUID, for example in "
-                    f"{instances[0].path.parent} and {instances[-1].path.parent}.",
+                    f"files of {len(firsts)} {noun} have the same SeriesInstanceUID, for example "
+                    f"{one} and {other}.",
                 )
             )
     return found
@@ -187,17 +190,16 @@ def _is_passed_over(path: Path, problem: Problem, root: Path) -> bool:
     return problem.kind == "dicomdir" or path.suffix.lower() not in _SUFFIXES
 
 
-def _lost_files(unreadable: dict[Path, Problem]) -> dict[str, list[Problem]]:
+def _lost_files(unreadable: dict[Path, Problem]) -> dict[str, dict[Path, Problem]]:
     """The files that cannot be read by the series that they say they belong to."""
-    found: dict[str, list[Problem]] = {}
+    found: dict[str, dict[Path, Problem]] = {}
     for path, problem in unreadable.items():
         if problem.kind in _NO_IMAGE_FILE:
             continue
         uid = series_uid_of_damaged(path)
         if uid:
-            found.setdefault(uid, []).append(
-                Problem("unreadable-files", f"a file of the series: {problem.message}")
-            )
+            text = f"a file of the series: {problem.message}"
+            found.setdefault(uid, {})[path] = Problem("unreadable-files", text)
     return found
 
 

@@ -57,6 +57,11 @@ class Selection:
 
     conditions: tuple[Condition, ...] = ()
 
+    @property
+    def of_stacks(self) -> bool:
+        """Whether a condition tells the volumes of a series apart."""
+        return any(condition.keyword in OF_STACKS for condition in self.conditions)
+
     def matches(self, series: Series, stack: Stack | None = None) -> bool:
         """Whether a series, or one of its stacks, is chosen.
 
