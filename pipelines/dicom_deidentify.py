@@ -15,6 +15,7 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.dicom.deidentify import Deidentifier, deidentify_dataset, save_dataset
 from medseg_nca.io.dicom.files import read_file
+from medseg_nca.io.dicom.layout import MAX_HEADER
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.records import Problem
@@ -163,7 +164,8 @@ def _files(work: _Work) -> tuple[Path, ...]:
 
 def _deidentify(work: _Work) -> _Done:
     try:
-        dataset = read_file(work.path)
+        # What is left out here would be missing in the copy: a spectrum, an electrocardiogram.
+        dataset = read_file(work.path, bulk=MAX_HEADER)
         target = _target(work, dataset)
         if not _is_newer(target, work.path):
             save_dataset(deidentify_dataset(dataset, work.how), target)

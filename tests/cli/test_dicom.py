@@ -189,6 +189,17 @@ def test_deidentified_copies(folder: Path, tmp_path: Path) -> None:
     assert np.count_nonzero(label.dataobj) == box().sum()
 
 
+def test_copies_keep_long_values(tmp_path: Path) -> None:
+    spectrum = build.classic(build.pixels(), modality="MR")[0]
+    del spectrum.PixelData, spectrum.Rows, spectrum.Columns
+    spectrum.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4.2"
+    spectrum.SpectroscopyData = bytes(range(256)) * 2000
+    build.write(tmp_path / "in", [spectrum])
+    assert run("deidentify", tmp_path / "in", "--out", tmp_path / "out").exit_code == 0
+    copy = dcmread(next((tmp_path / "out").rglob("*.dcm")))
+    assert copy.SpectroscopyData == spectrum.SpectroscopyData
+
+
 def test_copies_of_other_options_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     key, out = tmp_path / "key", tmp_path / "out"
     command = ("deidentify", folder, "--out", out, "--key-file", key)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from medseg_nca.io.dicom.claims import check_claims
-from medseg_nca.io.dicom.layout import Layout, Pixels, Walker
+from medseg_nca.io.dicom.layout import BULK, Layout, Pixels, Walker
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large, truncated
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.settle import settle
@@ -70,23 +70,31 @@ def read_header(path: Path) -> FileDataset:
         return file.dataset
 
 
-def read_file(path: Path) -> FileDataset:
+def read_file(path: Path, *, bulk: int = BULK) -> FileDataset:
     """Read the header and the pixel data, still encoded as in the file.
 
     Left out is what :func:`read_header` leaves out but the pixels.
 
+    Args:
+        path: the file.
+        bulk: longer values of bytes are left out; ``layout.MAX_HEADER`` keeps all.
+
     Raises:
         DicomError: see the module; ``too-large`` also if there is not enough memory.
     """
-    with opened(path) as file, _guarded(Path(path)):
+    with opened(path, bulk=bulk) as file, _guarded(Path(path)):
         if file.pixels is not None:
             _add_pixels(file, file.pixels)
         return file.dataset
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Opened]:
+def opened(path: Path, *, bulk: int = BULK) -> Iterator[Opened]:
     """Open a file, check it, and keep it open for its pixels.
+
+    Args:
+        path: the file.
+        bulk: see :func:`read_file`.
 
     Raises:
         DicomError: see the module.
@@ -100,7 +108,7 @@ def opened(path: Path) -> Iterator[Opened]:
         raise _unreadable(path, error) from error
     with stream:
         with _guarded(path):
-            file = _open(path, stream)
+            file = _open(path, stream, bulk)
         yield file
 
 
@@ -122,7 +130,7 @@ def _guarded(path: Path) -> Iterator[None]:
         raise damaged(path, f"cannot be parsed ({type(error).__name__}).") from error
 
 
-def _open(path: Path, stream: BinaryIO) -> Opened:
+def _open(path: Path, stream: BinaryIO, bulk: int) -> Opened:
     start = _check_kind(path, stream)
     meta, after = _read_meta(path, stream, start)
     uid = str(meta.get("TransferSyntaxUID") or "") or _guess_syntax(stream, after)
@@ -135,7 +143,8 @@ def _open(path: Path, stream: BinaryIO) -> Opened:
             hint="Name the folder it lies in; its files are found without it.",
         )
     source = InflatedSource(stream, after, path) if uid == DEFLATED else Source(stream, after)
-    layout = Walker(source, path, implicit=syntax.implicit, little=syntax.little).survey()
+    walker = Walker(source, path, implicit=syntax.implicit, little=syntax.little, bulk=bulk)
+    layout = walker.survey()
     dataset = _parse(path, source, layout, meta, syntax)
     _check_whole(path, dataset, layout)
     if layout.pixels is not None:

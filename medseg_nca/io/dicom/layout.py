@@ -98,10 +98,13 @@ class Walker:
         path: for messages.
         implicit: whether the transfer syntax has no VRs; files that lie about it are understood.
         little: byte order.
+        bulk: longer values of bytes are left out, all but the pixels.
     """
 
-    def __init__(self, source: Source, path: Path, *, implicit: bool, little: bool) -> None:
-        self.source, self.path = source, path
+    def __init__(
+        self, source: Source, path: Path, *, implicit: bool, little: bool, bulk: int = BULK
+    ) -> None:
+        self.source, self.path, self._bulk = source, path, bulk
         order = "<" if little else ">"
         self._tag = struct.Struct(f"{order}HH")
         self._short = struct.Struct(f"{order}HH2sH")
@@ -149,7 +152,7 @@ class Walker:
                 self.path,
                 f"{element.name} has {element.length:,} bytes, the file holds {left:,} of them.",
             )
-        bulky = element.length > BULK and element.vr in _BULKY and element.tag >> 16 != 0x7FE0
+        bulky = element.length > self._bulk and element.vr in _BULKY and element.tag >> 16 != 0x7FE0
         # Without VRs a long sequence looks like bulk.
         if bulky and not self._is_sequence(element):
             return end, False
