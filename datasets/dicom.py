@@ -23,8 +23,8 @@ from medseg_nca.datasets.layout import look, modality_of, names_for, safe_id, so
 from medseg_nca.errors import DataError
 
 if TYPE_CHECKING:
-    from medseg_nca.io.dicom.annotations import Annotation
-    from medseg_nca.io.dicom.concepts import Concept
+    from medseg_nca.io.dicom.annotations.assign import Annotation
+    from medseg_nca.io.dicom.annotations.concepts import Concept
     from medseg_nca.io.dicom.records import Scan, Series, Stack
 
 # Files that are looked at before a tree counts as one without DICOM.
@@ -45,7 +45,7 @@ class Dicom:
 
     def recognises(self, path: Path) -> bool:
         """A folder with a DICOM file among its first files."""
-        from medseg_nca.io.dicom.files import looks_like_dicom
+        from medseg_nca.io.dicom.files.reader import looks_like_dicom
 
         return path.is_dir() and any(looks_like_dicom(file) for file in _first_files(path))
 
@@ -160,8 +160,8 @@ def _files(series: Series, stack: Stack | None) -> tuple[Path, ...]:
 
 def _labels(found: Scan) -> tuple[dict[tuple[str, str], Path], LabelTable | None]:
     """The label file of each volume, and the table that numbers their segments."""
-    from medseg_nca.io.dicom.annotations import assign
-    from medseg_nca.io.dicom.labels import merge_tables
+    from medseg_nca.io.dicom.annotations.assign import assign
+    from medseg_nca.io.dicom.annotations.labels import merge_tables
 
     assigned = assign(found)
     for problem in assigned.refused.values():
@@ -178,7 +178,7 @@ def _labels(found: Scan) -> tuple[dict[tuple[str, str], Path], LabelTable | None
 
 def _concepts(groups: Iterable[Sequence[Annotation]]) -> Mapping[Path, tuple[Concept, ...]]:
     """What the segments of the first object of each volume are called."""
-    from medseg_nca.io.dicom.annotations import concepts_of
+    from medseg_nca.io.dicom.annotations.assign import concepts_of
     from medseg_nca.io.dicom.problems import DicomError
 
     concepts: dict[Path, tuple[Concept, ...]] = {}

@@ -20,17 +20,17 @@ from pydantic import ValidationError
 from medseg_nca.config import Settings
 from medseg_nca.errors import MedsegError, OutputError
 from medseg_nca.io.atomic import atomic_file, write_json
-from medseg_nca.io.dicom.annotations import Annotation
-from medseg_nca.io.dicom.deid_words import IdentityWords, identity_words
-from medseg_nca.io.dicom.deidentify import Deidentifier, burned_in
-from medseg_nca.io.dicom.files import read_header
-from medseg_nca.io.dicom.labels import OverlapRule
+from medseg_nca.io.dicom.annotations.assign import Annotation
+from medseg_nca.io.dicom.annotations.labels import OverlapRule
+from medseg_nca.io.dicom.deid.deidentify import Deidentifier, burned_in
+from medseg_nca.io.dicom.deid.words import IdentityWords, identity_words
+from medseg_nca.io.dicom.files.reader import read_header
+from medseg_nca.io.dicom.files.syntaxes import syntax_name
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.read import Tilt, read_stack
 from medseg_nca.io.dicom.records import Problem, Series, Stack
-from medseg_nca.io.dicom.syntaxes import syntax_name
-from medseg_nca.io.dicom.turn import as_dcm2niix
+from medseg_nca.io.dicom.series.turn import as_dcm2niix
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
 from medseg_nca.pipelines.dicom_labels import (
@@ -345,7 +345,7 @@ def _tags(work: Importing, words: IdentityWords | None) -> Mapping[str, str]:
         return tags
     from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-    from medseg_nca.io.dicom.deid_rules import Action, action_of
+    from medseg_nca.io.dicom.deid.rules import Action, action_of
 
     kept = {}
     for tag, value in tags.items():

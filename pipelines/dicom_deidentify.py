@@ -13,13 +13,13 @@ from medseg_nca import __version__
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
-from medseg_nca.io.dicom.deidentify import Deidentifier, deidentify_dataset, save_dataset
-from medseg_nca.io.dicom.files import read_file
-from medseg_nca.io.dicom.layout import MAX_HEADER
+from medseg_nca.io.dicom.deid.deidentify import Deidentifier, deidentify_dataset, save_dataset
+from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.files.layout import MAX_HEADER
+from medseg_nca.io.dicom.files.reader import read_file
+from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.dicom.walk import walk
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_state import open_state
@@ -176,7 +176,7 @@ def _deidentify(work: _Work) -> _Done:
 
 def _target(work: _Work, header: Any) -> Path:
     """The place of the copy; every part of it is a pseudonym."""
-    from medseg_nca.io.dicom.deidentify import patient_key
+    from medseg_nca.io.dicom.deid.deidentify import patient_key
     from medseg_nca.io.dicom.quiet import quiet
 
     secret = work.how.pseudonyms

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from medseg_nca.config import LabelTable
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import remove_leftovers, write_json
-from medseg_nca.io.dicom.annotations import KINDS, Annotation, Kind, assign
-from medseg_nca.io.dicom.deidentify import Deidentifier
-from medseg_nca.io.dicom.labels import OverlapRule
-from medseg_nca.io.dicom.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.annotations.assign import KINDS, Annotation, Kind, assign
+from medseg_nca.io.dicom.annotations.labels import OverlapRule
+from medseg_nca.io.dicom.deid.deidentify import Deidentifier
+from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.read import Tilt
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import scan

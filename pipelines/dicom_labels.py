@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from medseg_nca.config import Code, LabelTable, Settings
 from medseg_nca.errors import DataError, MedsegError
-from medseg_nca.io.dicom.annotations import Annotation, read_annotation
-from medseg_nca.io.dicom.concepts import Concept
-from medseg_nca.io.dicom.labels import (
+from medseg_nca.io.dicom.annotations.assign import Annotation, read_annotation
+from medseg_nca.io.dicom.annotations.concepts import Concept
+from medseg_nca.io.dicom.annotations.labels import (
     OverlapRule,
     Segment,
     compose,

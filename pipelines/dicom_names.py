@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg_nca.datasets.dicom import case_names, patient_name
-from medseg_nca.io.dicom.deid_words import uids_in
-from medseg_nca.io.dicom.deidentify import patient_key
-from medseg_nca.io.dicom.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.deid.deidentify import patient_key
+from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.deid.words import uids_in
 from medseg_nca.io.dicom.records import Series, Stack
 
 # Names of stacks that are made of a fixed word and a number: "echo-2", "b-1000".

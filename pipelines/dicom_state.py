@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from medseg_nca.errors import ConfigError, OutputError
 from medseg_nca.io.atomic import write_json
-from medseg_nca.io.dicom.pseudonyms import Pseudonyms, read_key, write_key
+from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, read_key, write_key
 from medseg_nca.pipelines.dicom_case import STATE
 from medseg_nca.pipelines.dicom_names import Names
 

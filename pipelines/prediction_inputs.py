@@ -98,7 +98,7 @@ def collect(inputs: Sequence[Path]) -> list[Path]:
 def _sort(inputs: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
     """Image files, folders with DICOM files, DICOM files."""
     from medseg_nca.datasets.find import get_adapter
-    from medseg_nca.io.dicom.files import looks_like_dicom
+    from medseg_nca.io.dicom.files.reader import looks_like_dicom
 
     files: list[Path] = []
     trees: list[Path] = []

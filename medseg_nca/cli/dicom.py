@@ -35,7 +35,7 @@ def scan(ctx: click.Context, folder: Path, hash_ids: bool, workers: int, as_json
     Files need no extension. Exit code 2 if there is no DICOM file; problems do not change it.
     """
     from medseg_nca.cli.dicom_show import counting, show_scan
-    from medseg_nca.io.dicom.pseudonyms import Pseudonyms, find_key
+    from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, find_key
     from medseg_nca.pipelines import dicom_scan
 
     hide = (find_key(None) or Pseudonyms.random()) if hash_ids else None
@@ -61,7 +61,7 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     file has an error; warnings do not change it.
     """
     from medseg_nca.cli.dicom_show import show_checks
-    from medseg_nca.io.dicom.check import check_files, dciodvfy_path
+    from medseg_nca.io.dicom.check.run import check_files, dciodvfy_path
 
     results = check_files([file for path in files for file in _files(path)])
     if as_json:
@@ -94,7 +94,7 @@ def write(
     as_json: bool,
 ) -> None:
     """Write IMAGE (NIfTI, NRRD, MHA, PNG, TIFF) as a DICOM series, one file a slice."""
-    from medseg_nca.io.dicom.export import write_series
+    from medseg_nca.io.dicom.objects.export import write_series
     from medseg_nca.io.read import read_volume
 
     files = write_series(
@@ -116,8 +116,8 @@ def _files(path: Path) -> list[Path]:
     """The file, or the DICOM files below a folder."""
     if not path.is_dir():
         return [path]
-    from medseg_nca.io.dicom.files import looks_like_dicom
-    from medseg_nca.io.dicom.walk import walk
+    from medseg_nca.io.dicom.files.reader import looks_like_dicom
+    from medseg_nca.io.dicom.files.walk import walk
 
     return [file for file in walk(path).files if looks_like_dicom(file)]
 

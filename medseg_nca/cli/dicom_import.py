@@ -160,7 +160,7 @@ def deidentify(
     file was refused, 2 if all were.
     """
     from medseg_nca.cli.case_progress import CaseProgress
-    from medseg_nca.io.dicom.deidentify import Deidentifier
+    from medseg_nca.io.dicom.deid.deidentify import Deidentifier
     from medseg_nca.pipelines import dicom_deidentify as pipeline
 
     check_workers(workers, scheduler)
@@ -190,7 +190,7 @@ def _check_key_options(deidentify: bool, key_file: Path | None, keep_key: bool) 
 
 def _key(path: Path | None) -> Any:
     """The secret that the caller named; None is a random one."""
-    from medseg_nca.io.dicom.pseudonyms import Pseudonyms, find_key, write_key
+    from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, find_key, write_key
 
     if path is not None and not path.exists():
         write_key(path, Pseudonyms.random())

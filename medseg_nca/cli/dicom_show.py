@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from medseg_nca.io.dicom.check import CheckResult
+    from medseg_nca.io.dicom.check.run import CheckResult
     from medseg_nca.pipelines.dicom_report import ImportReport
 
 SHOWN = 20

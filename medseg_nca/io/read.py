@@ -113,7 +113,7 @@ def _is_dicom(path: Path) -> bool:
         return False
     if path.is_dir() or path.suffix.lower() in DICOM:
         return True
-    from medseg_nca.io.dicom.files import looks_like_dicom
+    from medseg_nca.io.dicom.files.reader import looks_like_dicom
 
     return looks_like_dicom(path)
 
@@ -125,7 +125,7 @@ def _read_dicom(paths: Sequence[Path]) -> Volume:
 
 
 def _read_annotation(path: Path, image: Volume | None, segments: LabelTable | None) -> Volume:
-    from medseg_nca.io.dicom.annotations import read_label_file
+    from medseg_nca.io.dicom.annotations.assign import read_label_file
 
     if image is None:
         raise ImageError(

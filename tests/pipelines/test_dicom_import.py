@@ -22,7 +22,7 @@ from medseg_nca.config.data import SplitSettings
 from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.errors import ConfigError, OutputError
-from medseg_nca.io.dicom.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.read import read_label, read_volume
 from medseg_nca.pipelines import dicom_case

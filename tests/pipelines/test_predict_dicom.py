@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from pydicom import dcmread
 
 from medseg_nca.cli.main import cli
-from medseg_nca.io.dicom.export import write_series
-from medseg_nca.io.dicom.seg_in import read_seg
+from medseg_nca.io.dicom.annotations.seg import read_seg
+from medseg_nca.io.dicom.objects.export import write_series
 from medseg_nca.io.read import read_label, read_volume
 from medseg_nca.io.volume import Volume
 from tests.io.dicom import build

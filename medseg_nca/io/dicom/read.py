@@ -11,12 +11,12 @@ import numpy as np
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import MAX_BYTES, check_affine, check_values
-from medseg_nca.io.dicom.pixels import read_planes
+from medseg_nca.io.dicom.pixels.planes import read_planes
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Source, Stack
 from medseg_nca.io.dicom.scan import read_files, scan, series_uid_of_damaged
 from medseg_nca.io.dicom.select import parse_selection
-from medseg_nca.io.dicom.tilt import upright
+from medseg_nca.io.dicom.series.tilt import upright
 from medseg_nca.io.volume import Volume
 
 Tilt = Literal["resample", "refuse"]
@@ -38,7 +38,7 @@ def read_stack(series: Series, stack: Stack, *, tilt: Tilt = "resample") -> Volu
         series: that the stack is of.
         stack: a volume, or a 2D image.
         tilt: whether planes of a tilted gantry are resampled to an upright grid
-            (:func:`medseg_nca.io.dicom.tilt.upright`) or refused.
+            (:func:`medseg_nca.io.dicom.series.tilt.upright`) or refused.
 
     Returns:
         ``(C, x, y, z)`` or ``(C, x, y)``, C = 3 in colour, axes as in

@@ -6,7 +6,8 @@ They hold what identifies a patient and are never logged.
 Array order of every DICOM volume is that of dcm2niix: x counts the columns, y counts the rows from
 the last to the first, z goes along ``cross(row direction, column direction)``. The affine says
 where that is, so nothing downstream depends on it. (MR series of a 3D acquisition are turned
-further by dcm2niix; :func:`medseg_nca.io.dicom.turn.as_dcm2niix` does the same for an import.)
+further by dcm2niix; :func:`medseg_nca.io.dicom.series.turn.as_dcm2niix` does the same for an
+import.)
 
 A 2D image that has no place in the patient is laid out as a PNG: x counts the columns, y the rows
 from the first to the last, and the affine only holds the size of a pixel.

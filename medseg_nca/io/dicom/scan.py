@@ -7,13 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from medseg_nca.errors import ImageError
-from medseg_nca.io.dicom.copies import without_copies
-from medseg_nca.io.dicom.files import read_header
-from medseg_nca.io.dicom.planes import Instance, read_instance
+from medseg_nca.io.dicom.files.reader import read_header
+from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
-from medseg_nca.io.dicom.stacks import sort_planes
-from medseg_nca.io.dicom.walk import walk
+from medseg_nca.io.dicom.series.copies import without_copies
+from medseg_nca.io.dicom.series.instances import Instance, read_instance
+from medseg_nca.io.dicom.series.stacks import sort_planes
 
 Progress = Callable[[int, int], None]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from medseg_nca.errors import ConfigError
-from medseg_nca.io.dicom.planes import TAGS
 from medseg_nca.io.dicom.records import Series, Stack
+from medseg_nca.io.dicom.series.instances import TAGS
 from medseg_nca.suggest import unknown
 
 # Beside DICOM's keywords: name of the stack, and the size of its planes.

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.errors import OutputError
-from medseg_nca.io.dicom.codes import category, coded, colour, concept, scheme_items
-from medseg_nca.io.dicom.segments import (
+from medseg_nca.io.dicom.objects.codes import category, coded, colour, concept, scheme_items
+from medseg_nca.io.dicom.objects.segments import (
     check_segmentation,
     display_name,
     label_mask,
     label_probabilities,
 )
-from medseg_nca.io.dicom.source import (
+from medseg_nca.io.dicom.objects.source import (
     MANUFACTURER,
     SourceImages,
     equipment,
@@ -29,7 +29,7 @@ from medseg_nca.io.dicom.source import (
     signature,
     source_images,
 )
-from medseg_nca.io.dicom.values import exact_decimals, new_uid, quiet_writing, text
+from medseg_nca.io.dicom.objects.values import exact_decimals, new_uid, quiet_writing, text
 from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.writers.base import ResultWriter
 

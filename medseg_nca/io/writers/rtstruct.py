@@ -1,7 +1,7 @@
 """RT Structure Set (PS3.3 A.19): one region of interest per label, outlined plane by plane.
 
 Outlines lie halfway between voxel centres, holes are cut by keyholes (see
-:mod:`medseg_nca.io.dicom.contours`). A label without a voxel is a region without contours.
+:mod:`medseg_nca.io.dicom.objects.contours`). A label without a voxel is a region without contours.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ import numpy as np
 
 from medseg_nca.config.labels import Label
 from medseg_nca.errors import OutputError
-from medseg_nca.io.dicom.codes import ANATOMICAL_STRUCTURE, category, coded, colour, concept
-from medseg_nca.io.dicom.contours import Polygon, outlines
-from medseg_nca.io.dicom.instance import new_instance, save
-from medseg_nca.io.dicom.segments import check_segmentation, display_name, label_mask
-from medseg_nca.io.dicom.source import SourceImages, reference_item, signature, source_images
-from medseg_nca.io.dicom.values import SHORT, decimals, digits_for, quiet_writing, text
+from medseg_nca.io.dicom.objects.codes import ANATOMICAL_STRUCTURE, category, coded, colour, concept
+from medseg_nca.io.dicom.objects.contours import Polygon, outlines
+from medseg_nca.io.dicom.objects.instance import new_instance, save
+from medseg_nca.io.dicom.objects.segments import check_segmentation, display_name, label_mask
+from medseg_nca.io.dicom.objects.source import (
+    SourceImages,
+    reference_item,
+    signature,
+    source_images,
+)
+from medseg_nca.io.dicom.objects.values import SHORT, decimals, digits_for, quiet_writing, text
 from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.writers.base import ResultWriter
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.dicom.codes import colour
-from medseg_nca.io.dicom.instance import new_instance, save
-from medseg_nca.io.dicom.overlay import edges, enlarged, grey, key_planes, sheet
-from medseg_nca.io.dicom.segments import check_segmentation, display_name, label_mask
-from medseg_nca.io.dicom.source import (
+from medseg_nca.io.dicom.objects.codes import colour
+from medseg_nca.io.dicom.objects.instance import new_instance, save
+from medseg_nca.io.dicom.objects.overlay import edges, enlarged, grey, key_planes, sheet
+from medseg_nca.io.dicom.objects.segments import check_segmentation, display_name, label_mask
+from medseg_nca.io.dicom.objects.source import (
     RESEARCH_USE,
     SourceImages,
     reference_item,
     signature,
     source_images,
 )
-from medseg_nca.io.dicom.values import quiet_writing, text
+from medseg_nca.io.dicom.objects.values import quiet_writing, text
 from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.writers.base import ResultWriter
 

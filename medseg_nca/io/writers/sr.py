@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from medseg_nca.config.labels import Code, Label
 from medseg_nca.errors import OutputError
-from medseg_nca.io.dicom.codes import category, coded, concept, private_code, scheme_items
-from medseg_nca.io.dicom.files import read_header
-from medseg_nca.io.dicom.segments import check_segmentation, display_name, label_mask
-from medseg_nca.io.dicom.source import (
+from medseg_nca.io.dicom.files.reader import read_header
+from medseg_nca.io.dicom.objects.codes import category, coded, concept, private_code, scheme_items
+from medseg_nca.io.dicom.objects.segments import check_segmentation, display_name, label_mask
+from medseg_nca.io.dicom.objects.source import (
     MANUFACTURER,
     MODEL,
     RESEARCH_USE,
@@ -28,7 +28,7 @@ from medseg_nca.io.dicom.source import (
     signature,
     source_images,
 )
-from medseg_nca.io.dicom.values import UTF_8, new_uid, quiet_writing, text
+from medseg_nca.io.dicom.objects.values import UTF_8, new_uid, quiet_writing, text
 from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.writers.base import ResultWriter
 

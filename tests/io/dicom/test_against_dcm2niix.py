@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.io.dicom.read import find_stack, read_stack
 from medseg_nca.io.dicom.scan import scan
-from medseg_nca.io.dicom.turn import as_dcm2niix
+from medseg_nca.io.dicom.series.turn import as_dcm2niix
 from medseg_nca.io.volume import Volume
 from tests.io.dicom import build
 

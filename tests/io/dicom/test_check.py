@@ -11,8 +11,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from medseg_nca.io.dicom import check
-from medseg_nca.io.dicom.check import check_file, check_files, dciodvfy_path
+from medseg_nca.io.dicom.check import run as check
+from medseg_nca.io.dicom.check.run import check_file, check_files, dciodvfy_path
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.write import write_result, write_results
 from tests.io.dicom import build

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from medseg_nca.config import Label, LabelTable
 from medseg_nca.config.labels import Code
-from medseg_nca.io.dicom.codes import category, coded, colour, private_code
-from medseg_nca.io.dicom.rules_codes import is_snomed
+from medseg_nca.io.dicom.check.codes import is_snomed
+from medseg_nca.io.dicom.objects.codes import category, coded, colour, private_code
 
 LIVER = Code(scheme="SCT", value="10200004", meaning="Liver")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from medseg_nca.io.dicom.check import dciodvfy_path
+from medseg_nca.io.dicom.check.run import dciodvfy_path
 from medseg_nca.io.read import read_volume
 from medseg_nca.io.write import write_result, write_results
 from tests.io.writers import results

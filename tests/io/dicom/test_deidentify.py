@@ -29,15 +29,15 @@ from pydicom.uid import (
 )
 
 from medseg_nca.errors import ConfigError, OutputError
-from medseg_nca.io.dicom.deid_pixels import strip_comments
-from medseg_nca.io.dicom.deidentify import (
+from medseg_nca.io.dicom.deid.deidentify import (
     Deidentifier,
     burned_in,
     deidentify_dataset,
     save_dataset,
 )
+from medseg_nca.io.dicom.deid.pixels import strip_comments
+from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, find_key, read_key, write_key
 from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.pseudonyms import Pseudonyms, find_key, read_key, write_key
 from medseg_nca.io.dicom.quiet import quiet
 from tests.io.dicom import build, referring
 from tests.io.dicom.leaks import leaks, original_uids, tree_leaks
@@ -200,7 +200,7 @@ def test_a_uid_is_valid_and_depends_on_the_key(original: str) -> None:
 
 def test_the_same_key_gives_the_same_in_another_process() -> None:
     program = (
-        "from medseg_nca.io.dicom.pseudonyms import Pseudonyms as P\n"
+        "from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms as P\n"
         f"p = P({KEY.key!r}); print(p.uid('1.2.3'), p.patient('7'), p.days('7'))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -14,9 +14,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from medseg_nca.errors import OutputError
-from medseg_nca.io.dicom.export import write_series
+from medseg_nca.io.dicom.objects.export import write_series
+from medseg_nca.io.dicom.objects.values import is_uid
 from medseg_nca.io.dicom.read import read_dicom
-from medseg_nca.io.dicom.values import is_uid
 from medseg_nca.io.volume import Volume
 
 FLIPS = list(itertools.product((1, -1), repeat=3))

@@ -21,8 +21,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from medseg_nca.errors import ImageError
-from medseg_nca.io.dicom import files, layout
-from medseg_nca.io.dicom.files import DicomError, looks_like_dicom, read_file, read_header
+from medseg_nca.io.dicom.files import layout
+from medseg_nca.io.dicom.files import reader as files
+from medseg_nca.io.dicom.files.reader import DicomError, looks_like_dicom, read_file, read_header
 from medseg_nca.io.dicom.quiet import quiet
 from tests.io.dicom import build
 

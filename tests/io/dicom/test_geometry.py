@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg_nca.io.dicom.geometry import (
+from medseg_nca.io.dicom.problems import DicomError
+from medseg_nca.io.dicom.records import Plane
+from medseg_nca.io.dicom.series.geometry import (
     build_stack,
     orientation_groups,
     orientation_name,
     picture,
     tolerance,
 )
-from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.records import Plane
 from tests.io.dicom import build
 
 

@@ -11,10 +11,22 @@ from pydicom.dataset import Dataset
 
 from medseg_nca.config import Code, LabelTable
 from medseg_nca.errors import DataError
-from medseg_nca.io.dicom.codes import private_code
-from medseg_nca.io.dicom.concepts import Concept, clean_name, modern, public_code, read_codes
-from medseg_nca.io.dicom.labels import Overlap, Segment, compose, find_label, merge_tables
-from medseg_nca.io.dicom.packed import Packed
+from medseg_nca.io.dicom.annotations.concepts import (
+    Concept,
+    clean_name,
+    modern,
+    public_code,
+    read_codes,
+)
+from medseg_nca.io.dicom.annotations.labels import (
+    Overlap,
+    Segment,
+    compose,
+    find_label,
+    merge_tables,
+)
+from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.objects.codes import private_code
 from medseg_nca.io.volume import Volume
 
 LIVER = Code(scheme="SCT", value="10200004", meaning="Liver")

@@ -18,7 +18,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg_nca.io.dicom.export import write_series
+from medseg_nca.io.dicom.objects.export import write_series
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_result, write_results
 from tests.io.writers import results

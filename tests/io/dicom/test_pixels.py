@@ -22,11 +22,12 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from medseg_nca.io.dicom import files, pixels
-from medseg_nca.io.dicom.files import DicomError, looks_like_dicom
-from medseg_nca.io.dicom.pixels import read_planes
+from medseg_nca.io.dicom.files import reader as files
+from medseg_nca.io.dicom.files.reader import DicomError, looks_like_dicom
+from medseg_nca.io.dicom.pixels import planes as pixels
+from medseg_nca.io.dicom.pixels.planes import read_planes
+from medseg_nca.io.dicom.pixels.rescale import narrowest
 from medseg_nca.io.dicom.records import Plane
-from medseg_nca.io.dicom.rescale import narrowest
 from tests.io.dicom import build
 
 SYNTAXES = [*build.NATIVE, *build.LOSSLESS]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medseg_nca.io.dicom.polygons import ON_CONTOUR, contour_mask
+from medseg_nca.io.dicom.annotations.polygons import ON_CONTOUR, contour_mask
 
 SHAPE = (40, 30)
 

@@ -16,7 +16,7 @@ from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.read import find_stack, read_dicom, read_stack
 from medseg_nca.io.dicom.records import Source
 from medseg_nca.io.dicom.scan import scan
-from medseg_nca.io.dicom.turn import as_dcm2niix
+from medseg_nca.io.dicom.series.turn import as_dcm2niix
 from medseg_nca.io.volume import Volume
 from tests.io.dicom import build
 

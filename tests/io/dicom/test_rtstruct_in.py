@@ -16,10 +16,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg_nca.config import Code
 from medseg_nca.errors import ImageError
-from medseg_nca.io.dicom.labels import Segments
+from medseg_nca.io.dicom.annotations.labels import Segments
+from medseg_nca.io.dicom.annotations.references import referenced_instances, referenced_series
+from medseg_nca.io.dicom.annotations.rtstruct import read_rtstruct
 from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.references import referenced_instances, referenced_series
-from medseg_nca.io.dicom.rtstruct_in import read_rtstruct
 from medseg_nca.io.volume import Volume
 from tests.io.dicom.build import AXIAL, OBLIQUE, affine, classic, numbers, pixels, uid
 from tests.io.dicom.on_image import image_of, points_lps

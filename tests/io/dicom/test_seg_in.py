@@ -22,10 +22,10 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from medseg_nca.config import Code
 from medseg_nca.errors import ConfigError, ImageError
-from medseg_nca.io.dicom.labels import Segments, compose, merge_tables
+from medseg_nca.io.dicom.annotations.labels import Segments, compose, merge_tables
+from medseg_nca.io.dicom.annotations.references import referenced_instances, referenced_series
+from medseg_nca.io.dicom.annotations.seg import read_seg
 from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.references import referenced_instances, referenced_series
-from medseg_nca.io.dicom.seg_in import read_seg
 from medseg_nca.io.volume import Volume
 from tests.io.dicom.build import AXIAL, OBLIQUE, PATIENT, affine, classic, pixels, uid
 from tests.io.dicom.on_image import image_of, on_array

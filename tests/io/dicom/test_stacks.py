@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from medseg_nca.io.dicom.planes import read_instance
 from medseg_nca.io.dicom.records import Problem, Stack
-from medseg_nca.io.dicom.stacks import Sorted, sort_planes
+from medseg_nca.io.dicom.series.instances import read_instance
+from medseg_nca.io.dicom.series.stacks import Sorted, sort_planes
 from tests.io.dicom import build
 
 SAGITTAL = build.affine(degrees=(0, 90, 0))

@@ -13,9 +13,9 @@ import pytest
 
 from medseg_nca.config import Label, LabelTable
 from medseg_nca.errors import OutputError
+from medseg_nca.io.dicom.annotations.seg import read_seg
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.read import read_dicom
-from medseg_nca.io.dicom.seg_in import read_seg
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_result
 from tests.io.dicom import build

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from medseg_nca.config import LabelTable
-from medseg_nca.io.dicom.check import check_files
-from medseg_nca.io.dicom.export import write_series
+from medseg_nca.io.dicom.annotations.rtstruct import read_rtstruct
+from medseg_nca.io.dicom.annotations.seg import read_seg
+from medseg_nca.io.dicom.check.run import check_files
+from medseg_nca.io.dicom.objects.export import write_series
 from medseg_nca.io.dicom.read import read_dicom
-from medseg_nca.io.dicom.rtstruct_in import read_rtstruct
-from medseg_nca.io.dicom.seg_in import read_seg
 from medseg_nca.io.read import read_label, read_volume
 from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.volume import Volume

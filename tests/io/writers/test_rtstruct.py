@@ -9,9 +9,9 @@ import pydicom
 import pytest
 
 from medseg_nca.errors import OutputError
-from medseg_nca.io.dicom.contours import outlines
+from medseg_nca.io.dicom.annotations.rtstruct import read_rtstruct
+from medseg_nca.io.dicom.objects.contours import outlines
 from medseg_nca.io.dicom.read import read_dicom
-from medseg_nca.io.dicom.rtstruct_in import read_rtstruct
 from medseg_nca.io.write import write_result
 from tests.io.dicom import build
 from tests.io.writers import results

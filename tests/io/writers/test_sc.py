@@ -8,8 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg_nca.io.dicom.codes import colour
-from medseg_nca.io.dicom.overlay import enlarged, key_planes
+from medseg_nca.io.dicom.objects.codes import colour
+from medseg_nca.io.dicom.objects.overlay import enlarged, key_planes
 from medseg_nca.io.dicom.read import read_dicom
 from medseg_nca.io.write import write_result
 from tests.io.dicom import build

@@ -12,7 +12,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from medseg_nca.errors import OutputError
-from medseg_nca.io.dicom.codes import private_code
+from medseg_nca.io.dicom.objects.codes import private_code
 from medseg_nca.io.dicom.read import read_dicom
 from medseg_nca.io.write import write_result, write_results
 from tests.io.dicom import build

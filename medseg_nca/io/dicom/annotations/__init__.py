@@ -1,0 +1,1 @@
+"""SEG and RTSTRUCT: which image they belong to, and their segments on its grid."""

@@ -1,0 +1,1 @@
+"""Check DICOM objects by rules of our own and by dciodvfy."""

@@ -1,0 +1,186 @@
+"""Check DICOM objects: dciodvfy where it is installed, and rules of our own.
+
+Our rules look at what dciodvfy does not: that references lead somewhere, that segments, frames and
+regions agree with each other, that codes exist and mean what they say, that numbers fit.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg_nca.io.dicom.check.regions import rtstruct_rules, sc_rules, sr_rules
+from medseg_nca.io.dicom.check.rules import Finding, Tool, common_rules, reference_rules
+from medseg_nca.io.dicom.check.segmentation import seg_rules
+from medseg_nca.io.dicom.files.reader import DicomError, read_header
+from medseg_nca.io.dicom.quiet import quiet
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+__all__ = ["CheckResult", "Finding", "check_file", "check_files", "dciodvfy_path"]
+
+_TIMEOUT_S = 60
+_MOST_OUTPUT = 256 * 1024
+# dciodvfy of 2022 knows no label maps (Supplement 243) and then reports nonsense about them.
+_UNKNOWN_KIND = "Information Object Not found"
+_NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}  # not in pydicom 3.0
+_RULES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": seg_rules,
+    "1.2.840.10008.5.1.4.1.1.66.7": seg_rules,
+    "1.2.840.10008.5.1.4.1.1.481.3": rtstruct_rules,
+    "1.2.840.10008.5.1.4.1.1.7": sc_rules,
+    "1.2.840.10008.5.1.4.1.1.88.22": sr_rules,
+    "1.2.840.10008.5.1.4.1.1.88.33": sr_rules,
+    "1.2.840.10008.5.1.4.1.1.88.34": sr_rules,
+}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found in one file.
+
+    Attributes:
+        path: the file.
+        kind: name of its SOP class, or "" if it could not be read.
+        findings: errors first.
+        tools: what checked it: ``medseg-nca``, and ``dciodvfy`` where it ran.
+    """
+
+    path: Path
+    kind: str
+    findings: tuple[Finding, ...]
+    tools: tuple[Tool, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What must be mended."""
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """What may be meant so."""
+        return tuple(f for f in self.findings if f.severity == "warning")
+
+
+def check_file(path: Path) -> CheckResult:
+    """Check one file by itself; never raises for what is wrong with it."""
+    return check_files([path])[0]
+
+
+def check_files(paths: Sequence[Path]) -> tuple[CheckResult, ...]:
+    """Check files, and that those which refer to each other agree.
+
+    Where the instances that an object refers to are among the files, its study and frame of
+    reference must be theirs.
+
+    Args:
+        paths: DICOM files.
+
+    Returns:
+        One result per path, in their order.
+    """
+    read = [_read(Path(path)) for path in paths]
+    known = {str(d.get("SOPInstanceUID")): d for d, _ in read if d is not None}
+    return tuple(
+        _check(Path(path), dataset, problem, known)
+        for path, (dataset, problem) in zip(paths, read, strict=True)
+    )
+
+
+def dciodvfy_path() -> str | None:
+    """Return where dciodvfy is installed, or None (Debian: ``apt-get install dicom3tools``)."""
+    return shutil.which("dciodvfy")
+
+
+def _read(path: Path) -> tuple[Dataset | None, str]:
+    try:
+        return read_header(path), ""
+    except DicomError as error:
+        return None, error.problem.message
+
+
+def _check(
+    path: Path, dataset: Dataset | None, problem: str, known: dict[str, Dataset]
+) -> CheckResult:
+    if dataset is None:
+        return CheckResult(path, "", (Finding("error", "medseg-nca", problem),), ("medseg-nca",))
+    with quiet():
+        uid = dataset.get("SOPClassUID", "")
+        kind = _NAMES.get(str(uid)) or str(getattr(uid, "name", uid))
+        findings = list(common_rules(dataset))
+        rules = _RULES.get(str(uid))
+        try:
+            findings += list(rules(dataset)) if rules else []
+            findings += list(reference_rules(dataset, known))
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            # A rule asked for what the standard says is there.
+            said = f"is incomplete or damaged: {type(error).__name__} while it was checked"
+            findings.append(Finding("error", "medseg-nca", said))
+    program = dciodvfy_path()
+    if program is not None:
+        findings += _dciodvfy(program, path)
+    ordered = sorted(dict.fromkeys(findings), key=lambda finding: finding.severity)
+    tools: tuple[Tool, ...] = ("medseg-nca",) if program is None else ("medseg-nca", "dciodvfy")
+    return CheckResult(path, kind, tuple(ordered), tools)
+
+
+def _dciodvfy(program: str, path: Path) -> list[Finding]:
+    try:
+        lines = _output(program, path)
+    except OSError as error:
+        said = f"dciodvfy cannot be started ({type(error).__name__})"
+        return [Finding("warning", "dciodvfy", said)]
+    if lines is None:
+        said = f"dciodvfy did not finish within {_TIMEOUT_S} s"
+        return [Finding("warning", "dciodvfy", said)]
+    if any(_UNKNOWN_KIND in line for line in lines):
+        said = "this version of dciodvfy does not know this kind of object"
+        return [Finding("warning", "dciodvfy", said)]
+    return list(_parsed(lines))
+
+
+def _parsed(lines: Sequence[str]) -> Iterator[Finding]:
+    for line in lines:
+        word, _, said = line.partition(" - ")
+        if word == "Error":
+            yield Finding("error", "dciodvfy", _without_values(said))
+        elif word == "Warning":
+            yield Finding("warning", "dciodvfy", _without_values(said))
+
+
+def _without_values(said: str) -> str:
+    """Leave out the values that dciodvfy quotes: they may name a patient."""
+    return re.sub(r"= <[^>]*>", "= <...>", said).strip()[:500]
+
+
+def _output(program: str, path: Path) -> list[str] | None:
+    """What the program says, up to a limit; None if it had to be stopped."""
+    stopped = threading.Event()
+    with subprocess.Popen(
+        [program, str(path.resolve())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+
+        def stop() -> None:
+            stopped.set()
+            process.kill()
+
+        timer = threading.Timer(_TIMEOUT_S, stop)
+        timer.start()
+        try:
+            output = process.stdout.read(_MOST_OUTPUT) if process.stdout else b""
+            process.kill()
+        finally:
+            timer.cancel()
+    lines = output.decode("utf-8", "replace").splitlines()
+    cut = len(output) == _MOST_OUTPUT
+    return None if stopped.is_set() else lines[:-1] if cut else lines

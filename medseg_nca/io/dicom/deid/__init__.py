@@ -1,0 +1,1 @@
+"""De-identification (PS3.15): rules, words that name a patient, pseudonyms."""

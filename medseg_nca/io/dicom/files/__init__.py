@@ -1,0 +1,1 @@
+"""One file: found, told from others, checked and parsed, before any pixel is decoded."""

@@ -1,0 +1,78 @@
+"""Compare what a header claims about its pixels with what the file holds, before reading them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg_nca.io.checks import MAX_BYTES
+from medseg_nca.io.dicom.files.data import Source
+from medseg_nca.io.dicom.files.layout import Pixels
+from medseg_nca.io.dicom.problems import damaged, too_large, truncated
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+# 16,384 x 16,384 pixels of 16 bits, several times a mammogram; slides are not read here.
+MAX_FRAME_BYTES = 2**29
+_BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+_LIMITS = {"Rows": 65535, "Columns": 65535, "SamplesPerPixel": 4, "BitsAllocated": 64}
+
+
+def count_frames(dataset: Dataset) -> int:
+    """NumberOfFrames, 1 where it is absent or empty."""
+    return int(dataset.get("NumberOfFrames") or 1)
+
+
+def check_claims(path: Path, dataset: Dataset, pixels: Pixels, source: Source) -> None:
+    """Refuse pixels that are fewer than claimed, or absurdly many.
+
+    Args:
+        path: for messages.
+        dataset: the header.
+        pixels: where its pixel data is.
+        source: holds the pixel data.
+
+    Raises:
+        DicomError: ``damaged`` if a tag is missing or impossible, ``too-large``, ``truncated``.
+    """
+    rows, columns, samples, bits = (
+        _number(path, dataset, keyword, limit, pixels) for keyword, limit in _LIMITS.items()
+    )
+    frames = _number(path, dataset, "NumberOfFrames", 2**31 - 1, pixels)
+    frame_bits = rows * columns * samples * bits
+    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422" and pixels.fragments is None:
+        frame_bits = frame_bits * 2 // 3  # two chroma samples for two pixels (PS3.3 C.7.6.3.1.2)
+    claim = f"{frames} x {rows} x {columns} pixels of {samples} x {bits} bits"
+    total = math.ceil(frames * frame_bits / 8)
+    if frame_bits > 8 * MAX_FRAME_BYTES or total > MAX_BYTES:
+        raise too_large(
+            path,
+            f"the header claims {claim}; at most {MAX_FRAME_BYTES:,} bytes a frame and "
+            f"{MAX_BYTES:,} in all can be read.",
+        )
+    if pixels.fragments is None:
+        whole = source.holds(pixels.end)  # inflates deflated data, so that its size is known
+        held = min(pixels.end, source.size) - pixels.element.value
+        if held < total or not whole:
+            raise truncated(
+                path, f"the header claims {claim}, {total:,} bytes; {held:,} of them are there."
+            )
+    elif len(pixels.fragments) - 1 < frames:
+        held = max(len(pixels.fragments) - 1, 0)
+        raise truncated(path, f"the header claims {frames} frames; {held} of them are there.")
+
+
+def _number(path: Path, dataset: Dataset, keyword: str, limit: int, pixels: Pixels) -> int:
+    from medseg_nca.io.dicom.files.layout import PIXELS
+
+    value = dataset.get(keyword)
+    if keyword == "BitsAllocated":
+        value = _BITS.get(PIXELS[pixels.element.tag], value)
+    if keyword in ("SamplesPerPixel", "NumberOfFrames") and value is None:
+        return 1
+    if not isinstance(value, int) or not 1 <= value <= limit:
+        state = "is missing" if value is None else "has a value that no image can have"
+        raise damaged(path, f"{keyword} {state}.")
+    return int(value)

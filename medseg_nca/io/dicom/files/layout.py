@@ -1,0 +1,323 @@
+"""The plan of a data set: where its elements lie, before any value is read (PS3.5 section 7).
+
+pydicom takes memory for whatever a file announces: a length of 4 GB, a million empty items (each
+becomes an object of some kilobytes), sequences nested without end. This walk over tags and lengths
+takes none; it says which bytes pydicom may parse, and where the pixels are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg_nca.io.dicom.files.data import Source
+from medseg_nca.io.dicom.problems import damaged, too_large, truncated
+
+PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+# An enhanced series of 12,000 frames has about 150,000 items and 900,000 elements.
+MAX_ITEMS = 500_000
+MAX_ELEMENTS = 2_000_000
+MAX_DEPTH = 32
+# Longer values of bytes are left out of a header: overlays, waveforms, documents, private data.
+BULK = 256 * 1024
+MAX_HEADER = 256 * 2**20
+
+_WINDOW = 4096
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_BULKY = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN", None))
+_LONG_VR = (_BULKY - {None}) | {b"SQ", b"SV", b"UC", b"UR", b"UT", b"UV"}
+
+
+@dataclass(frozen=True)
+class Element:
+    """Tag and place of one element; offsets are those of its :class:`Source`.
+
+    ``vr`` is None in implicit encoding; ``length`` is None if it is undefined.
+    """
+
+    tag: int
+    vr: bytes | None
+    start: int
+    value: int
+    length: int | None
+
+    @property
+    def name(self) -> str:
+        """Keyword and tag, or the tag alone if it is private."""
+        from pydicom.datadict import keyword_for_tag
+
+        number = f"({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
+        return f"{keyword_for_tag(self.tag)} {number}".strip()
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixel data: its element, and the packed fragments (offset, length) if encapsulated.
+
+    The first fragment is the basic offset table (PS3.5 A.4); ``end`` is where the value ends.
+    """
+
+    element: Element
+    end: int
+    fragments: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a header consists of.
+
+    Attributes:
+        ranges: bytes that pydicom may parse, in order; what is bulky or malformed is left out.
+        implicit: how the elements are really encoded, whatever the file meta says.
+        pixels: None if the data set ends without pixel data.
+        reached: the last tag that was read.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    implicit: bool
+    pixels: Pixels | None
+    reached: str
+
+
+class _MalformedError(Exception):
+    """A nested value that is no data set; ``cut`` if the file ends within it."""
+
+    def __init__(self, text: str, *, cut: bool = False) -> None:
+        super().__init__(text)
+        self.cut = cut
+
+
+class Walker:
+    """Reads tags and lengths of one data set.
+
+    Args:
+        source: the bytes.
+        path: for messages.
+        implicit: whether the transfer syntax has no VRs; files that lie about it are understood.
+        little: byte order.
+        bulk: longer values of bytes are left out, all but the pixels.
+    """
+
+    def __init__(
+        self, source: Source, path: Path, *, implicit: bool, little: bool, bulk: int = BULK
+    ) -> None:
+        self.source, self.path, self._bulk = source, path, bulk
+        order = "<" if little else ">"
+        self._tag = struct.Struct(f"{order}HH")
+        self._short = struct.Struct(f"{order}HH2sH")
+        self._long = struct.Struct(f"{order}L")
+        self._implicit_header = struct.Struct(f"{order}HHL")
+        self._implicit = implicit
+        self._items = self._elements = 0
+        self._window, self._window_start = b"", 0
+
+    def survey(self) -> Layout:
+        """Walk over the top level, and into every sequence, up to the pixels.
+
+        Raises:
+            DicomError: ``truncated``, ``damaged`` or ``too-large``.
+        """
+        position = self.source.start
+        implicit = self._really_implicit(position, self._implicit)
+        kept: list[tuple[int, int]] = []
+        size, last = 0, None
+        while (element := self._element(position, implicit)) is not None:
+            last = element
+            if element.tag in PIXELS:
+                return Layout(tuple(kept), implicit, self._pixels(element), element.name)
+            end, keep = self._top(element, implicit)
+            if keep:
+                size += end - position
+                if size > MAX_HEADER:
+                    raise too_large(self.path, f"its header is longer than {MAX_HEADER:,} bytes.")
+                _extend(kept, (position, end))
+            position = end
+        return Layout(tuple(kept), implicit, None, last.name if last else "none")
+
+    def _top(self, element: Element, implicit: bool) -> tuple[int, bool]:
+        """The end of an element of the top level, and whether it belongs to the header."""
+        if element.length is None:
+            try:
+                return self._items_end(element, None, implicit, 1), True
+            except _MalformedError as error:
+                refuse = truncated if error.cut else damaged
+                raise refuse(self.path, f"{element.name} {error}.") from error
+        end = element.value + element.length
+        if not self.source.holds(end):
+            left = max(self.source.size - element.value, 0)
+            raise truncated(
+                self.path,
+                f"{element.name} has {element.length:,} bytes, the file holds {left:,} of them.",
+            )
+        bulky = element.length > self._bulk and element.vr in _BULKY and element.tag >> 16 != 0x7FE0
+        # Without VRs a long sequence looks like bulk.
+        if bulky and not self._is_sequence(element):
+            return end, False
+        return end, self._sound(element, end, implicit, 1)
+
+    def _sound(self, element: Element, end: int, implicit: bool, depth: int) -> bool:
+        """Whether a value of defined length, if it is a sequence, is a well-formed one."""
+        if (element.length or 0) < 8 or not self._is_sequence(element):
+            return True
+        try:
+            self._items_end(element, end, implicit, depth)
+        except _MalformedError:
+            return False
+        return True
+
+    def _is_sequence(self, element: Element) -> bool:
+        if element.vr == b"SQ":
+            return True
+        if element.vr not in (b"UN", None):
+            return False
+        first = self._peek(element.value, 4)
+        if len(first) == 4 and self._number(first) == _ITEM:
+            return True
+        from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+        return dictionary_has_tag(element.tag) and bool(dictionary_VR(element.tag) == "SQ")
+
+    def _items_end(self, element: Element, end: int | None, implicit: bool, depth: int) -> int:
+        """Walk over the items of a sequence; the offset behind it."""
+        if depth > MAX_DEPTH:
+            raise damaged(self.path, f"{element.name} is nested more than {MAX_DEPTH} deep.")
+        position = element.value
+        while end is None or position < end:
+            tag, length = self._item(position)
+            position += 8
+            if tag == _SEQUENCE_END and end is None:
+                return position
+            if tag != _ITEM:
+                raise _MalformedError("has something else where an item should be")
+            position = self._item_end(position, length, implicit, depth)
+        if position != end:
+            raise _MalformedError("has items that end beyond it")
+        return position
+
+    def _item_end(self, position: int, length: int, implicit: bool, depth: int) -> int:
+        """Walk over the elements of one item; the offset behind it."""
+        self._items += 1
+        if self._items > MAX_ITEMS:
+            raise too_large(self.path, f"it has more than {MAX_ITEMS:,} sequence items.")
+        end = None if length == _UNDEFINED else position + length
+        if end is not None and not self.source.holds(end):
+            raise _MalformedError("has an item that is longer than the file", cut=True)
+        if not implicit:
+            implicit = self._really_implicit(position, implicit)
+        while end is None or position < end:
+            element = self._element(position, implicit)
+            if element is None:
+                raise _MalformedError("has an item without an end", cut=True)
+            if element.tag == _ITEM_END:
+                return position + 8
+            position = self._nested_end(element, end, implicit, depth)
+        return position
+
+    def _nested_end(self, element: Element, limit: int | None, implicit: bool, depth: int) -> int:
+        if element.length is None:
+            return self._items_end(element, None, implicit, depth + 1)
+        end = element.value + element.length
+        if limit is not None and end > limit:
+            raise _MalformedError("has an element that is longer than its item")
+        if not self.source.holds(end):
+            raise _MalformedError("has an element that is longer than the file", cut=True)
+        if not self._sound(element, end, implicit, depth + 1):
+            raise _MalformedError("has a malformed sequence in it")
+        return end
+
+    def _peek(self, position: int, count: int) -> bytes:
+        """A few bytes, fewer at the end; from memory where the last ones came from."""
+        begin = position - self._window_start
+        if begin < 0 or begin + count > len(self._window):
+            self._window = self.source.peek(position, _WINDOW)
+            self._window_start, begin = position, 0
+        return self._window[begin : begin + count]
+
+    def _item(self, position: int) -> tuple[int, int]:
+        header = self._peek(position, 8)
+        if len(header) < 8:
+            raise _MalformedError("has no end", cut=True)
+        group, number, length = self._implicit_header.unpack(header)
+        return group << 16 | number, length
+
+    def _element(self, position: int, implicit: bool) -> Element | None:
+        """The element at a position; None at the end of the data."""
+        header = self._peek(position, 8)
+        if len(header) < 8:
+            return None
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise too_large(self.path, f"it has more than {MAX_ELEMENTS:,} elements.")
+        vr: bytes | None = None
+        value = position + 8
+        if implicit:
+            group, number, length = self._implicit_header.unpack(header)
+        else:
+            group, number, vr, length = self._short.unpack(header)
+            if vr in _LONG_VR:
+                more = self._peek(value, 4)
+                if len(more) < 4:
+                    return None
+                length, value = self._long.unpack(more)[0], value + 4
+            elif not b"AA" <= vr <= b"ZZ":  # an implicit element within explicit ones
+                vr = None
+                group, number, length = self._implicit_header.unpack(header)
+        undefined = length == _UNDEFINED
+        return Element(group << 16 | number, vr, position, value, None if undefined else length)
+
+    def _really_implicit(self, position: int, implicit: bool) -> bool:
+        """Some files have or lack VRs against their transfer syntax; the first element tells."""
+        first = self._peek(position, 6)
+        return implicit if len(first) < 6 else not _is_letters(first[4:])
+
+    def _number(self, tag: bytes) -> int:
+        group, number = self._tag.unpack(tag)
+        return int(group) << 16 | int(number)
+
+    def _pixels(self, element: Element) -> Pixels:
+        if element.length is not None:
+            return Pixels(element, element.value + element.length)
+        fragments = tuple(self._fragments(element))
+        end = fragments[-1][0] + fragments[-1][1] if fragments else element.value
+        return Pixels(element, end, fragments)
+
+    def _fragments(self, element: Element) -> Iterator[tuple[int, int]]:
+        position = element.value
+        while True:
+            header = self._peek(position, 8)
+            if len(header) < 8:
+                raise truncated(self.path, f"{element.name} has no end.")
+            group, number, length = self._implicit_header.unpack(header)
+            tag = group << 16 | number
+            if tag == _SEQUENCE_END:
+                return
+            if tag != _ITEM or length == _UNDEFINED:
+                raise damaged(self.path, f"{element.name} has something else than packed frames.")
+            self._items += 1
+            if self._items > MAX_ITEMS:
+                raise too_large(self.path, f"it has more than {MAX_ITEMS:,} packed fragments.")
+            position += 8
+            if not self.source.holds(position + length):
+                left = self.source.size - position
+                raise truncated(
+                    self.path,
+                    f"a frame of {element.name} has {length:,} bytes, the file holds {left:,} of "
+                    "them.",
+                )
+            yield position, length
+            position += length
+
+
+def _is_letters(vr: bytes) -> bool:
+    return all(65 <= byte <= 90 for byte in vr)
+
+
+def _extend(ranges: list[tuple[int, int]], new: tuple[int, int]) -> None:
+    """Append a range, joined to the last one if it follows on it."""
+    if ranges and ranges[-1][1] == new[0]:
+        ranges[-1] = (ranges[-1][0], new[1])
+    else:
+        ranges.append(new)

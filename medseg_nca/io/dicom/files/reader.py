@@ -1,0 +1,261 @@
+"""Read one DICOM file that may be cut, damaged, or made to break its reader.
+
+The file meta is read first, the transfer syntax is looked up, the layout of the data set is
+checked (:mod:`layout`), and only then does pydicom parse it. Every reason not to is a
+:class:`DicomError` with one of these kinds:
+
+``unreadable``, ``empty``, ``not-dicom``, ``dicomdir``, ``truncated``, ``damaged``, ``too-large``,
+``unsupported-syntax``, ``encrypted``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from medseg_nca.io.dicom.files.claims import check_claims
+from medseg_nca.io.dicom.files.data import InflatedSource, Source
+from medseg_nca.io.dicom.files.layout import BULK, Layout, Pixels, Walker
+from medseg_nca.io.dicom.files.settle import settle
+from medseg_nca.io.dicom.files.sniff import is_encrypted, looks_like_dicom, meta_length, meta_start
+from medseg_nca.io.dicom.files.syntaxes import DEFLATED, Syntax, find_syntax
+from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large, truncated
+from medseg_nca.io.dicom.quiet import quiet
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+__all__ = ["DicomError", "Opened", "looks_like_dicom", "opened", "read_file", "read_header"]
+
+_DICOMDIR = "1.2.840.10008.1.3.10"
+_MAX_META = 2**17
+_NOT_DICOM = "Name a DICOM file, or a folder with DICOM files."
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file that is open for reading its pixels.
+
+    Attributes:
+        path: the file.
+        dataset: the header, without pixel data.
+        syntax: how it is encoded.
+        source: the bytes that the offsets of ``pixels`` count in.
+        pixels: None if there are none.
+    """
+
+    path: Path
+    dataset: FileDataset
+    syntax: Syntax
+    source: Source
+    pixels: Pixels | None
+
+
+def read_header(path: Path) -> FileDataset:
+    """Read everything but bulk data.
+
+    Left out are the pixels and what follows them, values of bytes longer than
+    ``layout.BULK`` (overlays, waveforms, encapsulated documents, private data), malformed sequences
+    of defined length, and values that no reader understands. The claims about the pixels (rows,
+    columns, frames, bits) are compared with what the file holds.
+
+    Raises:
+        DicomError: see the module.
+    """
+    with opened(path) as file:
+        return file.dataset
+
+
+def read_file(path: Path, *, bulk: int = BULK) -> FileDataset:
+    """Read the header and the pixel data, still encoded as in the file.
+
+    Left out is what :func:`read_header` leaves out but the pixels.
+
+    Args:
+        path: the file.
+        bulk: longer values of bytes are left out; ``layout.MAX_HEADER`` keeps all.
+
+    Raises:
+        DicomError: see the module; ``too-large`` also if there is not enough memory.
+    """
+    with opened(path, bulk=bulk) as file, _guarded(Path(path)):
+        if file.pixels is not None:
+            _add_pixels(file, file.pixels)
+        return file.dataset
+
+
+@contextmanager
+def opened(path: Path, *, bulk: int = BULK) -> Iterator[Opened]:
+    """Open a file, check it, and keep it open for its pixels.
+
+    Args:
+        path: the file.
+        bulk: see :func:`read_file`.
+
+    Raises:
+        DicomError: see the module.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise refusal("unreadable", path, "is not a file.", hint=_NOT_DICOM)
+        stream = path.open("rb", buffering=2**16)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with stream:
+        with _guarded(path):
+            file = _open(path, stream, bulk)
+        yield file
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """Whatever pydicom raises over a strange file becomes a :class:`DicomError`."""
+    try:
+        with quiet():
+            yield
+    except DicomError:
+        raise
+    except MemoryError as error:
+        raise too_large(path, "there is not enough memory to read it.") from error
+    except OSError as error:
+        if error.errno is None:  # pydicom's own
+            raise damaged(path, f"cannot be parsed ({type(error).__name__}).") from error
+        raise _unreadable(path, error) from error
+    except Exception as error:
+        raise damaged(path, f"cannot be parsed ({type(error).__name__}).") from error
+
+
+def _open(path: Path, stream: BinaryIO, bulk: int) -> Opened:
+    start = _check_kind(path, stream)
+    meta, after = _read_meta(path, stream, start)
+    uid = str(meta.get("TransferSyntaxUID") or "") or _guess_syntax(stream, after)
+    syntax = find_syntax(path, uid)
+    if meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+        raise refusal(
+            "dicomdir",
+            path,
+            "is a DICOMDIR, the list of the files around it.",
+            hint="Name the folder it lies in; its files are found without it.",
+        )
+    source = InflatedSource(stream, after, path) if uid == DEFLATED else Source(stream, after)
+    walker = Walker(source, path, implicit=syntax.implicit, little=syntax.little, bulk=bulk)
+    layout = walker.survey()
+    dataset = _parse(path, source, layout, meta, syntax)
+    _check_whole(path, dataset, layout)
+    if layout.pixels is not None:
+        check_claims(path, dataset, layout.pixels, source)
+    return Opened(path, dataset, syntax, source, layout.pixels)
+
+
+def _check_kind(path: Path, stream: BinaryIO) -> int:
+    """Where the file meta or the data set starts, if this is a DICOM file at all."""
+    head = stream.read(1024)
+    if not head:
+        raise refusal("empty", path, "is empty.", hint="Export it again from where it came from.")
+    start = meta_start(head, path.stat().st_size)
+    if start is not None:
+        return start
+    if is_encrypted(head):
+        raise refusal(
+            "encrypted",
+            path,
+            "is encrypted (a Secure DICOM file, PS3.15).",
+            hint="Decrypt it with the key of its recipient first.",
+        )
+    raise refusal("not-dicom", path, "is not a DICOM file.", hint=_NOT_DICOM)
+
+
+def _read_meta(path: Path, stream: BinaryIO, start: int) -> tuple[FileMetaDataset, int]:
+    """The file meta information (PS3.10 7.1), empty if there is none, and where it ends."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+
+    stream.seek(start)
+    head = stream.read(_MAX_META)
+    size = meta_length(head)
+    if not size:
+        return FileMetaDataset(), start
+    if size > len(head):
+        raise truncated(path, "it ends within its file meta information.")
+    dataset = read_dataset(io.BytesIO(head[:size]), is_implicit_VR=False, is_little_endian=True)
+    return FileMetaDataset(settle(dataset)), start + size
+
+
+def _guess_syntax(stream: BinaryIO, start: int) -> str:
+    """The syntax of a file that does not say it, from its first element."""
+    from medseg_nca.io.dicom.files.syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+
+    stream.seek(start)
+    first = stream.read(6)
+    if first[:1] == b"\0" and first[1:2] != b"\0":
+        return EXPLICIT_BIG
+    return EXPLICIT_LITTLE if first[4:].isalpha() and first[4:].isupper() else IMPLICIT_LITTLE
+
+
+def _parse(
+    path: Path, source: Source, layout: Layout, meta: FileMetaDataset, syntax: Syntax
+) -> FileDataset:
+    from pydicom.dataset import FileDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import UID
+
+    data = b"".join(source.read(start, end - start) for start, end in layout.ranges)
+    dataset = read_dataset(io.BytesIO(data), layout.implicit, syntax.little)
+    encoding = dataset._character_set
+    meta.TransferSyntaxUID = UID(syntax.uid)
+    result = FileDataset(
+        str(path),
+        settle(dataset),
+        preamble=b"\0" * 128,
+        file_meta=meta,
+        is_implicit_VR=layout.implicit,
+        is_little_endian=syntax.little,
+    )
+    result.set_original_encoding(layout.implicit, syntax.little, encoding)
+    return result
+
+
+def _check_whole(path: Path, dataset: FileDataset, layout: Layout) -> None:
+    """An image without pixels has been encrypted, or cut between two elements."""
+    if layout.pixels is not None:
+        return
+    if "EncryptedAttributesSequence" in dataset:
+        raise refusal(
+            "encrypted",
+            path,
+            "has its content in encrypted attributes (PS3.15 annex E), and no pixels.",
+            hint="Decrypt it with the key of its recipient first.",
+        )
+    from pydicom.uid import UID
+
+    sop_class = str(
+        dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""
+    )
+    is_image = UID(sop_class, validation_mode=0).name.endswith("Image Storage")
+    if is_image or "Rows" in dataset:
+        raise truncated(
+            path, f"the pixel data (7FE0,0010) is missing; the last element is {layout.reached}."
+        )
+    if not len(dataset):
+        raise truncated(path, "there is nothing after the file meta information.")
+
+
+def _add_pixels(file: Opened, pixels: Pixels) -> None:
+    from pydicom.dataelem import DataElement
+
+    element = pixels.element
+    vr = element.vr.decode() if element.vr else "OW"
+    start = element.value
+    encapsulated = pixels.fragments is not None
+    value = file.source.read(start, pixels.end - start)
+    item = DataElement(element.tag, vr, value, is_undefined_length=encapsulated)
+    file.dataset[element.tag] = item
+
+
+def _unreadable(path: Path, error: OSError) -> DicomError:
+    return refusal("unreadable", path, f"cannot be read ({error.strerror or error}).")

@@ -1,0 +1,1 @@
+"""Stored bytes of a plane become the values that its modality means."""
