@@ -127,7 +127,7 @@ def run(
     predictor = Predictor(loaded, settings)
     output = output or OutputSettings()
     plan = loaded.spec.plan
-    cases = find_cases(inputs, len(plan.channels), plan.dims, select)
+    cases = find_cases(inputs, plan, select)
     refuse_formats(cases, output.formats, plan.dims)
     refuse_overwriting(cases, out, output.formats)
     with open_scheduler(min(workers, len(cases)), scheduler, work_folder(out)) as spread:

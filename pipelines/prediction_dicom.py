@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.datasets.dicom import case_names
 from medseg_nca.errors import DataError
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
@@ -18,20 +19,34 @@ from medseg_nca.pipelines.prediction_inputs import PredictionCase
 
 logger = logging.getLogger(__name__)
 
+# What DICOM calls the modality of a plan.
+_MODALITIES = {"MRI": "MR", "CT": "CT"}
 # Reasons that a message gives.
 _NAMED = 3
 Found = tuple[Series, Stack | None]
 
 
 def dicom_cases(
-    trees: Sequence[Path], loose: Sequence[Path], dims: int, select: str | None
+    trees: Sequence[Path],
+    loose: Sequence[Path],
+    plan: PreprocessPlan,
+    select: str | None,
+    *,
+    alone: bool = True,
 ) -> list[PredictionCase]:
     """List the volumes in trees and among files, in the order of the inputs.
 
     What makes no volume is a case too, which fails by name when it is read: a series or a part of
     one, and files that cannot be read (with ``select``, those that may belong to a series that is
-    chosen). Localizers are passed over, and images of other axes than ``dims`` where there are some
-    with these.
+    chosen). Localizers are passed over, and images of other axes than the model's where there
+    are some with these.
+
+    Args:
+        trees: folders with DICOM files.
+        loose: DICOM files.
+        plan: of the model.
+        select: conditions on tags.
+        alone: whether there is nothing else to predict; else trees may hold no image.
 
     Raises:
         DataError: if nothing is left.
@@ -42,20 +57,21 @@ def dicom_cases(
     where = ", ".join(str(path) for path in (*trees, *loose[:1]))
     found = [pair for one in scans for pair in _volumes(one)]
     chosen = [pair for pair in found if _is_chosen(selection, *pair)]
-    fitting = [pair for pair in chosen if pair[1] is None or len(pair[1].shape) == dims]
+    fitting = [pair for pair in chosen if pair[1] is None or len(pair[1].shape) == plan.dims]
     if len(fitting) < len(chosen) and fitting:
         logger.warning(
             "%s: %d DICOM images that have not %d axes are passed over.",
-            where, len(chosen) - len(fitting), dims,
+            where, len(chosen) - len(fitting), plan.dims,
         )  # fmt: skip
     volumes = list({_identity(pair): pair for pair in fitting or chosen}.values())
-    if not volumes:
+    if not volumes and (alone or loose or select):
         what = "none that fits the selection" if found else "none that is an image"
         lost = [problem for one in scans for problem in one.unreadable.values()]
         raise DataError(
             f"{where}: of the DICOM series there is {what}. {_reasons(lost)}".strip(),
             hint=_look((*trees, *loose)[0]),
         )
+    _warn_of_modality(volumes, plan)
     damaged = dict.fromkeys(case for one in scans for case in _damaged(one, selection))
     uses = {series.uid: _uses(series) for series, _ in volumes}
     return [
@@ -73,6 +89,17 @@ def _volumes(found: Scan) -> Iterator[Found]:
             yield series, None
         elif not series.stacks:
             logger.info("Passed over: %s", "; ".join(p.message for p in series.problems))
+
+
+def _warn_of_modality(volumes: Sequence[Found], plan: PreprocessPlan) -> None:
+    known = _MODALITIES.get(plan.modality)
+    others = [series for series, _ in volumes if series.tags.get("Modality", known) != known]
+    if known and others:
+        logger.warning(
+            "%s: %d of %d DICOM images are %s; the model was trained on %s.",
+            others[0].files[0].parent, len(others), len(volumes),
+            ", ".join(sorted({series.tags["Modality"] for series in others})), plan.modality,
+        )  # fmt: skip
 
 
 def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> bool:

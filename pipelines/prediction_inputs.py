@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import DataError, OutputError
 from medseg_nca.io.formats import find_images, image_suffix, stem
 from medseg_nca.io.write import dims_of, needs_dicom, suffix_of
@@ -53,14 +54,14 @@ class PredictionCase:
 
 
 def find_cases(
-    inputs: Sequence[Path], channels: int, dims: int, select: str | None = None
+    inputs: Sequence[Path], plan: PreprocessPlan, select: str | None = None
 ) -> list[PredictionCase]:
     """Find the images that the inputs name; of DICOM files the headers are read.
 
     Args:
         inputs: image files; folders whose images are taken; trees with DICOM files, or such files.
-        channels: of the model.
-        dims: of the model; of DICOM series that hold other images too, these are taken.
+        plan: of the model; among DICOM series images with its number of axes are taken, if there
+            are any, and a warning tells of another modality.
         select: which DICOM volumes, see :func:`medseg_nca.io.dicom.select.parse_selection`.
 
     Raises:
@@ -68,13 +69,13 @@ def find_cases(
         ConfigError: if ``select`` is not understood.
     """
     files, trees, loose = _sort(inputs)
-    groups = group_channels(files, channels)
+    groups = group_channels(files, len(plan.channels))
     names = _output_names(groups)
     cases = [PredictionCase(names[file], group) for file, group in groups.items()]
     if trees or loose:
         from medseg_nca.pipelines.prediction_dicom import dicom_cases
 
-        cases += dicom_cases(trees, loose, dims, select)
+        cases += dicom_cases(trees, loose, plan, select, alone=not cases)
     elif select is not None:
         raise DataError(
             "--select chooses among DICOM series, and there is none.", hint="Leave it out."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 
 from medseg_nca.cli.dicom_import import deidentify, import_
 from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json
+from medseg_nca.errors import DataError
 
 NO_DICOM = 2
 FAILED = 3
@@ -58,12 +60,15 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Check FILES, or all files of folders, by our own rules and by dciodvfy where it is installed.
 
     Files that refer to each other (a SEG and its images) are checked to agree. Exit code 3 if a
-    file has an error; warnings do not change it.
+    file has an error, 2 if there is no file; warnings do not change it.
     """
     from medseg_nca.cli.dicom_show import show_checks
     from medseg_nca.io.dicom.check.run import check_files, dciodvfy_path
 
-    results = check_files([file for path in files for file in _files(path)])
+    found = [file for path in files for file in _files(path)]
+    if not found:
+        raise DataError(f"{files[0]}: holds no DICOM file.", hint="Name DICOM files, or a folder.")
+    results = check_files(found)
     if as_json:
         print_json({"dciodvfy": dciodvfy_path(), "files": [_result(one) for one in results]})
     else:
@@ -109,7 +114,8 @@ def write(
         print_json({"folder": str(out), "files": [str(file) for file in files]})
     else:
         click.echo(f"{out}: {len(files)} files.")
-        click.echo(f"Next: medseg-nca predict {out} --model MODEL --out DIR", err=True)
+        folder = shlex.quote(str(out))
+        click.echo(f"Next: medseg-nca predict {folder} --model MODEL --out DIR", err=True)
 
 
 def _files(path: Path) -> list[Path]:

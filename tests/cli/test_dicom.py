@@ -253,6 +253,13 @@ def test_an_image_is_written_checked_and_imported(tmp_path: Path) -> None:
     assert sorted(np.unique(back.dataobj)) == sorted(np.unique(array))
 
 
+def test_check_of_nothing_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    result = run("check", tmp_path)
+    assert result.exit_code == 2
+    assert "holds no DICOM file" in result.stderr
+
+
 def test_check_finds_errors(tmp_path: Path) -> None:
     (tmp_path / "no.dcm").write_text("this is not DICOM")
     result = run("check", tmp_path / "no.dcm")

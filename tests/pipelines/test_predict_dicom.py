@@ -179,6 +179,28 @@ def test_a_part_of_a_series_that_is_no_volume_is_told(tmp_path: Path) -> None:
     assert chosen.exit_code == 0, chosen.output
 
 
+def test_a_folder_of_volumes_may_hold_results_too(
+    hippocampus: tuple[Path, Path], tmp_path: Path
+) -> None:
+    file, folder = hippocampus
+    assert predict(tmp_path / "a", folder).exit_code == 0
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    file.rename(mixed / file.name)
+    one(tmp_path / "a", ".seg.dcm").rename(mixed / "x.dcm")
+    assert predict(tmp_path / "b", mixed).exit_code == 0
+    assert one(tmp_path / "b", ".nii.gz").name == file.name
+    alone = predict(tmp_path / "c", mixed / "x.dcm")
+    assert alone.exit_code == 2
+    assert "none that is an image" in alone.stderr
+
+
+def test_another_modality_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build.write(tmp_path / "in", build.classic(build.pixels((12, 16, 14)), modality="CT"))
+    assert predict(tmp_path / "out", tmp_path / "in").exit_code == 0
+    assert "1 of 1 DICOM images are CT; the model was trained on MRI." in caplog.text
+
+
 def test_volumes_of_one_file_are_predicted_one_by_one(tmp_path: Path) -> None:
     frames = np.concatenate([build.pixels((6, 16, 14), seed=n) for n in (0, 1)])
     made = build.enhanced(frames, build.AXIAL)
