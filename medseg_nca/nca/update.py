@@ -50,6 +50,8 @@ class UpdateRule(nn.Module):
             return hidden
         if self.shift is None:
             return hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + EPS) * self.scale
+        if not len(hidden):  # no cell fires: there is nothing to take a mean of
+            return hidden * self.scale + self.shift
         # Not F.batch_norm: it refuses a single cell, which a small coarse level can come down to.
         variance, mean = torch.var_mean(hidden, 0, correction=0)
         return (hidden - mean) * torch.rsqrt(variance + EPS) * self.scale + self.shift

@@ -24,8 +24,6 @@ class CpuEngine(Engine):
 
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """See :meth:`Engine.refuses`."""
-        if cell.settings.update.norm == "batch":
-            return "cell.update.norm=batch (statistics over all cells)"
         if state.device.type != "cpu":
             return f"device {state.device.type}"
         if state.dtype == torch.bfloat16 and not torch.is_grad_enabled():

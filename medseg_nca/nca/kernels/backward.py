@@ -33,6 +33,7 @@ from medseg_nca.nca.kernels.rule import Rule
 from medseg_nca.nca.kernels.simd import claim, copy_vector
 from medseg_nca.nca.kernels.team import meet
 from medseg_nca.nca.kernels.vectors import BLOCK, SCATTER_ROWS
+from medseg_nca.nca.update import EPS
 
 
 class Sums(NamedTuple):
@@ -42,21 +43,22 @@ class Sums(NamedTuple):
     w0: np.ndarray[Any, Any]
     w1: np.ndarray[Any, Any]
     scale: np.ndarray[Any, Any]
+    shift: np.ndarray[Any, Any]
 
 
 @compiled
 def _activation_back(hidden: Flat, grad: Flat, n: int, rule: Rule) -> None:
-    """Turn the gradient of the activations into that of ``scale * hidden``, in place."""
-    zero, width, scale = grad.dtype.type(0), rule.hidden, rule.scale
+    """Turn the gradient of the activations into that of ``scale * hidden + shift``, in place."""
+    zero, width, scale, shift = grad.dtype.type(0), rule.hidden, rule.scale, rule.shift
     if rule.activation == RELU:
         for i in range(n):
             for h in range(width):
                 at = i * width + h
-                grad[at] = zero if hidden[at] * scale[h] <= zero else grad[at]
+                grad[at] = zero if hidden[at] * scale[h] + shift[h] <= zero else grad[at]
         return
     for i in range(n):
         for h in range(width):
-            x = hidden[i * width + h] * scale[h]
+            x = hidden[i * width + h] * scale[h] + shift[h]
             if rule.activation == LEAKY_RELU:
                 slope = SLOPE if x <= 0 else 1.0
             elif rule.activation == GELU:
@@ -81,6 +83,51 @@ def _norm_back(hidden: Flat, grad: Flat, inverse: Flat, sums: Flat, n: int, rule
         for h in range(rule.hidden):
             sums[h] += grad[start + h] * hidden[start + h]
             grad[start + h] = inverse[i] * (grad[start + h] * scale[h] - hidden[start + h] * inner)
+
+
+@compiled
+def _batch_back(hidden: Flat, grad: Flat, n: int, rule: Rule, buffers: Buffers) -> None:
+    """The same for a batch norm; ``buffers.moments`` holds the means over all cells that fired.
+
+    They are those of the gradient, and of the gradient times the standardised value.
+    """
+    width, means = rule.hidden, buffers.moments
+    for i in range(n):
+        for h in range(width):
+            at = i * width + h
+            inner = grad[at] - means[1 + h] - hidden[at] * means[1 + width + h]
+            grad[at] = buffers.squares[h] * rule.scale[h] * inner
+
+
+@compiled
+def _sum_block(
+    src: Flat, grad_after: Flat, n: int, grid: Grid, rule: Rule, buffers: Buffers, sums: Flat
+) -> None:
+    """Add the gradients of a batch norm's shift and scale to ``sums``, ``(1 + 2 * hidden,)``."""
+    width = rule.hidden
+    _activation_grad(src, grad_after, n, grid, rule, buffers)
+    hidden, grad = buffers.hidden, buffers.active
+    for i in range(n):
+        for h in range(width):
+            at = i * width + h
+            sums[1 + h] += grad[at]
+            sums[1 + width + h] += grad[at] * hidden[at]
+
+
+@compiled
+def _activation_grad(
+    src: Flat, grad_after: Flat, n: int, grid: Grid, rule: Rule, buffers: Buffers
+) -> None:
+    """Fill ``hidden`` again, and ``active`` with the gradient of ``scale * hidden + shift``."""
+    channels, width = grid.channels, lanes_of(src)
+    perceive(src, n, grid, rule, buffers)
+    hidden_values(n, grid, rule, buffers)
+    for i in range(n):
+        for c in range(0, channels, width):
+            copy_vector(grad_after, buffers.bases[i] + c, buffers.change, i * channels + c)
+    product(buffers.change, 0, channels, 1, rule.w1_back, 0, rule.hidden,
+            buffers.active, 0, rule.hidden, n, rule.hidden, channels)  # fmt: skip
+    _activation_back(buffers.hidden, buffers.active, n, rule)
 
 
 @compiled
@@ -142,6 +189,8 @@ def _block(
     _activation_back(buffers.hidden, active, n, rule)
     if rule.norm:
         _norm_back(buffers.hidden, active, buffers.inverse, scale_sum, n, rule)
+    if rule.batch:
+        _batch_back(buffers.hidden, active, n, rule, buffers)
     add_product(buffers.rows, 0, 1, rule.row, active, 0, rule.hidden,
                 w0_sum, 0, rule.hidden, inputs + 1, rule.hidden, n)  # fmt: skip
     product(active, 0, rule.hidden, 1, rule.w0_back, 0, inputs,
@@ -152,8 +201,9 @@ def _block(
 @compiled
 def _slab(
     src: Flat, grad_after: Flat, grad: Flat, job: int, key: Any, grid: Grid, rule: Rule,
-    firing: Firing, buffers: Buffers, sums: Sums,
+    firing: Firing, buffers: Buffers, sums: Sums, summed: Flat,
 ) -> None:  # fmt: skip
+    """Take back a slab; or only sum the gradients of a batch norm, where there is room for them."""
     first, position, begin, end = grid.jobs[job]
     bases = buffers.bases
     filters, w0, w1, scale = sums.filters[job], sums.w0[job], sums.w1[job], sums.scale[job]
@@ -164,14 +214,20 @@ def _slab(
             cell = position + (a * grid.n1 + b) * grid.n2
             n = collect(bases, n, base, cell, key, grid, firing)
             while n >= BLOCK:
-                _block(src, grad_after, grad, BLOCK, grid, rule, buffers,
-                       filters, w0, w1, scale)  # fmt: skip
+                if len(summed):
+                    _sum_block(src, grad_after, BLOCK, grid, rule, buffers, summed)
+                else:
+                    _block(src, grad_after, grad, BLOCK, grid, rule, buffers,
+                           filters, w0, w1, scale)  # fmt: skip
                 n -= BLOCK
                 for i in range(n):
                     bases[i] = bases[BLOCK + i]
     if n:
         fill(bases, n)
-        _block(src, grad_after, grad, n, grid, rule, buffers, filters, w0, w1, scale)
+        if len(summed):
+            _sum_block(src, grad_after, n, grid, rule, buffers, summed)
+        else:
+            _block(src, grad_after, grad, n, grid, rule, buffers, filters, w0, w1, scale)
 
 
 @compiled
@@ -191,10 +247,28 @@ def _fold(grad_after: Flat, grad: Flat, job: int, grid: Grid) -> None:
                 copy_vector(grad_after, i, grad, i)
 
 
+@compiled
+def _know(moments: Flat, rule: Rule, buffers: Buffers) -> None:
+    """Let ``hidden_values`` standardise as the step did."""
+    for h in range(rule.hidden):
+        variance = moments[1 + rule.hidden + h] / max(moments[0], 1.0)
+        buffers.mean[h] = moments[1 + h]
+        buffers.squares[h] = 1.0 / math.sqrt(variance + EPS)
+
+
+@compiled
+def _mean_of(sums: Flat, count: float, buffers: Buffers) -> None:
+    """The sums of all jobs over the number of cells, into ``buffers.moments``."""
+    buffers.moments[:] = 0
+    for job in range(len(sums)):
+        for i in range(len(buffers.moments)):
+            buffers.moments[i] += sums[job, i] / max(count, 1.0)
+
+
 @entry
 def back_slabs(
     states: Flat, grads: Flat, steps: int, middle: int, meeting: Flat, team: int, grid: Grid,
-    rule: Rule, firing: Firing, buffers: Buffers, sums: Sums,
+    rule: Rule, firing: Firing, buffers: Buffers, sums: Sums, history: Flat, moments: Flat,
 ) -> None:  # fmt: skip
     """Take a gradient back through all steps, as one thread of a team.
 
@@ -211,9 +285,12 @@ def back_slabs(
         firing: the fire mask.
         buffers: this thread's scratch memory.
         sums: gradients of the weights, added to.
+        history: of a batch norm, the moments of each step; see ``moments.py``.
+        moments: for all threads, room for a row for each job.
     """
     size, jobs = len(grads) // 2, len(grid.jobs)
     point = 0
+    nothing = moments[0, :0]
     for back in range(steps + 1):
         step, after, before = steps - 1 - back, back % 2 * size, (back + 1) % 2 * size
         grad_after, grad = grads[after : after + size], grads[before : before + size]
@@ -228,11 +305,26 @@ def back_slabs(
             break
         src = states[step * size : (step + 1) * size]
         key = firing.keys[step] if len(firing.keys) else np.uint64(0)
+        if rule.batch:
+            _know(history[step], rule, buffers)
+            point += 1
+            while True:
+                job = claim(meeting, point)
+                if job >= jobs:
+                    break
+                moments[job, :] = 0
+                _slab(src, grad_after, grad, job, key, grid, rule, firing, buffers, sums,
+                      moments[job])  # fmt: skip
+                for h in range(rule.hidden):
+                    sums.shift[job, h] += moments[job, 1 + h]
+                    sums.scale[job, h] += moments[job, 1 + rule.hidden + h]
+            meet(meeting, team, point)
+            _mean_of(moments, history[step, 0], buffers)
         for first, last in ((0, middle), (middle, jobs)):
             point += 1
             while True:
                 job = first + claim(meeting, point)
                 if job >= last:
                     break
-                _slab(src, grad_after, grad, job, key, grid, rule, firing, buffers, sums)
+                _slab(src, grad_after, grad, job, key, grid, rule, firing, buffers, sums, nothing)
             meet(meeting, team, point)

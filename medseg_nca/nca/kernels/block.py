@@ -108,10 +108,10 @@ def normalise(hidden: Flat, inverse: Flat, n: int, rule: Rule) -> None:
 
 @compiled
 def _relu(hidden: Flat, active: Flat, n: int, rule: Rule) -> None:
-    zero, width, scale = hidden.dtype.type(0), rule.hidden, rule.scale
+    zero, width, scale, shift = hidden.dtype.type(0), rule.hidden, rule.scale, rule.shift
     for i in range(n):
         for h in range(width):
-            value = hidden[i * width + h] * scale[h]
+            value = hidden[i * width + h] * scale[h] + shift[h]
             active[i * width + h] = zero if value < zero else value
 
 
@@ -119,7 +119,7 @@ def _relu(hidden: Flat, active: Flat, n: int, rule: Rule) -> None:
 def _smooth(hidden: Flat, active: Flat, n: int, rule: Rule) -> None:
     for i in range(n):
         for h in range(rule.hidden):
-            value = hidden[i * rule.hidden + h] * rule.scale[h]
+            value = hidden[i * rule.hidden + h] * rule.scale[h] + rule.shift[h]
             if rule.activation == LEAKY_RELU:
                 result = value * SLOPE if value < 0 else value
             elif rule.activation == GELU:
@@ -151,17 +151,25 @@ def activate(n: int, grid: Grid, rule: Rule, buffers: Buffers) -> None:
 
 @compiled
 def hidden_values(n: int, grid: Grid, rule: Rule, buffers: Buffers) -> None:
-    """Fill ``hidden`` with the values before the norm's scale and the activation."""
+    """Fill ``hidden`` with the values before the norm's scale and shift and the activation.
+
+    Of a batch norm ``buffers.mean`` holds the means, ``buffers.squares`` one over the deviations.
+    """
     depth = grid.channels + rule.features + 1
     product(buffers.rows, 0, rule.row, 1, rule.w0, 0, rule.hidden,
             buffers.hidden, 0, rule.hidden, n, rule.hidden, depth)  # fmt: skip
     if rule.norm:
         normalise(buffers.hidden, buffers.inverse, n, rule)
+    if rule.batch:
+        for i in range(n):
+            for h in range(rule.hidden):
+                at = i * rule.hidden + h
+                buffers.hidden[at] = (buffers.hidden[at] - buffers.mean[h]) * buffers.squares[h]
 
 
 @compiled
 def apply_activation(hidden: Flat, active: Flat, n: int, rule: Rule) -> None:
-    """``active = act(scale * hidden)``."""
+    """``active = act(scale * hidden + shift)``."""
     if rule.activation == RELU:
         _relu(hidden, active, n, rule)
     else:

@@ -9,6 +9,7 @@ import numpy as np
 from medseg_nca.nca.kernels.block import Flat, lanes_of, update_block
 from medseg_nca.nca.kernels.jit import compiled, entry
 from medseg_nca.nca.kernels.layout import Buffers, Grid
+from medseg_nca.nca.kernels.moments import folded, measure_block, total_moments
 from medseg_nca.nca.kernels.rule import Rule
 from medseg_nca.nca.kernels.simd import claim, copy_vector, draw
 from medseg_nca.nca.kernels.team import meet
@@ -82,10 +83,22 @@ def fill(bases: Flat, n: int) -> None:
 
 
 @compiled
+def _block(
+    src: Flat, dst: Flat, n: int, grid: Grid, rule: Rule, buffers: Buffers, measured: Flat
+) -> None:
+    if len(measured):
+        measure_block(src, n, grid, rule, buffers, measured)
+    else:
+        update_block(src, dst, n, grid, rule, buffers)
+
+
+@compiled
 def _slab(
     src: Flat, dst: Flat, job: int, key: Any, grid: Grid, rule: Rule, firing: Firing,
-    buffers: Buffers,
+    buffers: Buffers, measured: Flat,
 ) -> None:  # fmt: skip
+    """Bring a slab from ``src`` to ``dst``; or only measure it, where there are moments to fill."""
+    moving = len(measured) == 0
     first, position, begin, end = grid.jobs[job]
     bases = buffers.bases
     length = grid.n2 * grid.channels
@@ -97,17 +110,20 @@ def _slab(
             if len(firing.rows) and firing.rows[cell // grid.n2] == 0:
                 continue  # it is the same in all states
             base = first + a * grid.stride0 + b * grid.stride1
-            for i in range(base, base + length, width):
-                copy_vector(src, i, dst, i)
+            if moving:
+                for i in range(base, base + length, width):
+                    copy_vector(src, i, dst, i)
             n = collect(bases, n, base, cell, key, grid, firing)
             while n >= BLOCK:
-                update_block(src, dst, BLOCK, grid, rule, buffers)
+                _block(src, dst, BLOCK, grid, rule, buffers, measured)
                 n -= BLOCK
                 for i in range(n):
                     bases[i] = bases[BLOCK + i]
     if n:
         fill(bases, n)
-        update_block(src, dst, n, grid, rule, buffers)
+        _block(src, dst, n, grid, rule, buffers, measured)
+    if not moving:
+        return
     for i in range(grid.halo_first[job], grid.halo_first[job + 1]):
         to, origin = grid.halo_to[i], grid.halo_from[i]
         for c in range(0, grid.channels, width):
@@ -117,7 +133,7 @@ def _slab(
 @entry
 def roll_slabs(
     states: Flat, size: int, first: int, steps: int, meeting: Flat, team: int, grid: Grid,
-    rule: Rule, firing: Firing, buffers: Buffers,
+    rule: Rule, firing: Firing, buffers: Buffers, moments: Flat, history: Flat,
 ) -> int:  # fmt: skip
     """Compute ``steps`` steps from number ``first`` on, as one thread of a team.
 
@@ -127,33 +143,50 @@ def roll_slabs(
         size: see there.
         first: number of the first step.
         steps: how many.
-        meeting: zeros, one for each step and one more; see :func:`meet`.
+        meeting: zeros, two for each step and one more; see :func:`meet`.
         team: number of threads.
         grid: geometry.
         rule: the cell's weights.
         firing: the fire mask.
         buffers: this thread's scratch memory.
+        moments: for all threads, float64, a row for each job; used with batch norm.
+        history: the moments of all cells in each step, written; every thread writes the same.
 
     Returns:
         The first step at which this thread wrote a value that is not finite, or -1.
     """
-    count, bad = len(states) // size, -1
+    count, bad, point = len(states) // size, -1, 0
+    nothing = moments[0, :0]
     for step in range(first, first + steps):
         start, end = (step % count) * size, ((step + 1) % count) * size
         src, dst = states[start : start + size], states[end : end + size]
         key = firing.keys[step] if len(firing.keys) else np.uint64(0)
+        now = rule
+        if rule.batch:
+            point += 1
+            while True:
+                job = claim(meeting, point)
+                if job >= len(grid.jobs):
+                    break
+                moments[job, :] = 0
+                _slab(src, dst, job, key, grid, rule, firing, buffers, moments[job])
+            meet(meeting, team, point)
+            total_moments(moments, buffers.moments, rule.hidden)
+            history[step, :] = buffers.moments
+            now = folded(rule, grid, buffers)
+        point += 1
         while True:
-            job = claim(meeting, step - first + 1)
+            job = claim(meeting, point)
             if job >= len(grid.jobs):
                 break
-            _slab(src, dst, job, key, grid, rule, firing, buffers)
+            _slab(src, dst, job, key, grid, now, firing, buffers, nothing)
         total = buffers.health.dtype.type(0)
         for c in range(len(buffers.health)):
             total += buffers.health[c]
             buffers.health[c] = 0
         if total != 0 and bad < 0:
             bad = step
-        meet(meeting, team, step - first + 1)
+        meet(meeting, team, point)
     return bad
 
 

@@ -154,7 +154,11 @@ def _halo(
 
 
 class Buffers(NamedTuple):
-    """Scratch memory of one thread, for :data:`BLOCK` cells at a time."""
+    """Scratch memory of one thread, for :data:`BLOCK` cells at a time.
+
+    The last six are for batch norm: mean and squares of a block (and what standardises, backward),
+    the moments of all cells, the first matrix with the norm in it, scale and shift of no norm.
+    """
 
     bases: np.ndarray[Any, Any]
     rows: np.ndarray[Any, Any]
@@ -166,6 +170,12 @@ class Buffers(NamedTuple):
     health: np.ndarray[Any, Any]
     rows_grad: np.ndarray[Any, Any]
     patch_grad: np.ndarray[Any, Any]
+    mean: np.ndarray[Any, Any]
+    squares: np.ndarray[Any, Any]
+    moments: np.ndarray[Any, Any]
+    folded: np.ndarray[Any, Any]
+    ones: np.ndarray[Any, Any]
+    zeros: np.ndarray[Any, Any]
 
 
 def flat(count: int, dtype: torch.dtype) -> np.ndarray[Any, Any]:
@@ -194,11 +204,12 @@ def numbers(tensor: Tensor) -> np.ndarray[Any, Any]:
 
 
 def make_buffers(
-    grid: Grid, row: int, patch: int, hidden: int, dtype: torch.dtype, backward: bool
+    grid: Grid, row: int, patch: int, hidden: int, dtype: torch.dtype, backward: bool, batch: bool
 ) -> Buffers:
     """Scratch for rows of ``row`` perceived values, ``patch`` gathered ones, ``hidden`` units."""
     width = BLOCK + SLACK
     later = width if backward else 0
+    measured = hidden if batch else 0
     return Buffers(
         bases=np.zeros(BLOCK + grid.n2, np.int64),
         rows=flat(width * row, dtype),
@@ -210,7 +221,18 @@ def make_buffers(
         health=flat(grid.channels, dtype),
         rows_grad=flat(later * row, dtype),
         patch_grad=flat(later * patch, dtype),
+        mean=flat(measured, dtype),
+        squares=flat(measured, dtype),
+        moments=np.zeros(moment_count(measured)),
+        folded=flat(measured * row, dtype),
+        ones=flat(measured, dtype) + 1,
+        zeros=flat(measured, dtype),
     )
+
+
+def moment_count(hidden: int) -> int:
+    """How many numbers describe the hidden values of many cells; see ``moments.py``."""
+    return 1 + 2 * hidden
 
 
 def padded_channels(channels: int, dtype: torch.dtype) -> int:

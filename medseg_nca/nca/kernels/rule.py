@@ -32,7 +32,8 @@ class Rule(NamedTuple):
             convolution.
         w0: ``(row, hidden)``: rows of state, features and bias.
         w1: ``(hidden, C)``.
-        scale: ``(hidden,)`` of the RMS norm, ones without it.
+        scale: ``(hidden,)`` of the norm, ones without it.
+        shift: ``(hidden,)`` of the batch norm, zeros without it.
         filters_back, w0_back, w1_back: transposes, for the backward pass; depthwise filters need
             none.
         convolution: whether ``filters`` mix channels.
@@ -41,7 +42,8 @@ class Rule(NamedTuple):
         hidden: number of hidden units, padded.
         units: the same without padding.
         row: length of a perceived row, padded.
-        norm: whether the hidden values are normalised.
+        norm: whether each cell's hidden values are normalised (RMS).
+        batch: whether each hidden unit is normalised over all cells that fire.
         activation: see ``ACTIVATIONS``.
     """
 
@@ -49,6 +51,7 @@ class Rule(NamedTuple):
     w0: np.ndarray[Any, Any]
     w1: np.ndarray[Any, Any]
     scale: np.ndarray[Any, Any]
+    shift: np.ndarray[Any, Any]
     filters_back: np.ndarray[Any, Any]
     w0_back: np.ndarray[Any, Any]
     w1_back: np.ndarray[Any, Any]
@@ -59,6 +62,7 @@ class Rule(NamedTuple):
     units: int
     row: int
     norm: bool
+    batch: bool
     activation: int
 
 
@@ -70,20 +74,22 @@ class Packed:
     w0: Tensor
     w1: Tensor
     scale: Tensor
+    shift: Tensor
     convolution: bool
     filter_count: int
     units: int
     norm: bool
+    batch: bool
     activation: int
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """What gradients are computed for."""
-        return self.filters, self.w0, self.w1, self.scale
+        return self.filters, self.w0, self.w1, self.scale, self.shift
 
     def rule(self, channels: int, backward: bool) -> Rule:
         """Hand the weights to the compiled loops."""
-        filters, w0, w1, scale = (t.detach().contiguous() for t in self.tensors)
+        filters, w0, w1, scale, shift = (t.detach().contiguous() for t in self.tensors)
         inputs = w0.shape[0] - 1
 
         def transposed(matrix: Tensor) -> np.ndarray[Any, Any]:
@@ -91,12 +97,13 @@ class Packed:
 
         return Rule(
             filters=_flat(filters), w0=_flat(w0), w1=_flat(w1), scale=_flat(scale),
+            shift=_flat(shift),
             filters_back=transposed(filters) if self.convolution else _flat(filters[:0]),
             w0_back=transposed(w0[:-1]), w1_back=transposed(w1),
             convolution=self.convolution, filter_count=self.filter_count,
             features=inputs - channels, hidden=w0.shape[1], units=self.units,
             row=round_up(inputs + 1, lanes(w0.dtype.itemsize)),
-            norm=self.norm, activation=self.activation,
+            norm=self.norm, batch=self.batch, activation=self.activation,
         )  # fmt: skip
 
 
@@ -122,7 +129,7 @@ def pack(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
     """Pack a cell whose update is multiplied by ``scale``.
 
     Args:
-        cell: perception and update rule, without batch statistics.
+        cell: perception and update rule.
         scale: see :attr:`Fire.scale`.
         dtype: float32 or float64.
     """
@@ -146,10 +153,13 @@ def pack(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
     w1 = update.output.weight.to(dtype)[-changing:].t() * scale
     w1 = F.pad(w1, (cell.image_channels, channels - cell.channels, 0, hidden - w1.shape[0]))
     norm = w0.new_ones(hidden) if update.scale is None else update.scale.to(dtype)
+    shift = w0.new_zeros(hidden) if update.shift is None else update.shift.to(dtype)
+    batch = update.shift is not None
     return Packed(
         filters=filters, w0=F.pad(rows, (0, hidden - rows.shape[1])), w1=w1,
-        scale=F.pad(norm, (0, hidden - len(norm))), convolution=convolution, filter_count=count,
-        units=cell.settings.update.hidden, norm=update.scale is not None,
+        scale=F.pad(norm, (0, hidden - len(norm))), shift=F.pad(shift, (0, hidden - len(shift))),
+        convolution=convolution, filter_count=count, units=cell.settings.update.hidden,
+        norm=update.scale is not None and not batch, batch=batch,
         activation=ACTIVATIONS[cell.settings.update.activation],
     )  # fmt: skip
 

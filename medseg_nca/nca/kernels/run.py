@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -27,6 +28,7 @@ from medseg_nca.nca.kernels.layout import (
     aligned,
     make_buffers,
     make_layout,
+    moment_count,
     numbers,
     padded_channels,
 )
@@ -122,8 +124,8 @@ class Rollout:
         grid = self.layout.grid
         size = team_size(self.operations * (4 if backward else 1), len(grid.jobs))
         patch = len(grid.offsets) * grid.channels if rule.convolution else 0
-        make = make_buffers
-        return [make(grid, rule.row, patch, rule.hidden, self.dtype, backward) for _ in range(size)]
+        sizes = (grid, rule.row, patch, rule.hidden, self.dtype)
+        return [make_buffers(*sizes, backward=backward, batch=rule.batch) for _ in range(size)]
 
     def copy(self, padded: Tensor) -> Tensor:
         """The ``(B, C, *spatial)`` in a padded state, channels-last in memory of its own."""
@@ -161,6 +163,7 @@ class Rollout:
             NonFiniteStateError: at the first step after which a value is NaN or infinite.
         """
         chunk = self.steps if record is None else 1
+        self.history = self._moments(self.steps, self.packed.rule(0, backward=False))
         for first in range(0, self.steps, chunk):
             self._forward(states, first, chunk)
             if record is not None:
@@ -172,12 +175,13 @@ class Rollout:
         rule = self.packed.rule(grid.channels, backward=False)
         buffers = self.buffers(rule, backward=False)
         flat = numbers(states)
-        meeting = np.zeros(steps + 1, np.int64)
+        meeting = np.zeros(2 * steps + 1, np.int64)
+        moments = self._moments(len(grid.jobs), rule)
 
         def work(index: int, team: int) -> int:
             bad: int = roll_slabs(
                 flat, len(flat) // len(states), first, steps, meeting, team, grid, rule,
-                self.firing, buffers[index],
+                self.firing, buffers[index], moments, self.history,
             )  # fmt: skip
             return bad
 
@@ -185,6 +189,10 @@ class Rollout:
             bad = [step for step in together(work, len(buffers), meeting) if step >= 0]
         if bad:
             raise NonFiniteStateError(self.fire.first_step + min(bad))
+
+    def _moments(self, rows: int, rule: Rule) -> NDArray[np.float64]:
+        """Room for moments of a batch norm; little without one."""
+        return np.zeros((rows, moment_count(rule.hidden)) if rule.batch else (1, 1))
 
     def backward(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Gradients of the first state and of the packed weights.
@@ -202,10 +210,11 @@ class Rollout:
         self.inside(grads[0]).copy_(grad)
         before, both = states.view(-1).numpy(), grads.view(-1).numpy()
         meeting = np.zeros(4 * self.steps + 4, np.int64)
+        moments = self._moments(jobs, rule)
 
         def work(index: int, team: int) -> None:
             back_slabs(before, both, self.steps, self.layout.even_jobs, meeting, team, grid, rule,
-                       self.firing, buffers[index], sums)  # fmt: skip
+                       self.firing, buffers[index], sums, self.history, moments)  # fmt: skip
 
         with _compilation(back_slabs):
             together(work, len(buffers), meeting)
