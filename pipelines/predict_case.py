@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from medseg_nca import __version__
 from medseg_nca.datasets.hashing import file_hash
-from medseg_nca.errors import DataError, ImageError
+from medseg_nca.errors import DataError, ImageError, OutputError
 from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.inference.predictor import Prediction
 from medseg_nca.io.atomic import write_json
@@ -126,7 +126,7 @@ def predict_case(work: Predicting) -> PredictionRecord:
     if tree is not None or work.known is not None:
         invalidate(path)
     segmentation = describe(prediction, volume, work.model.predictor.spec)
-    files = write_prediction(prediction, segmentation, work)
+    files = _written(prediction, segmentation, work)
     record = PredictionRecord(
         key,
         {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
@@ -135,6 +135,20 @@ def predict_case(work: Predicting) -> PredictionRecord:
     )
     write_json(path, record.to_tree())
     return record
+
+
+def _written(
+    prediction: Prediction, segmentation: Segmentation, work: Predicting
+) -> dict[str, Path]:
+    """As :func:`write_prediction`; a format that cannot hold this case fails no other case."""
+    try:
+        return write_prediction(prediction, segmentation, work)
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        source = work.case.source
+        text = error.message if str(source) in error.message else f"{source}: {error.message}"
+        raise DataError(text, hint=error.hint) from error
 
 
 def describe(prediction: Prediction, image: Volume, spec: ModelSpec) -> Segmentation:

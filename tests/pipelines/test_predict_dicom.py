@@ -19,13 +19,14 @@ from medseg_nca.io.dicom.objects.export import write_series
 from medseg_nca.io.read import read_label, read_volume
 from medseg_nca.io.volume import Volume
 from tests.io.dicom import build
+from tests.tracking.tiny import save_tiny
 
 MODEL = "zoo:hippocampus"
 
 
-def predict(out: Path, *args: object) -> Result:
+def predict(out: Path, *args: object, model: object = MODEL) -> Result:
     return CliRunner().invoke(
-        cli, ["predict", "--model", MODEL, "--out", str(out), *map(str, args)]
+        cli, ["predict", "--model", str(model), "--out", str(out), *map(str, args)]
     )
 
 
@@ -199,6 +200,21 @@ def test_another_modality_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     build.write(tmp_path / "in", build.classic(build.pixels((12, 16, 14)), modality="CT"))
     assert predict(tmp_path / "out", tmp_path / "in").exit_code == 0
     assert "1 of 1 DICOM images are CT; the model was trained on MRI." in caplog.text
+
+
+def test_a_case_that_a_format_cannot_hold_fails_no_other(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model", dims=2)
+    for number, spacing in enumerate((None, ["0.5", "0.5"])):
+        picture = build.classic(
+            build.pixels((1, 20, 16)), modality="OT", series=f"s{number}", SeriesNumber=number,
+            PixelSpacing=spacing, ImagePositionPatient=None, ImageOrientationPatient=None,
+        )  # fmt: skip
+        build.write(tmp_path / "in" / str(number), picture)
+    out = tmp_path / "out"
+    result = predict(out, tmp_path / "in", "--format", "sr", model=tmp_path / "model")
+    assert result.exit_code == 3, result.output
+    assert "does not say how large its pixels are" in result.stderr
+    assert one(out, ".sr.dcm").name.endswith("_1.sr.dcm")
 
 
 def test_volumes_of_one_file_are_predicted_one_by_one(tmp_path: Path) -> None:
