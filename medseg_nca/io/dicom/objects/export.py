@@ -82,9 +82,10 @@ def write_series(
     frames = grid.frames(stored.array)
     uids = _Uids.make(seed)
     names = [f"{number:04d}.dcm" for number in range(1, len(frames) + 1)]
+    now = datetime.datetime.now()  # one series has one date and time
     with quiet_writing(), atomic_folder(folder) as temporary:
         for index, (name, frame) in enumerate(zip(names, frames, strict=True)):
-            dataset = _common(uids, index, text(patient_id) or "SYNTHETIC", text(description))
+            dataset = _common(uids, index, text(patient_id) or "SYNTHETIC", text(description), now)
             _modality(dataset, modality, stored)
             _plane(dataset, grid, index)
             _pixels(dataset, frame, stored)
@@ -139,11 +140,12 @@ class _Uids:
         return new_uid(*self.seed, "instance", index) if self.seed else new_uid()
 
 
-def _common(uids: _Uids, index: int, patient_id: str, description: str) -> Dataset:
+def _common(
+    uids: _Uids, index: int, patient_id: str, description: str, now: datetime.datetime
+) -> Dataset:
     """Patient, study, series, equipment and SOP common (PS3.3 C.7.1.1 to C.7.5.1, C.12.1)."""
     from pydicom.dataset import Dataset
 
-    now = datetime.datetime.now()
     date, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     dataset = Dataset()
     dataset.SpecificCharacterSet = UTF_8
