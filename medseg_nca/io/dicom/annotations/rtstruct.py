@@ -22,6 +22,7 @@ from medseg_nca.io.dicom.annotations.references import (
 )
 from medseg_nca.io.dicom.annotations.slices import Findings, fill_slices
 from medseg_nca.io.dicom.files.attributes import Attributes, items
+from medseg_nca.io.dicom.files.classes import RT_STRUCTURE_SET
 from medseg_nca.io.dicom.files.reader import read_file
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal
 from medseg_nca.io.dicom.records import Problem, Source
@@ -30,8 +31,7 @@ from medseg_nca.io.volume import Volume
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 _FAR = 1e6
 _PLAIN = b"0123456789+-.eE\\ "
@@ -73,7 +73,7 @@ def read_rtstruct(path: Path, image: Volume) -> Segments:
     dataset = read_file(path)
     findings = Findings(path)
     with parsing(path):
-        if Attributes(dataset).text("SOPClassUID") != STRUCTURE_SET:
+        if Attributes(dataset).text("SOPClassUID") != RT_STRUCTURE_SET:
             raise refusal("not-a-structure-set", path, "is no DICOM RT structure set.")
         rois = find_rois(path, dataset)
         rois, notes = _in_frame(path, rois, referenced_series(dataset), source)
@@ -192,7 +192,7 @@ def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
     closed = 0
     for item in roi.contours:
         values = Attributes(item)
-        if values.text("ContourGeometricType") not in CLOSED:
+        if values.text("ContourGeometricType") not in _CLOSED:
             findings.add(roi.number, "not-closed")
             continue
         closed += 1

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from medseg_nca.config.labels import Code
 from medseg_nca.io.dicom.annotations.concepts import clean_name, public_code, read_codes
 from medseg_nca.io.dicom.files.attributes import Attributes, group_values, items
+from medseg_nca.io.dicom.files.classes import (
+    LABEL_MAP_SEGMENTATION,
+    SEGMENTATION,
+    SURFACE_SEGMENTATION,
+)
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
-SURFACE_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.5"
 TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
 
 # One frame, and all planes together: more than any scanner makes, and what memory bears.

@@ -20,7 +20,8 @@ from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.dicom.deid.pixels import clean_pixels, clear_unused_bits, hides_overlay
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.deid.rules import Action, action_of, is_dated
-from medseg_nca.io.dicom.deid.words import IdentityWords, identity_words, uids_in
+from medseg_nca.io.dicom.deid.words import IdentityWords, identity_words, is_several, uids_in
+from medseg_nca.io.dicom.files.classes import STORAGE
 from medseg_nca.io.dicom.problems import COPY_AGAIN, DicomError
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem
@@ -42,12 +43,10 @@ _LABELS = {"ROIName", "ROIObservationLabel", "SegmentLabel"}
 _CLASSES = re.compile(r"(SOPClass|TransferSyntax|SpecializedSOPClass|SOPClasses)")
 # Documents, raw data and sound: what is in them is not described by attributes.
 _OPAQUE = (
-    "1.2.840.10008.5.1.4.1.1.104.",  # encapsulated PDF, CDA, STL, OBJ, MTL
-    "1.2.840.10008.5.1.4.1.1.9.4.",  # voice and general audio
+    STORAGE + "104.",  # encapsulated PDF, CDA, STL, OBJ, MTL
+    STORAGE + "9.4.",  # voice and general audio
 )
-# The standard's own kinds of stored objects (PS3.4 B.5), also those that pydicom does not know yet.
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
-_RAW_DATA = "1.2.840.10008.5.1.4.1.1.66"
+_RAW_DATA = STORAGE + "66"
 # Modalities that write the patient's name into the pixels more often than others.
 _WRITING_MODALITIES = frozenset({"US", "IVUS", "XA", "RF", "ES", "XC", "GM", "OT", "DOC"})
 
@@ -229,7 +228,7 @@ def _check(dataset: Dataset, how: Deidentifier) -> None:
         kind = "its transfer syntax is missing"
     elif not dataset.get("SOPInstanceUID"):
         kind = "its SOPInstanceUID is missing"
-    elif not sop_class.startswith(_STORAGE):
+    elif not sop_class.startswith(STORAGE):  # also kinds that pydicom does not know yet
         kind = f"its SOP class is {'unknown' if sop_class else 'missing'}"
     elif sop_class == _RAW_DATA or sop_class.startswith(_OPAQUE):
         name_of_kind = UID(sop_class, validation_mode=0).name
@@ -338,8 +337,7 @@ def _dummy(element: DataElement) -> DataElement | None:
 def _each(value: Any, change: Callable[[Any], Any]) -> Any:
     if value is None:
         return None
-    several = isinstance(value, list | tuple) or type(value).__name__ == "MultiValue"
-    return [change(item) for item in value] if several else change(value)
+    return [change(item) for item in value] if is_several(value) else change(value)
 
 
 def _shift(text: str, vr: str, days: int) -> str:

@@ -85,6 +85,11 @@ def uids_in(text: str) -> Iterator[re.Match[str]]:
     return _UID.finditer(text)
 
 
+def is_several(value: Any) -> bool:
+    """Whether the value of an element is a list of values."""
+    return isinstance(value, list | tuple) or type(value).__name__ == "MultiValue"
+
+
 def _holds(text: str, whole: str) -> bool:
     if not whole.isdigit():
         return whole in text
@@ -109,8 +114,7 @@ def _values(element: Any) -> Iterable[str]:
     value = element.value
     if value is None:
         return []
-    several = isinstance(value, list | tuple) or type(value).__name__ == "MultiValue"
-    return [str(item) for item in (value if several else [value])]
+    return [str(item) for item in (value if is_several(value) else [value])]
 
 
 def _is_ideographic(word: str) -> bool:

@@ -6,17 +6,20 @@ from typing import Literal
 
 Kind = Literal["image", "seg", "rtstruct", "other"]
 
-_STORAGE = "1.2.840.10008.5.1.4.1.1."
+# The standard's own kinds of stored objects (PS3.4 B.5).
+STORAGE = "1.2.840.10008.5.1.4.1.1."
 
-SEGMENTATION = {_STORAGE + "66.4", _STORAGE + "66.7"}  # bit or byte masks; label map
-RT_STRUCTURE_SET = _STORAGE + "481.3"
+SEGMENTATION = STORAGE + "66.4"
+SURFACE_SEGMENTATION = STORAGE + "66.5"
+LABEL_MAP_SEGMENTATION = STORAGE + "66.7"
+RT_STRUCTURE_SET = STORAGE + "481.3"
 # These have Rows and Columns and are no images of a patient's slices or views, or lie on a grid
 # of their own: parametric map, surface segmentation, slide tiles, RT dose.
-_NO_IMAGE = {_STORAGE + "30", _STORAGE + "66.5", _STORAGE + "77.1.6", _STORAGE + "481.2"}
+_NO_IMAGE = {STORAGE + "30", SURFACE_SEGMENTATION, STORAGE + "77.1.6", STORAGE + "481.2"}
 
 # Cross-sections: without a position in the patient they are not pictures but damaged.
 CROSS_SECTIONS = {
-    _STORAGE + number
+    STORAGE + number
     for number in (
         "2", "2.1", "2.2",  # CT: classic, enhanced, legacy converted
         "4", "4.1", "4.3", "4.4",  # MR: classic, enhanced, enhanced colour, legacy converted
@@ -35,7 +38,7 @@ def kind_of(sop_class_uid: str, *, has_pixels: bool) -> Kind:
         sop_class_uid: SOPClassUID.
         has_pixels: whether the header has Rows and Columns.
     """
-    if sop_class_uid in SEGMENTATION:
+    if sop_class_uid in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
         return "seg"
     if sop_class_uid == RT_STRUCTURE_SET:
         return "rtstruct"
