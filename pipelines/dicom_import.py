@@ -122,7 +122,7 @@ def run(
     root, out = Path(root).absolute(), Path(out).absolute()
     if out.resolve() == root.resolve() or out.is_file():
         raise OutputError(f"{out}: cannot be the new data set.", hint="Name another folder.")
-    found = scan(root, progress=on_file)
+    found = scan(root, progress=on_file, workers=workers or 1)
     state = open_state(root, out, deidentify=settings.deidentify, key=settings.key)
     for folder in (IMAGES, LABELS, f"{STATE}/cases", f"{STATE}/labels"):
         remove_leftovers(out / folder)
@@ -140,8 +140,9 @@ def run(
     report, dims = _collect(plan, outcomes)
     report = _number_labels(report, count, scheduler, progress or Silent())
     write_reports(report, state, _written_settings(settings), dims)
-    _remove_strangers(report)
-    state.finish(settings.keep_key)
+    if found.series:  # a folder that is empty may be a disk that is not there
+        _remove_strangers(report)
+        state.finish(settings.keep_key)
     return report
 
 

@@ -426,6 +426,17 @@ def test_stacks_of_one_series_become_cases(tmp_path: Path) -> None:
         assert len({record.patient for record in report.records}) == 1
 
 
+def test_a_folder_that_has_become_empty_removes_nothing(tmp_path: Path) -> None:
+    build.write(tmp_path / "in", ct())
+    run(tmp_path / "in", tmp_path / "out", HIDE)
+    (tmp_path / "in").rename(tmp_path / "away")
+    (tmp_path / "in").mkdir()
+    assert run(tmp_path / "in", tmp_path / "out", HIDE).records == ()
+    (tmp_path / "in").rmdir()
+    (tmp_path / "away").rename(tmp_path / "in")
+    assert run(tmp_path / "in", tmp_path / "out", HIDE).cached == 1
+
+
 def test_a_volume_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
     build.write(tmp_path / "in" / "good", ct())
     bad = ct(series="bad", SeriesNumber=2)
