@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 # PS3.5 6.2: the most characters of a value.
 _LENGTHS = {"DS": 16, "IS": 12, "SH": 16, "LO": 64, "CS": 16}
 Tool = Literal["dciodvfy", "medseg-nca"]
+# What an object and the instances that it refers to must have in common.
+COMPARED = ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID")
 _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -54,12 +56,12 @@ def common_rules(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(finding.severity, finding.source, finding.message + times)
 
 
-def reference_rules(dataset: Dataset, known: Mapping[str, Dataset]) -> Iterator[Finding]:
+def reference_rules(dataset: Dataset, known: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """Instances that are referred to and known must be of the same study and frame of reference.
 
     Args:
         dataset: the object.
-        known: data sets by SOPInstanceUID.
+        known: the values of :data:`COMPARED` of other instances, by SOPInstanceUID.
     """
     referred = [known[uid] for uid in sorted(referenced_instances(dataset)) if uid in known]
     own = dataset.get("FrameOfReferenceUID")

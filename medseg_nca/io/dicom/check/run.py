@@ -10,13 +10,13 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.check.regions import rtstruct_rules, sc_rules, sr_rules
-from medseg_nca.io.dicom.check.rules import Finding, Tool, common_rules, reference_rules
+from medseg_nca.io.dicom.check.rules import COMPARED, Finding, Tool, common_rules, reference_rules
 from medseg_nca.io.dicom.check.segmentation import seg_rules
 from medseg_nca.io.dicom.files.reader import DicomError, read_header
 from medseg_nca.io.dicom.quiet import quiet
@@ -86,17 +86,27 @@ def check_files(paths: Sequence[Path]) -> tuple[CheckResult, ...]:
     Returns:
         One result per path, in their order.
     """
-    read = [_read(Path(path)) for path in paths]
-    known = {str(d.get("SOPInstanceUID")): d for d, _ in read if d is not None}
-    return tuple(
-        _check(Path(path), dataset, problem, known)
-        for path, (dataset, problem) in zip(paths, read, strict=True)
-    )
+    # Headers are read twice: all of a folder would not fit into memory.
+    known = _identities(paths) if len(paths) > 1 else {}
+    return tuple(_check(Path(path), *_read(Path(path)), known) for path in paths)
 
 
 def dciodvfy_path() -> str | None:
     """Return where dciodvfy is installed, or None (Debian: ``apt-get install dicom3tools``)."""
     return shutil.which("dciodvfy")
+
+
+def _identities(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
+    """What instances are of, by SOPInstanceUID."""
+    known: dict[str, Mapping[str, Any]] = {}
+    for path in paths:
+        dataset, _ = _read(Path(path))
+        if dataset is not None:
+            with quiet():
+                known[str(dataset.get("SOPInstanceUID"))] = {
+                    keyword: dataset.get(keyword) for keyword in COMPARED
+                }
+    return known
 
 
 def _read(path: Path) -> tuple[Dataset | None, str]:
@@ -107,20 +117,20 @@ def _read(path: Path) -> tuple[Dataset | None, str]:
 
 
 def _check(
-    path: Path, dataset: Dataset | None, problem: str, known: dict[str, Dataset]
+    path: Path, dataset: Dataset | None, problem: str, known: Mapping[str, Mapping[str, Any]]
 ) -> CheckResult:
     if dataset is None:
         return CheckResult(path, "", (Finding("error", "medseg-nca", problem),), ("medseg-nca",))
     with quiet():
         uid = dataset.get("SOPClassUID", "")
         kind = _NAMES.get(str(uid)) or str(getattr(uid, "name", uid))
-        findings = list(common_rules(dataset))
+        findings: list[Finding] = []
         rules = _RULES.get(str(uid))
         try:
-            findings += list(rules(dataset)) if rules else []
-            findings += list(reference_rules(dataset, known))
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-            # A rule asked for what the standard says is there.
+            findings += common_rules(dataset)
+            findings += rules(dataset) if rules else ()
+            findings += reference_rules(dataset, known)
+        except Exception as error:  # a rule asked for what the standard says is there
             said = f"is incomplete or damaged: {type(error).__name__} while it was checked"
             findings.append(Finding("error", "medseg-nca", said))
     program = dciodvfy_path()
