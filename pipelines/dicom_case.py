@@ -322,7 +322,7 @@ def _record(
         series=names.uid(series.uid),
         frame_of_reference=names.uid(series.frame_of_reference_uid),
         stack=work.stack_name,
-        modality=series.tags.get("Modality", ""),
+        modality=names.modality(series),
         files=len({plane.path for plane in work.stack.planes}),
         transfer_syntax=syntax_name(syntax),
         channels=image.array.shape[0],

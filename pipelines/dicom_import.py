@@ -194,7 +194,7 @@ class _Plan:
             message,
             what,
             names.uid(series.uid) if series else None,
-            series.tags.get("Modality", "") if series else "",
+            names.modality(series) if series else "",
             len(files),
         )
         self.refused.append(refusal)

@@ -10,6 +10,7 @@ from pathlib import Path
 from medseg_nca.datasets.dicom import case_names, patient_name
 from medseg_nca.io.dicom.deid.deidentify import patient_key
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.deid.rules import MODALITIES
 from medseg_nca.io.dicom.deid.words import uids_in
 from medseg_nca.io.dicom.records import Series, Stack
 
@@ -61,6 +62,11 @@ class Names:
         if not self.hidden or _HARMLESS.fullmatch(stack.name):
             return stack.name
         return f"part-{[other.name for other in series.stacks].index(stack.name) + 1}"
+
+    def modality(self, series: Series) -> str:
+        """Modality; hidden ones only where it is a term of the standard."""
+        text = series.tags.get("Modality", "")
+        return text if not self.hidden or text in MODALITIES else ""
 
     def message(self, text: str, root: Path, files: Sequence[Path] = ()) -> str:
         """A message as it may be shown: hidden names of files and folders are replaced, and UIDs.

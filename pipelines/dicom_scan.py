@@ -102,7 +102,7 @@ class _Describer:
             "uid": self._uid(series.uid),
             "number": series.tags.get("SeriesNumber", ""),
             "kind": series.kind,
-            "modality": series.tags.get("Modality", ""),
+            "modality": self._modality(series),
             "description": self._text(series, "SeriesDescription"),
             "body_part": self._text(series, "BodyPartExamined"),
             "files": len(series.files),
@@ -136,6 +136,9 @@ class _Describer:
 
     def _uid(self, uid: str | None) -> str | None:
         return self.names.uid(uid) if self.names else uid
+
+    def _modality(self, series: Series) -> str:
+        return self.names.modality(series) if self.names else series.tags.get("Modality", "")
 
     def _text(self, series: Series, keyword: str) -> str | None:
         return None if self.names else series.tags.get(keyword, "")

@@ -461,6 +461,16 @@ def test_one_slice_with_writing_refuses_its_series(tmp_path: Path) -> None:
     assert len(run(tmp_path / "in", tmp_path / "allowed", allowed).records) == 1
 
 
+def test_a_name_in_the_place_of_the_modality_is_hidden(tmp_path: Path) -> None:
+    build.write(tmp_path / "in" / "a", ct(Modality="ZORROFAKE"))
+    gap = ct(series="gap", Modality="ZORROFAKE")
+    build.write(tmp_path / "in" / "b", [*gap[:2], *gap[3:]])
+    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    assert [record.modality for record in report.records] == [""]
+    assert [refusal.modality for refusal in report.refused] == [""]
+    assert not tree_leaks(tmp_path / "out", ("zorrofake",))
+
+
 def test_names_of_files_may_be_no_text(tmp_path: Path) -> None:
     build.write(tmp_path / "in", ct())
     try:

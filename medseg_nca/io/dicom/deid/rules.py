@@ -80,6 +80,16 @@ _BINARY = frozenset(_BINARY_KEYWORDS.split())
 _KEPT_ITEMS = frozenset({"ContentSequence"})
 
 
+# PS3.3 C.7.3.1.1.1; what else stands in Modality may be anything that someone typed.
+_MODALITIES = """
+    ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC
+    HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA
+    PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT
+    RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
+"""
+MODALITIES = frozenset(_MODALITIES.split())
+
+
 def action_of(tag: int, vr: str) -> Action:
     """Return what is done with an element.
 
