@@ -72,7 +72,7 @@ class ImportSettings:
         deidentify: whether nothing may be left that names a patient.
         key: of the de-identification; None makes a random one.
         keep_key: whether a random key is kept beside the data set.
-        allow_burned_in: import images that may have writing in their pixels, de-identified or not.
+        allow_burned_in: de-identified, import images that may have writing in their pixels, too.
     """
 
     labels: LabelSource = "auto"
