@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from medseg_nca.errors import ImageError
+from medseg_nca.errors import ImageError, MedsegError
 from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
@@ -164,8 +165,14 @@ def _read_all(paths: Sequence[Path], workers: int) -> Iterator[Instance | Proble
     context = multiprocessing.get_context("spawn")
     chunks = [paths[k : k + _CHUNK] for k in range(0, len(paths), _CHUNK)]
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        for results in pool.map(_read_chunk, chunks):
-            yield from results
+        try:
+            for results in pool.map(_read_chunk, chunks):
+                yield from results
+        except BrokenProcessPool as error:
+            raise MedsegError(
+                "A process that read DICOM headers was killed, probably for want of memory.",
+                hint="Run again with fewer --workers.",
+            ) from error
 
 
 def _read_chunk(paths: Sequence[Path]) -> list[Instance | Problem]:

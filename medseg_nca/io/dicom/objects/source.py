@@ -109,7 +109,11 @@ class SourceImages:
     def series_number(self, kind: str) -> int:
         """Return the number of the series of a kind of result, beside the source's number."""
         number = self.header.get("SeriesNumber")
-        return SERIES_NUMBERS[kind] + (int(number) % 1000 if number else 1)
+        try:
+            own = int(number) % 1000 if number else 1
+        except (TypeError, ValueError):  # several values, or no number
+            own = 1
+        return SERIES_NUMBERS[kind] + own
 
 
 def source_images(image: Volume, *, kind: str) -> SourceImages:
