@@ -91,19 +91,20 @@ def show_import(report: ImportReport) -> None:
 
 
 def show_checks(results: Sequence[CheckResult]) -> None:
-    """A row for each finding."""
-    table = Table(title="DICOM check", title_justify="left")
-    for name in ("file", "level", "by", "finding"):
-        table.add_column(name)
+    """A row for each finding with the files that have it; the slices of a series share most."""
+    files: dict[tuple[str, str, str], list[str]] = {}
     for result in results:
         for finding in result.findings:
-            colour = "red" if finding.severity == "error" else "yellow"
-            table.add_row(
-                escape(result.path.name),
-                f"[{colour}]{finding.severity}[/]",
-                finding.source,
-                escape(finding.message),
-            )
+            key = (finding.severity, finding.source, finding.message)
+            files.setdefault(key, []).append(str(result.path))
+    table = Table(title="DICOM check", title_justify="left")
+    for name in ("level", "by", "finding", "files"):
+        table.add_column(name, overflow="fold")
+    for (severity, source, message), paths in sorted(files.items()):
+        colour = "red" if severity == "error" else "yellow"
+        more = f"\nand {len(paths) - 1} more" if len(paths) > 1 else ""
+        row = (f"[{colour}]{severity}[/]", source, escape(message), escape(paths[0]) + more)
+        table.add_row(*row)
     if table.row_count:
         Console().print(table)
     errors = sum(len(result.errors) for result in results)

@@ -260,6 +260,15 @@ def test_check_of_nothing_is_no_success(tmp_path: Path) -> None:
     assert "holds no DICOM file" in result.stderr
 
 
+def test_check_says_once_what_the_slices_of_a_series_share(tmp_path: Path) -> None:
+    planes = build.classic(build.pixels((5, 8, 6)), modality="OT", BurnedInAnnotation=None)
+    build.write(tmp_path / "in", planes)
+    result = run("check", tmp_path / "in")
+    assert result.exit_code in (0, 3)
+    assert "and 4 more" in result.stdout
+    assert result.stdout.count("(BurnedInAnnotation)") == 1
+
+
 def test_check_finds_errors(tmp_path: Path) -> None:
     (tmp_path / "no.dcm").write_text("this is not DICOM")
     result = run("check", tmp_path / "no.dcm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -26,7 +27,6 @@ _CHOOSE = (
     "SeriesDescription, ImageType, Stack, ...), or import them: medseg-nca dicom import DIR "
     "--select CONDITIONS."
 )
-_LOOK = "See what there is: medseg-nca dicom scan DIR."
 # Volumes that a message names.
 _NAMED = 6
 
@@ -118,7 +118,7 @@ def find_stack(found: Scan, *, select: str | None = None) -> tuple[Series, Stack
     if refused:
         problem, folder = refused[0].problems[0], str(refused[0].files[0].parent)
         message = problem.message if folder in problem.message else f"{folder}: {problem.message}"
-        raise DicomError(Problem(problem.kind, message), hint=_CHOOSE if stacks else _LOOK)
+        raise DicomError(Problem(problem.kind, message), hint=_CHOOSE if stacks else _look(where))
     if not stacks:
         raise _nothing(found, where, selected=bool(images and select))
     return stacks[0]
@@ -156,7 +156,9 @@ def _check_files(found: Scan) -> None:
     alone = len(found.unreadable) == 1 and not found.series
     raise DicomError(
         Problem(lost[0].kind, f"{lost[0].message}{more}"),
-        hint=_LOOK if alone else "If it is no part of the image, take it out of the folder.",
+        hint=_look(_first_file(found))
+        if alone
+        else "If it is no part of the image, take it out of the folder.",
     )
 
 
@@ -168,7 +170,11 @@ def _nothing(found: Scan, where: Path, *, selected: bool) -> DicomError:
         text = f"holds no image, only DICOM of the kind {', '.join(kinds)}"
     else:
         text = "holds no DICOM file"
-    return DicomError(Problem("no-image", f"{where}: {text}."), hint=_LOOK)
+    return DicomError(Problem("no-image", f"{where}: {text}."), hint=_look(where))
+
+
+def _look(path: Path) -> str:
+    return f"See what there is: medseg-nca dicom scan {shlex.quote(str(path))}"
 
 
 def _named(stacks: Sequence[tuple[Series, Stack]]) -> str:
