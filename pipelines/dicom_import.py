@@ -58,6 +58,7 @@ _KINDS: dict[LabelSource, tuple[Kind, ...]] = {
 # Starting processes takes a second or two; this many bytes are imported in that time.
 _SMALL = 50_000_000
 _NUMBERS = "numbers.json"
+_LOCALIZER = "localizer"
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,10 @@ class _Plan:
             self.left_out["not-selected"] += len(series.stacks) - len(chosen)
             if series.problems and selection.matches(series):
                 for problem in series.problems:
-                    self.refuse(problem, "series", series, series.files)
+                    if problem.kind == _LOCALIZER:  # what an ordinary export holds
+                        self.left_out[_LOCALIZER] += 1
+                    else:
+                        self.refuse(problem, "series", series, series.files)
             elif series.problems and not series.stacks:
                 self.left_out["not-selected"] += 1
             yield from ((series, stack) for stack in chosen)

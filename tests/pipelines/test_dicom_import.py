@@ -410,6 +410,19 @@ def test_pictures_are_left_out_among_volumes_and_imported_alone(tmp_path: Path) 
     assert len(both.records) == 1
 
 
+def test_localizers_are_left_out_and_no_failure(tmp_path: Path) -> None:
+    build.write(tmp_path / "in" / "ct", ct())
+    overview = build.classic(
+        build.pixels((3, 8, 6)),
+        build.AXIAL,
+        series="l",
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    )
+    build.write(tmp_path / "in" / "overview", overview)
+    report = run(tmp_path / "in", tmp_path / "out", ImportSettings())
+    assert (len(report.maps), report.refused, report.left_out["localizer"]) == (1, (), 1)
+
+
 def test_stacks_of_one_series_become_cases(tmp_path: Path) -> None:
     planes = [
         plane

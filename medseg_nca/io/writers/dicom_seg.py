@@ -91,6 +91,9 @@ def _build(segmentation: Segmentation, source: SourceImages, seg_type: Kind) -> 
         **({} if source.grid.on_source else _own_geometry(source, len(frames))),
     )
     _name_sources(dataset, source)
+    dataset.ContentCreatorName = ""  # type 2, and a program has no name
+    if source.source.stack.planes[0].position is None:
+        dataset.PatientOrientation = ""  # type 2C without a place in the patient
     return dataset
 
 

@@ -346,6 +346,21 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert not [p for p in tmp_path.iterdir() if p.is_file()]
 
 
+def test_a_source_without_a_study_is_refused(tmp_path: Path) -> None:
+    segmentation = results.result(results.series(tmp_path / "series", StudyInstanceUID=None))
+    with pytest.raises(OutputError, match="no StudyInstanceUID"):
+        write_result(segmentation, tmp_path / "case", "dicom-seg")
+    assert not list(tmp_path.glob("case*"))
+
+
+def test_a_source_that_says_not_how_it_was_deidentified(tmp_path: Path) -> None:
+    image = results.series(tmp_path / "series", PatientIdentityRemoved="YES")
+    path = write_result(results.result(image), tmp_path / "case", "dicom-seg")
+    made = pydicom.dcmread(path)
+    assert (made.PatientIdentityRemoved, bool(made.DeidentificationMethod)) == ("YES", True)
+    assert made.ContentCreatorName == ""
+
+
 def test_a_source_that_changed_is_refused(tmp_path: Path) -> None:
     image = results.series(tmp_path / "series")
     other = build.classic(build.pixels((7, 21, 18)), build.AXIAL, modality="MR", study="other")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca import __version__
@@ -137,18 +138,22 @@ def source_images(image: Volume, *, kind: str) -> SourceImages:
             hint="Write it as nifti, or turn the image into a series: medseg-nca dicom write.",
         )
     planes = source.stack.planes
-    headers = _headers(planes)
+    if not source.study_uid:
+        raise OutputError(
+            f"{planes[0].path}: has no StudyInstanceUID; {kind} needs the study of its source.",
+            hint="Write the result as nifti.",
+        )
+    header, classes = _headers(planes)
     references = tuple(
         Reference(
-            str(headers[plane.path].SOPClassUID),
+            classes[plane.path],
             plane.sop_instance_uid,
             None if plane.frame is None else plane.frame + 1,
         )
         for plane in planes
     )
     uid = source.frame_of_reference_uid or new_uid("frame of reference", source.series_uid)
-    header = mended(headers[planes[0].path])
-    return SourceImages(source, header, references, frame_grid(image), uid)
+    return SourceImages(source, mended(header), references, frame_grid(image), uid)
 
 
 def mended(header: Dataset) -> Dataset:
@@ -167,6 +172,10 @@ def mended(header: Dataset) -> Dataset:
     if "SliceThickness" not in copy and "SharedFunctionalGroupsSequence" in header:
         for measures in header.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence", ()):
             copy.update(_elements(measures, ("SliceThickness",)))
+    if copy.get("PatientIdentityRemoved") == "YES" and not (
+        copy.get("DeidentificationMethod") or copy.get("DeidentificationMethodCodeSequence")
+    ):
+        copy.DeidentificationMethod = "Not stated by the source"
     if copy.PatientSex not in ("M", "F", "O", ""):
         copy.PatientSex = ""
     # pydicom holds decoded text and encodes it anew on writing.
@@ -202,20 +211,25 @@ def reference_item(reference: Reference) -> Dataset:
     return item
 
 
-def _headers(planes: Sequence[Plane]) -> dict[Any, Dataset]:
+def _headers(planes: Sequence[Plane]) -> tuple[Dataset, dict[Path, str]]:
+    """The header of the first plane, and the SOP class of each file."""
     from medseg_nca.io.dicom.files.reader import read_header
 
-    headers: dict[Any, Dataset] = {}
+    first: Dataset | None = None
+    classes: dict[Path, str] = {}
     for plane in planes:
-        if plane.path not in headers:
-            header = read_header(plane.path)
-            if str(header.get("SOPInstanceUID", "")) != plane.sop_instance_uid:
-                raise OutputError(
-                    f"{plane.path}: is another instance than the one that was segmented.",
-                    hint="Segment the series again.",
-                )
-            headers[plane.path] = header
-    return headers
+        if plane.path in classes:
+            continue
+        header = read_header(plane.path)
+        if str(header.get("SOPInstanceUID", "")) != plane.sop_instance_uid:
+            raise OutputError(
+                f"{plane.path}: is another instance than the one that was segmented.",
+                hint="Segment the series again.",
+            )
+        classes[plane.path] = str(header.SOPClassUID)
+        first = header if first is None else first
+    assert first is not None, "a stack has a plane"
+    return first, classes
 
 
 def _elements(header: Dataset, keywords: Iterable[str]) -> Dataset:
