@@ -96,7 +96,7 @@ def test_list_names_what_can_be_fetched_and_read() -> None:
     assert "CC-BY-SA 4.0" in result.stdout
     tree = json.loads(run("list", "--json").stdout)
     assert len(tree["fetch"]) == 10
-    assert set(tree["formats"]) == {"msd", "nnunet", "folders", "datalist", "phantom"}
+    assert set(tree["formats"]) == {"msd", "nnunet", "folders", "datalist", "dicom", "phantom"}
 
 
 def test_fetch_from_a_file(tmp_path: Path) -> None:
