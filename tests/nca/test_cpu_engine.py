@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from medseg_nca.config.model import CellSettings, PerceptionSettings, UpdateSettings
-from medseg_nca.errors import ConfigError, NonFiniteStateError
+from medseg_nca.errors import ConfigError, DependencyError, NonFiniteStateError
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import ENGINES, Engine, auto, get_engine
 
@@ -133,9 +133,20 @@ def test_bfloat16_is_rounded_after_every_step(dims: int, kind: str, padding: str
         # Where a sum lies next to the middle of two numbers, the order of summing decides.
         assert same.float().mean() > 0.99
         assert torch.allclose(expected.float(), actual.float(), rtol=2**-6, atol=1e-3)
+        assert expected.dtype == actual.dtype == torch.bfloat16
     last = steps[1][-1].float()
-    assert torch.equal(last, last.bfloat16().float())
     assert 0 < (last - exact).abs().max() < 0.2 * exact.abs().max()
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+@torch.no_grad()
+def test_a_bfloat16_state_takes_weights_of_any_precision(name: str, kind: torch.dtype) -> None:
+    cell = make_cell(2, dtype=torch.float32)
+    state, fire = torch.rand(1, 5, 8, 9).bfloat16(), Fire.for_batch(0.5, 0, 1)
+    engine = get_engine(name)
+    expected = engine.roll_out(cell, state, 2, fire)
+    assert torch.equal(engine.roll_out(cell.to(kind), state, 2, fire), expected)
 
 
 def test_bfloat16_is_not_for_training() -> None:
@@ -283,6 +294,16 @@ def test_auto_without_numba_says_so(
     with caplog.at_level(logging.WARNING):
         get_engine().roll_out(cell, torch.zeros(1, 5, 6, 7), 0, fire)
     assert "numba" in caplog.text
+
+
+def test_without_numba_the_cpu_engine_says_so_where_memory_is_estimated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Models ask for it first, to find the tiles for their memory budget."""
+    monkeypatch.setattr("medseg_nca.nca.engines.cpu.available", lambda: False)
+    for need in (CPU.bytes_per_cell, CPU.bytes_kept):
+        with pytest.raises(DependencyError, match="numba"):
+            need(make_cell(2), torch.zeros(1, 5, 6, 7))
 
 
 def test_auto_takes_the_cpu_engine(

@@ -33,11 +33,19 @@ class CpuEngine(Engine):
         return None
 
     def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
-        """Two padded states, the result, and the hash of the position."""
+        """Two padded states, the result, and the hash of the position.
+
+        Raises:
+            DependencyError: if numba is not installed.
+        """
         return 3 * _padded(cell, state) * state.element_size() + _HASH_BYTES
 
     def bytes_kept(self, cell: Cell, state: Tensor) -> float:
-        """One padded state; the rest is computed again."""
+        """One padded state; the rest is computed again.
+
+        Raises:
+            DependencyError: if numba is not installed.
+        """
         return _padded(cell, state) * state.element_size()
 
     def roll_out(
@@ -54,10 +62,7 @@ class CpuEngine(Engine):
                 f"The engine 'cpu' does not serve {reason}.",
                 hint="Set model.engine to auto or reference.",
             )
-        if not available():
-            raise DependencyError(
-                "The engine 'cpu' needs numba.", hint="pip install numba, or model.engine=reference"
-            )
+        _need_numba()
         self.check(cell, state, fire)
         if steps == 0 or not state.numel():
             return state.clone()
@@ -84,10 +89,18 @@ def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record 
 
 
 def _padded(cell: Cell, state: Tensor) -> int:
+    _need_numba()
     from medseg_nca.nca.kernels.layout import padded_channels
 
     kind = torch.float32 if state.dtype == torch.bfloat16 else state.dtype
     return padded_channels(cell.channels, kind)
+
+
+def _need_numba() -> None:
+    if not available():
+        raise DependencyError(
+            "The engine 'cpu' needs numba.", hint="pip install numba, or model.engine=reference"
+        )
 
 
 def available() -> bool:

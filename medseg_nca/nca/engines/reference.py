@@ -48,7 +48,7 @@ class ReferenceEngine(Engine):
                 raise NonFiniteStateError(fire.first_step + step)
             x = x.bfloat16().float() if coarse else x
             if record is not None:
-                record(x.movedim(-1, 1))
+                record(x.to(stored).movedim(-1, 1))
         return x.to(stored).movedim(-1, 1)
 
 
