@@ -154,8 +154,17 @@ class MultiLevelNca(SegmentationModel):
         return cell
 
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
-        """See :meth:`SegmentationModel.forward`."""
+        """See :meth:`SegmentationModel.forward`.
+
+        Raises:
+            ConfigError: for bfloat16 while gradients are recorded.
+        """
         options = options or RunOptions()
+        if options.precision == "bfloat16" and torch.is_grad_enabled():
+            raise ConfigError(
+                "precision bfloat16 is for inference, but gradients are recorded.",
+                hint="Run the model under torch.inference_mode().",
+            )
         padded = pad_to_multiple(image, self.scales[0])
         state = self._first_state(shrink(padded, self.scales[0]))
         place = Place(whole_box(state))

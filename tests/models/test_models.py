@@ -125,6 +125,16 @@ def test_tiles_follow_what_the_engine_needs(kind: torch.dtype) -> None:
     assert cpu.bytes_per_cell(cell, state) < plain.bytes_per_cell(cell, state) / 3
 
 
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_bfloat16_is_for_inference(engine: str) -> None:
+    model = create_model("octree_nca", in_channels=1, out_channels=1, engine=engine).eval()
+    image, options = torch.randn(1, 1, 20, 18, 16), RunOptions(precision="bfloat16")
+    with torch.inference_mode():
+        assert model(image, options).dtype == torch.float32
+    with pytest.raises(ConfigError, match="bfloat16"):
+        model(image, options)
+
+
 def test_patches_hold_the_focus_and_nest() -> None:
     patches = {4: None, 2: 8, 1: 6}
     levels = [{"scale": s, "steps": 1, "patch": patch} for s, patch in patches.items()]
