@@ -191,8 +191,9 @@ def test_the_same_cells_fire() -> None:
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_gradients_do_not_depend_on_the_number_of_threads(threads: int) -> None:
-    cell = make_cell(3, channels=16, hidden=64, dtype=torch.float32)
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_gradients_do_not_depend_on_the_number_of_threads(threads: int, norm: str) -> None:
+    cell = make_cell(3, channels=16, hidden=64, norm=norm, dtype=torch.float32)
     state = torch.randn(1, 16, 40, 12, 12)
     fire = Fire.for_batch(0.5, 0, 1)
     before = torch.get_num_threads()
