@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medseg_nca.nca.fire import MUL_A, MUL_B
 from medseg_nca.nca.kernels.block import Flat, lanes_of, update_block
 from medseg_nca.nca.kernels.jit import compiled, entry
 from medseg_nca.nca.kernels.layout import Buffers, Grid
@@ -17,7 +18,7 @@ from medseg_nca.nca.kernels.vectors import BLOCK, lanes
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SIGN = np.uint64(0x80000000)
-_MUL_A, _MUL_B = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
+_MUL_A, _MUL_B = np.uint64(MUL_A), np.uint64(MUL_B)
 _15, _16 = np.uint64(15), np.uint64(16)
 LANES = lanes(4)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from numba import njit
 from numba.core.caching import FunctionCache
 
+from medseg_nca.nca.fire import MUL_A, MUL_B
 from medseg_nca.nca.update import EPS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,9 +33,9 @@ def reordering(function: F) -> F:
 
 @cache
 def _digest() -> str:
-    """Of all that goes into compiled code: the sources of this folder, and a constant."""
+    """Of all that goes into compiled code: the sources of this folder, and some constants."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    content = b"".join(file.read_bytes() for file in files) + repr(EPS).encode()
+    content = b"".join(file.read_bytes() for file in files) + repr((EPS, MUL_A, MUL_B)).encode()
     return hashlib.sha256(content).hexdigest()
 
 

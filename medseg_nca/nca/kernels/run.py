@@ -163,7 +163,7 @@ class Rollout:
             NonFiniteStateError: at the first step after which a value is NaN or infinite.
         """
         chunk = self.steps if record is None else 1
-        self.history = self._moments(self.steps, self.packed.rule(0, backward=False))
+        self.history = self._moments(self.steps)
         for first in range(0, self.steps, chunk):
             self._forward(states, first, chunk)
             if record is not None:
@@ -176,7 +176,7 @@ class Rollout:
         buffers = self.buffers(rule, backward=False)
         flat = numbers(states)
         meeting = np.zeros(2 * steps + 1, np.int64)
-        moments = self._moments(len(grid.jobs), rule)
+        moments = self._moments(len(grid.jobs))
 
         def work(index: int, team: int) -> int:
             bad: int = roll_slabs(
@@ -190,9 +190,10 @@ class Rollout:
         if bad:
             raise NonFiniteStateError(self.fire.first_step + min(bad))
 
-    def _moments(self, rows: int, rule: Rule) -> NDArray[np.float64]:
+    def _moments(self, rows: int) -> NDArray[np.float64]:
         """Room for moments of a batch norm; little without one."""
-        return np.zeros((rows, moment_count(rule.hidden)) if rule.batch else (1, 1))
+        packed = self.packed
+        return np.zeros((rows, moment_count(packed.w0.shape[1])) if packed.batch else (1, 1))
 
     def backward(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Gradients of the first state and of the packed weights.
@@ -210,7 +211,7 @@ class Rollout:
         self.inside(grads[0]).copy_(grad)
         before, both = states.view(-1).numpy(), grads.view(-1).numpy()
         meeting = np.zeros(4 * self.steps + 4, np.int64)
-        moments = self._moments(jobs, rule)
+        moments = self._moments(jobs)
 
         def work(index: int, team: int) -> None:
             back_slabs(before, both, self.steps, self.layout.even_jobs, meeting, team, grid, rule,
