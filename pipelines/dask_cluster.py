@@ -92,15 +92,21 @@ class DaskCluster(Scheduler):
         finally:
             self.cancel(list(run.busy))
 
-    def send(self, function: Any, index: int, item: Any, files: list[Path]) -> Future[Reply]:
-        """Submit one item, to the workers that are known to be fit."""
+    def send(
+        self, function: Any, index: int, item: Any, files: list[Path]
+    ) -> tuple[Future[Reply], frozenset[str]]:
+        """Submit one item; returns the only workers that may do it, none if all may.
+
+        Once a worker is unfit, the fit ones are named: an idle one would take every item again.
+        """
         fit = self._fit() if self._unfit else []
         with self._connected():
-            return self._client.submit(
+            future = self._client.submit(
                 dask_worker.do, self._job, function, index, item, files,
                 key=f"medseg-nca-{self._job.token}-{next(self._keys)}", pure=False,
-                workers=fit or None, allow_other_workers=bool(fit),
+                workers=fit or None, allow_other_workers=False,
             )  # fmt: skip
+        return future, frozenset(fit)
 
     def wait(self, futures: list[Future[Reply]]) -> list[Future[Reply]]:
         """The futures that are finished, at least one unless it takes long."""
@@ -215,6 +221,7 @@ class _Run:
         self._deserted: float | None = None
         # By future: number, item, how often it was sent.
         self.busy: dict[Future[Reply], tuple[int, Any, int]] = {}
+        self._only: dict[Future[Reply], frozenset[str]] = {}
 
     def fill(self) -> None:
         """Send as many items as there is room for."""
@@ -227,6 +234,7 @@ class _Run:
         finished = self._cluster.wait(list(self.busy))
         if not finished:
             self._expect_workers()
+            self._free_the_stranded()
         outcomes = [self._take(future) for future in finished]
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -234,10 +242,12 @@ class _Run:
         from distributed import KilledWorker
 
         index, item, sends = self.busy.pop(future)
+        only = self._only.pop(future)
         try:
             reply = self._cluster.reply(future)
         except TimeoutError:  # Dask will do it once more
             self.busy[future] = (index, item, sends)
+            self._only[future] = only
             self._expect_workers()
             return None
         except KilledWorker:  # perhaps it only waited, at workers that other items killed
@@ -267,8 +277,18 @@ class _Run:
 
     def _send(self, index: int, item: Any, sends: int) -> None:
         files = [path for path in self._files(item) if path.exists()] if self._files else []
-        future = self._cluster.send(self._function, index, item, files)
+        future, only = self._cluster.send(self._function, index, item, files)
         self.busy[future] = (index, item, sends)
+        self._only[future] = only
+
+    def _free_the_stranded(self) -> None:
+        """Send items again whose only workers are gone; Dask would wait for these."""
+        here = set(self._cluster.workers())
+        stranded = [f for f in self.busy if self._only[f] and not self._only[f] & here]
+        self._cluster.cancel(stranded)
+        for future in stranded:
+            del self._only[future]
+            self._send(*self.busy.pop(future))
 
     def _expect_workers(self) -> None:
         """Wait only so long for a cluster that has no workers."""
