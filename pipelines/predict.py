@@ -34,7 +34,6 @@ from medseg_nca.pipelines.predict_case import (
 )
 from medseg_nca.pipelines.prediction_inputs import (
     PredictionCase,
-    collect,
     find_cases,
     group_channels,
     refuse_formats,
@@ -43,7 +42,7 @@ from medseg_nca.pipelines.prediction_inputs import (
 from medseg_nca.pipelines.records import finish, forget, set_aside, work_folder
 from medseg_nca.pipelines.shared_model import SharedModel
 
-__all__ = ["PredictedFile", "collect", "group_channels", "run"]
+__all__ = ["PredictedFile", "group_channels", "run"]
 
 logger = logging.getLogger(__name__)
 

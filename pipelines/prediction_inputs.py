@@ -85,19 +85,8 @@ def find_cases(
     return _told_apart(cases)
 
 
-def collect(inputs: Sequence[Path]) -> list[Path]:
-    """Return the image files that the inputs name, folders opened, without repetition.
-
-    DICOM files are not among them.
-
-    Raises:
-        DataError: if an input does not exist, or a folder holds nothing to predict.
-    """
-    return _sort(inputs)[0]
-
-
 def _sort(inputs: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
-    """Image files, folders with DICOM files, DICOM files."""
+    """Image files (folders opened), folders with DICOM files, DICOM files; each once."""
     from medseg_nca.datasets.find import get_adapter
     from medseg_nca.io.dicom.files.reader import looks_like_dicom
 

@@ -27,6 +27,7 @@ from medseg_nca.errors import ConfigError, DataError, OutputError, PartialFailur
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
 from medseg_nca.pipelines import predict, preprocess, train
+from medseg_nca.pipelines.prediction_inputs import find_cases
 from medseg_nca.tasks.samples import SampleSource
 from medseg_nca.training.history import read_history
 
@@ -270,11 +271,12 @@ def test_a_bad_case_of_raw_data_does_not_stop_the_training(data: Path, tmp_path:
     assert len(split.train) + len(split.val) + len(split.test) == 7
 
 
-def test_nothing_to_predict_is_said(tmp_path: Path) -> None:
+def test_nothing_to_predict_is_said(run: Path, tmp_path: Path) -> None:
+    plan = load_bundle(run / "model", "cpu").spec.plan
     with pytest.raises(DataError, match="no such file"):
-        predict.collect([tmp_path / "none.nii.gz"])
+        find_cases([tmp_path / "none.nii.gz"], plan)
     with pytest.raises(DataError, match="holds no image"):
-        predict.collect([tmp_path])
+        find_cases([tmp_path], plan)
 
 
 def test_the_command(run: Path, data: Path, tmp_path: Path) -> None:
