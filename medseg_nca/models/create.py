@@ -16,11 +16,13 @@ _PARTS = (
     "auto",
     "base",
     "baseline",
+    "costs",
     "create",
     "describe",
     "focus",
     "geometry",
     "head",
+    "inference",
     "multilevel",
     "tiling",
 )

@@ -28,29 +28,21 @@ class Tile(NamedTuple):
     inside: Window
 
 
-def tiles(
-    shape: Sequence[int],
-    size: Sequence[int],
-    halo: int,
-    multiple: Sequence[int] | None = None,
-) -> Iterator[Tile]:
+def tiles(shape: Sequence[int], size: Sequence[int], halo: int) -> Iterator[Tile]:
     """Cut a grid into tiles whose cores cover it, each once.
 
     Args:
         shape: of the grid.
         size: of a core; the last ones may be smaller.
         halo: cells around a core, as far as there are any.
-        multiple: the outer parts begin and end at multiples of this (or where the grid ends); the
-            halo gets wider for it.
     """
-    multiple = multiple or (1,) * len(shape)
     starts = [range(0, n, step) for n, step in zip(shape, size, strict=True)]
     for corner in product(*starts):
-        spans = list(zip(corner, size, shape, multiple, strict=True))
-        core = tuple(slice(c, min(c + t, n)) for c, t, n, _ in spans)
+        ends = [min(c + t, n) for c, t, n in zip(corner, size, shape, strict=True)]
+        core = tuple(slice(c, e) for c, e in zip(corner, ends, strict=True))
         outer = tuple(
-            slice(max(c - halo, 0) // m * m, min(-(-(min(c + t, n) + halo) // m) * m, n))
-            for c, t, n, m in spans
+            slice(max(c - halo, 0), min(e + halo, n))
+            for c, e, n in zip(corner, ends, shape, strict=True)
         )
         yield Tile(core, outer, _inside(core, outer))
 
@@ -71,8 +63,8 @@ def roll_in_place(
 ) -> None:
     """Run few steps on every tile with a halo, then exchange borders, until all steps are done.
 
-    Besides the state there is never more than one row of tiles of it: what was overwritten of a
-    row is kept as long as the next one looks at it.
+    Besides the state there is one row of tiles, as it was: what was overwritten of a row is kept as
+    long as the next one looks at it.
 
     Args:
         engine: who computes it.
@@ -105,10 +97,8 @@ def _roll_rows(
         low, high = max(begin - halo, 0), min(end + halo, length)
         # The planes from ``low`` on that an earlier row has overwritten, as they were.
         known = 0 if before is None else before.shape[2]
-        planes = [] if before is None else [before]
-        old = torch.cat([*planes, state[:, :, low + known : high]], 2) if planes else (
-            state[:, :, low:high].clone()
-        )  # fmt: skip
+        rest = state[:, :, low + known : high]
+        old = rest.clone() if before is None else torch.cat((before, rest), 2)
         row = state[:, :, begin:end]
         for tile in tiles(row.shape[2:], size, halo):
             outer = (slice(0, high - low), *tile.outer[1:])
@@ -121,6 +111,7 @@ def _roll_rows(
                 meter.advance(count * cut(row, tile.core)[0, 0].numel())
         ahead = max(end - halo, 0)
         before = old[:, :, ahead - low : end - low].clone()
+        del old, part, rolled
 
 
 def _inside(core: Window, outer: Window) -> Window:

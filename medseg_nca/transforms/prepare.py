@@ -12,10 +12,17 @@ from medseg_nca.errors import ImageError
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.encode import encode_labels
-from medseg_nca.transforms.grid import Trace, changes_spacing, restore, to_plan_grid
+from medseg_nca.transforms.grid import (
+    Trace,
+    changes_spacing,
+    restore,
+    restored_slabs,
+    to_plan_grid,
+    turn_back,
+)
 from medseg_nca.transforms.intensity import normalise, to_grey
 
-__all__ = ["Preparation", "Trace", "prepare", "restore"]
+__all__ = ["Preparation", "Trace", "prepare", "restore", "restored_slabs", "turn_back"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,7 @@ def prepare(
             lies on another grid or holds numbers that the table does not know.
     """
     _check(volume, plan)
-    image = np.asarray(volume.array, np.float32)
-    data = {"image": to_grey(image) if plan.colour == "grey" else image}
+    data = {"image": to_grey(volume.array) if plan.colour == "grey" else volume.array}
     if label is not None:
         if labels is None:
             raise ValueError("prepare: a label map needs its label table")
@@ -70,7 +76,7 @@ def prepare(
     target = None
     if label is not None and labels is not None:
         target = _collect(moved["label"], labels)
-    return Preparation(np.ascontiguousarray(prepared), target, trace)
+    return Preparation(prepared, target, trace)
 
 
 def _check(volume: Volume, plan: PreprocessPlan) -> None:
@@ -124,10 +130,10 @@ def _one_hot(label: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 def _collect(label: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
     """Back from interpolated channels to a target; untouched numbers pass as they are."""
     if table.multi_label:
-        return np.ascontiguousarray(label >= 0.5).astype(np.uint8)
+        return np.asarray(label >= 0.5, np.uint8, order="C")
     if label.shape[0] > 1:
         return np.asarray(label.argmax(0)[None], np.uint8)
-    return np.ascontiguousarray(label).astype(np.uint8)
+    return label.astype(np.uint8, order="C")
 
 
 def _name(volume: Volume) -> str:
