@@ -44,6 +44,10 @@ class ImageError(DataError):
     """An image or label file cannot be read, or its content cannot be used."""
 
 
+class MemoryBudgetError(MedsegError):
+    """Something needs more memory than its budget allows, and was not begun."""
+
+
 class OutputError(MedsegError):
     """A result cannot be written: full disk, no permission, or something is in the way."""
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.config import PreprocessPlan
 from medseg_nca.io.volume import Volume
-from medseg_nca.transforms.resample import Mapping, resample, slabs
+from medseg_nca.transforms.resample import SLAB, Mapping, resample, slabs
 
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 # Spacings closer than this (relative) are the same: headers are rounded.
@@ -126,10 +126,13 @@ def restored_slabs(array: NDArray[Any], trace: Trace) -> Iterator[tuple[slice, N
     Yields:
         Which part of that axis, and its values ``(K, part, *rest)``; see :func:`turn_back`.
     """
-    if trace.prepared == trace.cropped:
-        yield slice(0, trace.cropped.shape[0]), array
+    if trace.prepared != trace.cropped:
+        yield from slabs(array, _to_prepared(trace))
         return
-    yield from slabs(array, _to_prepared(trace))
+    thickness = max(SLAB * array.shape[1] // max(array.size, 1), 1)
+    for start in range(0, array.shape[1], thickness):
+        part = slice(start, min(start + thickness, array.shape[1]))
+        yield part, array[:, part]
 
 
 def turn_back(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] = 0.0) -> Any:
@@ -262,6 +265,12 @@ def changes_spacing(volume: Volume, plan: PreprocessPlan) -> bool:
         return False
     order = axis_order(axis_codes(Grid.of(volume)), plan.orientation)
     return not same_spacing(tuple(volume.spacing[k] for k in order), plan.spacing)
+
+
+def planned_grids(grid: Grid, plan: PreprocessPlan) -> tuple[Grid, Grid]:
+    """The grids of an image from which nothing is cropped: its axes turned, and prepared."""
+    oriented = _turned_grid(grid, _turn(grid, plan.orientation))
+    return oriented, _spaced(oriented, plan)
 
 
 def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:

@@ -89,10 +89,11 @@ def _check(volume: Volume, plan: PreprocessPlan) -> None:
     count, wanted = volume.array.shape[0], len(plan.channels)
     if count != wanted and not (plan.colour == "grey" and count in (1, 3)):
         raise _other_channels(name, count, plan)
-    flat = volume.array.reshape(count, -1)
-    if (flat.min(1) == flat.max(1)).all():
+    spatial = tuple(range(1, volume.array.ndim))
+    low = volume.array.min(spatial)
+    if (low == volume.array.max(spatial)).all():
         raise ImageError(
-            f"{name}: is constant (every value is {flat[0, 0]:g}): there is nothing to see in it.",
+            f"{name}: is constant (every value is {low[0]:g}): there is nothing to see in it.",
             hint="Check how the file was exported.",
         )
 

@@ -41,7 +41,7 @@ class Mapping:
     ) -> Mapping:
         """From the affines (4x4) of the grid that is read and of that of ``shape``."""
         dims = len(shape)
-        change: NDArray[np.float64] = np.linalg.solve(_square(old, dims), _square(new, dims))
+        change = np.linalg.solve(_square(old, dims), _square(new, dims)).astype(np.float64)
         return cls(change[:dims, :dims], change[:dims, dims], tuple(shape))
 
     @property

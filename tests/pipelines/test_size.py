@@ -76,6 +76,9 @@ class Watch:
             if len(self.resumed) == self.stop_after:
                 raise KeyboardInterrupt
 
+    def within(self, done: int, total: int) -> None:
+        pass
+
     @property
     def done(self) -> int:
         """How many cases were worked on."""

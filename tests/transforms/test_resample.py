@@ -37,7 +37,7 @@ def test_it_is_the_interpolation_of_scipy(
     new = new.copy()
     new[:3, 3] = (5.0, -0.5, 0.3)
     mapping = Mapping.between(old, new, (11, 6, 5))
-    assert mapping.parallel is (new[0, 1] == 0)
+    assert mapping.parallel == (new[0, 1] == 0)
     index = np.stack(np.meshgrid(*(np.arange(n) for n in (11, 6, 5)), indexing="ij"))
     places = np.tensordot(mapping.matrix, index, 1) + mapping.offset.reshape(3, 1, 1, 1)
     expected = [map_coordinates(c, places, order=1, mode="nearest") for c in array]
