@@ -51,7 +51,11 @@ from medseg_nca.cli.options import (
     "--precision", type=click.Choice(["float32", "bfloat16"]),
     help="Of the state and the weights; bfloat16 needs less memory.",
 )  # fmt: skip
-@click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True), help="Memory budget.")
+@click.option(
+    "--memory-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the whole prediction, in 10^9 bytes; what does not fit is refused.",
+)
 @click.option("--seed", type=int, help="Seed of the fire mask.")
 @one_worker_option
 @scheduler_option

@@ -103,6 +103,7 @@ class Predictor:
         if known and self.keeps_budget:
             refuse(self.loaded, self.settings, extent, name)
 
+    @torch.inference_mode()
     def predict(self, volume: Volume, watch: Watch = unwatched) -> Prediction:
         """Segment one volume ``(C, *shape)``.
 
@@ -122,9 +123,8 @@ class Predictor:
         trace = prepared.trace
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
         del prepared
-        with torch.inference_mode():
-            votes = self._votes(trace)
-            self._run(image, votes, left / 1e9, watch)
+        votes = self._votes(trace)
+        self._run(image, votes, left / 1e9, watch)
         del image
         label_map = votes.label_map(trace)
         probabilities = uncertainty = None

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from medseg_nca.config.model import LevelSettings
+from medseg_nca.models.geometry import AVERAGED_VOXELS
 from medseg_nca.models.tiling import LevelNeed, least
 
 if TYPE_CHECKING:
     from medseg_nca.models.base import RunOptions
     from medseg_nca.models.multilevel import MultiLevelNca
 
+# Logits are made of so many cells at a time.
+HEAD_CELLS = 1 << 17
 _FLOAT = 4
-# Slabs of the image that are averaged, of logits and of what is made of them.
-_SLABS = 64e6
 # What the search for cells in focus needs for each cell of the level before.
 _SEARCH = 16
 
@@ -65,7 +66,14 @@ def held_bytes(
     after = 0
     if level < len(model.scales) - 1:
         after = cells * (state + (logits + 1 if focused and level + 1 >= focused[0] else 0))
-    return batch * (before + after) + _SLABS
+    return batch * (before + after) + _slabs(model, batch)
+
+
+def _slabs(model: MultiLevelNca, batch: int) -> float:
+    """Slabs of the image that are averaged; of what the head computes, and what becomes of it."""
+    head = 2 * model.settings.cell.update.hidden if model.settings.head == "mlp" else 0
+    values = model.settings.cell.channels + head + 6 * model.out_channels
+    return batch * _FLOAT * (2 * AVERAGED_VOXELS * model.in_channels + HEAD_CELLS * values)
 
 
 def least_bytes(model: MultiLevelNca, shape: Sequence[int], options: RunOptions) -> float:

@@ -19,7 +19,7 @@ from medseg_nca.nca.window import cut
 # Above this it pays to copy the channels of a cell together.
 _MANY_CHANNELS = 8
 # So many voxels are averaged at a time.
-_VOXELS = 1 << 22
+AVERAGED_VOXELS = 1 << 21
 
 Starts = tuple[tuple[int, ...], ...]
 
@@ -68,7 +68,7 @@ def level_view(image: Tensor, scale: Sequence[int], window: Sequence[slice]) -> 
     if all(s == 1 for s in scale):
         return _repeated(image, window)
     plane = prod((b.stop - b.start) * s for b, s in zip(window[1:], scale[1:], strict=True))
-    rows = max(_VOXELS // (plane * scale[0]), 1)
+    rows = max(AVERAGED_VOXELS // (plane * scale[0]), 1)
     parts = []
     for start in range(window[0].start, window[0].stop, rows):
         slab = (slice(start, min(start + rows, window[0].stop)), *window[1:])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.models.base import RunOptions, Sink
-from medseg_nca.models.costs import held_bytes, inference_steps, level_need
+from medseg_nca.models.costs import HEAD_CELLS, held_bytes, inference_steps, level_need
 from medseg_nca.models.focus import (
     Box,
     cells_in_focus,
@@ -38,8 +38,6 @@ from medseg_nca.progress import Meter
 if TYPE_CHECKING:
     from medseg_nca.models.multilevel import MultiLevelNca
 
-# Logits are made of so many cells at a time.
-HEAD_CELLS = 1 << 18
 # Cells times steps after which progress is told, where a level runs whole.
 _TOLD = 50_000_000
 _FEWEST_STEPS = 8
