@@ -40,7 +40,8 @@ def level_need(
     """
     cell = model.cell(level)
     stored = batch * cell.channels * kind.itemsize
-    engine = model.engine.bytes_per_cell(cell, torch.empty(0, dtype=kind))
+    with torch.no_grad():  # which engine serves bfloat16 depends on it
+        engine = model.engine.bytes_per_cell(cell, torch.empty(0, dtype=kind))
     image = 2 * _FLOAT * model.in_channels
     working = batch * (engine + image + 2) + stored
     steps = inference_steps(model.settings.resolved_levels[level])
