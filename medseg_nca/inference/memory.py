@@ -17,9 +17,8 @@ from medseg_nca.models import RunOptions
 from medseg_nca.transforms.encode import written_type
 from medseg_nca.transforms.grid import Grid, planned_grids
 
-# What the engine keeps from one roll-out to the next, and libraries that are loaded late: numba and
-# its compiled code are some 170 MB.
-_ALWAYS = 240e6
+# What the engine keeps from one roll-out to the next, and libraries that are loaded late.
+_ALWAYS = 120e6
 # Allocators round up, and small things add up.
 _MARGIN = 1.03
 _FLOAT = 4
