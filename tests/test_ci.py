@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -98,3 +99,39 @@ def test_an_installation_ends_with_how_to_call_the_command(tmp_path: Path) -> No
     command = [sys.executable, str(ROOT / ".ci" / "install.py"), str(tmp_path), "dev"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert f"Call {tmp_path}/bin/medseg-nca" in done.stdout.splitlines()[-1]
+
+
+def peers(tmp_path: Path, **stubs: str) -> str:
+    """What `.ci/peers` says on a machine that has these programs and bash's own tools only."""
+    for name, script in stubs.items():
+        file = tmp_path / name.replace("_", "-")
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+    bash, tail = (str(shutil.which(name)) for name in ("bash", "tail"))
+    (tmp_path / "tail").symlink_to(tail)
+    command = [bash, str(ROOT / ".ci" / "peers")]
+    env = {"PATH": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def test_programs_that_cannot_be_installed_are_named_with_the_reason(tmp_path: Path) -> None:
+    for number, (stubs, reason) in enumerate(
+        (
+            ({}, "no apt-get"),
+            ({"apt_get": "exit 0", "id": "echo 1000"}, "only root"),
+            ({"apt_get": "echo first; echo 'E: no such host' >&2; exit 100", "id": "echo 0"},
+             "E: no such host"),
+        )
+    ):  # fmt: skip
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        said = peers(folder, **stubs)
+        assert "Not installed: dcmtk dicom3tools orthanc" in said
+        assert reason in said
+        assert "skipped" in said
+
+
+def test_programs_that_can_be_installed_need_no_word(tmp_path: Path) -> None:
+    assert peers(tmp_path, apt_get='echo "$@" >> "$0.log"', id="echo 0") == ""
+    assert "install -y" in (tmp_path / "apt-get.log").read_text()
