@@ -66,6 +66,18 @@ def usual_channels(dataset: DataSet, counts: Sequence[int], dims: int) -> tuple[
     return dataset.channels if count == len(dataset.channels) else names_for(count, dims)
 
 
+def other_channels(dataset: DataSet, channels: Sequence[str]) -> Problem | None:
+    """Whether the images have another number of channels than the data set says."""
+    if len(channels) == len(dataset.channels):
+        return None
+    return Problem(
+        "other_channels",
+        f"The data set names {len(dataset.channels)} channel(s) ({in_short(dataset.channels)}), "
+        f"and most images have {len(channels)}: they are called {in_short(channels)}.",
+        "Mend the names, or the images.",
+    )
+
+
 def channels_problem(channels: Sequence[str], dims: int) -> Problem | None:
     """Whether 4D images are taken for volumes of many channels only because nobody named these."""
     count = len(channels)

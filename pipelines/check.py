@@ -20,6 +20,7 @@ from medseg_nca.datasets.rules import (
     channels_problem,
     ignored_folders,
     labels_problem,
+    other_channels,
     usual,
     usual_channels,
 )
@@ -97,9 +98,10 @@ def _images(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
     dims = usual([len(shape) for _, shape, _ in read], dataset.dims)
     alike = [count for _, shape, count in read if len(shape) == dims]
     channels = usual_channels(dataset, alike, dims)
-    problem = channels_problem(channels, dims)
-    if problem is not None:
+    if problem := channels_problem(channels, dims):
         yield _finding("error", problem)
+    if problem := other_channels(dataset, channels):
+        yield _finding("warning", problem)
     files = {case.id: case.images[0] for case in dataset.cases}
     for row, shape, count in read:
         if len(shape) != dims:

@@ -30,6 +30,7 @@ from medseg_nca.datasets.rules import (
     channels_problem,
     ignored_folders,
     labels_problem,
+    other_channels,
     usual,
     usual_channels,
 )
@@ -219,9 +220,10 @@ def _plan(
     counts = [len(found.channels) for found in measured.values()]
     dims = len(next(iter(measured.values())).shape)
     channels = usual_channels(dataset, counts, dims)
-    problem = channels_problem(channels, dims)
-    if problem is not None:
+    if problem := channels_problem(channels, dims):
         raise problem.error()
+    if problem := other_channels(dataset, channels):
+        logger.warning("%s %s", problem.message, problem.hint)
     # Cases with other channels fail by name when they are prepared; they do not decide anything.
     usable = {
         name: found for name, found in measured.items() if len(found.channels) == len(channels)

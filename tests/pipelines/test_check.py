@@ -368,6 +368,19 @@ def test_many_channels_that_have_names_are_channels(folder: Path, tmp_path: Path
     assert store.plan.in_channels == 30
 
 
+def test_other_channels_than_the_data_set_names(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_images(folder, SERIES[..., :2], 0, 1, 2, 3)
+    (folder / "dataset.yaml").write_text("channels: [T1, T2, FLAIR]")
+    report = check.run(folder)
+    assert found(report) == {("warning", "other_channels", None)}
+    text = "names 3 channel(s) (T1, T2, FLAIR), and most images have 2: they are called channel_0"
+    assert text in message(report, "other_channels")
+    preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+    assert text in caplog.text
+
+
 def test_files_in_sub_folders_are_not_passed_over_in_silence(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
