@@ -16,13 +16,14 @@ import venv
 from pathlib import Path
 
 # `du -sh` of the environment with the extras dev, cluster and peers and torch's CPU build.
-SIZE = "2.7 GB"
+SIZE = "2.5 GB"
 BEFORE = """\
 Installing into {folder}: takes minutes and about {size} of disk, and more where torch comes with
 CUDA (docs/getting-started.md says how to choose). {free:.0f} GB are free."""
 AFTER = "Installed. Call {bin}/medseg-nca, or simply medseg-nca after: . {bin}/activate"
 COLLECTING = re.compile(r"Collecting (.+?)(?: \(from.*)?$")
 FETCHING = re.compile(r"Downloading (?:\S*/)?(\S+?(?:\.whl|\.tar\.gz|\.zip) \(.+\))")
+BUILDING = re.compile(r"(Installing build dependencies|Building (?:wheel|editable) for \S+)")
 UNPACKING = re.compile(r"Installing collected packages: (.+)")
 
 
@@ -61,6 +62,8 @@ class Progress:
             self.step = f"package {self.packages}, {found[1]}"
         elif found := FETCHING.search(line):
             self.step = f"package {self.packages}, fetching {found[1]}"
+        elif found := BUILDING.match(line):
+            self.step = found[1][0].lower() + found[1][1:]
         elif found := UNPACKING.match(line):
             self.unpacking = len(found[1].split(","))
 

@@ -68,6 +68,8 @@ def test_what_pip_prints_becomes_one_line(installer: ModuleType, tmp_path: Path)
     progress.read("Collecting numpy")
     progress.read("Requirement already satisfied: click in ./lib")
     assert progress.text() == "package 2, numpy"
+    progress.read("Building editable for medseg-nca (pyproject.toml): started")
+    assert progress.text() == "building editable for medseg-nca"
     progress.read("Installing collected packages: numpy, torch, medseg-nca")
     assert progress.text() == "unpacked 0 of 3 packages"
     (site / "numpy-2.dist-info").mkdir()
