@@ -24,6 +24,7 @@ _PARTS = (
     "head",
     "inference",
     "multilevel",
+    "recognise",
     "tiling",
 )
 MODELS = ModuleRegistry("medseg_nca.models", "build", "model", exclude=_PARTS, error=ConfigError)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import nibabel as nib
@@ -16,12 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config import PreprocessPlan
+from medseg_nca.errors import ImageError
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.resample import SLAB, Mapping, resample, slabs
 
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+# As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
+MOST_VOXELS = 2**31
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
+
+# 8 GiB of float32 a channel: as much as a reader takes of a file.
+MOST_VOXELS = 2**31
 
 Affine = tuple[tuple[float, ...], ...]
 
@@ -71,6 +78,28 @@ class Trace:
     prepared: Grid
 
 
+def resampling_fault(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float] | None
+) -> str | None:
+    """Say why a grid cannot be brought to another spacing: it would have too many voxels.
+
+    Args:
+        shape: voxels per axis.
+        spacing: mm per axis.
+        target: the other spacing; None leaves the grid as it is.
+    """
+    if target is None:
+        return None
+    count = prod(shape) * prod(spacing) / prod(target)
+    if count <= MOST_VOXELS:
+        return None
+    own, wanted = (" x ".join(f"{v:.3g}" for v in values) for values in (spacing, target))
+    return (
+        f"the spacing {own} mm brought to {wanted} mm makes {count:.3g} voxels; "
+        f"at most {MOST_VOXELS:,} can be used"
+    )
+
+
 def to_plan_grid(
     volume: Volume, plan: PreprocessPlan, channels: dict[str, NDArray[Any]]
 ) -> tuple[dict[str, NDArray[Any]], Trace]:
@@ -85,6 +114,9 @@ def to_plan_grid(
     Returns:
         The arrays, where the spacing changes linearly interpolated (float32), else of their own
         type and perhaps views; and the trace.
+
+    Raises:
+        ImageError: if the plan's spacing would make more voxels of it than any image has.
     """
     source = Grid.of(volume)
     turn = _turn(source, plan.orientation)
@@ -277,6 +309,7 @@ def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
     """The grid of the plan's spacing over the same part of space."""
     if plan.spacing is None or same_spacing(grid.spacing, plan.spacing):
         return grid
+    _check_size(grid, plan.spacing)
     from monai.data.utils import compute_shape_offset, zoom_affine
 
     dims = len(grid.shape)
@@ -287,6 +320,17 @@ def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
     matrix = grid.matrix
     matrix[:dims, :dims], matrix[:dims, 3] = new[:dims, :dims], np.asarray(offset)[:dims]
     return Grid(tuple(int(n) for n in shape), _rows(matrix))
+
+
+def _check_size(grid: Grid, spacing: tuple[float, ...]) -> None:
+    edges = zip(grid.shape, grid.spacing, spacing, strict=True)
+    size = tuple(max(round(n * old / new), 1) for n, old, new in edges)
+    if prod(size) > MOST_VOXELS:
+        raise ImageError(
+            f"The image has {grid.shape} voxels; on the plan's spacing of {spacing} mm it would "
+            f"have {size}, more than {MOST_VOXELS:,} in all.",
+            hint="Check the voxel sizes in the image's header and plan.spacing of the model.",
+        )
 
 
 def same_spacing(first: tuple[float, ...], second: tuple[float, ...]) -> bool:

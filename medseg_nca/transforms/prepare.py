@@ -15,6 +15,7 @@ from medseg_nca.transforms.encode import encode_labels
 from medseg_nca.transforms.grid import (
     Trace,
     changes_spacing,
+    resampling_fault,
     restore,
     restored_slabs,
     to_plan_grid,
@@ -60,8 +61,9 @@ def prepare(
         labels: what the numbers mean; needed with ``label``.
 
     Raises:
-        ImageError: if the axes or channels are not the plan's, the image is constant, the label map
-            lies on another grid or holds numbers that the table does not know.
+        ImageError: if the axes or channels are not the plan's, the image is constant or out of all
+            proportion to the plan's spacing, the label map lies on another grid or holds numbers
+            that the table does not know.
     """
     _check(volume, plan)
     data = {"image": to_grey(volume.array) if plan.colour == "grey" else volume.array}
@@ -89,6 +91,9 @@ def _check(volume: Volume, plan: PreprocessPlan) -> None:
     count, wanted = volume.array.shape[0], len(plan.channels)
     if count != wanted and not (plan.colour == "grey" and count in (1, 3)):
         raise _other_channels(name, count, plan)
+    fault = resampling_fault(volume.shape, volume.spacing, plan.spacing)
+    if fault is not None:
+        raise ImageError(f"{name}: {fault}.", hint="Is the unit of the header's spacing right?")
     spatial = tuple(range(1, volume.array.ndim))
     low = volume.array.min(spatial)
     if (low == volume.array.max(spatial)).all():
