@@ -28,6 +28,7 @@ from medseg_nca.io.volume import Volume
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import evaluate, preprocess
 from medseg_nca.pipelines.selection import match_labels
+from medseg_nca.progress import Watch, unwatched
 
 SHAPE = (12, 11, 9)
 AFFINE = np.array([[0, -1.5, 0, 3], [2, 0, 0, -1], [0, 0, 3, 7], [0, 0, 0, 1]], dtype=float)
@@ -94,7 +95,7 @@ def model_fixture(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 class Oracle(Predictor):
     """Rounds the image: its label map is in it."""
 
-    def predict(self, volume: Volume) -> Prediction:
+    def predict(self, volume: Volume, watch: Watch = unwatched) -> Prediction:
         label_map = np.clip(volume.array.round(), 0, 2).astype(np.uint8)
         return Prediction(volume.with_array(label_map))
 
