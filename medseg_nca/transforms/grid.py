@@ -24,6 +24,7 @@ from medseg_nca.transforms.resample import SLAB, Mapping, resample, slabs
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 # As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
 MOST_VOXELS = 2**31
+SPACING_HINT = "Check the voxel sizes in the image's header, and plan.spacing of the model."
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
 
@@ -309,7 +310,9 @@ def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
     """The grid of the plan's spacing over the same part of space."""
     if plan.spacing is None or same_spacing(grid.spacing, plan.spacing):
         return grid
-    _check_size(grid, plan.spacing)
+    fault = resampling_fault(grid.shape, grid.spacing, plan.spacing)
+    if fault is not None:
+        raise ImageError(f"The image: {fault}.", hint=SPACING_HINT)
     from monai.data.utils import compute_shape_offset, zoom_affine
 
     dims = len(grid.shape)
@@ -320,17 +323,6 @@ def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
     matrix = grid.matrix
     matrix[:dims, :dims], matrix[:dims, 3] = new[:dims, :dims], np.asarray(offset)[:dims]
     return Grid(tuple(int(n) for n in shape), _rows(matrix))
-
-
-def _check_size(grid: Grid, spacing: tuple[float, ...]) -> None:
-    edges = zip(grid.shape, grid.spacing, spacing, strict=True)
-    size = tuple(max(round(n * old / new), 1) for n, old, new in edges)
-    if prod(size) > MOST_VOXELS:
-        raise ImageError(
-            f"The image has {grid.shape} voxels; on the plan's spacing of {spacing} mm it would "
-            f"have {size}, more than {MOST_VOXELS:,} in all.",
-            hint="Check the voxel sizes in the image's header and plan.spacing of the model.",
-        )
 
 
 def same_spacing(first: tuple[float, ...], second: tuple[float, ...]) -> bool:

@@ -13,6 +13,7 @@ from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.encode import encode_labels
 from medseg_nca.transforms.grid import (
+    SPACING_HINT,
     Trace,
     changes_spacing,
     resampling_fault,
@@ -93,7 +94,7 @@ def _check(volume: Volume, plan: PreprocessPlan) -> None:
         raise _other_channels(name, count, plan)
     fault = resampling_fault(volume.shape, volume.spacing, plan.spacing)
     if fault is not None:
-        raise ImageError(f"{name}: {fault}.", hint="Is the unit of the header's spacing right?")
+        raise ImageError(f"{name}: {fault}.", hint=SPACING_HINT)
     spatial = tuple(range(1, volume.array.ndim))
     low = volume.array.min(spatial)
     if (low == volume.array.max(spatial)).all():
