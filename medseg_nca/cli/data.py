@@ -210,9 +210,9 @@ def _table(title: str, *columns: str, show_header: bool = True) -> Any:
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
+    from medseg_nca.cli.console import print_table
 
-    Console().print(table)
+    print_table(table)
 
 
 def _plain(text: str) -> str:
@@ -225,7 +225,6 @@ def _plain(text: str) -> str:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error that counts cases."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -234,8 +233,10 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn,
     )
 
+    from medseg_nca.cli.console import make_console
+
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -243,7 +244,6 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
     """A bar on standard error for each stage, in bytes."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -253,11 +253,13 @@ def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         TransferSpeedColumn,
     )
 
+    from medseg_nca.cli.console import make_console
+
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def advance(stage: str, done: int, total: int | None) -> None:

@@ -66,8 +66,9 @@ def demo(out: Path, minutes: float, cases: int, overrides: tuple[str, ...], as_j
 
 
 def _show(result: DemoResult) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from medseg_nca.cli.console import print_table
 
     table = Table(title=f"{result.cases} held-out phantom cases")
     for heading in ("label", "Dice", "HD95 (mm)"):
@@ -75,7 +76,7 @@ def _show(result: DemoResult) -> None:
     for label, values in result.labels.items():
         numbers = ("-" if v is None else f"{v:.3f}" for v in (values["dice"], values["hd95"]))
         table.add_row(label, *numbers)
-    Console().print(table)
+    print_table(table)
     minutes = sum(result.seconds.values()) / 60
     click.echo(
         f"Mean Dice  {result.mean_dice or 0:.3f}, {result.parameters} parameters, "

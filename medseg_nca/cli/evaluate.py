@@ -107,10 +107,10 @@ def evaluate(
 
 
 def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from medseg_nca.cli.console import print_table
     from medseg_nca.metrics.definitions import METRICS
 
     table = Table(title=escape(f"{tree['model']['name']} on {tree['data']['name']}"))
@@ -121,10 +121,11 @@ def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
     for name, part in {**tree["labels"], "merged": tree["merged"]}.items():
         cells = [_number(part[metric]["mean"]) for metric in SHOWN]
         table.add_row(escape(name), *cells, str(part["dice"]["n"]))
-    console = Console()
-    console.print(table)
-    console.print(f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
-                  f"{tree['seconds']['median']:.2f} s a case.", highlight=False)  # fmt: skip
+    print_table(table)
+    click.echo(
+        f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
+        f"{tree['seconds']['median']:.2f} s a case."
+    )
     click.echo(f"Report: {out / 'report.html'}")
 
 
@@ -161,14 +162,14 @@ def compare(
 
 
 def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from medseg_nca.cli.console import make_console, print_table
     from medseg_nca.metrics.definitions import METRICS
     from medseg_nca.metrics.summary import interval_key
 
-    console = Console()
+    console = make_console()
     for side in ("a", "b"):
         console.print(
             f"{side.upper()}: {escape(tree[side]['model'])} ({escape(tree[side]['path'])})"
@@ -190,7 +191,7 @@ def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
             _number(row["difference"], "+.3f"), interval, p, (row["better"] or "–").upper(),
             str(row["n"]),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     console.print("p: Wilcoxon's signed-rank test, two-sided, not corrected for several labels.")
     if out is not None:
         click.echo(f"Figure: {out / 'differences.png'}")

@@ -327,13 +327,14 @@ def _table(
     header: bool = True,
     markup: bool = False,
 ) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from medseg_nca.cli.console import print_table
 
     table = Table(title=escape(title), title_justify="left", show_header=header)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(row if markup else map(escape, row)))
-    Console().print(table)
+    print_table(table)
