@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import out_option, print_json
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def model(models: tuple[str, ...], size: str | None, image: Path | None, **optio
 
     The networks get the axes and channels of the first model. All see the same volume.
     """
+    announce("Measuring whole models.")
     from medseg_nca.pipelines.bench import BenchSettings
 
     out, json_file = options.pop("out"), options.pop("json_file")
@@ -159,6 +161,7 @@ def model(models: tuple[str, ...], size: str | None, image: Path | None, **optio
 
 
 def _bench_cells(mode: Any, out: Path | None, json_file: str | None, **options: Any) -> None:
+    announce("Measuring steps of cells.")
     from medseg_nca.pipelines.bench import BenchSettings
 
     if options["sweep"] and out is None:

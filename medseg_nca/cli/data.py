@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import FOLDER, json_option, print_json
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def check(
     duplicates and patients on two sides of a split. Exit code 2 if anything must be mended;
     warnings do not change it.
     """
+    announce(f"Checking {folder}.")
     from medseg_nca.errors import DataError
     from medseg_nca.pipelines import check as pipeline
 
@@ -131,6 +133,7 @@ def phantom(
     An organ of two touching parts with a lesion in it: warped at random, tilted, with partial
     volume, a bias field and noise. Case i of a seed is always the same.
     """
+    announce(f"Generating {cases} cases in {out}.")
     from medseg_nca.datasets.phantom import write_phantom
 
     with _progress("generating") as advance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import json_option, print_json, tracking_option
 
 MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
@@ -19,6 +20,7 @@ def doctor(ctx: click.Context, tracking_uri: str | None, as_json: bool) -> None:
 
     Says what to do about each problem. The exit code is 0 unless something needed is broken.
     """
+    announce("Examining this installation.")
     from rich.markup import escape
     from rich.table import Table
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import (
     check_workers,
     data_option,
@@ -68,12 +69,13 @@ def evaluate(
     Finished cases are kept: the same command goes on after an interruption, and evaluates only what
     is missing or has changed.
     """
+    check_workers(workers, scheduler)
+    announce(f"Evaluating {model} on {data}.")
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
     from medseg_nca.tracking.resolve import load_model
 
-    check_workers(workers, scheduler)
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     run_folder = loaded.folder.parent
@@ -150,6 +152,7 @@ def compare(
     RUN_A and RUN_B are run folders, folders of an evaluation, or metrics.json files. Gives the
     paired differences B - A with a bootstrap interval and Wilcoxon's p.
     """
+    announce(f"Comparing {run_b} with {run_a}.")
     from medseg_nca.config.training import EvaluationSettings
     from medseg_nca.pipelines import compare as pipeline
 

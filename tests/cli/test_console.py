@@ -55,6 +55,9 @@ def test_a_record_of_the_log_is_one_line_with_whole_paths(
     records = [line for line in result.stderr.splitlines() if RECORD.match(line)]
     assert [line for line in records if "ERROR" in line and broken in line]
     assert len(broken) > 300
+    named = [line for line in result.stderr.splitlines() if broken in line]
+    assert len(named) == 1, "it is named as it fails, and not again at the end"
+    assert "Error: 1 of 4 cases failed; " in result.stderr
 
 
 def test_a_table_in_a_file_keeps_whole_paths(data: Path, repository: Path) -> None:
