@@ -18,7 +18,7 @@ SLOW = ("torch", "numpy", "pydicom", "nibabel", "mlflow", "pandas", "matplotlib"
 NOT_FOR_PREDICT = (
     "monai", "mlflow", "pandas", "matplotlib", "SimpleITK", "skimage", "scipy.ndimage",
     "scipy.stats", "highdicom", "imagecodecs", "lightning_fabric", "torch._dynamo",
-    "torch._inductor", "sympy", "psutil", "safetensors.numpy",
+    "torch._inductor", "sympy", "numba", "psutil", "safetensors.numpy",
 )  # fmt: skip
 FIRST_IMPORT = 77
 
