@@ -7,6 +7,7 @@ that takes seconds, which a prediction or a worker process that needs none of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -25,6 +26,9 @@ AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 MOST_VOXELS = 2**31
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
+
+# 8 GiB of float32 a channel: as much as a reader takes of a file.
+MOST_VOXELS = 2**31
 
 Affine = tuple[tuple[float, ...], ...]
 
@@ -72,6 +76,28 @@ class Trace:
     crop: tuple[int, ...]
     cropped: Grid
     prepared: Grid
+
+
+def resampling_fault(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float] | None
+) -> str | None:
+    """Say why a grid cannot be brought to another spacing: it would have too many voxels.
+
+    Args:
+        shape: voxels per axis.
+        spacing: mm per axis.
+        target: the other spacing; None leaves the grid as it is.
+    """
+    if target is None:
+        return None
+    count = math.prod(shape) * math.prod(spacing) / math.prod(target)
+    if count <= MOST_VOXELS:
+        return None
+    own, wanted = (" x ".join(f"{v:.3g}" for v in values) for values in (spacing, target))
+    return (
+        f"the spacing {own} mm brought to {wanted} mm makes {count:.3g} voxels; "
+        f"at most {MOST_VOXELS:,} can be used"
+    )
 
 
 def to_plan_grid(
