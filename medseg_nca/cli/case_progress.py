@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from medseg_nca.cli.console import make_console
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.parallel import Outcome
@@ -53,7 +54,7 @@ class CaseProgress:
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=make_console(stderr=True),
         )
 
     def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterator[Outcome[R]]:
