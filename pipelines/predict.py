@@ -257,10 +257,10 @@ def _tell_of_empty(results: Sequence[PredictedFile]) -> None:
 
 
 def _raise_for_failures(results: Sequence[PredictedFile], out: Path) -> None:
-    failed = [result for result in results if result.error]
+    failed = {result.name: result.error for result in results if result.error}
     if failed:
         raise PartialFailure(
-            f"{len(failed)} of {len(results)} inputs failed: "
-            + " ".join(str(result.error) for result in failed[:5]),
-            hint=f"See {out / PREDICTIONS}.",
+            f"{len(failed)} of {len(results)} inputs failed; {out / PREDICTIONS} says why.",
+            hint="Mend them and run the same command again; only they are predicted anew.",
+            failures=failed,
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from medseg_nca.cli.console import make_console
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.parallel import Outcome
@@ -66,7 +67,7 @@ class CaseProgress:
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=make_console(stderr=True),
         )
         self._case: TaskID | None = None
         self._began = time.monotonic()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import (
     config_option,
     data_option,
@@ -53,6 +54,7 @@ def train(
     Ctrl-C stops after the current iteration and keeps the state; the same command with --resume
     goes on as if nothing had happened.
     """
+    announce(f"Training on {data}; the run folder is {out}.")
     from medseg_nca.cli.progress import TrainingProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline
