@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medseg_nca.cli.next_step import model_name, say_next
 from medseg_nca.cli.options import (
     check_workers,
     data_option,
@@ -104,6 +105,8 @@ def evaluate(
     else:
         _show_evaluation(evaluation.tree, out)
     evaluation.raise_for_failures()
+    if is_run and not as_json:
+        say_next("models", "register", run_folder, "--name", model_name(run_folder))
 
 
 def _show_evaluation(tree: dict[str, Any], out: Path) -> None:

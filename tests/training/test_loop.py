@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from lightning_fabric import Fabric
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
-from medseg_nca.tasks import Validation
+from medseg_nca.tasks import ConstantAnswer, Task, Validation
 from medseg_nca.training.history import read_history
 from medseg_nca.training.loop import Trainer
 from medseg_nca.training.signals import on_stop_signal
@@ -53,6 +55,8 @@ def test_it_learns(tmp_path: Path) -> None:
     result = trainer.fit()
     assert result.reason == "iterations"
     assert result.best_score > before / 3
+    assert (result.learned, result.remarks) == (True, ())
+    assert result.lowest_loss < 3 / 16
     assert (tmp_path / "model" / "model.pt").exists()
     rows = read_history(tmp_path / "history.csv")
     assert rows[0]["iteration"] == 5
@@ -206,6 +210,57 @@ def test_time_ends_a_training_and_is_validated(tmp_path: Path) -> None:
     result = trainer.fit()
     assert result.reason == "time"
     assert result.best_iteration == result.iterations
+    assert any("before the first validation, which was due at 1000000" in r for r in result.remarks)
+
+
+def test_a_training_that_learns_nothing_says_so_early_and_at_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = trainer_of(tmp_path, iterations=510, validate_every=100, lr=1e-12).fit()
+    assert result.learned is False
+    assert [text.split("constant answer")[1] for text in result.remarks] == [
+        ", the same for every input, has 0.1875.", ", the same for every input, has -0.1875.",
+    ]  # fmt: skip
+    assert sum("After 500 iterations nothing is learned" in text for text in caplog.messages) == 1
+    assert (tmp_path / "model" / "model.pt").exists()
+
+
+def test_a_task_without_a_constant_answer_is_not_judged(tmp_path: Path) -> None:
+    class Unknown(Growing):
+        def constant_answer(self, batches: Any, device: Any) -> ConstantAnswer:
+            return Task.constant_answer(self, batches, device)
+
+    assert trainer_of(tmp_path, Unknown(), lr=1e-12).fit().learned is None
+
+
+def test_the_time_begins_after_the_first_iteration(tmp_path: Path) -> None:
+    class SlowStart(Growing):
+        started = False
+
+        def loss(self, model: Any, batch: Any, seed: int) -> Any:
+            if not self.started:
+                time.sleep(1.0)
+            self.started = True
+            return super().loss(model, batch, seed)
+
+    result = trainer_of(tmp_path, SlowStart(), iterations=5, max_minutes=1 / 60).fit()
+    assert (result.reason, result.iterations) == ("iterations", 5)
+    assert result.seconds < 1
+
+
+def test_a_run_killed_before_its_first_validation_is_validated_when_its_time_is_up(
+    tmp_path: Path,
+) -> None:
+    trainer = trainer_of(tmp_path, iterations=100_000, validate_every=10**6)
+    trainer.stop_requested = True
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    again = trainer_of(tmp_path, max_minutes=1e-9, iterations=100_000)
+    again.resume()
+    again.counters.elapsed = 1.0
+    result = again.fit()
+    assert (result.reason, result.iterations, result.best_iteration) == ("time", 1, 1)
+    assert math.isfinite(result.best_score)
 
 
 def test_a_signal_stops_between_iterations_and_keeps_the_state(tmp_path: Path) -> None:
