@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 EXTRAS ?= dev
+KERNELS := medseg_nca/nca/kernels
 
 .PHONY: demo test check docs install clean
 .DEFAULT_GOAL := test
@@ -13,7 +14,8 @@ EXTRAS ?= dev
 install: $(VENV)/.installed
 
 # Installed again only when one of these files is newer than the last installation.
-$(VENV)/.installed: pyproject.toml setup.cfg constraints.txt
+$(VENV)/.installed: pyproject.toml setup.cfg constraints.txt $(wildcard $(KERNELS)/src/*) \
+		$(KERNELS)/build.py $(KERNELS)/packaging.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@echo "Installing into $(VENV) (the first time this takes minutes)"

@@ -14,7 +14,19 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = {".py", ".yaml", ".json", ".safetensors", ".md", ".typed"}
+SHIPPED = {
+    ".py",
+    ".yaml",
+    ".json",
+    ".safetensors",
+    ".md",
+    ".typed",
+    ".hpp",
+    ".cpp",
+    ".so",
+    ".dylib",
+    ".dll",
+}
 IMPORT_ALL = """
 import importlib, pathlib, sys
 site, *names = sys.argv[1:]
@@ -54,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="wheel-check-") as temporary:
         work = Path(temporary).resolve()
         quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-        build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(work / "dist")]
+        build = [sys.executable, "-m", "build", "--outdir", str(work / "dist")]
         with (work / "build.log").open("wb") as log:
             done = subprocess.run(
                 [*build, str(ROOT)], cwd=work, stdout=log, stderr=log, check=False

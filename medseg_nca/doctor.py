@@ -40,8 +40,8 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        area: "package", "python", "packages", "extras", "devices", "memory", "disk", "tracking" or
-            "models".
+        area: "package", "python", "packages", "extras", "devices", "engine", "memory", "disk",
+            "tracking" or "models".
         name: what it is.
         level: "ok", "note" (something is not there that may be wanted) or "problem".
         value: what was found.
@@ -78,7 +78,7 @@ def examine(tracking_uri: str | None = None) -> Report:
         tracking_uri: the store to look at; None takes the environment's, else the default.
     """
     parts: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _package, _python, _packages, _devices, _memory, _disk,
+        _package, _python, _packages, _devices, _engine, _memory, _disk,
         lambda: _tracking(tracking_uri), _models,
     )  # fmt: skip
     return Report(tuple(finding for part in parts for finding in part()))
@@ -181,6 +181,28 @@ def _devices() -> Iterator[Finding]:
         yield Finding("devices", "cuda", "note", text, advice)
     else:
         yield Finding("devices", "cuda", "ok", "no NVIDIA GPU; everything runs on the CPU")
+
+
+def _engine() -> Iterator[Finding]:
+    """Whether the compiled loops compute what the reference does, in both kinds of numbers."""
+    try:
+        import torch
+    except (ImportError, OSError):  # told among the devices already
+        return
+    from medseg_nca.nca.kernels import proof
+    from medseg_nca.nca.kernels.library import library
+
+    reasons = [
+        proof.unusable(dtype, gradients)
+        for dtype in (torch.float32, torch.float64)
+        for gradients in (False, True)
+    ]
+    if reason := next(filter(None, reasons), None):
+        advice = "Reinstall medseg-nca. Until then plain torch computes, several times as slowly."
+        yield Finding("engine", "cpu", "problem", reason, advice)
+    else:
+        text = f"compiled for {library().variant}; it computes what the reference does"
+        yield Finding("engine", "cpu", "ok", text)
 
 
 def _memory() -> Iterator[Finding]:

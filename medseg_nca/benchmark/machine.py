@@ -41,7 +41,7 @@ def describe(threads: int | None = None) -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(),
         "versions": {"medseg_nca": __version__, "python": platform.python_version()}
-        | {name: _version(name) for name in ("torch", "numpy", "numba", "monai")},
+        | {name: _version(name) for name in ("torch", "numpy", "monai")},
     }
 
 

@@ -41,6 +41,7 @@ def test_it_looks_at_everything_and_leaves_no_trace(tmp_path: Path) -> None:
         "python.Python",
         "packages.torch",
         "devices.cpu",
+        "engine.cpu",
         "memory.RAM",
         "disk.work folder",
     ):

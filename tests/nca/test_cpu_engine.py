@@ -16,29 +16,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from medseg_nca.config.model import CellSettings, PerceptionSettings, UpdateSettings
-from medseg_nca.errors import ConfigError, DependencyError, NonFiniteStateError
+from medseg_nca.errors import ConfigError, NonFiniteStateError
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import ENGINES, Engine, auto, get_engine
+from tests.nca.cells import LEARNED, make_cell
 
 CPU: Engine = get_engine("cpu")
 REFERENCE: Engine = get_engine("reference")
-LEARNED = ("depthwise", "conv")
-
-
-def make_cell(
-    dims: int, kind: str = "depthwise", *, channels: int = 5, hidden: int = 9, kernel: int = 3,
-    filters: int = 1, padding: str = "zero", norm: str = "none", activation: str = "relu",
-    dtype: torch.dtype = torch.float64,
-) -> Cell:  # fmt: skip
-    """A cell that changes its state, with every parameter different from zero."""
-    shape: dict[str, Any] = {"kernel": kernel, "filters": filters} if kind in LEARNED else {}
-    perception = PerceptionSettings(kind=kind, padding=padding, **shape)
-    update = UpdateSettings(hidden=hidden, norm=norm, activation=activation)
-    torch.manual_seed(1)
-    cell = Cell(CellSettings(channels=channels, perception=perception, update=update), 1, dims)
-    for parameter in cell.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return cell.to(dtype)
 
 
 def outcome(engine: Engine, cell: Cell, state: Tensor, steps: int, fire: Fire) -> list[Tensor]:
@@ -286,27 +270,6 @@ def test_auto_falls_back_with_one_warning(
     assert torch.equal(results[0], REFERENCE.roll_out(cell, state, 2, fire))
 
 
-def test_auto_without_numba_says_so(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auto, "_said", set())
-    monkeypatch.setattr("medseg_nca.nca.engines.cpu.available", lambda: False)
-    cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
-    with caplog.at_level(logging.WARNING):
-        get_engine().roll_out(cell, torch.zeros(1, 5, 6, 7), 0, fire)
-    assert "numba" in caplog.text
-
-
-def test_without_numba_the_cpu_engine_says_so_where_memory_is_estimated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Models ask for it first, to find the tiles for their memory budget."""
-    monkeypatch.setattr("medseg_nca.nca.engines.cpu.available", lambda: False)
-    for need in (CPU.bytes_per_cell, CPU.bytes_kept):
-        with pytest.raises(DependencyError, match="numba"):
-            need(make_cell(2), torch.zeros(1, 5, 6, 7))
-
-
 def test_auto_takes_the_cpu_engine(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,24 +344,25 @@ def test_a_thread_that_fails_does_not_keep_the_others(monkeypatch: pytest.Monkey
 
     cell, fire = make_cell(3, channels=16, hidden=64), Fire.for_batch(0.5, 0, 1)
     state = torch.randn(1, 16, 24, 16, 16, dtype=torch.float64)
-    before, real = torch.get_num_threads(), run.roll_slabs
+    before, real = torch.get_num_threads(), run.library
+
+    class Failing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real(), name)
+
+        def roll(self, *arguments: Any) -> int:
+            if threading.current_thread() is threading.main_thread():
+                raise MemoryError("no room")
+            return real().roll(*arguments)
+
     with torch.no_grad():
         expected = CPU.roll_out(cell, state, 4, fire)
-
-        class Failing:
-            signatures = real.signatures
-
-            def __call__(self, *args: Any) -> Any:
-                if args[-1] is not None and threading.current_thread() is threading.main_thread():
-                    raise MemoryError("no room")
-                return real(*args)
-
-        monkeypatch.setattr(run, "roll_slabs", Failing())
         try:
             torch.set_num_threads(2)
-            with pytest.raises(MemoryError):
-                CPU.roll_out(cell, state, 4, fire)
-            monkeypatch.setattr(run, "roll_slabs", real)
+            with monkeypatch.context() as patch:
+                patch.setattr(run, "library", Failing)
+                with pytest.raises(MemoryError):
+                    CPU.roll_out(cell, state, 4, fire)
             again = CPU.roll_out(cell, state, 4, fire)
         finally:
             torch.set_num_threads(before)
@@ -422,20 +386,6 @@ def test_many_threads_of_python_at_once() -> None:
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(result, expected) for result in results)
-
-
-def test_machine_code_of_other_sources_is_not_used() -> None:
-    """Kept code belongs to a digest of all sources, not to the file of the function alone."""
-    from medseg_nca.nca.kernels import forward, jit
-
-    CPU.roll_out(make_cell(2), torch.zeros(1, 5, 4, 4, dtype=torch.float64), 1,
-                 Fire.for_batch(0.5, 0, 1))  # fmt: skip
-    assert jit.is_ready(forward.roll_slabs)
-    cache = forward.roll_slabs._cache
-    signature = forward.roll_slabs.signatures[0]
-    codegen = forward.roll_slabs.targetctx.codegen()
-    assert cache._index_key(signature, codegen)[-1] == jit._digest()
-    assert len(jit._digest()) == 64
 
 
 def test_the_error_crosses_processes() -> None:

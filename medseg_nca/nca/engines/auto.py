@@ -44,11 +44,11 @@ def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
     plain = reference.ENGINE
     if state.device.type != "cpu":
         return plain, logging.INFO, f"Engine: reference, on {state.device.type}."
-    if not cpu.available():
-        text = "numba, which the faster one needs, is not installed: pip install numba"
-        return plain, logging.WARNING, f"Engine: reference. {text}"
     if reason := cpu.ENGINE.refuses(cell, state):
         text = f"Engine: reference. The faster one does not serve {reason}."
+        return plain, logging.WARNING, text
+    if reason := cpu.unusable(state):
+        text = f"Engine: reference. The faster one cannot be used: {reason}."
         return plain, logging.WARNING, text
     return cpu.ENGINE, logging.INFO, "Engine: cpu."
 

@@ -20,7 +20,7 @@ _HASH_BYTES = 4
 
 
 class CpuEngine(Engine):
-    """Compiled for the processor at hand; needs numba, which brings its own compiler."""
+    """Compiled when the package was built, for each kind of vectors that processors have."""
 
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """See :meth:`Engine.refuses`."""
@@ -36,7 +36,7 @@ class CpuEngine(Engine):
         """Two padded states, the result, and the hash of the position.
 
         Raises:
-            DependencyError: if numba is not installed.
+            DependencyError: if the compiled loops cannot be used here.
         """
         return 3 * _padded(cell, state) * state.element_size() + _HASH_BYTES
 
@@ -44,7 +44,7 @@ class CpuEngine(Engine):
         """One padded state; the rest is computed again.
 
         Raises:
-            DependencyError: if numba is not installed.
+            DependencyError: if the compiled loops cannot be used here.
         """
         return _padded(cell, state) * state.element_size()
 
@@ -55,61 +55,43 @@ class CpuEngine(Engine):
 
         Raises:
             ConfigError: for a setting that this engine does not serve.
-            DependencyError: if numba is not installed.
+            DependencyError: if the compiled loops cannot be used here.
         """
         if reason := self.refuses(cell, state):
             raise ConfigError(
                 f"The engine 'cpu' does not serve {reason}.",
                 hint="Set model.engine to auto or reference.",
             )
-        _need_numba()
+        _need_loops(state)
         self.check(cell, state, fire)
         if steps == 0 or not state.numel():
             return state.clone()
         with torch.autocast("cpu", enabled=False):
-            return _roll_out(cell, state, steps, fire, record)
+            from medseg_nca.nca.kernels.run import compute
 
-
-def _roll_out(cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None) -> Tensor:
-    from medseg_nca.nca.kernels.run import Rollout, RolloutFunction
-
-    run = Rollout(cell, state, fire, steps)
-    sources = (state, *run.packed.tensors)
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):
-        with run.spare() as states:
-            run.start(states, state)
-            return run.copy(run.forward(states, record))
-    if record is None:
-        return RolloutFunction.apply(run, *sources)  # type: ignore[no-any-return, no-untyped-call]
-    for step in range(steps):
-        run = Rollout(cell, state, fire.advance(step), 1)
-        state = RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-untyped-call]
-        record(state)
-    return state
+            return compute(cell, state, steps, fire, record)
 
 
 def _padded(cell: Cell, state: Tensor) -> int:
-    _need_numba()
+    _need_loops(state)
     from medseg_nca.nca.kernels.layout import padded_channels
 
-    kind = torch.float32 if state.dtype == torch.bfloat16 else state.dtype
-    return padded_channels(cell.channels, kind)
+    return padded_channels(cell.channels, state.dtype)
 
 
-def _need_numba() -> None:
-    if not available():
+def _need_loops(state: Tensor) -> None:
+    if reason := unusable(state):
         raise DependencyError(
-            "The engine 'cpu' needs numba.", hint="pip install numba, or model.engine=reference"
+            f"The engine 'cpu' cannot be used: {reason}.",
+            hint="Reinstall medseg_nca, or set model.engine to auto or reference.",
         )
 
 
-def available() -> bool:
-    """Whether numba can be imported."""
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        return False
-    return True
+def unusable(state: Tensor) -> str | None:
+    """Why the compiled loops cannot compute a state of this kind here; None if they can."""
+    from medseg_nca.nca.kernels import proof
+
+    return proof.unusable(state.dtype, torch.is_grad_enabled())
 
 
 ENGINE = CpuEngine()

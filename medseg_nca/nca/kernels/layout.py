@@ -1,4 +1,4 @@
-"""What the compiled loops work on: the padded grid, the packed weights, and scratch memory.
+"""The padded grid that the compiled loops work on.
 
 Everything is flat and channels-last. A grid of 2 or 3 axes is stored as three, ``(B, n0, n1, n2)``,
 a plane having ``n1 = 1``; each axis is padded by the radius of perception, so that a neighbour is
@@ -17,47 +17,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_nca.nca.kernels.vectors import BLOCK, DENSE_ROWS, lanes
+from medseg_nca.nca.kernels.library import Grid, library, zeros
 from medseg_nca.nca.perception import border_index
 
 # Slabs of a grid are the units of work. How many there are depends on the grid alone, so that sums
 # over slabs, and with them the gradients, do not depend on the number of threads.
 _SLABS = 16
-_LINE = 64  # bytes
-# The last rows of a tile may reach past the end of a matrix.
-SLACK = 2 * DENSE_ROWS
-
-
-class Grid(NamedTuple):
-    """Geometry for the compiled loops; offsets and strides are in elements, ``cells`` a sample.
-
-    ``jobs`` has a row ``(first element, positions, n0 begin, n0 end)`` for each slab of each
-    sample, first the even slabs, then the odd ones; two slabs of one kind share no neighbour. Halo
-    cells are copies of the cells ``halo_from``; those of job j lie between ``halo_first[j]`` and
-    ``halo_first[j + 1]``.
-    """
-
-    channels: int
-    cells: int
-    n1: int
-    n2: int
-    stride0: int
-    stride1: int
-    jobs: np.ndarray[Any, Any]
-    offsets: np.ndarray[Any, Any]
-    halo_to: np.ndarray[Any, Any]
-    halo_from: np.ndarray[Any, Any]
-    halo_first: np.ndarray[Any, Any]
 
 
 class Layout(NamedTuple):
-    """A grid and what the surrounding Python code needs to know of it."""
+    """A grid, and what the Python code needs to know of it.
+
+    Attributes:
+        grid: for the compiled loops; offsets and strides are in elements, ``cells`` those of a
+            sample. ``jobs`` has a row ``(first element, positions, n0 begin, n0 end)`` for each
+            slab of each sample, first the even slabs, then the odd ones; two slabs of one kind
+            share no neighbour. Halo cells are copies of the cells ``halo_from``; those of job j lie
+            between ``halo_first[j]`` and ``halo_first[j + 1]``.
+        shape: of a padded state, ``(B, *padded, channels)``.
+        inner: where the true cells lie in it.
+        halo: cells of the halo and the cells that they copy, ``(2, n)``, numbered over the batch.
+        cells: number of true cells of the batch.
+        even_jobs: how many slabs are even.
+        jobs: how many slabs there are.
+    """
 
     grid: Grid
     shape: tuple[int, ...]
     inner: tuple[slice, ...]
+    halo: Tensor
     cells: int
     even_jobs: int
+    jobs: int
 
     def view(self, flat: Tensor, channels: int, dims: int) -> Tensor:
         """The true cells and channels of a flat padded array, ``(B, C, *spatial)``; no copy."""
@@ -98,14 +89,22 @@ def make_layout(
         to.append(rows[:, 0] + sample * whole)
         source.append(rows[:, 1] + sample * whole)
         starts.append(starts[-1] + len(rows))
+    halo_to, halo_from = np.concatenate(to), np.concatenate(source)
     grid = Grid(
-        channels, int(np.prod(sizes)), sizes[1], sizes[2], strides[0], strides[1], jobs,
-        np.array(offsets, np.int64), np.concatenate(to), np.concatenate(source),
-        np.array(starts, np.int64),
+        channels=channels, cells=prod(sizes), n1=sizes[1], n2=sizes[2],
+        stride0=strides[0], stride1=strides[1], job_count=len(jobs), taps=len(offsets), jobs=jobs,
+        offsets=np.array(offsets, np.int64), halo_to=halo_to, halo_from=halo_from,
+        halo_first=np.array(starts, np.int64),
     )  # fmt: skip
-    inner = (slice(None), *(slice(w, w + n) for w, n in zip(widths, sizes, strict=True)))
-    even = sum(1 for _, index in slab_of_job if index % 2 == 0)
-    return Layout(grid, (batch, *padded, channels), inner, batch * int(np.prod(sizes)), even)
+    return Layout(
+        grid,
+        shape=(batch, *padded, channels),
+        inner=(slice(None), *(slice(w, w + n) for w, n in zip(widths, sizes, strict=True))),
+        halo=torch.from_numpy(np.stack([halo_to, halo_from]) // channels),
+        cells=batch * prod(sizes),
+        even_jobs=sum(1 for _, index in slab_of_job if index % 2 == 0),
+        jobs=len(jobs),
+    )
 
 
 def _slabs(size: int, radius: int) -> np.ndarray[Any, Any]:
@@ -153,46 +152,10 @@ def _halo(
     return np.stack([to, origin, copied[:, 0]], -1).astype(np.int64)
 
 
-class Buffers(NamedTuple):
-    """Scratch memory of one thread, for :data:`BLOCK` cells at a time.
-
-    The last six are for batch norm: mean and squares of a block (and what standardises, backward),
-    the moments of all cells, the first matrix with the norm in it, scale and shift of no norm.
-    """
-
-    bases: np.ndarray[Any, Any]
-    rows: np.ndarray[Any, Any]
-    patch: np.ndarray[Any, Any]
-    hidden: np.ndarray[Any, Any]
-    active: np.ndarray[Any, Any]
-    change: np.ndarray[Any, Any]
-    inverse: np.ndarray[Any, Any]
-    health: np.ndarray[Any, Any]
-    rows_grad: np.ndarray[Any, Any]
-    patch_grad: np.ndarray[Any, Any]
-    mean: np.ndarray[Any, Any]
-    squares: np.ndarray[Any, Any]
-    moments: np.ndarray[Any, Any]
-    folded: np.ndarray[Any, Any]
-    ones: np.ndarray[Any, Any]
-    zeros: np.ndarray[Any, Any]
-
-
-def flat(count: int, dtype: torch.dtype) -> np.ndarray[Any, Any]:
-    """Zeros that begin at a cache line.
-
-    numpy asks the operating system for large pages, torch does not; the states are large. It has
-    no bfloat16: there the numbers are those of 16-bit integers.
-    """
-    kind = np.dtype("int16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
-    room = np.zeros(count + _LINE // kind.itemsize, kind)
-    start = -room.ctypes.data % _LINE // kind.itemsize
-    return room[start : start + count]
-
-
 def aligned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Zeros in memory of :func:`flat`."""
-    tensor = torch.from_numpy(flat(prod(shape), dtype)).view(*shape)
+    """Zeros that begin at a cache line; numpy has no bfloat16, there they are 16-bit integers."""
+    kind = np.dtype("int16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
+    tensor = torch.from_numpy(zeros(prod(shape), kind)).view(*shape)
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
 
 
@@ -203,38 +166,11 @@ def numbers(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-def make_buffers(
-    grid: Grid, row: int, patch: int, hidden: int, dtype: torch.dtype, backward: bool, batch: bool
-) -> Buffers:
-    """Scratch for rows of ``row`` perceived values, ``patch`` gathered ones, ``hidden`` units."""
-    width = BLOCK + SLACK
-    later = width if backward else 0
-    measured = hidden if batch else 0
-    return Buffers(
-        bases=np.zeros(BLOCK + grid.n2, np.int64),
-        rows=flat(width * row, dtype),
-        patch=flat(width * patch, dtype),
-        hidden=flat(width * hidden, dtype),
-        active=flat(width * hidden, dtype),
-        change=flat(width * grid.channels, dtype),
-        inverse=flat(width, dtype),
-        health=flat(grid.channels, dtype),
-        rows_grad=flat(later * row, dtype),
-        patch_grad=flat(later * patch, dtype),
-        mean=flat(measured, dtype),
-        squares=flat(measured, dtype),
-        moments=np.zeros(moment_count(measured)),
-        folded=flat(measured * row, dtype),
-        ones=flat(measured, dtype) + 1,
-        zeros=flat(measured, dtype),
-    )
-
-
 def moment_count(hidden: int) -> int:
-    """How many numbers describe the hidden values of many cells; see ``moments.py``."""
+    """How many numbers describe the hidden values of many cells; see ``src/moments.hpp``."""
     return 1 + 2 * hidden
 
 
 def padded_channels(channels: int, dtype: torch.dtype) -> int:
     """``channels`` rounded up to whole vectors."""
-    return round_up(channels, lanes(dtype.itemsize))
+    return round_up(channels, library().lanes(dtype))

@@ -8,7 +8,7 @@ padded to whole vectors; the 1 carries the bias.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,14 +18,15 @@ from torch.nn import functional as F
 
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.kernels.layout import padded_channels, round_up
-from medseg_nca.nca.kernels.vectors import lanes
+from medseg_nca.nca.kernels.library import Rule, library
 
 _packed: WeakKeyDictionary[Cell, tuple[Any, Packed]] = WeakKeyDictionary()
 ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "gelu": 2, "silu": 3}
 
 
-class Rule(NamedTuple):
-    """One cell's rule for the compiled loops.
+@dataclass(frozen=True)
+class Packed:
+    """The packed weights as tensors of a graph, and the numbers that go with them.
 
     Attributes:
         filters: ``(filters, taps, C)`` depthwise, or ``(taps * C, features)`` for a full
@@ -34,41 +35,13 @@ class Rule(NamedTuple):
         w1: ``(hidden, C)``.
         scale: ``(hidden,)`` of the norm, ones without it.
         shift: ``(hidden,)`` of the batch norm, zeros without it.
-        filters_back, w0_back, w1_back: transposes, for the backward pass; depthwise filters need
-            none.
         convolution: whether ``filters`` mix channels.
         filter_count: number of depthwise filters.
-        features: perceived values besides the state, padded.
-        hidden: number of hidden units, padded.
-        units: the same without padding.
-        row: length of a perceived row, padded.
+        units: number of hidden units without padding.
         norm: whether each cell's hidden values are normalised (RMS).
         batch: whether each hidden unit is normalised over all cells that fire.
         activation: see ``ACTIVATIONS``.
     """
-
-    filters: np.ndarray[Any, Any]
-    w0: np.ndarray[Any, Any]
-    w1: np.ndarray[Any, Any]
-    scale: np.ndarray[Any, Any]
-    shift: np.ndarray[Any, Any]
-    filters_back: np.ndarray[Any, Any]
-    w0_back: np.ndarray[Any, Any]
-    w1_back: np.ndarray[Any, Any]
-    convolution: bool
-    filter_count: int
-    features: int
-    hidden: int
-    units: int
-    row: int
-    norm: bool
-    batch: bool
-    activation: int
-
-
-@dataclass(frozen=True)
-class Packed:
-    """The packed weights as tensors of a graph, and the numbers that go with them."""
 
     filters: Tensor
     w0: Tensor
@@ -88,7 +61,7 @@ class Packed:
         return self.filters, self.w0, self.w1, self.scale, self.shift
 
     def rule(self, channels: int, backward: bool) -> Rule:
-        """Hand the weights to the compiled loops."""
+        """Hand the weights to the compiled loops, with their transposes for the backward pass."""
         filters, w0, w1, scale, shift = (t.detach().contiguous() for t in self.tensors)
         inputs = w0.shape[0] - 1
 
@@ -102,7 +75,7 @@ class Packed:
             w0_back=transposed(w0[:-1]), w1_back=transposed(w1),
             convolution=self.convolution, filter_count=self.filter_count,
             features=inputs - channels, hidden=w0.shape[1], units=self.units,
-            row=round_up(inputs + 1, lanes(w0.dtype.itemsize)),
+            row=round_up(inputs + 1, library().lanes(w0.dtype)),
             norm=self.norm, batch=self.batch, activation=self.activation,
         )  # fmt: skip
 

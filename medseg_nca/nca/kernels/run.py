@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,45 +16,22 @@ from torch.autograd.function import once_differentiable
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
-from medseg_nca.nca.kernels.backward import Sums, back_slabs
-from medseg_nca.nca.kernels.forward import Firing, load_slabs, roll_slabs
-from medseg_nca.nca.kernels.jit import is_ready, kept_in
 from medseg_nca.nca.kernels.layout import (
-    SLACK,
-    Buffers,
     Layout,
     aligned,
-    make_buffers,
     make_layout,
     moment_count,
     numbers,
     padded_channels,
 )
-from medseg_nca.nca.kernels.rule import Packed, Rule, pack, pack_once
+from medseg_nca.nca.kernels.library import KINDS, Call, Firing, Sums, library
+from medseg_nca.nca.kernels.rule import Packed, pack, pack_once
 from medseg_nca.nca.kernels.team import team_size, together
 from medseg_nca.nca.rounding import rounded
 
-logger = logging.getLogger(__name__)
 # States of at most so many bytes are kept for the next roll-out.
 _SPARE_BYTES = 64e6
 _spares = threading.local()
-
-
-@contextmanager
-def _compilation(function: Any) -> Iterator[None]:
-    """Tell the user of a compilation, which happens once on a machine."""
-    if function.signatures:
-        yield
-        return
-    ready = is_ready(function)
-    if not ready:
-        logger.info("Compiling the CPU engine: once on this machine, about half a minute.")
-    started = time.monotonic()
-    yield
-    if not ready:
-        place = kept_in(function)
-        where = f"kept in {place}" if place else "it cannot be kept: set NUMBA_CACHE_DIR"
-        logger.info("Compiled in %.0f s; %s.", time.monotonic() - started, where)
 
 
 class Rollout:
@@ -82,9 +57,10 @@ class Rollout:
             state.shape[0], tuple(state.shape[2:]), cell.radius,
             self.padding, padded_channels(cell.channels, self.dtype),
         )  # fmt: skip
-        self.firing = _firing(fire, state, steps)
-        awake = self.firing.awake
-        cells = int(awake.sum()) if len(awake) else self.layout.cells
+        awake = fire.awake_cells(state.shape[2:])
+        self.all_awake = awake is None
+        self.firing = _firing(fire, awake, state, steps)
+        cells = self.layout.cells if awake is None else int(awake.sum())
         firing_cells = cells * (1.0 if fire.all_cells else fire.rate)
         inputs, hidden = self.packed.w0.shape
         self.operations = firing_cells * 2 * (
@@ -119,13 +95,9 @@ class Rollout:
         """The ``(B, C, *spatial)`` in a padded state; a view."""
         return self.layout.view(padded, self.channels, self.dims)
 
-    def buffers(self, rule: Rule, backward: bool) -> list[Buffers]:
-        """Scratch memory for each thread."""
-        grid = self.layout.grid
-        size = team_size(self.operations * (4 if backward else 1), len(grid.jobs))
-        patch = len(grid.offsets) * grid.channels if rule.convolution else 0
-        sizes = (grid, rule.row, patch, rule.hidden, self.dtype)
-        return [make_buffers(*sizes, backward=backward, batch=rule.batch) for _ in range(size)]
+    def team(self, backward: bool) -> int:
+        """How many threads compute it."""
+        return team_size(self.operations * (4 if backward else 1), self.layout.jobs)
 
     def copy(self, padded: Tensor) -> Tensor:
         """The ``(B, C, *spatial)`` in a padded state, channels-last in memory of its own."""
@@ -135,25 +107,26 @@ class Rollout:
 
     def start(self, states: Tensor, state: Tensor) -> None:
         """Write a state into the first of some padded ones, halo included."""
-        first, grid = states[0], self.layout.grid
+        first = states[0]
         if state.is_contiguous() and self.channels > 1:
-            source, target = numbers(state.detach()), numbers(first)
-            counter = np.zeros(1, np.int64)
+            call = Call(
+                kind=KINDS[self.stored], states=numbers(first), grid=self.layout.grid,
+                meeting=np.zeros(2, np.int64),
+            )  # fmt: skip
+            source = numbers(state.detach())
             together(
-                lambda *_: load_slabs(source, self.channels, target, counter, grid),
-                team_size(self.operations, len(grid.jobs)),
-                counter,
+                lambda *_: library().load(call, source, self.channels),
+                self.team(backward=False),
+                call.kept["meeting"],
             )
         else:
             self.inside(first).copy_(state)
-        if len(grid.halo_to):
-            cells = first.view(-1, grid.channels)
-            to, origin = (
-                torch.from_numpy(a) // grid.channels for a in (grid.halo_to, grid.halo_from)
-            )
+        if self.layout.halo.numel():
+            cells = first.view(-1, self.layout.shape[-1])
+            to, origin = self.layout.halo
             cells.index_copy_(0, to, cells.index_select(0, origin))
         # Rows without a cell that is awake are not copied from step to step.
-        if len(self.firing.awake):
+        if not self.all_awake:
             states[1:] = first
 
     def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
@@ -171,22 +144,19 @@ class Rollout:
         return states[self.steps % len(states)]
 
     def _forward(self, states: Tensor, first: int, steps: int) -> None:
-        grid = self.layout.grid
-        rule = self.packed.rule(grid.channels, backward=False)
-        buffers = self.buffers(rule, backward=False)
-        flat = numbers(states)
-        meeting = np.zeros(2 * steps + 1, np.int64)
-        moments = self._moments(len(grid.jobs))
+        rule = self.packed.rule(self.layout.shape[-1], backward=False)
+        flat, meeting = numbers(states), np.zeros(2 * steps + 1, np.int64)
+        moments = self._moments(self.layout.jobs)
 
-        def work(index: int, team: int) -> int:
-            bad: int = roll_slabs(
-                flat, len(flat) // len(states), first, steps, meeting, team, grid, rule,
-                self.firing, buffers[index], moments, self.history,
+        def work(_: int, team: int) -> int:
+            call = Call(
+                kind=KINDS[self.stored], count=len(states), size=len(flat) // len(states),
+                first=first, steps=steps, team=team, states=flat, grid=self.layout.grid, rule=rule,
+                firing=self.firing, meeting=meeting, moments=moments, history=self.history,
             )  # fmt: skip
-            return bad
+            return library().roll(call, library().scratch(call, backward=False))
 
-        with _compilation(roll_slabs):
-            bad = [step for step in together(work, len(buffers), meeting) if step >= 0]
+        bad = [step for step in together(work, self.team(backward=False), meeting) if step >= 0]
         if bad:
             raise NonFiniteStateError(self.fire.first_step + min(bad))
 
@@ -202,23 +172,29 @@ class Rollout:
             states: padded, ``(steps + 1, ...)``: before each step, and after the last.
             grad: ``(B, C, *spatial)``, of the last state.
         """
-        grid, jobs = self.layout.grid, len(self.layout.grid.jobs)
-        rule = self.packed.rule(grid.channels, backward=True)
-        buffers = self.buffers(rule, backward=True)
+        jobs = self.layout.jobs
+        rule = self.packed.rule(self.layout.shape[-1], backward=True)
         totals = [_partial(jobs, t, self.dtype) for t in self.packed.tensors]
-        sums = Sums(*(t.numpy() for t in totals))
+        names = ("filters", "w0", "w1", "scale", "shift")
+        sums = Sums(
+            **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
+            **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
+        )
         grads = self.empty(2)
         self.inside(grads[0]).copy_(grad)
-        before, both = states.view(-1).numpy(), grads.view(-1).numpy()
-        meeting = np.zeros(4 * self.steps + 4, np.int64)
-        moments = self._moments(jobs)
+        before, both = numbers(states), numbers(grads)
+        meeting, moments = np.zeros(4 * self.steps + 4, np.int64), self._moments(jobs)
 
-        def work(index: int, team: int) -> None:
-            back_slabs(before, both, self.steps, self.layout.even_jobs, meeting, team, grid, rule,
-                       self.firing, buffers[index], sums, self.history, moments)  # fmt: skip
+        def work(_: int, team: int) -> None:
+            call = Call(
+                kind=KINDS[self.dtype], size=len(both) // 2, steps=self.steps,
+                middle=self.layout.even_jobs, team=team, states=before, grads=both,
+                grid=self.layout.grid, rule=rule, firing=self.firing, sums=sums, meeting=meeting,
+                moments=moments, history=self.history,
+            )  # fmt: skip
+            library().back(call, library().scratch(call, backward=True))
 
-        with _compilation(back_slabs):
-            together(work, len(buffers), meeting)
+        together(work, self.team(backward=True), meeting)
         weights = tuple(
             total.sum(0)[: t.numel()].view(t.shape)
             for total, t in zip(totals, self.packed.tensors, strict=True)
@@ -228,18 +204,21 @@ class Rollout:
 
 def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for one partial gradient a job; the last tiles may reach past its end."""
-    return torch.zeros(jobs, tensor.numel() + SLACK * tensor.shape[-1], dtype=dtype)
+    room = tensor.numel() + library().slack * tensor.shape[-1]
+    return torch.zeros(jobs, room, dtype=dtype)
 
 
-def _firing(fire: Fire, state: Tensor, steps: int) -> Firing:
-    awake = fire.awake_cells(state.shape[2:])
-    cells = np.zeros(0, np.uint8) if awake is None else awake.contiguous().view(torch.uint8).numpy()
-    rows = cells if awake is None else cells.any(-1).ravel().view(np.uint8)
-    positions, keys = np.zeros(0, np.uint32), np.zeros(0, np.uint64)
+def _firing(fire: Fire, awake: Tensor | None, state: Tensor, steps: int) -> Firing:
+    cells = None if awake is None else awake.contiguous().view(torch.uint8).numpy()
+    positions, keys = None, None
     if not fire.all_cells:
         positions = fire.positions(state.shape[2:], state.device).numpy().ravel().view(np.uint32)
-        keys = np.array([fire.key(step) for step in range(steps)], np.uint64)
-    return Firing(fire.all_cells, positions, keys, fire.level, cells.ravel(), rows)
+        keys = np.array([fire.key(step) for step in range(steps)], np.uint32)
+    return Firing(
+        every=fire.all_cells, level=fire.level, positions=positions, keys=keys,
+        awake=None if cells is None else cells.ravel(),
+        rows=None if cells is None else cells.any(-1).ravel().view(np.uint8),
+    )  # fmt: skip
 
 
 class RolloutFunction(torch.autograd.Function):
@@ -262,3 +241,26 @@ class RolloutFunction(torch.autograd.Function):
         (states,) = ctx.saved_tensors
         state, weights = ctx.run.backward(states, grads[0])
         return (None, state, *weights)
+
+
+def compute(
+    cell: Cell,
+    state: Tensor,
+    steps: int,
+    fire: Fire,
+    record: Callable[[Tensor], None] | None = None,
+) -> Tensor:
+    """Update the automaton; see :meth:`medseg_nca.nca.engines.base.Engine.roll_out`."""
+    run = Rollout(cell, state, fire, steps)
+    sources = (state, *run.packed.tensors)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):
+        with run.spare() as states:
+            run.start(states, state)
+            return run.copy(run.forward(states, record))
+    if record is None:
+        return RolloutFunction.apply(run, *sources)  # type: ignore[no-any-return, no-untyped-call]
+    for step in range(steps):
+        run = Rollout(cell, state, fire.advance(step), 1)
+        state = RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-untyped-call]
+        record(state)
+    return state

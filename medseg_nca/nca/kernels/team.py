@@ -1,13 +1,12 @@
 """Threads that compute slabs together, as many as torch is set to use.
 
-A team stays in compiled code for a whole roll-out and meets there after every step; going back to
-Python each time would cost more than a step of a small grid.
+A team stays in compiled code for a whole roll-out and meets there after every step
+(``src/team.hpp``); going back to Python each time would cost more than a step of a small grid.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,20 +14,11 @@ from functools import cache
 from typing import Any
 
 import torch
-from numba import types
-
-from medseg_nca.nca.kernels.jit import compiled
-from medseg_nca.nca.kernels.simd import claim, peek
 
 # With fewer operations than this a step is done before a second thread is of use.
 _WORTH_SHARING = 2e6
-# How often a thread looks for the others before it lets another program have the core.
-_PATIENCE = 2000
 # A number of arrivals that no meeting comes to.
 _NOBODY_WAITS = 1 << 60
-_rest = types.ExternalFunction(
-    "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
-)
 # Threads that meet must all be running, so one team at a time has the pool.
 _taken = threading.Lock()
 
@@ -47,19 +37,6 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-@compiled
-def meet(meeting: Any, team: int, point: int) -> None:
-    """Wait until all threads of a team have come to their ``point``-th meeting, from 1 on."""
-    if team == 1:
-        return
-    claim(meeting, 0)
-    looks = 0
-    while peek(meeting, 0) < team * point:
-        looks += 1
-        if looks > _PATIENCE:
-            _rest()
 
 
 def team_size(operations: float, jobs: int) -> int:

@@ -1,0 +1,140 @@
+"""Compile the loops in ``src`` into one library, when the package is built or installed.
+
+    python -m medseg_nca.nca.kernels.build     # in a checkout, after a change of the sources
+
+The compiler is the one of PyPI's ``ziglang`` (a build requirement): the same clang on every system,
+without anything installed. Without it ``$CXX`` or the system's ``c++`` is taken. setuptools loads
+this file alone, before the package's dependencies exist, so it imports nothing of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SOURCES = HERE / "src"
+# Of each processor family: name of a variant, width of its vectors in bytes, and the processor that
+# the compiler is told. The last one runs on every processor of the family; ``library.py`` chooses.
+VARIANTS: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "x86_64": (("avx512", 64, "x86-64-v4"), ("avx2", 32, "x86-64-v3"), ("sse2", 16, "x86-64")),
+    "aarch64": (("neon", 16, ""),),
+}
+FAMILIES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+FLAGS = (
+    "-std=c++17", "-O3", "-g0", "-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti",
+    "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden",
+)  # fmt: skip
+# glibc of 2014: what is built on a new system runs on an old one.
+GLIBC = "2.17"
+
+
+def variants() -> tuple[tuple[str, int, str], ...]:
+    """The variants of this machine's processor family, the fastest first."""
+    machine = platform.machine().lower()
+    return VARIANTS.get(FAMILIES.get(machine, machine), (("plain", 16, ""),))
+
+
+def library_name() -> str:
+    """The file name of the library on this system."""
+    return {"win32": "kernels.dll", "darwin": "kernels.dylib"}.get(sys.platform, "kernels.so")
+
+
+def digest() -> str:
+    """Of the sources and of what the compiler is told: whether a library was made from them."""
+    files = sorted(SOURCES.glob("*.[ch]pp"))
+    content = [file.read_bytes().replace(b"\r\n", b"\n") for file in files]
+    return hashlib.sha256(b"\0".join([*content, repr((VARIANTS, FLAGS)).encode()])).hexdigest()
+
+
+def compiler() -> tuple[list[str], bool]:
+    """The command of the compiler, and whether it is zig's.
+
+    Raises:
+        RuntimeError: if there is none.
+    """
+    if named := os.environ.get("CXX"):
+        return shlex.split(named), False
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "c++"], True
+    for name in ("c++", "g++", "clang++"):
+        if found := shutil.which(name):
+            return [found], False
+    raise RuntimeError(
+        "No C++ compiler was found for the engine's loops. Install one (pip install ziglang), or "
+        "name it in CXX; MEDSEG_NCA_KERNELS=off installs without them: the package then computes "
+        "with plain torch, several times as slowly."
+    )
+
+
+def build(target: Path) -> None:
+    """Compile all variants into the library ``target``, which appears when it is whole.
+
+    Raises:
+        RuntimeError: if there is no compiler or it fails.
+    """
+    command, zig = compiler()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="medseg-nca-kernels-") as temporary:
+        work = Path(temporary)
+        with ThreadPoolExecutor() as pool:
+            objects = list(pool.map(lambda v: _compile(command, zig, v, work), variants()))
+        whole = work / target.name
+        system = [] if sys.platform in ("win32", "darwin") else ["-lm"]
+        strip = [] if sys.platform == "darwin" else ["-s"]
+        _run([*command, *_system_flags(zig), "-shared", *strip, *map(str, objects), *system,
+              "-o", str(whole)])  # fmt: skip
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.copyfile(whole, beside)
+        os.replace(beside, target)
+
+
+def _compile(command: list[str], zig: bool, variant: tuple[str, int, str], work: Path) -> Path:
+    name, width, processor = variant
+    made = work / f"{name}.o"
+    # zig writes the names of processors in its own way.
+    march = [f"-march={processor.replace('-', '_') if zig else processor}"] if processor else []
+    macros = [
+        f"-DMEDSEG_VARIANT={name}", f"-DMEDSEG_VECTOR_BYTES={width}",
+        f'-DMEDSEG_DIGEST="{digest()}"',
+    ]  # fmt: skip
+    _run([*command, *_system_flags(zig), *FLAGS, *march, *macros, "-c",
+          str(SOURCES / "kernels.cpp"), "-o", str(made)])  # fmt: skip
+    return made
+
+
+def _system_flags(zig: bool) -> list[str]:
+    flags = [] if sys.platform == "win32" else ["-fPIC"]
+    if zig:
+        flags += ["-nostdlib++"]
+        if sys.platform == "linux":
+            machine = platform.machine().lower()
+            libc = "musl" if platform.libc_ver()[0] != "glibc" else f"gnu.{GLIBC}"
+            flags += ["-target", f"{FAMILIES.get(machine, machine)}-linux-{libc}"]
+    return flags
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def main() -> None:
+    """Compile into this folder."""
+    target = HERE / library_name()
+    build(target)
+    print(f"{target}: {target.stat().st_size / 1e3:.0f} kB, {', '.join(v[0] for v in variants())}")
+
+
+if __name__ == "__main__":
+    main()
