@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,9 @@ def train(
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
             results = [pipeline.run(data, out, settings, resume=resume, observers=(progress,))]
-    _report(results, as_json)
-    pipeline.raise_if_useless(results)
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
+        _report(results, as_json)
+        pipeline.raise_if_useless(results)
 
 
 def _best(tree: dict[str, Any]) -> str:
@@ -92,10 +94,6 @@ def _best(tree: dict[str, Any]) -> str:
 
 
 def _report(results: list[RunResult], as_json: bool) -> None:
-    import os
-
-    if os.environ.get("RANK", "0") != "0":
-        return
     trees = [result.to_dict() for result in results]
     if as_json:
         print_json(trees if len(trees) > 1 else trees[0])

@@ -140,7 +140,9 @@ def test_two_processes_train_together(prepared: Path, tmp_path: Path) -> None:
     for item in TINY:
         command += ["--set", item]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    # So few iterations teach nothing; the first process says so, for both.
+    assert done.stderr.count("is no better than a constant answer") == 1, done.stderr[-2000:]
+    assert "exitcode  : 5" in done.stderr
     assert done.stdout.count('"iterations": 12') == 1
     assert read_history(run / "history.csv")[-1]["iteration"] == 12
     load_bundle(run / "model", "cpu")
