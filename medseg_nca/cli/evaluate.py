@@ -72,6 +72,7 @@ def evaluate(
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
+    from medseg_nca.pipelines.run_folder import training_of
     from medseg_nca.tracking.resolve import load_model
 
     check_workers(workers, scheduler)
@@ -105,7 +106,7 @@ def evaluate(
     else:
         _show_evaluation(evaluation.tree, out)
     evaluation.raise_for_failures()
-    if is_run and not as_json:
+    if is_run and not as_json and training_of(run_folder).get("learned") is not False:
         say_next("models", "register", run_folder, "--name", model_name(run_folder))
 
 

@@ -428,6 +428,16 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_model_that_learned_nothing_is_not_sent_to_the_registry(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    result = run("evaluate", "--model", trained, "--data", prepared, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "Next:" not in result.output
+    refused = run("models", "register", trained, "--name", "useless")
+    complains(refused, trained, "learned nothing", "--force")
+
+
 COMMANDS = ["preprocess", "train", "predict", "evaluate", "export", "report"]
 
 
