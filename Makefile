@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-EXTRAS ?= dev
+EXTRAS ?= dev,cluster,peers
 KERNELS := medseg_nca/nca/kernels
 
 .PHONY: demo test check docs install clean
@@ -18,14 +18,12 @@ $(VENV)/.installed: pyproject.toml setup.cfg constraints.txt $(wildcard $(KERNEL
 		$(KERNELS)/build.py $(KERNELS)/packaging.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
-	@echo "Installing into $(VENV) (the first time this takes minutes)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PYTHON) .ci/install.py $(VENV) $(EXTRAS)
 	@touch $@
 
 demo: install
 	$(BIN)/medseg-nca demo
+	@echo "Next: the tour in README.md; the command is $(BIN)/medseg-nca"
 
 test: install
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)

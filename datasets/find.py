@@ -11,7 +11,9 @@ from medseg_nca.errors import DataError
 from medseg_nca.registry import ModuleRegistry
 
 # Modules of this folder that are no layout.
-HELPERS = ("anatomy", "base", "decathlon", "find", "hashing", "layout", "prepared", "splits")
+HELPERS = (
+    "anatomy", "base", "decathlon", "find", "hashing", "layout", "prepared", "rules", "splits",
+)  # fmt: skip
 # The most telling layouts first: an nnU-Net folder also has a dataset.json, and so on.
 ORDER = ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")
 SHOWN = 5

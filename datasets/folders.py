@@ -30,6 +30,7 @@ from medseg_nca.datasets.layout import (
     safe_id,
     sorted_cases,
 )
+from medseg_nca.datasets.rules import no_images
 from medseg_nca.errors import DataError
 from medseg_nca.io.formats import find_images, stem
 
@@ -65,7 +66,7 @@ class Folders:
         """Match the files of the two folders."""
         images = _by_stem(path / IMAGES)
         if not images:
-            raise DataError(f"{path / IMAGES}: holds no image that can be read.")
+            raise no_images(path / IMAGES)
         notes, source = _notes(path)
         labels = _labels_of(path, images)
         pattern = _pattern(notes.patient, source)

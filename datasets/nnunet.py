@@ -25,8 +25,9 @@ from medseg_nca.datasets.layout import (
     safe_id,
     sorted_cases,
 )
+from medseg_nca.datasets.rules import no_images
 from medseg_nca.errors import DataError
-from medseg_nca.io.formats import find_images, image_suffix, stem
+from medseg_nca.io.formats import find_images, folders_below, image_suffix, stem
 
 FILE, IMAGES, LABELS = "dataset.json", "imagesTr", "labelsTr"
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -95,6 +96,8 @@ def _images(path: Path, ending: str | None) -> dict[str, dict[int, Path]]:
         match = NUMBERED.fullmatch(stem(file))
         if match and (ending is None or file.name.endswith(ending)):
             found[match["case"]][int(match["channel"])] = file
+    if not found and folders_below(folder):
+        raise no_images(folder)
     if not found:
         wanted = f"CASE_0000{ending or '.nii.gz'}"
         raise DataError(f"{folder}: holds no image called {wanted}.")

@@ -15,16 +15,25 @@ import numpy as np
 from medseg_nca.config import LabelTable
 from medseg_nca.datasets.base import DataSet
 from medseg_nca.datasets.find import open_dataset
+from medseg_nca.datasets.rules import (
+    Problem,
+    channels_problem,
+    ignored_folders,
+    labels_problem,
+    other_channels,
+    usual,
+    usual_channels,
+)
 from medseg_nca.datasets.splits import patient_key
-from medseg_nca.io.formats import find_images
+from medseg_nca.io.formats import find_images, in_short
 from medseg_nca.pipelines.check_case import check_case
-from medseg_nca.pipelines.check_report import CaseRow, CheckReport, Finding
+from medseg_nca.pipelines.check_report import CaseRow, CheckReport, Finding, Level
+from medseg_nca.transforms.grid import resampling_fault
 
 # Layouts that pair files by their names: a file that is left over has no partner.
 PAIRED_BY_NAME = {"folders", "nnunet"}
 FEW_PATIENTS = 3  # one to train, one to validate, one held out
 ODD_SPACING = 4.0  # times the median: more often a wrong unit than a wish
-SHOWN = 5
 
 
 def run(
@@ -54,6 +63,7 @@ def run(
     if labels is not None:
         dataset = replace(dataset, labels=labels)
     rows, findings = _check_cases(dataset, workers or os.cpu_count() or 1, on_case)
+    findings += _images(dataset, rows)
     findings += _leftovers(dataset)
     findings += _duplicates(rows)
     findings += _patients(dataset)
@@ -82,8 +92,35 @@ def _check_cases(
     return rows, findings
 
 
+def _images(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    """Images with other axes or channels than most, which decide what the others must have."""
+    read = [(row, row.shape, row.channels) for row in rows if row.shape and row.channels]
+    dims = usual([len(shape) for _, shape, _ in read], dataset.dims)
+    alike = [count for _, shape, count in read if len(shape) == dims]
+    channels = usual_channels(dataset, alike, dims)
+    if problem := channels_problem(channels, dims):
+        yield _finding("error", problem)
+    if problem := other_channels(dataset, channels):
+        yield _finding("warning", problem)
+    files = {case.id: case.images[0] for case in dataset.cases}
+    for row, shape, count in read:
+        if len(shape) != dims:
+            text = f"{files[row.id]}: is {len(shape)}D, the data set is {dims}D."
+            yield Finding("error", "wrong_dims", text, row.id)
+        elif count != len(channels):
+            what = "4D, with" if dims == 3 and count > 1 else "with"
+            text = f"{files[row.id]}: is {what} {count} channel(s), where {len(channels)} "
+            text += f"({', '.join(channels)}) are expected."
+            yield Finding("error", "wrong_channels", text, row.id)
+
+
+def _finding(level: Level, problem: Problem) -> Finding:
+    return Finding(level, problem.code, f"{problem.message} {problem.hint}")
+
+
 def _leftovers(dataset: DataSet) -> Iterator[Finding]:
-    """Image files that lie beside those of the cases and belong to none."""
+    """Image files that lie beside those of the cases, or below, and belong to none."""
+    yield from (_finding("warning", problem) for problem in ignored_folders(dataset))
     used = {realpath(f) for case in dataset.cases for f in (*case.images, case.label) if f}
     images = {file.parent for case in dataset.cases for file in case.images}
     labels = {case.label.parent for case in dataset.cases if case.label}
@@ -93,7 +130,7 @@ def _leftovers(dataset: DataSet) -> Iterator[Finding]:
         left = [file for file in find_images(folder) if realpath(file) not in used]
         if not left:
             continue
-        shown = _some(file.name for file in left)
+        shown = in_short(file.name for file in left)
         if dataset.format in PAIRED_BY_NAME and folder in labels - images:
             text = f"{folder}: {len(left)} label map(s) have no image of the same name: {shown}."
             yield Finding("error", "label_without_image", text)
@@ -105,17 +142,19 @@ def _leftovers(dataset: DataSet) -> Iterator[Finding]:
 def _duplicates(rows: Sequence[CaseRow]) -> Iterator[Finding]:
     """Cases with the very same content; on two sides of a split they make results a lie."""
     for group in _groups(rows, [row.image_digest for row in rows]):
-        ids = _some(row.id for row in group)
+        ids = in_short(row.id for row in group)
         sides = {row.split for row in group if row.split}
         if len(sides) > 1:
-            text = f"The images of {ids} are the same, and lie on the sides {_some(sorted(sides))}."
+            text = (
+                f"The images of {ids} are the same, and lie on the sides {in_short(sorted(sides))}."
+            )
             yield Finding("error", "duplicate_across_split", text)
         else:
             text = f"The images of {ids} are the same; keep one, or give them one patient."
             yield Finding("warning", "duplicate_image", text)
     for group in _groups(rows, [row.label_digest for row in rows]):
         if len({row.image_digest for row in group}) > 1:
-            text = f"The label maps of {_some(row.id for row in group)} are the same."
+            text = f"The label maps of {in_short(row.id for row in group)} are the same."
             yield Finding("warning", "duplicate_label", f"{text} Was one copied by mistake?")
 
 
@@ -138,8 +177,8 @@ def _patients(dataset: DataSet) -> Iterator[Finding]:
             cases[patient_key(case)].append(case.id)
     for key, found in sides.items():
         if len(found) > 1:
-            text = f"The cases {_some(cases[key])} of one patient lie on the sides"
-            yield Finding("error", "patient_across_split", f"{text} {_some(sorted(found))}.")
+            text = f"The cases {in_short(cases[key])} of one patient lie on the sides"
+            yield Finding("error", "patient_across_split", f"{text} {in_short(sorted(found))}.")
 
 
 def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
@@ -150,7 +189,12 @@ def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
     patients = len({patient_key(case) for case in dataset.labelled})
     if patients < FEW_PATIENTS:
         text = f"There are {patients} labelled patient(s); {FEW_PATIENTS} are needed to train,"
-        yield Finding("warning", "few_patients", f"{text} validate and test.")
+        level: Level = "error" if patients == 1 else "warning"
+        yield Finding(level, "few_patients", f"{text} validate and test.")
+    values = {value for row in rows for value in row.voxels or {}}
+    problem = labels_problem(dataset.labels, values)
+    if values and problem is not None:
+        yield _finding("error", problem)
     yield from _unused_labels(dataset, rows)
     yield from _odd_spacings(rows)
 
@@ -159,7 +203,9 @@ def _unused_labels(dataset: DataSet, rows: Iterable[CaseRow]) -> Iterator[Findin
     seen = {value for row in rows for value in row.voxels or {}}
     for label in dataset.labels.labels if dataset.labels else ():
         if not seen & set(label.values):
-            text = f"The label {label.name!r} ({_some(map(str, label.values))}) is in no label map."
+            text = (
+                f"The label {label.name!r} ({in_short(map(str, label.values))}) is in no label map."
+            )
             yield Finding("warning", "unused_label", text)
 
 
@@ -169,16 +215,13 @@ def _odd_spacings(rows: Sequence[CaseRow]) -> Iterator[Finding]:
         return
     median = np.median([row.spacing for row in known], axis=0)
     for row in known:
+        fault = resampling_fault(row.shape or (), row.spacing or (), median.tolist())
+        if fault is not None:
+            yield Finding("error", "absurd_spacing", f"{row.id}: {fault}.", row.id)
+            continue
         ratio = np.asarray(row.spacing) / median
         if ratio.max() > ODD_SPACING or ratio.min() < 1 / ODD_SPACING:
             usual = " x ".join(f"{step:.3g}" for step in median)
             own = " x ".join(f"{step:.3g}" for step in row.spacing or ())
             text = f"{row.id}: the spacing {own} mm is far from the usual {usual} mm."
             yield Finding("warning", "odd_spacing", f"{text} Is the unit right?", row.id)
-
-
-def _some(names: Iterable[str]) -> str:
-    """The first few, and how many more there are."""
-    known = list(names)
-    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return ", ".join(known[:SHOWN]) + more

@@ -74,7 +74,6 @@ class _CaseChecker:
         except MemoryError:
             self._add("error", "image_too_large", f"{self.case.images[0]}: does not fit in memory.")
             return None
-        self._shape(image)
         self._constant(image)
         return image
 
@@ -82,6 +81,7 @@ class _CaseChecker:
         values = image.array
         self.row = replace(
             self.row,
+            channels=image.array.shape[0],
             shape=image.shape,
             spacing=tuple(round(step, 6) for step in image.spacing),
             orientation="".join(map(str, nib.aff2axcodes(image.affine)))[: image.dims],
@@ -90,18 +90,6 @@ class _CaseChecker:
             mean=float(values.mean(dtype=np.float64)),
             image_digest=digest(image),
         )
-
-    def _shape(self, image: Volume) -> None:
-        name, want = self.case.images[0], self.dataset
-        count = image.array.shape[0]
-        if image.dims != want.dims:
-            text = f"{name}: is {image.dims}D, the data set is {want.dims}D."
-            self._add("error", "wrong_dims", text)
-        elif count != len(want.channels):
-            names = ", ".join(want.channels)
-            what = "4D, with" if image.dims == 3 and count > 1 else "with"
-            text = f"{name}: is {what} {count} channel(s), where {len(want.channels)} ({names})"
-            self._add("error", "wrong_channels", f"{text} are expected.")
 
     def _constant(self, image: Volume) -> None:
         flat = [i for i, part in enumerate(image.array) if part.min() == part.max()]

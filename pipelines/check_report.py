@@ -37,6 +37,7 @@ class CaseRow:
     """What one case looks like; what could not be read is None.
 
     Attributes:
+        channels: how many the image has.
         shape: voxels an axis.
         spacing: mm an axis.
         orientation: of the array's axes, "RAS" or the like.
@@ -48,6 +49,7 @@ class CaseRow:
     patient: str | None = None
     site: str | None = None
     split: str | None = None
+    channels: int | None = None
     shape: tuple[int, ...] | None = None
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
@@ -155,6 +157,7 @@ class CheckReport:
             "patient": row.patient,
             "site": row.site,
             "split": row.split,
+            "channels": row.channels,
             "shape": "x".join(map(str, row.shape or ())),
             "spacing_mm": "x".join(f"{step:.4g}" for step in row.spacing or ()),
             "orientation": row.orientation,

@@ -126,7 +126,8 @@ class DaskCluster(Scheduler):
             Exception: whatever kept all workers from calling the function.
         """
         with self._connected(but=TimeoutError):
-            return future.result(timeout=LOOK)
+            result: Reply = future.result(timeout=LOOK)
+        return result
 
     def cancel(self, futures: list[Future[Reply]]) -> None:
         """Take items back; what a worker has begun it finishes."""

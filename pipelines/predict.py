@@ -18,6 +18,7 @@ from medseg_nca.errors import PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers, write_json
+from medseg_nca.io.formats import in_short
 from medseg_nca.pipelines.parallel import (
     KILLED,
     Outcome,
@@ -39,7 +40,7 @@ from medseg_nca.pipelines.prediction_inputs import (
     refuse_formats,
     refuse_overwriting,
 )
-from medseg_nca.pipelines.records import finish, forget, set_aside, work_folder
+from medseg_nca.pipelines.records import finish, forget, read_record, set_aside, work_folder
 from medseg_nca.pipelines.shared_model import SharedModel
 
 __all__ = ["PredictedFile", "group_channels", "run"]
@@ -73,6 +74,11 @@ class PredictedFile:
     error: str | None = None
     record: PredictionRecord | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether no voxel has a label."""
+        return self.error is None and not any(self.voxels.values())
+
     def to_dict(self) -> dict[str, Any]:
         """For ``predictions.json``."""
         tree: dict[str, Any] = {"input": str(self.source), "seconds": round(self.seconds, 4)}
@@ -80,7 +86,8 @@ class PredictedFile:
             return {**tree, "error": self.error}
         known = self.record.to_tree()
         record = {"name": self.name, "key": known["key"], "files": known["files"]}
-        return {**tree, "outputs": self.outputs, "voxels": self.voxels, "record": record}
+        found = {"outputs": self.outputs, "voxels": self.voxels, "empty": self.empty}
+        return {**tree, **found, "record": record}
 
 
 def run(
@@ -126,7 +133,7 @@ def run(
     predictor = Predictor(loaded, settings)
     output = output or OutputSettings()
     plan = loaded.spec.plan
-    cases = find_cases(inputs, plan, select)
+    cases = find_cases(inputs, plan, select, _earlier_results(out))
     refuse_formats(cases, output.formats, plan.dims)
     refuse_overwriting(cases, out, output.formats)
     with open_scheduler(min(workers, len(cases)), scheduler, work_folder(out)) as spread:
@@ -148,6 +155,7 @@ def run(
     results = [_result(case, found[index], out) for index, case in enumerate(cases)]
     _write_list(results, predictor, out)
     finish(out)
+    _tell_of_empty(results)
     _raise_for_failures(results, out)
     return results
 
@@ -160,15 +168,34 @@ def _item(work: Predicting, spread: Scheduler) -> Predicting:
     return replace(work, case=case, out=work.out.absolute())
 
 
+def _earlier_results(out: Path) -> set[Path]:
+    """The files that earlier runs wrote, finished or not: no inputs, even if ``out`` is one."""
+    lists = (out / PREDICTIONS, work_folder(out) / _EARLIER)
+    listed = [record for file in lists for _, record in _listed(file)]
+    unlisted = [
+        PredictionRecord.from_tree(read_record(file)) for file in work_folder(out).glob("*.json")
+    ]
+    return {
+        (out / file.name).resolve()
+        for record in (*listed, *unlisted)
+        for file in (record.files.values() if record else ())
+        if file.is_whole(out)
+    }
+
+
 def _take_earlier(out: Path) -> dict[str, PredictionRecord]:
     """What an earlier run left, by case; its list goes out of sight while it may not be true."""
     hidden = work_folder(out) / _EARLIER
     set_aside(out / PREDICTIONS, hidden)
+    return dict(_listed(hidden))
+
+
+def _listed(file: Path) -> list[tuple[str, PredictionRecord]]:
+    """What a list of results says of each case; nothing if it is damaged or not there."""
     try:
-        entries = json.loads(hidden.read_text(encoding="utf-8"))["predictions"]
-        return dict(_known(entries))
+        return list(_known(json.loads(file.read_text(encoding="utf-8"))["predictions"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return []
 
 
 def _known(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, PredictionRecord]]:
@@ -209,6 +236,17 @@ def _write_list(results: Sequence[PredictedFile], predictor: Predictor, out: Pat
             "predictions": [result.to_dict() for result in results],
         },
     )
+
+
+def _tell_of_empty(results: Sequence[PredictedFile]) -> None:
+    """Nothing found is a result, and often the sign of an image that the model was not made for."""
+    empty = [result for result in results if result.empty]
+    if empty:
+        logger.warning(
+            "No label was found in %d of %d images (%s). Are they of the kind that the model was "
+            "trained on (modality, part of the body, unit of the spacing)?",
+            len(empty), len(results), in_short(result.source.name for result in empty),
+        )  # fmt: skip
 
 
 def _raise_for_failures(results: Sequence[PredictedFile], out: Path) -> None:

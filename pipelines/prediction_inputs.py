@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import DataError, OutputError
-from medseg_nca.io.formats import find_images, image_suffix, stem
+from medseg_nca.io.formats import find_images, folders_below, image_suffix, in_short, stem
 from medseg_nca.io.write import dims_of, needs_dicom, suffix_of
+
+logger = logging.getLogger(__name__)
 
 # nnU-Net's ending of a file that holds one channel.
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -54,7 +57,10 @@ class PredictionCase:
 
 
 def find_cases(
-    inputs: Sequence[Path], plan: PreprocessPlan, select: str | None = None
+    inputs: Sequence[Path],
+    plan: PreprocessPlan,
+    select: str | None = None,
+    results: Collection[Path] = (),
 ) -> list[PredictionCase]:
     """Find the images that the inputs name; of DICOM files the headers are read.
 
@@ -63,12 +69,13 @@ def find_cases(
         plan: of the model; among DICOM series images with its number of axes are taken, if there
             are any, and a warning tells of another modality.
         select: which DICOM volumes, see :func:`medseg_nca.io.dicom.select.parse_selection`.
+        results: resolved files of an earlier run, which are no inputs although a folder holds them.
 
     Raises:
         DataError: if an input does not exist, or there is no image at all.
         ConfigError: if ``select`` is not understood.
     """
-    files, trees, loose = _sort(inputs)
+    files, trees, loose = _sort(inputs, results)
     groups = group_channels(files, len(plan.channels))
     names = _output_names(groups)
     cases = [PredictionCase(names[file], group) for file, group in groups.items()]
@@ -85,7 +92,9 @@ def find_cases(
     return _told_apart(cases)
 
 
-def _sort(inputs: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
+def _sort(
+    inputs: Sequence[Path], results: Collection[Path]
+) -> tuple[list[Path], list[Path], list[Path]]:
     """Image files (folders opened), folders with DICOM files, DICOM files; each once."""
     from medseg_nca.datasets.find import get_adapter
     from medseg_nca.io.dicom.files.reader import looks_like_dicom
@@ -95,12 +104,12 @@ def _sort(inputs: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
     loose: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            found = find_images(path)
+            found = [file for file in find_images(path) if file.resolve() not in results]
             files += found
-            if get_adapter("dicom").recognises(path):
+            dicom = get_adapter("dicom").recognises(path)
+            if dicom:
                 trees.append(path)
-            elif not found:
-                raise DataError(f"{path}: holds no image that can be read.")
+            _look_below(path, alone=not (found or dicom), inputs=inputs, results=results)
         elif not path.exists():
             raise DataError(f"{path}: there is no such file or folder.")
         elif image_suffix(path) is None and looks_like_dicom(path):
@@ -108,6 +117,35 @@ def _sort(inputs: Sequence[Path]) -> tuple[list[Path], list[Path], list[Path]]:
         else:
             files.append(path)
     return list(dict.fromkeys(files)), list(dict.fromkeys(trees)), list(dict.fromkeys(loose))
+
+
+def _look_below(
+    folder: Path, *, alone: bool, inputs: Sequence[Path], results: Collection[Path]
+) -> None:
+    """Say which images are passed over: in sub-folders there are often label maps, or results.
+
+    Raises:
+        DataError: if there is none in the folder itself.
+    """
+    named = {path.resolve() for path in inputs}
+    below = [
+        (sub, count)
+        for sub, count in folders_below(folder).items()
+        if sub.resolve() not in named and sub.resolve() not in {file.parent for file in results}
+    ]
+    names = in_short(sub.relative_to(folder).as_posix() for sub, _ in below)
+    if alone and below:
+        raise DataError(
+            f"{folder}: its images lie in sub-folders: {names}.",
+            hint=f"Name the folders that are to be predicted, for example {below[0][0]}.",
+        )
+    if alone:
+        raise DataError(f"{folder}: holds no image that can be read.")
+    if below:
+        logger.warning(
+            "%s: %d image(s) in sub-folders are passed over (%s); name the folders to take them.",
+            folder, sum(count for _, count in below), names,
+        )  # fmt: skip
 
 
 def _told_apart(cases: Sequence[PredictionCase]) -> list[PredictionCase]:

@@ -16,7 +16,6 @@ from medseg_nca.config import Label, LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.hashing import dataset_hash, remember_hash
-from medseg_nca.datasets.layout import names_for
 from medseg_nca.datasets.prepared import (
     CASES,
     FINGERPRINT,
@@ -26,6 +25,14 @@ from medseg_nca.datasets.prepared import (
     PreparedIndex,
     PreparedStore,
     write_store,
+)
+from medseg_nca.datasets.rules import (
+    channels_problem,
+    ignored_folders,
+    labels_problem,
+    other_channels,
+    usual,
+    usual_channels,
 )
 from medseg_nca.errors import DataError, OutputError, PartialFailure
 from medseg_nca.io.atomic import remove_leftovers, write_json
@@ -54,7 +61,6 @@ logger = logging.getLogger(__name__)
 
 # Starting processes that import torch takes seconds; this many bytes are prepared in that time.
 _SMALL = 50_000_000
-_MANY_LABELS = 64
 _SHOWN = 5
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -127,7 +133,7 @@ def run(
         work = _Work(out.absolute() if spread.remote else out, spread, progress or Silent())
         measured, failed = _measure(dataset, work)
         plan = _plan(dataset, measured, settings)
-        labels = settings.data.labels or dataset.labels or _labels_seen(measured)
+        labels = _labels(dataset, measured, settings)
         cases, more = _prepare(dataset, measured, plan, labels, work)
     failed |= more
     if not cases:
@@ -152,6 +158,8 @@ def _check(dataset: DataSet, data: Path, out: Path) -> None:
     for case in dataset.cases:
         if not _SAFE_ID.fullmatch(case.id):
             raise DataError(f"{data}: {case.id!r} cannot be a case's name: it names its file.")
+    for left in ignored_folders(dataset):
+        logger.warning("%s %s", left.message, left.hint)
 
 
 def _tidy(out: Path, fresh: bool) -> None:
@@ -193,7 +201,7 @@ def _measure(dataset: DataSet, work: _Work) -> tuple[dict[str, CaseFingerprint],
     measured, failed = work.each(measure_case, items, "measuring")
     if not measured:
         raise DataError(f"{dataset.root}: no case can be read: {_reasons(failed)}")
-    dims = _usual([len(found.shape) for found in measured.values()], dataset.dims)
+    dims = usual([len(found.shape) for found in measured.values()], dataset.dims)
     for name, found in list(measured.items()):
         if len(found.shape) != dims:
             failed[name] = (
@@ -209,7 +217,13 @@ def _plan(
     measured: dict[str, CaseFingerprint],
     settings: RunSettings,
 ) -> PreprocessPlan:
-    channels = _channels(dataset, measured)
+    counts = [len(found.channels) for found in measured.values()]
+    dims = len(next(iter(measured.values())).shape)
+    channels = usual_channels(dataset, counts, dims)
+    if problem := channels_problem(channels, dims):
+        raise problem.error()
+    if problem := other_channels(dataset, channels):
+        logger.warning("%s %s", problem.message, problem.hint)
     # Cases with other channels fail by name when they are prepared; they do not decide anything.
     usable = {
         name: found for name, found in measured.items() if len(found.channels) == len(channels)
@@ -220,32 +234,21 @@ def _plan(
     return plan
 
 
-def _channels(dataset: DataSet, measured: Mapping[str, CaseFingerprint]) -> tuple[str, ...]:
-    """The data set's channels, unless most cases have another number of them."""
-    counts = [len(found.channels) for found in measured.values()]
-    count = _usual(counts, len(dataset.channels))
-    if count == len(dataset.channels):
-        return dataset.channels
-    return names_for(count, len(next(iter(measured.values())).shape))
-
-
-def _usual(values: Sequence[int], expected: int) -> int:
-    """The most frequent value; a layout that only looked at its first case may expect another."""
-    return max(sorted(set(values)), key=lambda v: (values.count(v), v == expected))
-
-
-def _labels_seen(measured: Mapping[str, CaseFingerprint]) -> LabelTable:
-    """A table from the numbers in the label maps: label_1, label_2, ..."""
-    values = sorted({v for found in measured.values() for v in found.labels or {} if v != 0})
-    if not values or len(values) > _MANY_LABELS:
-        found = f"{len(values)} different numbers are" if values else "no label is"
-        raise DataError(
-            f"The data set does not name its labels, and {found} in its label maps.",
-            hint="Name them in the settings: data.labels.",
-        )
-    names = ", ".join(f"label_{value}" for value in values)
+def _labels(
+    dataset: DataSet, measured: Mapping[str, CaseFingerprint], settings: RunSettings
+) -> LabelTable:
+    """The table of the settings or the data set; else label_1, label_2, ... from the label maps."""
+    table = settings.data.labels or dataset.labels
+    values = {value for found in measured.values() for value in found.labels or {}}
+    problem = labels_problem(table, values)
+    if problem is not None:
+        raise problem.error()
+    if table is not None:
+        return table
+    seen = sorted(values - {0})
+    names = ", ".join(f"label_{value}" for value in seen)
     logger.warning("The data set does not name its labels; taking those seen: %s.", names)
-    return LabelTable(labels=tuple(Label(name=f"label_{v}", values=(v,)) for v in values))
+    return LabelTable(labels=tuple(Label(name=f"label_{v}", values=(v,)) for v in seen))
 
 
 def _prepare(

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from medseg_nca import __version__
 from medseg_nca.cli.main import cli
@@ -83,6 +84,33 @@ def test_commands_parse(page: Path, args: list[str]) -> None:
         check(args)
     except (click.ClickException, ValueError) as error:
         pytest.fail(f"medseg-nca {' '.join(args)}: {error}")
+
+
+@pytest.mark.slow
+def test_the_tour_runs_as_the_readme_prints_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an empty folder, without data or network; only cases and training are made fewer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    less = {
+        "data phantom": ("--cases", "6", "--size", "24x20x16"),
+        "train": ("--set", "training.iterations=2", "--set", "model.engine=reference"),
+    }
+    tour = next(block for block in blocks(ROOT / "README.md", "bash") if "data phantom" in block)
+    for line in tour.splitlines():
+        args = shlex.split(line, comments=True)[1:]
+        more = next((more for words, more in less.items() if " ".join(args).startswith(words)), ())
+        done = CliRunner().invoke(cli, [*args, *more])
+        assert done.exit_code == 0, f"{line}: {done.output}"
+    files = sorted(path.name for path in (tmp_path / "predictions").glob("*.nii.gz"))
+    assert files == [f"phantom_0000{number}.nii.gz" for number in range(6)]
+
+
+def test_nothing_in_the_docs_lies_outside_of_a_clone() -> None:
+    """But for what tests look for, and skip without."""
+    pages = [page for page in PAGES if "../shared" in page.read_text("utf-8")]
+    assert [page.name for page in pages] == ["CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
-from medseg_nca.config.model import CellSettings, PerceptionSettings, UpdateSettings
+from medseg_nca.config.loading import validate
+from medseg_nca.config.model import CellSettings
 from medseg_nca.errors import ConfigError
 
 FORM = (
@@ -74,12 +75,18 @@ class Case:
 
     @property
     def settings(self) -> CellSettings:
-        """Of the cell; half of the cells fire."""
-        perception = PerceptionSettings(
-            kind="conv" if self.full else "depthwise", kernel=self.kernel, filters=self.filters
-        )
-        update = UpdateSettings(hidden=self.hidden)
-        return CellSettings(channels=self.channels, perception=perception, update=update)
+        """Of the cell; half of the cells fire.
+
+        Raises:
+            ConfigError: if a number is larger than a cell's may be.
+        """
+        kind = "conv" if self.full else "depthwise"
+        tree = {
+            "channels": self.channels,
+            "perception": {"kind": kind, "kernel": self.kernel, "filters": self.filters},
+            "update": {"hidden": self.hidden},
+        }
+        return validate(CellSettings, tree, source=self.name)
 
 
 DEFAULT_CASES = (

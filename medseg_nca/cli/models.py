@@ -286,12 +286,12 @@ def _model_settings(name: str, overrides: tuple[str, ...]) -> Any:
         return load_settings(None, (f"model={name}", *overrides)).model
     if _is_trained(name):
         from medseg_nca.errors import ConfigError
-        from medseg_nca.inference.bundle import read_spec
+        from medseg_nca.inference.bundle import check_bundle
         from medseg_nca.tracking.resolve import locate
 
         if overrides:
             raise ConfigError(f"--set cannot change {name}: it is trained already.")
-        return read_spec(locate(name).folder).model
+        return check_bundle(locate(name).folder).model
     return load_settings(name, overrides).model
 
 

@@ -8,7 +8,9 @@ from typing import Literal
 from pydantic import Field
 
 from medseg_nca.config.base import Settings
+from medseg_nca.config.bounds import MemoryGb
 from medseg_nca.config.labels import LabelTable
+from medseg_nca.config.plan import CropMargin, Percentiles
 
 
 class SplitSettings(Settings):
@@ -48,13 +50,13 @@ class PreprocessSettings(Settings):
     orientation: str | None = "RAS"
     spacing: Literal["auto", "keep"] | tuple[float, ...] = "auto"
     crop: Literal["none", "nonzero"] = "none"
-    crop_margin: int = Field(4, ge=0)
+    crop_margin: CropMargin = 4
     normalise: Literal["auto", "zscore", "ct", "percentile", "none"] = "auto"
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: Percentiles = (0.5, 99.5)
     clip: bool = True
     colour: Literal["keep", "grey"] = "keep"
     crop_size: Literal["auto"] | tuple[int, ...] = "auto"
-    memory_budget_gb: float = Field(4.0, gt=0)
+    memory_budget_gb: MemoryGb = 4.0
 
 
 class AugmentSettings(Settings):

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from medseg_nca.config.base import Settings
+from medseg_nca.config.bounds import MAX_LABELS, LabelValue, Name, short
 
 
 class Code(Settings):
@@ -26,9 +27,9 @@ class Label(Settings):
     ``code`` says what it is, ``modifier`` which part or side of it (SCT 255549009 "Anterior").
     """
 
-    name: str = Field(min_length=1)
-    values: tuple[int, ...] = Field(min_length=1)
-    write: int | None = None
+    name: Name = Field(min_length=1)
+    values: tuple[LabelValue, ...] = Field(min_length=1)
+    write: LabelValue | None = None
     code: Code | None = None
     modifier: Code | None = None
 
@@ -47,22 +48,22 @@ class LabelTable(Settings):
     probabilities by sigmoid, and in a written label map a later label covers an earlier one.
     """
 
-    labels: tuple[Label, ...] = Field(min_length=1)
+    labels: tuple[Label, ...] = Field(min_length=1, max_length=MAX_LABELS)
     multi_label: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [label.name for label in self.labels]
         if len(set(names)) != len(names):
-            raise ValueError(f"label names must differ, got {names}")
+            raise ValueError(f"label names must differ, got {short(names)}")
         used = [value for label in self.labels for value in label.values]
         if 0 in used:
             raise ValueError("0 is the background and cannot be a label value")
         written = [label.written for label in self.labels]
         if 0 in written or len(set(written)) != len(written):
             raise ValueError(
-                f"labels must be written as numbers that differ and are not 0, got {written}; "
-                "set write"
+                f"labels must be written as numbers that differ and are not 0, "
+                f"got {short(written)}; set write"
             )
         if not self.multi_label and len(set(used)) != len(used):
             raise ValueError("a value belongs to two labels; that needs multi_label: true")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from medseg_nca.config.base import Settings
+from medseg_nca.config.bounds import plain
 from medseg_nca.config.presets import Tree, compose, load_preset, merge, parse_yaml, read_yaml
 from medseg_nca.config.run import RunSettings
 from medseg_nca.errors import ConfigError
@@ -19,6 +20,8 @@ from medseg_nca.suggest import nearest
 
 # Its levels are those that the preprocessing plans for the data.
 DEFAULT_MODEL = "pyramid_nca"
+# An error names so many faults.
+_MOST_FAULTS = 20
 
 S = TypeVar("S", bound=Settings)
 
@@ -67,8 +70,33 @@ def validate(model: type[S], tree: Any, *, source: str) -> S:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(model, detail) for detail in error.errors()]
-        raise ConfigError(f"{source}: " + "; ".join(dict.fromkeys(lines))) from error
+        raise ConfigError(f"{source}: {explain(model, error)}") from error
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """Say in words what is wrong with settings: each key, what is allowed and what was given.
+
+    However large the settings are, the text is short, and has nothing that a terminal would obey.
+    """
+    details = _innermost(error.errors(include_url=False))
+    lines = dict.fromkeys(_explain(model, detail) for detail in details[:_MOST_FAULTS])
+    more = len(details) - _MOST_FAULTS
+    shown = [plain(line) for line in lines] + ([f"and {more} more"] if more > 0 else [])
+    return "; ".join(shown)
+
+
+def _innermost(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is no word ("auto") where the fault is inside the list.
+
+    The location of a fault in a union ends in the member that was tried.
+    """
+    inside = {d["loc"][:n] for d in details for n in range(len(d["loc"]) - 1)}
+    return [
+        d
+        for d in details
+        if not (d["loc"] and str(d["loc"][-1]).startswith("literal["))
+        or d["loc"][:-1] not in inside
+    ]
 
 
 def read_settings(path: Path) -> RunSettings:

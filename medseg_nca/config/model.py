@@ -7,7 +7,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from medseg_nca.config.base import Settings
+from medseg_nca.config.bounds import (
+    MAX_AXIS,
+    MAX_CHANNELS,
+    MAX_FILTERS,
+    MAX_HIDDEN,
+    MAX_KERNEL,
+    MAX_LEVELS,
+    MAX_STEPS,
+    check_params,
+    short,
+)
 
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+Kernel = Annotated[int, Field(ge=1, le=MAX_KERNEL)]
 Steps = int | tuple[int, int]
 PerAxis = int | tuple[int, ...]
 
@@ -21,8 +34,8 @@ class PerceptionSettings(Settings):
     """
 
     kind: Literal["depthwise", "conv", "sobel", "laplace", "sobel_laplace"] = "depthwise"
-    kernel: int = Field(3, ge=1)
-    filters: int = Field(1, ge=1)
+    kernel: Kernel = 3
+    filters: int = Field(1, ge=1, le=MAX_FILTERS)
     padding: Literal["zero", "reflect", "circular"] = "zero"
     bias: bool = True
 
@@ -45,7 +58,7 @@ class UpdateSettings(Settings):
     those weights.
     """
 
-    hidden: int = Field(64, ge=1)
+    hidden: int = Field(64, ge=1, le=MAX_HIDDEN)
     norm: Literal["none", "rms", "batch"] = "none"
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
     update_image: bool = False
@@ -57,7 +70,7 @@ class CellSettings(Settings):
     ``fire_rate`` is the probability that a cell does update in a step.
     """
 
-    channels: int = Field(16, ge=2)
+    channels: int = Field(16, ge=2, le=MAX_CHANNELS)
     perception: PerceptionSettings = PerceptionSettings()
     update: UpdateSettings = UpdateSettings()
     fire_rate: float = Field(0.5, gt=0, le=1)
@@ -67,29 +80,34 @@ class LevelSettings(Settings):
     """One resolution of a multi-level automaton.
 
     scale: size of a cell of this level in voxels, per axis; 1 is the full resolution.
-    steps: how often the cells update; (min, max) draws a number in training and takes the rounded
-    mean at inference. patch: in training, the size in cells of the random patch that the level is
-    run on, inside the patch of the level before; None is all of it. kernel: replaces the cell's.
-    loss_weight: share of this level's loss in the sum.
+    steps: how often the cells update, at least once; (min, max) draws a number in training and
+    takes the rounded mean at inference. patch: in training, the size in cells of the random patch
+    that the level is run on, inside the patch of the level before; None is all of it. kernel:
+    replaces the cell's. loss_weight: share of this level's loss in the sum.
     """
 
     scale: PerAxis = 1
     steps: Steps = 16
     patch: PerAxis | None = None
-    kernel: int | None = Field(None, ge=1)
-    loss_weight: float = Field(1.0, ge=0)
+    kernel: Kernel | None = None
+    loss_weight: float = Field(1.0, ge=0, le=1e6)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         low, high = self.steps if isinstance(self.steps, tuple) else (self.steps, self.steps)
-        if not 0 <= low <= high:
-            raise ValueError(f"steps must be a number >= 0 or (min, max), got {self.steps}")
+        if not 1 <= low <= high <= MAX_STEPS:
+            raise ValueError(
+                f"steps must be a number or (min, max), from 1 to {MAX_STEPS}, "
+                f"got {short(self.steps)}"
+            )
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
         for name, value in (("scale", self.scale), ("patch", self.patch)):
             values = value if isinstance(value, tuple) else (1 if value is None else value,)
-            if any(v < 1 for v in values):
-                raise ValueError(f"{name} must be >= 1 on every axis, got {value}")
+            if not 1 <= len(values) <= 3 or any(not 1 <= v <= MAX_AXIS for v in values):
+                raise ValueError(
+                    f"{name} must be 1 to {MAX_AXIS} on every axis, got {short(value)}"
+                )
         return self
 
 
@@ -101,7 +119,7 @@ class FocusSettings(Settings):
     foreground (multi-label). It comes from the data when it is None.
     """
 
-    margin: int = Field(8, ge=0)
+    margin: int = Field(8, ge=0, le=MAX_AXIS)
     background: bool | None = None
 
 
@@ -123,14 +141,14 @@ class NcaModelSettings(Settings):
     family: Literal["nca"] = "nca"
     name: str
     dims: Literal[2, 3] = 3
-    in_channels: int | None = Field(None, ge=1)
-    out_channels: int | None = Field(None, ge=1)
+    in_channels: Channels | None = None
+    out_channels: Channels | None = None
     cell: CellSettings = CellSettings()
     levels: Literal["auto"] | tuple[LevelSettings, ...] = (LevelSettings(),)
     share_weights: bool = False
     head: Literal["channels", "linear", "mlp"] = "channels"
     global_context: bool = False
-    checkpoint: int | None = Field(None, ge=1)
+    checkpoint: int | None = Field(None, ge=1, le=MAX_STEPS)
     focus: FocusSettings | None = None
     fire: Literal["sample", "mean"] = "sample"
     engine: str = "auto"
@@ -139,6 +157,8 @@ class NcaModelSettings(Settings):
     def _some_level(self) -> Self:
         if not self.levels:
             raise ValueError("a model needs at least one level")
+        if len(self.levels) > MAX_LEVELS and self.levels != "auto":
+            raise ValueError(f"a model has at most {MAX_LEVELS} levels, got {len(self.levels)}")
         whole = {"padding circular": self.cell.perception.padding == "circular",
                  "norm batch": self.cell.update.norm == "batch"}  # fmt: skip
         if self.focus is not None and any(whole.values()):
@@ -169,9 +189,14 @@ class GenericModelSettings(Settings):
     family: Literal["generic"] = "generic"
     name: str
     dims: Literal[2, 3] = 3
-    in_channels: int | None = Field(None, ge=1)
-    out_channels: int | None = Field(None, ge=1)
+    in_channels: Channels | None = None
+    out_channels: Channels | None = None
     params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _some_params(self) -> Self:
+        check_params(self.params)
+        return self
 
 
 ModelSettings = Annotated[NcaModelSettings | GenericModelSettings, Field(discriminator="family")]

@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from medseg_nca.config.base import Settings
+from medseg_nca.config.bounds import (
+    MAX_AXIS,
+    MAX_CELL_VOXELS,
+    MAX_CHANNELS,
+    MAX_CROP_VOXELS,
+    MAX_INTENSITY,
+    MAX_LEVELS,
+    MAX_SPACING,
+    MIN_SPACING,
+    Intensity,
+    check_axes,
+    short,
+)
 
-# In mm; finer than any medical image, so that a slip in a file cannot fill the memory.
-SMALLEST_SPACING = 1e-4
+
+def _ordered(values: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= values[0] < values[1] <= 100:
+        raise ValueError(f"percentiles must be two numbers that rise, 0 to 100, got {values}")
+    return values
+
+
+Percentiles = Annotated[tuple[float, float], AfterValidator(_ordered)]
+CropMargin = Annotated[int, Field(ge=0, le=MAX_AXIS)]
 
 
 class ChannelStatistics(Settings):
     """Intensities of one image channel over the training foreground (used by "ct")."""
 
-    mean: float
-    sd: float
-    low: float
-    high: float
+    mean: Intensity
+    sd: float = Field(ge=0, le=MAX_INTENSITY)
+    low: Intensity
+    high: Intensity
 
 
 class PreprocessPlan(Settings):
@@ -30,14 +50,14 @@ class PreprocessPlan(Settings):
     """
 
     dims: Literal[2, 3]
-    channels: tuple[str, ...] = Field(min_length=1)
+    channels: tuple[str, ...] = Field(min_length=1, max_length=MAX_CHANNELS)
     modality: str = "unknown"
     orientation: str | None = "RAS"
     spacing: tuple[float, ...] | None = None
     crop: Literal["none", "nonzero"] = "none"
-    crop_margin: int = 4
+    crop_margin: CropMargin = 4
     normalise: Literal["zscore", "ct", "percentile", "none"] = "zscore"
-    percentiles: tuple[float, float] = (0.5, 99.5)
+    percentiles: Percentiles = (0.5, 99.5)
     clip: bool = True
     colour: Literal["keep", "grey"] = "keep"
     statistics: tuple[ChannelStatistics, ...] | None = None
@@ -46,20 +66,23 @@ class PreprocessPlan(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, values in (("spacing", self.spacing), ("crop_size", self.crop_size)):
-            if values is None:
-                continue
-            if len(values) != self.dims or any(not v > 0 for v in values):
-                raise ValueError(f"{name} must be {self.dims} numbers above 0, got {values}")
-        if self.spacing is not None and min(self.spacing) < SMALLEST_SPACING:
-            raise ValueError(f"spacing must be at least {SMALLEST_SPACING} mm, got {self.spacing}")
-        if any(len(scale) != self.dims or min(scale) < 1 for scale in self.scales):
-            raise ValueError(f"scales must be {self.dims} numbers from 1, got {self.scales}")
+        check_axes("crop_size", self.crop_size, self.dims, MAX_CROP_VOXELS, "a sample")
+        if len(self.scales) > MAX_LEVELS:
+            raise ValueError(f"scales are at most {MAX_LEVELS}, got {len(self.scales)}")
+        for scale in self.scales:
+            check_axes("scales", scale, self.dims, MAX_CELL_VOXELS, "a cell")
+        spacing = (1.0,) * self.dims if self.spacing is None else self.spacing
+        fits = all(MIN_SPACING <= v <= MAX_SPACING for v in spacing)
+        if len(spacing) != self.dims or not fits:
+            raise ValueError(
+                f"spacing must be {self.dims} numbers of mm from {MIN_SPACING} to "
+                f"{MAX_SPACING:g}, got {short(spacing)}"
+            )
         letters = self.orientation or ""
         pairs = [sum(letter in letters for letter in pair) for pair in ("RL", "AP", "SI")]
         if letters and (len(letters) != 3 or pairs != [1, 1, 1]):
             raise ValueError(
-                f"orientation must be three of RL, AP, SI, such as RAS, got {letters!r}"
+                f"orientation must be three of RL, AP, SI, such as RAS, got {short(letters)}"
             )
         return self
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from medseg_nca.config.base import Settings
+from medseg_nca.config.bounds import MAX_PASSES, MemoryGb
 
 
 class LossSettings(Settings):
@@ -83,10 +84,10 @@ class PredictionSettings(Settings):
     """
 
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
-    uncertainty: int = Field(0, ge=0)
+    uncertainty: int = Field(0, ge=0, le=MAX_PASSES)
     seed: int = Field(0, ge=0, lt=2**63)
     fire: Literal["sample", "mean"] | None = None
-    memory_budget_gb: float = Field(4.0, gt=0)
+    memory_budget_gb: MemoryGb = 4.0
     probabilities: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from medseg_nca.errors import DataError
@@ -27,6 +29,30 @@ def stem(path: Path) -> str:
     path = Path(path)
     suffix = image_suffix(path)
     return path.name[: -len(suffix)] if suffix else path.stem
+
+
+SHOWN = 5
+MOST_FOLDERS = 10_000  # a tree of more is not searched to its end
+
+
+def in_short(names: Iterable[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return ", ".join(known[:SHOWN]) + more
+
+
+def folders_below(folder: Path) -> dict[Path, int]:
+    """The sub-folders, at any depth, that hold images, and how many each; no hidden ones."""
+    found: dict[Path, int] = {}
+    for number, (place, names, files) in enumerate(os.walk(folder)):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        count = sum(1 for name in files if name[0] != "." and image_suffix(Path(name)))
+        if number and count:
+            found[Path(place)] = count
+        if number >= MOST_FOLDERS:
+            break
+    return found
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:

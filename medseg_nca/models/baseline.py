@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from medseg_nca.config.bounds import MAX_CELL_VOXELS, plain
 from medseg_nca.config.model import GenericModelSettings, PerAxis
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, pad_to_multiple
@@ -24,6 +26,9 @@ class BaselineModel(SegmentationModel):
         network: maps ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``.
         settings: with the channels resolved.
         multiple: the network's sizes must be a multiple of this; images are padded to it.
+
+    Raises:
+        ConfigError: if no image can be a multiple of it.
     """
 
     def __init__(
@@ -35,10 +40,29 @@ class BaselineModel(SegmentationModel):
         self.dims = settings.dims
         self.in_channels, self.out_channels = resolved_channels(settings)
         self.multiple = per_axis(multiple, self.dims, "multiple")
+        if min(self.multiple) < 1 or prod(self.multiple) > MAX_CELL_VOXELS:
+            raise ConfigError(
+                f"model.params of {settings.name}: its strides make images a multiple of "
+                f"{self.multiple} voxels; 1 to {MAX_CELL_VOXELS:,} voxels in all are allowed."
+            )
 
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
-        """See :meth:`SegmentationModel.forward`; no option changes the result."""
-        logits: Tensor = self.network(pad_to_multiple(image, self.multiple))
+        """See :meth:`SegmentationModel.forward`; no option changes the result.
+
+        Raises:
+            ConfigError: if the network's parameters let it be built, but not run.
+        """
+        padded = pad_to_multiple(image, self.multiple)
+        try:
+            logits: Tensor = self.network(padded)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"model.params of {self.settings.name}: the network cannot be run on "
+                f"{tuple(padded.shape)}: {plain(str(error))}",
+                hint="Mend them, or take the defaults.",
+            ) from error
         return cut_to(logits, image.shape[2:])
 
     def training_outputs(
@@ -82,4 +106,4 @@ def call_with(network: Callable[..., nn.Module], params: dict[str, Any], name: s
     try:
         return network(**params)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.params of {name}: {error}") from error
+        raise ConfigError(f"model.params of {name}: {plain(str(error))}") from error

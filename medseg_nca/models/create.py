@@ -22,6 +22,7 @@ _PARTS = (
     "geometry",
     "head",
     "multilevel",
+    "recognise",
     "tiling",
 )
 MODELS = ModuleRegistry("medseg_nca.models", "build", "model", exclude=_PARTS, error=ConfigError)

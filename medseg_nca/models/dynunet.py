@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from monai.networks.nets import DynUNet
+
 from medseg_nca.config.model import GenericModelSettings
 from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels, total_stride
 
@@ -18,8 +20,6 @@ _DEFAULTS: dict[str, Any] = {
 
 def build(settings: GenericModelSettings) -> BaselineModel:
     """Build ``monai.networks.nets.DynUNet``; ``params`` are its arguments."""
-    from monai.networks.nets import DynUNet
-
     inputs, outputs = resolved_channels(settings)
     params = {**_DEFAULTS, **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}

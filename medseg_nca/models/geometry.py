@@ -6,11 +6,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from medseg_nca.config.bounds import MAX_CELL_VOXELS
 from medseg_nca.config.model import LevelSettings, PerAxis
 from medseg_nca.errors import ConfigError
 
@@ -36,7 +38,8 @@ def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, 
     """Return the scale per axis of each level.
 
     Raises:
-        ConfigError: if a level is not finer than, or does not divide, the one before.
+        ConfigError: if a level is not finer than, or does not divide, the one before, or its cells
+            are larger than any image.
     """
     scales = [per_axis(level.scale, dims, "scale") for level in levels]
     for coarse, fine in pairwise(scales):
@@ -44,6 +47,12 @@ def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, 
             raise ConfigError(
                 f"Levels run from coarse to fine and each scale divides the one before: "
                 f"{coarse} is not a multiple of {fine}."
+            )
+    for scale in scales:
+        if prod(scale) > MAX_CELL_VOXELS:
+            raise ConfigError(
+                f"levels: a cell of the scale {scale} covers more than {MAX_CELL_VOXELS:,} voxels.",
+                hint="Leave out the coarsest levels.",
             )
     return scales
 

@@ -93,7 +93,8 @@ class MultiLevelNca(SegmentationModel):
     level before, enlarged (nearest neighbour); the first level starts at zero.
 
     Raises:
-        ConfigError: if channels do not fit the state, or scales do not nest.
+        ConfigError: if channels do not fit the state, scales do not nest, or a scale or patch is of
+            other axes.
     """
 
     def __init__(self, settings: NcaModelSettings) -> None:
@@ -104,6 +105,8 @@ class MultiLevelNca(SegmentationModel):
         self.out_channels = _resolved(settings.out_channels, "out_channels", settings.name)
         self._check_channels()
         self.scales = level_scales(settings.resolved_levels, self.dims)
+        for level in settings.resolved_levels:
+            per_axis(level.patch or 1, self.dims, "patch")
         self.stochastic = settings.cell.fire_rate < 1
         self.engine = get_engine(settings.engine)
         self._warned = False

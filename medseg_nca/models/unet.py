@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from monai.networks.nets import UNet
+
 from medseg_nca.config.model import GenericModelSettings
 from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channels, total_stride
 
 
 def build(settings: GenericModelSettings) -> BaselineModel:
     """Build ``monai.networks.nets.UNet``; ``params`` are its arguments."""
-    from monai.networks.nets import UNet
-
     inputs, outputs = resolved_channels(settings)
     params = {"channels": (16, 32, 64, 128), "strides": (2, 2, 2), **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}

@@ -81,7 +81,8 @@ class Perception(nn.Module):
         self.bias: nn.Parameter | None = None
         fixed = settings.kind not in {"depthwise", "conv"}
         if fixed:
-            bank = _fixed_filters(settings.kind, dims)
+            with torch.device("cpu"):  # also where the model is built as shapes alone ("meta")
+                bank = _fixed_filters(settings.kind, dims)
             self.register_buffer("weight", bank.repeat(channels, *[1] * dims).unsqueeze(1))
         else:
             self._learned(settings, channels)

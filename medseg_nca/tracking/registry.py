@@ -65,7 +65,7 @@ def register(
 
     check_name(name)
     tracking = tracking or TrackingSettings()
-    client = connect(store_uri(tracking.uri))
+    client = connect(store_uri(tracking.uri), create=True)
     with tempfile.TemporaryDirectory(prefix="medseg_nca_") as temporary:
         hashes = write_package(loaded, Path(temporary))
         run = _run_of(client, loaded, run_id, tracking)

@@ -157,7 +157,10 @@ def export_model(
         OutputError: if the folder holds a model already, or cannot be written.
         ModelError, TrackingError: as in :func:`load_model`.
     """
+    from medseg_nca.inference.bundle import check_bundle
+
     found = locate(reference, tracking)
+    check_bundle(found.folder)
     if not force and any((to / name).exists() for name in (WEIGHTS, SPEC)):
         raise OutputError(
             f"{to}: already holds a model.", hint="Use --force to replace it, or another folder."

@@ -196,7 +196,7 @@ def start_tracking(
     if link is not None and link["tracking_uri"] != shown(uri):
         uri = linked_store(folder) or uri
     try:
-        client = connect(uri)
+        client = connect(uri, create=True)
         run_id = _existing(client, link) or _create(client, settings, dataset_hash)
         write_json(folder / LINK, {"run_id": run_id, "tracking_uri": shown(uri)})
         monitor = _monitor(settings.tracking, run_id, uri)

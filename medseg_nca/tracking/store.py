@@ -31,6 +31,11 @@ ARTIFACTS = "mlartifacts"
 SQLITE = "sqlite:///"
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 
+NO_STORE = (
+    "Name the store with --tracking-uri or MLFLOW_TRACKING_URI; without them it is mlflow.db in "
+    "the current folder. The first `medseg-nca train` or `medseg-nca models register` makes it."
+)
+
 CREDENTIALS = re.compile(r"//[^/\s]*@")
 REASON_LENGTH = 200
 
@@ -94,26 +99,40 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def connect(uri: str) -> MlflowClient:
-    """Return a client of a store that answers. A SQLite file is created when it is missing.
+def connect(uri: str, *, create: bool = False) -> MlflowClient:
+    """Return a client of a store that answers.
+
+    Args:
+        uri: of the store.
+        create: make the file of a SQLite store, if it is missing; whoever only asks never does.
 
     Raises:
-        TrackingError: if the store cannot be reached, written or is of another MLflow version.
+        TrackingError: if there is no such store, it cannot be reached, cannot be written or is of
+            another MLflow version.
     """
     quiet()
     file = sqlite_file(uri)
     with store_errors(f"The tracking store {shown(uri)} cannot be used"), no_warnings():
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # MLflow would try for minutes before it gave up.
-            with closing(sqlite3.connect(file, timeout=5)) as probe:
-                probe.execute("PRAGMA user_version")
+            _probe(file, create)
         from mlflow import MlflowClient
 
         quiet()  # importing MLflow sets its log level
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _probe(file: Path, create: bool) -> None:
+    """Fail where MLflow would try for minutes, or fill an empty or a strange file with tables."""
+    if create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not file.is_file():
+        raise TrackingError(f"{file}: there is no tracking store.", hint=NO_STORE)
+    with closing(sqlite3.connect(file, timeout=5)) as probe:
+        names = {name for (name,) in probe.execute("SELECT name FROM sqlite_master")}
+    if "experiments" not in names and (names or not create):
+        raise TrackingError(f"{file}: is a file without MLflow's tables.", hint=NO_STORE)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:

@@ -7,8 +7,10 @@ that takes seconds, which a prediction or a worker process that needs none of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import nibabel as nib
@@ -16,11 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config import PreprocessPlan
+from medseg_nca.errors import ImageError
 from medseg_nca.io.volume import Volume
 
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
+# As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
+MOST_VOXELS = 2**31
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
+
+# 8 GiB of float32 a channel: as much as a reader takes of a file.
+MOST_VOXELS = 2**31
 
 Affine = tuple[tuple[float, ...], ...]
 
@@ -70,6 +78,28 @@ class Trace:
     prepared: Grid
 
 
+def resampling_fault(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float] | None
+) -> str | None:
+    """Say why a grid cannot be brought to another spacing: it would have too many voxels.
+
+    Args:
+        shape: voxels per axis.
+        spacing: mm per axis.
+        target: the other spacing; None leaves the grid as it is.
+    """
+    if target is None:
+        return None
+    count = math.prod(shape) * math.prod(spacing) / math.prod(target)
+    if count <= MOST_VOXELS:
+        return None
+    own, wanted = (" x ".join(f"{v:.3g}" for v in values) for values in (spacing, target))
+    return (
+        f"the spacing {own} mm brought to {wanted} mm makes {count:.3g} voxels; "
+        f"at most {MOST_VOXELS:,} can be used"
+    )
+
+
 def to_plan_grid(
     volume: Volume, plan: PreprocessPlan, channels: dict[str, NDArray[Any]]
 ) -> tuple[dict[str, NDArray[np.float32]], Trace]:
@@ -84,6 +114,9 @@ def to_plan_grid(
     Returns:
         The arrays, float32 and contiguous, linearly interpolated where the spacing changes, and the
         trace.
+
+    Raises:
+        ImageError: if the plan's spacing would make more voxels of it than any image has.
     """
     source = Grid.of(volume)
     codes = _orientation(axis_codes(source), plan.orientation)
@@ -207,12 +240,24 @@ def changes_spacing(volume: Volume, plan: PreprocessPlan) -> bool:
 def _space(data: dict[str, Any], plan: PreprocessPlan) -> dict[str, Any]:
     if plan.spacing is None or same_spacing(Grid.of(data["image"]).spacing, plan.spacing):
         return data
+    _check_size(Grid.of(data["image"]), plan.spacing)
     from monai.transforms import Spacingd
 
     space: Any = Spacingd(
         list(data), pixdim=plan.spacing, mode="bilinear", padding_mode="border", dtype=np.float32
     )
     return dict(space(data))
+
+
+def _check_size(grid: Grid, spacing: tuple[float, ...]) -> None:
+    edges = zip(grid.shape, grid.spacing, spacing, strict=True)
+    size = tuple(max(round(n * old / new), 1) for n, old, new in edges)
+    if prod(size) > MOST_VOXELS:
+        raise ImageError(
+            f"The image has {grid.shape} voxels; on the plan's spacing of {spacing} mm it would "
+            f"have {size}, more than {MOST_VOXELS:,} in all.",
+            hint="Check the voxel sizes in the image's header and plan.spacing of the model.",
+        )
 
 
 def same_spacing(first: tuple[float, ...], second: tuple[float, ...]) -> bool:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from medseg_nca.config import PreprocessPlan
+from medseg_nca.config.bounds import MAX_CROP_VOXELS
 from medseg_nca.config.data import PreprocessSettings
+from medseg_nca.config.loading import validate
 from medseg_nca.config.plan import ChannelStatistics
 from medseg_nca.errors import ConfigError
 from medseg_nca.transforms.fingerprint import CaseFingerprint, foreground_statistics
@@ -21,6 +23,9 @@ MIN_CELLS = 6
 MAX_LEVELS = 5
 # Axes join the halving once the others are as coarse as they are to within this factor.
 ANISOTROPY = 2.0
+
+# Settings that go into a plan as they are.
+_AS_SET = {"orientation", "crop", "crop_margin", "percentiles", "clip", "colour"}
 
 Memory = Callable[[tuple[int, ...]], float]
 
@@ -72,23 +77,19 @@ def make_plan(
     median = tuple(round(n) for n in np.median(sizes, axis=0))
     normalise, statistics = _normalisation(settings, cases, modality)
     voxel = spacing or tuple(float(v) for v in np.median(spacings, axis=0))
-    size = median if settings.crop_size == "auto" else settings.crop_size
-    draft = PreprocessPlan(
-        dims=2 if dims == 2 else 3,
-        channels=channels,
-        modality=modality,
-        orientation=settings.orientation,
-        spacing=spacing,
-        crop=settings.crop,
-        crop_margin=settings.crop_margin,
-        normalise=normalise,
-        percentiles=settings.percentiles,
-        clip=settings.clip,
-        colour=settings.colour,
-        statistics=statistics,
-        crop_size=size,
-        scales=pyramid(size, voxel),
-    )
+    size = _within(median) if settings.crop_size == "auto" else settings.crop_size
+    decided = {
+        "dims": dims,
+        "channels": channels,
+        "modality": modality,
+        "spacing": spacing,
+        "normalise": normalise,
+        "statistics": statistics,
+        "crop_size": size,
+        "scales": pyramid(size, voxel),
+        **settings.model_dump(include=_AS_SET),
+    }
+    draft = validate(PreprocessPlan, decided, source="The plan for the data set")
     if settings.crop_size != "auto":
         return draft
     fitted = sample_size(size, demands(draft), settings.memory_budget_gb * 1e9)
@@ -132,6 +133,15 @@ def sample_size(size: Sequence[int], demands: Demands, budget: float) -> tuple[i
         cut = max(fitted[longest] // 8 // multiple[longest], 1) * multiple[longest]
         fitted[longest] -= cut
     return tuple(fitted)
+
+
+def _within(size: tuple[int, ...]) -> tuple[int, ...]:
+    """Halve the longest axis of a size until a sample may have it."""
+    sides = list(size)
+    while math.prod(sides) > MAX_CROP_VOXELS:
+        longest = sides.index(max(sides))
+        sides[longest] = -(-sides[longest] // 2)
+    return tuple(sides)
 
 
 def common_multiple(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:

@@ -12,7 +12,13 @@ from medseg_nca.errors import ImageError
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.encode import encode_labels
-from medseg_nca.transforms.grid import Trace, changes_spacing, restore, to_plan_grid
+from medseg_nca.transforms.grid import (
+    Trace,
+    changes_spacing,
+    resampling_fault,
+    restore,
+    to_plan_grid,
+)
 from medseg_nca.transforms.intensity import normalise, to_grey
 
 __all__ = ["Preparation", "Trace", "prepare", "restore"]
@@ -53,8 +59,9 @@ def prepare(
         labels: what the numbers mean; needed with ``label``.
 
     Raises:
-        ImageError: if the axes or channels are not the plan's, the image is constant, the label map
-            lies on another grid or holds numbers that the table does not know.
+        ImageError: if the axes or channels are not the plan's, the image is constant or out of all
+            proportion to the plan's spacing, the label map lies on another grid or holds numbers
+            that the table does not know.
     """
     _check(volume, plan)
     image = np.asarray(volume.array, np.float32)
@@ -83,6 +90,9 @@ def _check(volume: Volume, plan: PreprocessPlan) -> None:
     count, wanted = volume.array.shape[0], len(plan.channels)
     if count != wanted and not (plan.colour == "grey" and count in (1, 3)):
         raise _other_channels(name, count, plan)
+    fault = resampling_fault(volume.shape, volume.spacing, plan.spacing)
+    if fault is not None:
+        raise ImageError(f"{name}: {fault}.", hint="Is the unit of the header's spacing right?")
     flat = volume.array.reshape(count, -1)
     if (flat.min(1) == flat.max(1)).all():
         raise ImageError(

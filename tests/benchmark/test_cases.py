@@ -60,6 +60,11 @@ def test_the_settings_are_those_of_the_name() -> None:
     assert cell.perception.filters == 2
 
 
+def test_a_case_beyond_all_cells_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"3d_8_c99999_h8_k3: channels: .* 1024"):
+        _ = Case.parse("3d_8_c99999_h8_k3").settings
+
+
 def test_operations_by_hand() -> None:
     """Filters 4 * 27; the hidden units read 4 + 4 values and give 3, the image being fixed."""
     per_cell = 2 * (4 * 27) + 2 * 8 * (4 + 4) + 2 * 8 * 3

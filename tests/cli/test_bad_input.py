@@ -15,13 +15,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from numpy.typing import NDArray
 
-from medseg_nca.cli.main import cli
 from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.pipelines.cases import prepare_case
 from medseg_nca.training.loop import Trainer
+from tests.cli.runner import complains, files_below, half_written, run
 
 SETTINGS = (
     "training.max_minutes=null", "training.threads=1", "preprocess.crop_size=[16,16]",
@@ -30,14 +30,6 @@ SETTINGS = (
 # Of `train`, because so few iterations teach nothing.
 TRAINED = 5
 CASES = ("phantom_00000", "phantom_00001", "phantom_00002", "phantom_00003")
-
-
-def run(*args: object) -> Result:
-    """Run the command; a traceback of ours fails the test that met it."""
-    result = CliRunner().invoke(cli, [str(arg) for arg in args])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def options(*more: str) -> list[str]:
@@ -51,21 +43,6 @@ def train(data: Path, out: Path, *args: object, iterations: int = 2) -> Result:
 
 def preprocess(data: Path, out: Path) -> Result:
     return run("preprocess", "--data", data, "--out", out, "--workers", 0, *options())
-
-
-def files_below(folder: Path) -> list[str]:
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-
-
-def half_written(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if ".part." in path.name]
-
-
-def complains(result: Result, *words: object, code: int = 2) -> None:
-    assert result.exit_code == code, result.output
-    assert "Error: " in result.stderr
-    for word in words:
-        assert str(word) in result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -322,51 +299,6 @@ def test_no_checkpoint_is_left(prepared: Path, run_folder: Path) -> None:
     for name in ("last.pt", "previous.pt"):
         (run_folder / "checkpoints" / name).write_bytes(b"")
     complains(train(prepared, run_folder, "--resume"), "last.pt", "previous.pt", "Next: ")
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "words"),
-    [
-        ("weights.safetensors", lambda b: b[:-50], "sha256"),
-        ("weights.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1]), "sha256"),
-        ("weights.safetensors", None, "cannot be read"),
-        ("model.json", lambda b: b[:-5], "is not valid JSON"),
-        ("model.json", lambda b: b"[]", "format version"),
-        ("model.json", lambda b: b.replace(b'"plan"', b'"plam"'), "plan"),
-        ("model.json", lambda b: b.replace(b'"format_version": 1', b'"format_version": 2'), "2"),
-        ("model.json", lambda b: b.replace(b'"hidden": 64', b'"hidden": 65'), "does not fit"),
-    ],
-)
-@pytest.mark.parametrize("command", ["predict", "verify"])
-def test_a_damaged_model(
-    data: Path,
-    run_folder: Path,
-    tmp_path: Path,
-    name: str,
-    change: Callable[[bytes], bytes] | None,
-    words: str,
-    command: str,
-) -> None:
-    path = run_folder / "model" / name
-    content = path.read_bytes()
-    path.unlink()
-    if change is not None:
-        assert change(content) != content
-        path.write_bytes(change(content))
-    out = tmp_path / "out"
-    if command == "predict":
-        result = run("predict", "--model", run_folder, "--out", out, image_of(data))
-    else:
-        result = run("models", "verify", run_folder)
-    complains(result, run_folder, words)
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("name", ["nonsense", "zoo:nonsense", "models:/x", "runs:/../x", "/"])
-def test_a_model_that_is_none(data: Path, tmp_path: Path, name: str) -> None:
-    out = tmp_path / "out"
-    complains(run("predict", "--model", name, "--out", out, image_of(data)), "Next: ")
-    assert not out.exists()
 
 
 def test_a_picture_with_other_channels(trained: Path, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from medseg_nca.cli.main import cli
 from medseg_nca.cli.next_step import command, free_folder, model_name
+from tests.cli.runner import run as call
 
 # What makes a model that has learned something in seconds; nothing of it names a model.
 QUICK = (
@@ -21,9 +21,7 @@ QUICK = (
 
 
 def run(words: list[str]) -> Result:
-    result = CliRunner().invoke(cli, words)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
+    result = call(*words)
     assert result.exit_code == 0, result.output
     return result
 

@@ -168,15 +168,15 @@ def test_damaged_bundles_are_named(tmp_path: Path) -> None:
         return {**good, "model.json": json.dumps({**spec, **changes}).encode()}
 
     cases = {
-        "cut": ({**good, "weights.safetensors": good["weights.safetensors"][:-9]}, "sha256"),
+        "cut": ({**good, "weights.safetensors": good["weights.safetensors"][:-9]}, "is truncated"),
         "no json": ({**good, "model.json": b"{"}, "not valid JSON"),
-        "new": (with_spec(format_version=9), "format version 9"),
+        "new": (with_spec(format_version=9), "format_version is '9'"),
         "key": (with_spec(extra=1), "extra"),
-        "grid": (with_spec(plan={**spec["plan"], "spacing": [1, 1, 0]}), "numbers above 0"),
+        "grid": (with_spec(plan={**spec["plan"], "spacing": [1, 1, 0]}), "numbers of mm"),
         "turn": (with_spec(plan={**spec["plan"], "orientation": "XYZ"}), "letters such as RAS|RAS"),
         "labels": (
             with_spec(labels={"labels": [{"name": "a", "values": [1]}]}),
-            "3 outputs, its labels 2",
+            "out_channels is 3, but the labels need 2",
         ),
         "other": (with_spec(model={**spec["model"], "head": "mlp"}), "does not fit"),
         "none": ({}, "A model is a folder"),

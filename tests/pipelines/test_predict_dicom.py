@@ -127,6 +127,15 @@ def test_a_finished_series_is_not_predicted_again(tmp_path: Path) -> None:
     assert one(out, ".nii.gz").is_file()
 
 
+def test_results_lie_in_the_tree_of_the_series_and_are_no_inputs(tmp_path: Path) -> None:
+    folder = series(tmp_path / "in")
+    for _ in range(2):  # the second finds all done
+        result = predict(folder, "--format", "nifti,dicom-seg", folder)
+        assert result.exit_code == 0, result.output
+        assert len(list(folder.glob("*.nii.gz"))) == 1
+        assert len(json.loads((folder / "predictions.json").read_text())["predictions"]) == 1
+
+
 def test_a_bad_series_does_not_cost_the_others(tmp_path: Path) -> None:
     series(tmp_path / "in" / "good", 1)
     series(tmp_path / "in" / "gap", 2)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import TrackingError
+from medseg_nca.tracking import registry, versions
+from medseg_nca.tracking.resolve import load_model
 from medseg_nca.tracking.store import connect, experiment_id, reason, shown, store_uri
 from tests.tracking.tiny import new_store
 
@@ -67,6 +72,45 @@ def test_a_file_that_is_no_store_is_a_tracking_error(tmp_path: Path) -> None:
     (tmp_path / "other.db").write_text("not a data base, but a text of some length")
     with pytest.raises(TrackingError, match=r"other\.db cannot be used"):
         connect(store_uri(str(tmp_path / "other.db")))
+
+
+def test_who_only_asks_makes_no_store(tmp_path: Path) -> None:
+    """It is said that there is none, and where; no file and no folder is made."""
+    uri = store_uri(str(tmp_path / "typo" / "mlflow.db"))
+    for ask in (
+        lambda: connect(uri),
+        lambda: versions.list_models(TrackingSettings(uri=uri)),
+        lambda: versions.list_versions("hippo", TrackingSettings(uri=uri)),
+        lambda: versions.show("hippo", "1", TrackingSettings(uri=uri)),
+        lambda: load_model("models:/hippo/1", "cpu", TrackingSettings(uri=uri)),
+        lambda: load_model("runs:/0a1b/model", "cpu", TrackingSettings(uri=uri)),
+        lambda: registry.promote("hippo", "1", "champion", tracking=TrackingSettings(uri=uri)),
+    ):
+        with pytest.raises(
+            TrackingError, match=r"typo/mlflow\.db: there is no tracking store"
+        ) as e:
+            ask()
+        assert "--tracking-uri" in str(e.value.hint)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_data_base_of_another_program_stays_as_it_is(tmp_path: Path, create: bool) -> None:
+    file = tmp_path / "other.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE patients (name TEXT)")
+        database.commit()
+    before = file.read_bytes()
+    with pytest.raises(TrackingError, match="without MLflow's tables"):
+        connect(store_uri(str(file)), create=create)
+    assert file.read_bytes() == before
+
+
+def test_an_empty_file_is_no_store_either(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(TrackingError, match="without MLflow's tables"):
+        connect(store_uri(str(tmp_path / "mlflow.db")))
+    assert (tmp_path / "mlflow.db").read_bytes() == b""
 
 
 def test_a_server_that_is_not_there_is_a_tracking_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def new_store(folder: Path) -> TrackingSettings:
 def _empty_store() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="medseg_nca_test_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    connect(store_uri(str(folder / "mlflow.db")))
+    connect(store_uri(str(folder / "mlflow.db")), create=True)
     return folder / "mlflow.db"
 
 

@@ -100,6 +100,19 @@ def test_what_the_user_says_is_kept() -> None:
     assert plan.crop_size == (17, 18, 19)
 
 
+def test_no_sample_is_larger_than_the_bound() -> None:
+    """1024 x 1024 x 700 is halved along its longest axes until 2 ** 27 voxels hold it."""
+    plan = decide(case((1024, 1024, 700), (0.5, 0.5, 0.5)))
+    assert plan.crop_size == (512, 512, 350 + 2)  # a multiple of the coarsest level, 16
+    with pytest.raises(ConfigError, match=r"crop_size .* more than 134,217,728 voxels"):
+        decide(case((40, 40, 40), (1, 1, 1)), crop_size=(1024, 512, 512))
+
+
+def test_a_spacing_beyond_reason_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"spacing must be 3 numbers of mm from 0\.0001 to 10000"):
+        decide(case((40, 40, 40), (1, 1, 1)), spacing=(1, 1, 1e5))
+
+
 def test_a_setting_that_does_not_fit_is_refused() -> None:
     flat = case((40, 40), (1, 1))
     with pytest.raises(ConfigError, match=r"preprocess\.spacing: .* 2 positive numbers"):

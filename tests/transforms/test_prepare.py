@@ -250,6 +250,13 @@ def test_other_axes_or_channels_are_refused() -> None:
         prepare(named(flat), plan(2, ("r", "g", "b")))
 
 
+def test_a_spacing_that_makes_too_many_voxels_is_refused() -> None:
+    volume, _ = blobs()
+    with pytest.raises(ImageError, match=r"would have \(20000, 24000, 16000\)") as caught:
+        prepare(volume, plan(spacing=(1e-3, 1e-3, 1e-3)))
+    assert "plan.spacing" in str(caught.value.hint)
+
+
 def test_a_label_map_of_another_grid_is_refused() -> None:
     volume, label = blobs()
     small = Volume(label.array[:, 1:], label.affine, (Path("label.nii.gz"),))

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from medseg_nca.config import LabelTable
 from medseg_nca.errors import OutputError
 from medseg_nca.viz.animation import write_gif
 from medseg_nca.viz.boxes import plot_boxes
-from medseg_nca.viz.canvas import headline, new_figure
+from medseg_nca.viz.canvas import headline, new_figure, vivid
 from medseg_nca.viz.curves import plot_history
 from medseg_nca.viz.differences import Paired, plot_differences
 from medseg_nca.viz.overlay import plot_case
@@ -194,7 +195,74 @@ def test_gif(tmp_path: Path, dims: int, multi_label: bool) -> None:
     # The image on the left stays black, the automaton on the right turns to the colour of b.
     assert (first[:height] == last[:height])[:, : width // 2 - 60].all()
     middle = last[height // 2, width // 2 + 40]
-    assert middle[2] > middle[1] > middle[0] > 40
+    assert np.abs(middle - rgb(vivid(1))).max() < 40
+
+
+def growing(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image and ``count`` labels in stripes that become certain in six steps."""
+    image = np.random.default_rng(0).random((1, 10 * count, 30)).astype(np.float32)
+    stripes = np.zeros((count + 1, 10 * count, 30), np.float32)
+    for number in range(count):
+        stripes[number + 1, 10 * number : 10 * number + 10, 8:22] = 1
+    probabilities = np.stack([stripes * share for share in np.linspace(0, 1, 6)])
+    return image, probabilities
+
+
+def rgb(colour: str) -> np.ndarray:
+    return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_the_legend_of_a_gif_has_the_colours_of_the_labels(tmp_path: Path, count: int) -> None:
+    """To the last bit and in every frame, however few pixels they are among all others."""
+    image, probabilities = growing(count)
+    labels = table(*"abcdefg"[:count])
+    path = write_gif(image, probabilities, labels, tmp_path / "a.gif")
+    with Image.open(path) as film:
+        for frame in range(film.n_frames):  # type: ignore[attr-defined]
+            film.seek(frame)
+            legend = np.asarray(film.convert("RGB"), dtype=int)[-46:]
+            sizes = [int((legend == rgb(vivid(n))).all(-1).sum()) for n in range(7)]
+            assert sizes == [11 * 11] * count + [0] * (7 - count)
+
+
+def test_labels_in_a_gif_look_like_their_legend(tmp_path: Path) -> None:
+    image, probabilities = growing(7)
+    path = write_gif(image, probabilities, table(*"abcdefg"), tmp_path / "a.gif")
+    with Image.open(path) as film:
+        film.seek(film.n_frames - 1)  # type: ignore[attr-defined]
+        last = np.asarray(film.convert("RGB"), dtype=int)
+    right = last[:-46, last.shape[1] // 2 + 8 :]
+    legend = np.stack([rgb(vivid(n)) for n in range(7)])
+    across = np.linspace(0, right.shape[1], 15).astype(int)[1::2]
+    for number, x in enumerate(across):  # the middle of each stripe
+        pixel = right[right.shape[0] // 2, x]
+        away = np.abs(legend - pixel).sum(1)
+        assert away.argmin() == number
+        assert away[number] < 60
+
+
+# Machado, Oliveira and Fernandes (2009), for linear RGB: no red, green or blue cones.
+BLIND = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+               [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+               [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+               [0.004733, 0.691367, 0.303900]],
+    "all cones": np.eye(3).tolist(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_colours_of_labels_differ_for_everyone(kind: str) -> None:
+    colours = np.stack([rgb(vivid(n)) for n in range(7)]) / 255
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(BLIND[kind]).T, 0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055))
+    differ = deltaE_ciede2000(lab[:, None], lab[None]) + 99 * np.eye(7)
+    assert differ[:3, :3].min() > 24
+    assert differ.min() > 10
 
 
 def test_gif_needs_a_caption_for_each_step(tmp_path: Path) -> None:

@@ -1,0 +1,127 @@
+"""``model.json``: what of a model is not its weights. Reading it needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from medseg_nca.config import LabelTable, PreprocessPlan, Settings
+from medseg_nca.config.bounds import Name
+from medseg_nca.config.loading import explain
+from medseg_nca.config.model import ModelSettings
+from medseg_nca.config.training import PredictionSettings
+from medseg_nca.errors import ModelError
+from medseg_nca.inference.strict_json import parse_json, read_regular
+from medseg_nca.inference.weights import MISSING
+
+WEIGHTS = "weights.safetensors"
+SPEC = "model.json"
+FORMAT_VERSION = 1
+# Half a thousand coded labels and a stored prediction take a quarter of it.
+MAX_SPEC_BYTES = 2**20
+# The hint of every error about a model's files.
+AS_TRAINED = (
+    "A trained model's settings cannot be changed by hand: take both files from its run again, or "
+    "register it again."
+)
+
+
+class ModelSpec(Settings):
+    """Everything besides the weights that decides a prediction, and where the model came from.
+
+    ``metrics`` are those of the validation; ``weights_sha256`` guards the weights file.
+    """
+
+    format_version: int = FORMAT_VERSION
+    name: Name
+    task: str = "segmentation"
+    model: ModelSettings
+    labels: LabelTable
+    plan: PreprocessPlan
+    prediction: PredictionSettings = PredictionSettings()
+    seed: int = Field(0, ge=0, lt=2**63)
+    training_data: str = ""
+    training_data_hash: str = ""
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    package_version: str = ""
+    created: str = ""
+    weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    reference: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """The parts of a spec that was edited by hand must still fit each other."""
+        model, plan = self.model, self.plan
+        if model.dims != plan.dims:
+            raise ValueError(f"model.dims is {model.dims}, but plan.dims is {plan.dims}")
+        if model.in_channels not in (None, plan.in_channels):
+            raise ValueError(
+                f"model.in_channels is {model.in_channels}, but the plan has {plan.in_channels}"
+            )
+        outputs = self.labels.channels
+        if model.out_channels not in (None, outputs):
+            raise ValueError(
+                f"model.out_channels is {model.out_channels}, but the labels need {outputs}"
+            )
+        return self
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """Read ``model.json``; whether the weights fit it is another question.
+
+    Raises:
+        ModelError: if it is missing, damaged, of a newer format, or no model could have what it
+            says; the field is named.
+    """
+    path = folder / SPEC
+    try:
+        content = read_regular(path, MAX_SPEC_BYTES)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}).",
+            hint=MISSING,
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; it is no model's.", hint=AS_TRAINED) from error
+    try:
+        tree = parse_json(content)
+    except ValueError as error:
+        raise ModelError(f"{path}: is not valid JSON ({error}).", hint=AS_TRAINED) from error
+    version = tree.get("format_version") if isinstance(tree, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: format_version is {str(version)[:20]!r}; this package reads "
+            f"{FORMAT_VERSION}.",
+            hint="Upgrade medseg-nca, or export the model again.",
+        )
+    try:
+        # Strict: true is no number, "3" is none either.
+        spec = ModelSpec.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        if faults[0]["type"] == "json_invalid":  # half of a surrogate pair
+            text = f"is not valid JSON ({faults[0]['msg']})"
+        else:
+            text = explain(ModelSpec, error)
+        raise ModelError(f"{path}: {text}.", hint=AS_TRAINED) from error
+    _check_use(spec, path)
+    return spec
+
+
+def _check_use(spec: ModelSpec, path: Path) -> None:
+    """What would otherwise be noticed when the model is used."""
+    plan, flips = spec.plan, spec.prediction.flips
+    if any(axis >= plan.dims for axis in flips):
+        raise ModelError(
+            f"{path}: prediction.flips: {max(flips)} is no axis; they are 0 to {plan.dims - 1}.",
+            hint=AS_TRAINED,
+        )
+    known = len(plan.statistics or ())
+    if plan.normalise == "ct" and known != plan.in_channels:
+        raise ModelError(
+            f"{path}: plan.statistics: normalisation 'ct' needs those of {plan.in_channels} "
+            f"channels, and there are {known}.",
+            hint=AS_TRAINED,
+        )
