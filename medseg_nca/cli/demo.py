@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    default=8.0,
+    default=6.0,
     show_default=True,
     help="Time to train at most; a machine with two free cores needs less.",
 )
