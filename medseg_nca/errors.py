@@ -18,6 +18,8 @@ code  meaning
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class MedsegError(Exception):
     """Base class: a problem that the caller can mend."""
@@ -45,6 +47,10 @@ class ImageError(DataError):
     """An image or label file cannot be read, or its content cannot be used."""
 
 
+class MemoryBudgetError(MedsegError):
+    """Something needs more memory than its budget allows, and was not begun."""
+
+
 class OutputError(MedsegError):
     """A result cannot be written: full disk, no permission, or something is in the way."""
 
@@ -70,9 +76,21 @@ class TrackingError(MedsegError):
 
 
 class PartialFailure(MedsegError):  # noqa: N818
-    """The work went on to its end, but some cases failed."""
+    """The work went on to its end, but some cases failed.
+
+    The log names each as it fails, so the message only counts them and says where they are listed.
+
+    Attributes:
+        failures: what went wrong, by case.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, failures: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.failures = dict(failures or {})
 
 
 class DivergenceError(MedsegError):

@@ -80,14 +80,14 @@ class Evaluation:
         """Make the failures known to a caller that has used the results.
 
         Raises:
-            PartialFailure: if a case failed; it names the cases.
+            PartialFailure: if a case failed.
         """
         if self.failed:
             total = len(self.failed) + len(self.tree["cases"])
-            details = "; ".join(f"{name}: {text}" for name, text in list(self.failed.items())[:5])
             raise PartialFailure(
-                f"{len(self.failed)} of {total} cases failed: {details}",
+                f"{len(self.failed)} of {total} cases failed; {self.out / LIST} says why.",
                 hint="Mend or remove these files (`medseg-nca data check`) and evaluate again.",
+                failures=self.failed,
             )
 
 
@@ -187,8 +187,10 @@ def run(
         measured, failed = evaluate_cases(items, spread, progress or Silent())
     if not measured:
         finish(out)
-        reason = next(iter(failed.values()))
-        raise DataError(f"Every case failed ({len(failed)}). The first: {reason}")
+        raise DataError(
+            f"{data}: all {len(failed)} cases failed, each as said above.",
+            hint=f"Look at the data set: medseg-nca data check {data}",
+        )
     notes = (*_notes_on_data(selection, source, model, measured), *selection.notes, *match.notes)
     provenance = _provenance(predictor, source, selection, match, settings)
     tree = {**provenance, **_results(measured, failed, notes, settings)}

@@ -30,6 +30,7 @@ from medseg_nca.pipelines.parallel import Outcome, Progress, Scheduler
 from medseg_nca.pipelines.records import WrittenFile, content_key, record_path
 from medseg_nca.pipelines.selection import LabelMatch
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.progress import Watch, unwatched
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Evaluating:
         tolerance: of the NSD, in mm.
         save: whether the label map is written to ``out/predictions``.
         known: what an earlier, finished run says of this case.
+        watch: told how far its prediction is.
     """
 
     case: Case
@@ -59,6 +61,7 @@ class Evaluating:
     tolerance: float
     save: bool
     known: Measured | None = None
+    watch: Watch = unwatched
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -126,7 +129,9 @@ def evaluate_cases(
         OutputError, SchedulerError: as :meth:`.parallel.Scheduler.run_each`.
     """
     found: dict[int, Outcome[Measured]] = {}
-    placed = (_absolute(item) if spread.remote else item for item in items)
+    # What other processes do is counted by cases only.
+    watch = unwatched if spread.separate else progress.within
+    placed = (replace(_absolute(item) if spread.remote else item, watch=watch) for item in items)
     outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files)
     for outcome in progress.track(outcomes, "evaluating", len(items)):
         found[outcome.index] = outcome
@@ -212,7 +217,7 @@ def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
     image, truth = read_case(work.case, work.match)
     predictor = work.model.predictor
     started = time.perf_counter()
-    prediction = predictor.predict(image).label_map
+    prediction = predictor.predict(image, work.watch).label_map
     seconds = round(time.perf_counter() - started, 4)
     found = prediction.array[0]
     values = case_metrics(

@@ -43,12 +43,14 @@ class Outcome(Generic[R]):
         result: what the function returned.
         error: why it returned nothing; for a person.
         cause: the traceback of an error that nobody expected.
+        kind: name of the error's class.
     """
 
     index: int
     result: R | None = None
     error: str | None = None
     cause: str | None = None
+    kind: str | None = None
 
     @property
     def resumed(self) -> bool:
@@ -62,6 +64,9 @@ class Progress(Protocol):
     def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterable[Outcome[R]]:
         """Pass the outcomes of a stage on, and count them."""
 
+    def within(self, done: int, total: int) -> None:
+        """Take note of how far the present item is; a :class:`medseg_nca.progress.Watch`."""
+
 
 class Silent:
     """A :class:`Progress` that shows nothing."""
@@ -69,6 +74,9 @@ class Silent:
     def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterable[Outcome[R]]:
         """See :class:`Progress`."""
         return outcomes
+
+    def within(self, done: int, total: int) -> None:
+        """See :class:`Progress`."""
 
 
 class Scheduler(ABC):
@@ -186,7 +194,7 @@ def attempt(function: Callable[[Any], Any], index: int, item: Any) -> Outcome[An
     except OutputError:
         raise
     except MedsegError as error:
-        return Outcome(index, error=str(error))
+        return Outcome(index, error=str(error), kind=type(error).__name__)
     except Exception as error:  # one strange file must not cost the work on all others
         text = f"unexpected {type(error).__name__}: {error}"
         return Outcome(index, error=text, cause=traceback.format_exc())

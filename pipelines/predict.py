@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import PartialFailure
+from medseg_nca.errors import MemoryBudgetError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers, write_json
@@ -42,6 +42,7 @@ from medseg_nca.pipelines.prediction_inputs import (
 )
 from medseg_nca.pipelines.records import finish, forget, read_record, set_aside, work_folder
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.progress import unwatched
 
 __all__ = ["PredictedFile", "group_channels", "run"]
 
@@ -126,6 +127,7 @@ def run(
     Raises:
         ConfigError: if the settings do not fit the model.
         DataError: if there is nothing to predict.
+        MemoryBudgetError: if the only input needs more memory than the settings allow.
         OutputError: if a result would overwrite an input, or cannot be written.
         SchedulerError: if no worker can be used.
         PartialFailure: after the last file, if some failed; the others are written.
@@ -142,19 +144,24 @@ def run(
         remove_leftovers(out)
         earlier = _take_earlier(out)
         model = SharedModel(predictor, work_folder(out) if spread.separate else None)
+        progress = progress or Silent()
+        # What other processes do is counted by cases only.
+        watch = unwatched if spread.separate else progress.within
         items = (
-            _item(Predicting(case, out, model, output, earlier.get(case.name)), spread)
+            _item(Predicting(case, out, model, output, earlier.get(case.name), watch), spread)
             for case in cases
         )
         outcomes = spread.run_each(predict_case, items, lambda item: item.case.files)
         found: dict[int, Outcome[PredictionRecord]] = {}
-        for outcome in (progress or Silent()).track(outcomes, "predicting", len(cases)):
+        for outcome in progress.track(outcomes, "predicting", len(cases)):
             found[outcome.index] = outcome
             if outcome.error:
                 logger.error("%s", _reason(cases[outcome.index], outcome))
     results = [_result(case, found[index], out) for index, case in enumerate(cases)]
     _write_list(results, predictor, out)
     finish(out)
+    if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
+        raise MemoryBudgetError(str(found[0].error))
     _tell_of_empty(results)
     _raise_for_failures(results, out)
     return results
@@ -250,10 +257,10 @@ def _tell_of_empty(results: Sequence[PredictedFile]) -> None:
 
 
 def _raise_for_failures(results: Sequence[PredictedFile], out: Path) -> None:
-    failed = [result for result in results if result.error]
+    failed = {result.name: result.error for result in results if result.error}
     if failed:
         raise PartialFailure(
-            f"{len(failed)} of {len(results)} inputs failed: "
-            + " ".join(str(result.error) for result in failed[:5]),
-            hint=f"See {out / PREDICTIONS}.",
+            f"{len(failed)} of {len(results)} inputs failed; {out / PREDICTIONS} says why.",
+            hint="Mend them and run the same command again; only they are predicted anew.",
+            failures=failed,
         )

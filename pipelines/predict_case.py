@@ -14,6 +14,7 @@ from medseg_nca.errors import DataError, ImageError, OutputError
 from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.inference.predictor import Prediction
 from medseg_nca.io.atomic import write_json
+from medseg_nca.io.peek import peek
 from medseg_nca.io.read import read_image, read_volume
 from medseg_nca.io.segmentation import Algorithm, Segmentation
 from medseg_nca.io.volume import Volume
@@ -28,6 +29,7 @@ from medseg_nca.pipelines.records import (
     record_path,
 )
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.progress import Watch, unwatched
 
 # To be raised when the same input, settings and model give other files: all are then made again.
 RECORD_VERSION = 2
@@ -96,6 +98,7 @@ class Predicting:
         model: with its settings.
         output: what is written.
         known: what an earlier run says of this case.
+        watch: told how far it is.
     """
 
     case: PredictionCase
@@ -103,6 +106,7 @@ class Predicting:
     model: SharedModel
     output: OutputSettings = OutputSettings()
     known: PredictionRecord | None = None
+    watch: Watch = unwatched
 
 
 def predict_case(work: Predicting) -> PredictionRecord:
@@ -110,6 +114,7 @@ def predict_case(work: Predicting) -> PredictionRecord:
 
     Raises:
         DataError: if the case cannot be used.
+        MemoryBudgetError: if it needs more memory than the settings allow.
         OutputError: if a result cannot be written.
     """
     if work.case.refused is not None:
@@ -121,8 +126,12 @@ def predict_case(work: Predicting) -> PredictionRecord:
     if known is not None and known.holds(key, work.out):
         return replace(known, cached=True)
     started = time.perf_counter()
+    predictor = work.model.predictor
+    extent = None if work.case.dicom else peek(work.case.files)
+    if extent is not None:
+        predictor.check_memory(extent, str(work.case.source))
     volume = _read(work.case)
-    prediction = work.model.predictor.predict(volume)
+    prediction = predictor.predict(volume, work.watch)
     if tree is not None or work.known is not None:
         invalidate(path)
     segmentation = describe(prediction, volume, work.model.predictor.spec)

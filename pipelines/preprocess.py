@@ -61,7 +61,6 @@ logger = logging.getLogger(__name__)
 
 # Starting processes that import torch takes seconds; this many bytes are prepared in that time.
 _SMALL = 50_000_000
-_SHOWN = 5
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -137,13 +136,14 @@ def run(
         cases, more = _prepare(dataset, measured, plan, labels, work)
     failed |= more
     if not cases:
-        raise DataError(f"{data}: no case could be prepared: {_reasons(failed)}")
+        raise _none_left(data, failed)
     store = _finish(dataset, cases, failed, measured, plan, labels, out)
     if failed:
         raise PartialFailure(
-            f"{len(failed)} of {len(dataset.cases)} cases failed: {_reasons(failed)}",
+            f"{len(failed)} of {len(dataset.cases)} cases failed; {out / INDEX} says why.",
             hint=f"The other {len(cases)} are prepared in {out}. Mend these and run it again, or "
             "train without them.",
+            failures=failed,
         )
     return store
 
@@ -200,7 +200,7 @@ def _measure(dataset: DataSet, work: _Work) -> tuple[dict[str, CaseFingerprint],
     items = {case.id: Measuring(case, work.out) for case in dataset.cases}
     measured, failed = work.each(measure_case, items, "measuring")
     if not measured:
-        raise DataError(f"{dataset.root}: no case can be read: {_reasons(failed)}")
+        raise _none_left(dataset.root, failed)
     dims = usual([len(found.shape) for found in measured.values()], dataset.dims)
     for name, found in list(measured.items()):
         if len(found.shape) != dims:
@@ -208,6 +208,7 @@ def _measure(dataset: DataSet, work: _Work) -> tuple[dict[str, CaseFingerprint],
                 f"{_file(dataset, name)}: has {len(found.shape)} axes {found.shape}; the data set "
                 f"has {dims}."
             )
+            logger.error("%s: %s", name, failed[name])
             del measured[name]
     return measured, failed
 
@@ -317,10 +318,11 @@ def _file(dataset: DataSet, name: str) -> Path:
     return next(case.images[0] for case in dataset.cases if case.id == name)
 
 
-def _reasons(failed: Mapping[str, str]) -> str:
-    shown = [f"{name} ({reason})" for name, reason in list(failed.items())[:_SHOWN]]
-    more = f" and {len(failed) - _SHOWN} more" if len(failed) > _SHOWN else ""
-    return "; ".join(shown) + more
+def _none_left(data: Path, failed: Mapping[str, str]) -> DataError:
+    return DataError(
+        f"{data}: none of the {len(failed)} cases can be prepared, each as said above.",
+        hint=f"Look at the data set: medseg-nca data check {data}",
+    )
 
 
 def _in_words(plan: PreprocessPlan) -> str:

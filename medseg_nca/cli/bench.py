@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import out_option, print_json
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def model(models: tuple[str, ...], size: str | None, image: Path | None, **optio
 
     The networks get the axes and channels of the first model. All see the same volume.
     """
+    announce("Measuring whole models.")
     from medseg_nca.pipelines.bench import BenchSettings
 
     out, json_file = options.pop("out"), options.pop("json_file")
@@ -159,6 +161,7 @@ def model(models: tuple[str, ...], size: str | None, image: Path | None, **optio
 
 
 def _bench_cells(mode: Any, out: Path | None, json_file: str | None, **options: Any) -> None:
+    announce("Measuring steps of cells.")
     from medseg_nca.pipelines.bench import BenchSettings
 
     if options["sweep"] and out is None:
@@ -169,14 +172,14 @@ def _bench_cells(mode: Any, out: Path | None, json_file: str | None, **options: 
 def _bench(
     settings: BenchSettings, out: Path | None, json_file: str | None, columns: dict[str, str]
 ) -> None:
-    from rich.console import Console
     from rich.progress import track
 
+    from medseg_nca.cli.console import make_console
     from medseg_nca.io.atomic import write_json
     from medseg_nca.pipelines import bench as pipeline
 
     def progress(jobs: Sequence[Any]) -> Any:
-        return track(jobs, "measuring", console=Console(stderr=True))
+        return track(jobs, "measuring", console=make_console(stderr=True))
 
     result = pipeline.run(settings, out=out, progress=progress)
     if json_file == STDOUT:
@@ -200,12 +203,13 @@ def _size(text: str | None) -> tuple[int, ...]:
 
 
 def _show(result: BenchResult, columns: dict[str, str]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from medseg_nca.cli.console import make_console, print_table
+
     machine = result.machine
-    console = Console(highlight=False)
+    console = make_console()
     console.print(
         f"{escape(machine['cpu'])}, {machine['threads']} threads, "
         f"sgemm {result.sgemm_gflops:.4g} GFLOP/s, load {machine['load']}"
@@ -218,7 +222,7 @@ def _show(result: BenchResult, columns: dict[str, str]) -> None:
         for row in result.rows:
             if row["case"] == case:
                 table.add_row(*(escape(_shown(key, row[key])) for key in columns))
-        console.print(table)
+        print_table(table)
     console.print("\n×: how many times as fast.")
     for row in result.rows:
         if "error" in row:

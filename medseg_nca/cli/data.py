@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import free_folder, name_of, say_next
 from medseg_nca.cli.options import FOLDER, json_option, print_json
 
@@ -41,6 +42,7 @@ def check(
     duplicates and patients on two sides of a split. Exit code 2 if anything must be mended;
     warnings do not change it.
     """
+    announce(f"Checking {folder}.")
     from medseg_nca.errors import DataError
     from medseg_nca.pipelines import check as pipeline
 
@@ -135,6 +137,7 @@ def phantom(
     An organ of two touching parts with a lesion in it: warped at random, tilted, with partial
     volume, a bias field and noise. Case i of a seed is always the same.
     """
+    announce(f"Generating {cases} cases in {out}.")
     from medseg_nca.datasets.phantom import write_phantom
 
     with _progress("generating") as advance:
@@ -214,9 +217,9 @@ def _table(title: str, *columns: str, show_header: bool = True) -> Any:
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
+    from medseg_nca.cli.console import print_table
 
-    Console().print(table)
+    print_table(table)
 
 
 def _plain(text: str) -> str:
@@ -229,7 +232,6 @@ def _plain(text: str) -> str:
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error that counts cases."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -238,8 +240,10 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         TimeRemainingColumn,
     )
 
+    from medseg_nca.cli.console import make_console
+
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -247,7 +251,6 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
     """A bar on standard error for each stage, in bytes."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -257,11 +260,13 @@ def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         TransferSpeedColumn,
     )
 
+    from medseg_nca.cli.console import make_console
+
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
         def advance(stage: str, done: int, total: int | None) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medseg_nca.cli.console import announce as say
+from medseg_nca.cli.console import print_table
 from medseg_nca.cli.options import json_option, print_json, set_option
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def demo(out: Path, minutes: float, cases: int, overrides: tuple[str, ...], as_j
     Makes data, prepares them, trains, evaluates, registers, segments one file and writes a report.
     Needs no data and no network. The exit code is 5 if the model that comes out is useless.
     """
+    say(f"Every stage on {cases} phantom cases, in {out}; training takes {minutes:g} minutes.")
     from medseg_nca.cli.progress import TrainingProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import demo as pipeline
@@ -67,7 +70,6 @@ def demo(out: Path, minutes: float, cases: int, overrides: tuple[str, ...], as_j
 
 
 def _show(result: DemoResult) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{result.cases} held-out phantom cases")
@@ -76,7 +78,7 @@ def _show(result: DemoResult) -> None:
     for label, values in result.labels.items():
         numbers = ("-" if v is None else f"{v:.3f}" for v in (values["dice"], values["hd95"]))
         table.add_row(label, *numbers)
-    Console().print(table)
+    print_table(table)
     minutes = sum(result.seconds.values()) / 60
     click.echo(
         f"Mean Dice  {result.mean_dice or 0:.3f}, {result.parameters} parameters, "

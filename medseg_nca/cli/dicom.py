@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.dicom_import import deidentify, import_
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json
@@ -36,6 +37,7 @@ def scan(ctx: click.Context, folder: Path, hash_ids: bool, workers: int, as_json
 
     Files need no extension. Exit code 2 if there is no DICOM file; problems do not change it.
     """
+    announce("Scanning a DICOM folder.")
     from medseg_nca.cli.dicom_show import counting, show_scan
     from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, find_key
     from medseg_nca.pipelines import dicom_scan
@@ -62,6 +64,7 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     Files that refer to each other (a SEG and its images) are checked to agree. Exit code 3 if a
     file has an error, 2 if there is no file; warnings do not change it.
     """
+    announce("Checking DICOM files.")
     from medseg_nca.cli.dicom_show import show_checks
     from medseg_nca.io.dicom.check.run import check_files, dciodvfy_path
 
@@ -99,6 +102,7 @@ def write(
     as_json: bool,
 ) -> None:
     """Write IMAGE (NIfTI, NRRD, MHA, PNG, TIFF) as a DICOM series, one file a slice."""
+    announce(f"Writing {image} as a DICOM series.")
     from medseg_nca.io.dicom.objects.export import write_series
     from medseg_nca.io.read import read_volume
 

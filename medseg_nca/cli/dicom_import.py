@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import (
     EXISTING,
     check_workers,
@@ -88,11 +89,12 @@ def import_(
     Label maps come from the SEG and RTSTRUCT objects that refer to a series. The same command goes
     on after an interruption. Exit code 3 if something could not be imported, 2 if nothing could.
     """
+    check_workers(workers, scheduler)
+    _check_key_options(deidentify, key_file, keep_key)
+    announce(f"Importing a DICOM folder as the data set {out}.")
     from medseg_nca.cli.dicom_show import counting, show_import
     from medseg_nca.pipelines import dicom_import as pipeline
 
-    check_workers(workers, scheduler)
-    _check_key_options(deidentify, key_file, keep_key)
     settings = pipeline.ImportSettings(
         labels=labels.lower(),  # type: ignore[arg-type]
         select=select,
@@ -159,11 +161,12 @@ def deidentify(
     UIDs are replaced alike in all files, so that they still refer to each other. Exit code 3 if a
     file was refused, 2 if all were.
     """
+    check_workers(workers, scheduler)
+    announce(f"Writing de-identified copies to {out}.")
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.io.dicom.deid.deidentify import Deidentifier
     from medseg_nca.pipelines import dicom_deidentify as pipeline
 
-    check_workers(workers, scheduler)
     how = Deidentifier(dates=dates, keep_labels=keep_labels, allow_burned_in=allow_burned_in)
     with keeping_cases(), CaseProgress() as progress:
         report = pipeline.run(

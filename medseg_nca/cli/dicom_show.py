@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from medseg_nca.cli.console import make_console, print_table
 from medseg_nca.cli.next_step import say_next
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def show_scan(tree: dict[str, Any]) -> None:
                 table.add_row(*(escape(_visible(text)) for text in _row(patient, study, series)))
                 where = series["folder"] or series["uid"]
                 problems += [(where, one) for one in series["problems"]]
-    Console().print(table)
+    print_table(table)
     for where, one in [*problems, *(("", one) for one in tree["unreadable"])]:
         place = f"{where}: " if where and where not in one["message"] else ""
         click.echo(_visible(f"{one['kind']}: {place}{one['message']}"))
@@ -108,7 +108,7 @@ def show_checks(results: Sequence[CheckResult]) -> None:
         row = (f"[{colour}]{severity}[/]", source, escape(message), escape(paths[0]) + more)
         table.add_row(*row)
     if table.row_count:
-        Console().print(table)
+        print_table(table)
     errors = sum(len(result.errors) for result in results)
     warnings = sum(len(result.warnings) for result in results)
     click.echo(f"{len(results)} file(s), {errors} error(s), {warnings} warning(s).")
@@ -120,7 +120,7 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = Progress(*columns, console=make_console(stderr=True), transient=True)
     task = bar.add_task(what, total=None)
 
     def advance(done: int, total: int) -> None:

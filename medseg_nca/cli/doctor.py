@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import json_option, print_json, tracking_option
 
 MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
@@ -19,10 +20,11 @@ def doctor(ctx: click.Context, tracking_uri: str | None, as_json: bool) -> None:
 
     Says what to do about each problem. The exit code is 0 unless something needed is broken.
     """
-    from rich.console import Console
+    announce("Examining this installation.")
     from rich.markup import escape
     from rich.table import Table
 
+    from medseg_nca.cli.console import make_console
     from medseg_nca.doctor import examine
 
     report = examine(tracking_uri)
@@ -39,7 +41,7 @@ def doctor(ctx: click.Context, tracking_uri: str | None, as_json: bool) -> None:
             shown = "" if found.area == area else found.area
             area = found.area
             table.add_row(shown, escape(found.name), MARKS[found.level], escape(found.value))
-        console = Console(highlight=False)
+        console = make_console()
         console.print(table)
         todo = [found for found in report.findings if found.advice]
         if todo:
@@ -47,6 +49,6 @@ def doctor(ctx: click.Context, tracking_uri: str | None, as_json: bool) -> None:
         for found in todo:
             console.print(f"- {escape(found.name)}: {escape(found.advice)}", soft_wrap=True)
         if report.healthy:
-            console.print("\nReady. Try: medseg-nca demo", highlight=False)
+            console.print("\nReady. Try: medseg-nca demo")
     if not report.healthy:
         ctx.exit(UNHEALTHY)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import model_name, say_next
 from medseg_nca.cli.options import (
     check_workers,
@@ -69,13 +70,14 @@ def evaluate(
     Finished cases are kept: the same command goes on after an interruption, and evaluates only what
     is missing or has changed.
     """
+    check_workers(workers, scheduler)
+    announce(f"Evaluating {model} on {data}.")
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
     from medseg_nca.pipelines.run_folder import training_of
     from medseg_nca.tracking.resolve import load_model
 
-    check_workers(workers, scheduler)
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     run_folder = loaded.folder.parent
@@ -111,10 +113,10 @@ def evaluate(
 
 
 def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from medseg_nca.cli.console import print_table
     from medseg_nca.metrics.definitions import METRICS
 
     table = Table(title=escape(f"{tree['model']['name']} on {tree['data']['name']}"))
@@ -125,10 +127,11 @@ def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
     for name, part in {**tree["labels"], "merged": tree["merged"]}.items():
         cells = [_number(part[metric]["mean"]) for metric in SHOWN]
         table.add_row(escape(name), *cells, str(part["dice"]["n"]))
-    console = Console()
-    console.print(table)
-    console.print(f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
-                  f"{tree['seconds']['median']:.2f} s a case.", highlight=False)  # fmt: skip
+    print_table(table)
+    click.echo(
+        f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
+        f"{tree['seconds']['median']:.2f} s a case."
+    )
     click.echo(f"Report: {out / 'report.html'}")
 
 
@@ -153,6 +156,7 @@ def compare(
     RUN_A and RUN_B are run folders, folders of an evaluation, or metrics.json files. Gives the
     paired differences B - A with a bootstrap interval and Wilcoxon's p.
     """
+    announce(f"Comparing {run_b} with {run_a}.")
     from medseg_nca.config.training import EvaluationSettings
     from medseg_nca.pipelines import compare as pipeline
 
@@ -165,14 +169,14 @@ def compare(
 
 
 def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from medseg_nca.cli.console import make_console, print_table
     from medseg_nca.metrics.definitions import METRICS
     from medseg_nca.metrics.summary import interval_key
 
-    console = Console()
+    console = make_console()
     for side in ("a", "b"):
         console.print(
             f"{side.upper()}: {escape(tree[side]['model'])} ({escape(tree[side]['path'])})"
@@ -194,7 +198,7 @@ def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
             _number(row["difference"], "+.3f"), interval, p, (row["better"] or "–").upper(),
             str(row["n"]),
         )  # fmt: skip
-    console.print(table)
+    print_table(table)
     console.print("p: Wilcoxon's signed-rank test, two-sided, not corrected for several labels.")
     if out is not None:
         click.echo(f"Figure: {out / 'differences.png'}")

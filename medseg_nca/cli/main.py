@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from medseg_nca import __version__
+from medseg_nca.cli.console import set_up_logging
 from medseg_nca.errors import MedsegError
 from medseg_nca.suggest import nearest
 
@@ -102,20 +103,6 @@ def _complain(message: str, hint: str | None) -> None:
         click.secho(f"Next: {hint}", fg="yellow", err=True)
 
 
-def _set_up_logging(level: int) -> None:
-    from rich.console import Console
-    from rich.logging import RichHandler
-
-    handler = RichHandler(
-        console=Console(stderr=True), show_path=level <= logging.DEBUG, log_time_format="%X"
-    )
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    package = logging.getLogger("medseg_nca")
-    package.handlers = [h for h in package.handlers if not isinstance(h, RichHandler)]
-    package.addHandler(handler)
-    package.setLevel(level)
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="medseg-nca")
 @click.option("-v", "--verbose", is_flag=True, help="Say more, with the cause of an error.")
@@ -127,7 +114,7 @@ def cli(verbose: bool, quiet: bool) -> None:
     """
     if verbose and quiet:
         raise click.UsageError("--verbose and --quiet exclude each other.")
-    _set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    set_up_logging(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import json_option, print_json, set_option, tracking_option
 
@@ -52,6 +53,7 @@ def register(
     RUN is a run folder, or a folder with weights.safetensors and model.json. If no store is named,
     it is the one that the run was tracked in.
     """
+    announce(f"Registering {source} as {name}.")
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import register as pipeline
     from medseg_nca.pipelines.run_folder import training_of
@@ -84,6 +86,7 @@ def register(
 @json_option
 def list_models(name: str | None, tracking_uri: str | None, as_json: bool) -> None:
     """List the registered models, or all versions of the model NAME."""
+    announce("Reading the registry.")
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.tracking import versions
     from medseg_nca.tracking.store import shown, store_uri
@@ -111,6 +114,7 @@ def show(name: str, version: str | None, tracking_uri: str | None, as_json: bool
 
     NAME may also be models:/NAME/VERSION or models:/NAME@ALIAS.
     """
+    announce(f"Looking {name} up in the registry.")
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.tracking import versions
 
@@ -147,6 +151,7 @@ def promote(
 
     The version is verified first. One that was never evaluated is refused.
     """
+    announce(f"Verifying version {version} of {name}.")
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.tracking import registry
 
@@ -165,6 +170,7 @@ def promote(
 @json_option
 def verify(reference: str, device: str, tracking_uri: str | None, as_json: bool) -> None:
     """Check a model: the sha256 of its files, that it loads, and its stored prediction."""
+    announce(f"Verifying {reference}.")
     from rich.markup import escape
 
     from medseg_nca.config.training import TrackingSettings
@@ -193,6 +199,7 @@ def verify(reference: str, device: str, tracking_uri: str | None, as_json: bool)
 @json_option
 def export(reference: str, to: Path, force: bool, tracking_uri: str | None, as_json: bool) -> None:
     """Copy a model's two data files to a folder, which can be used as --model on any machine."""
+    announce(f"Copying {reference} to {to}.")
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.tracking.resolve import export_model
 
@@ -214,6 +221,7 @@ def describe(name: str, size: str | None, overrides: tuple[str, ...], as_json: b
 
     NAME is a model or a preset (see `medseg-nca config list`), a settings file, or a trained model.
     """
+    announce(f"Describing {name}.")
     from medseg_nca.models.describe import describe as describe_model
 
     settings = _model_settings(name, overrides)
@@ -240,6 +248,7 @@ def zoo() -> None:
 @json_option
 def list_zoo(as_json: bool) -> None:
     """List the models that come with the package."""
+    announce("Reading the models in the package.")
     from medseg_nca.inference.bundle import WEIGHTS, read_spec
     from medseg_nca.tracking.resolve import zoo_folder, zoo_names
 
@@ -337,13 +346,14 @@ def _table(
     header: bool = True,
     markup: bool = False,
 ) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from medseg_nca.cli.console import print_table
 
     table = Table(title=escape(title), title_justify="left", show_header=header)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(row if markup else map(escape, row)))
-    Console().print(table)
+    print_table(table)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import (
     check_workers,
     device_option,
@@ -51,7 +52,11 @@ from medseg_nca.cli.options import (
     "--precision", type=click.Choice(["float32", "bfloat16"]),
     help="Of the state and the weights; bfloat16 needs less memory.",
 )  # fmt: skip
-@click.option("--memory-gb", type=click.FloatRange(min=0, min_open=True), help="Memory budget.")
+@click.option(
+    "--memory-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of the whole prediction, in 10^9 bytes; what does not fit is refused.",
+)
 @click.option("--seed", type=int, help="Seed of the fire mask.")
 @one_worker_option
 @scheduler_option
@@ -89,13 +94,14 @@ def predict(
     is missing or has changed. An image that fails does not stop the others; the exit code is then
     3.
     """
+    check_workers(workers, scheduler)
+    announce(f"Segmenting with {model}; the results go to {out}.")
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
     from medseg_nca.pipelines.predict_case import OutputSettings
     from medseg_nca.tracking.resolve import load_model
 
-    check_workers(workers, scheduler)
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     changes = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import free_folder, name_of, say_next, settings_words
 from medseg_nca.cli.options import (
     check_workers,
@@ -51,13 +52,14 @@ def preprocess(
     interruption, and makes only what changed. A case that fails does not stop the others; the exit
     code is then 3.
     """
+    check_workers(workers, scheduler)
+    announce(f"Preparing {data} in {out}.")
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.datasets.prepared import PreparedStore, is_prepared
     from medseg_nca.errors import PartialFailure
     from medseg_nca.pipelines import preprocess as pipeline
 
-    check_workers(workers, scheduler)
     settings = load_settings(config, overrides)
     try:
         with keeping_cases(), CaseProgress() as progress:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from medseg_nca.cli.console import make_console
 
 
 class TrainingProgress:
@@ -20,7 +21,7 @@ class TrainingProgress:
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=make_console(stderr=True),
         )
         self.task = self.bar.add_task("training", total=1.0, numbers="")
         self.loss: float | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import (
     config_option,
@@ -60,6 +61,7 @@ def train(
     goes on as if nothing had happened. The exit code is 5 if the model that came out is no better
     than a constant answer.
     """
+    announce(f"Training on {data}; the run folder is {out}.")
     from medseg_nca.cli.progress import TrainingProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline

@@ -78,9 +78,10 @@ class PredictionSettings(Settings):
     """How a trained model is run.
 
     flips: axes whose flips (all combinations) are averaged. uncertainty: stochastic passes for an
-    uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own. Volumes
-    whose roll-out needs more than ``memory_budget_gb`` are computed in tiles. precision: of an
-    automaton's state and weights; bfloat16 halves the memory of the state.
+    uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own.
+    memory_budget_gb: what a prediction may take in all (10^9 bytes, above the loaded model); larger
+    volumes are computed in tiles, or refused. precision: of an automaton's state and weights;
+    bfloat16 halves the memory of the state.
     """
 
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()

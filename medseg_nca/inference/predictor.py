@@ -5,28 +5,26 @@ Validation, ``evaluate``, ``predict`` and serving all use it, so they cannot dis
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
-from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.memory import direct_labels, footprint, refuse
+from medseg_nca.inference.votes import LabelVotes, MeanVotes, Votes
+from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, SegmentationModel
+from medseg_nca.models.base import Sink
 from medseg_nca.nca.window import cut
-from medseg_nca.transforms.encode import decode_channels
-from medseg_nca.transforms.prepare import Trace, prepare, restore
-
-FloatArray = NDArray[np.float32]
-FireMode = Literal["sample", "mean"]
+from medseg_nca.progress import Share, Watch, unwatched
+from medseg_nca.transforms.prepare import Trace, prepare
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,22 @@ class Predictor:
     Args:
         loaded: the model with its plan and label table.
         settings: replaces the settings that the model carries.
+        keeps_budget: refuse an image that needs more than ``settings.memory_budget_gb``; else it is
+            predicted with as little memory as it needs.
 
     Raises:
         ConfigError: if the settings do not fit the model.
-        ImageError: (from :meth:`predict`) if a volume does not fit the model or cannot be used.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: PredictionSettings | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        settings: PredictionSettings | None = None,
+        *,
+        keeps_budget: bool = True,
+    ) -> None:
         self.loaded = loaded
+        self.keeps_budget = keeps_budget
         self.model = loaded.model
         self.spec = loaded.spec
         self.settings = settings or loaded.spec.prediction
@@ -80,87 +86,137 @@ class Predictor:
                 hint="Leave prediction.uncertainty out.",
             )
 
-    def predict(self, volume: Volume) -> Prediction:
-        """Segment one volume ``(C, *shape)``."""
+    def check_memory(self, extent: Extent, name: str) -> None:
+        """Refuse an image for which the memory budget is too small, before it is read.
+
+        Args:
+            extent: of the image.
+            name: by which it is called.
+
+        Raises:
+            MemoryBudgetError: with what is needed at least, and the option to change.
+        """
         plan = self.spec.plan
+        known = len(extent.shape) == plan.dims and (
+            plan.spacing is None or extent.affine is not None
+        )
+        if known and self.keeps_budget:
+            refuse(self.loaded, self.settings, extent, name)
+
+    @torch.inference_mode()
+    def predict(self, volume: Volume, watch: Watch = unwatched) -> Prediction:
+        """Segment one volume ``(C, *shape)``.
+
+        Args:
+            volume: the image.
+            watch: told how far it is; what it raises stops the prediction.
+
+        Raises:
+            ImageError: if the volume does not fit the model or cannot be used.
+            MemoryBudgetError: if the memory budget is too small.
+        """
+        plan, name = self.spec.plan, str(volume.sources[0]) if volume.sources else "volume"
         if volume.dims != plan.dims:
-            name = volume.sources[0] if volume.sources else "volume"
             raise ImageError(f"{name}: has {volume.dims} axes; the model needs {plan.dims}.")
+        left = self._memory_left(Extent.of(volume), name)
         prepared = prepare(volume, plan)
+        trace = prepared.trace
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
-        with torch.inference_mode():
-            probabilities, spread = self._passes(image)
-        whole = restore(_array(probabilities), prepared.trace, self._outside)
-        label_map = decode_channels(whole, self.spec.labels)
-        keep = self.settings.probabilities
+        del prepared
+        votes = self._votes(trace)
+        self._run(image, votes, left / 1e9, watch)
+        del image
+        label_map = votes.label_map(trace)
+        probabilities = uncertainty = None
+        if isinstance(votes, MeanVotes):
+            probabilities = votes.probabilities(trace) if self.settings.probabilities else None
+            uncertainty = votes.spread(trace)
         return Prediction(
-            label_map=volume.with_array(label_map[None]),
-            probabilities=volume.with_array(whole) if keep else None,
-            uncertainty=self._uncertainty(volume, spread, prepared.trace),
+            label_map=volume.with_array(label_map),
+            probabilities=None if probabilities is None else volume.with_array(probabilities),
+            uncertainty=None if uncertainty is None else volume.with_array(uncertainty),
         )
 
-    def _passes(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean probabilities ``(K, *S)``, and the spread of the foreground over the passes."""
-        if not self.settings.uncertainty:
-            return self._flips(image, self.settings.seed, self.settings.fire), None
-        passes = range(self.settings.uncertainty)
-        stack = torch.stack([self._flips(image, self.settings.seed + n, "sample") for n in passes])
-        return stack.mean(0), self._foreground(stack).std(0, correction=0)
+    def _memory_left(self, extent: Extent, name: str) -> float:
+        """The bytes that the model may use."""
+        budget = self.settings.memory_budget_gb * 1e9
+        if self.keeps_budget:
+            return refuse(self.loaded, self.settings, extent, name).left(budget)
+        found = footprint(self.loaded, self.settings, extent)
+        return max(found.left(budget), found.model or 0.0)
 
-    def _foreground(self, probabilities: Tensor) -> Tensor:
-        if self.spec.labels.multi_label:
-            return probabilities.amax(1)
-        return 1 - probabilities[:, 0]
+    def _votes(self, trace: Trace) -> Votes:
+        settings, shape, labels = self.settings, trace.prepared.shape, self.spec.labels
+        if direct_labels(settings) and trace.prepared == trace.cropped:
+            return LabelVotes(shape, labels)
+        return MeanVotes(
+            shape, labels, parts=2 ** len(settings.flips), passes=max(settings.uncertainty, 1),
+            spread=settings.uncertainty > 0,
+        )  # fmt: skip
 
-    def _flips(self, image: Tensor, seed: int, fire: FireMode | None) -> Tensor:
-        total: Tensor | None = None
-        sets = list(flip_sets(self.settings.flips))
-        for axes in sets:
-            spatial = [axis + 2 for axis in axes]
-            options = RunOptions(
-                seed=seed, fire=fire, memory_gb=self.settings.memory_budget_gb,
-                precision=self.settings.precision,
-            )  # fmt: skip
-            logits = run_padded(self.model, image.flip(spatial), self.spec.plan.crop_size, options)
-            probabilities = self._probabilities(logits).flip(spatial)[0]
-            total = probabilities if total is None else total + probabilities
-        assert total is not None
-        return total / len(sets)
+    def _run(self, image: Tensor, votes: Votes, memory_gb: float, watch: Watch) -> None:
+        """Run all passes and flips; each window of probabilities goes to the votes."""
+        settings, sets = self.settings, list(flip_sets(self.settings.flips))
+        passes = max(settings.uncertainty, 1)
+        for number in range(passes):
+            for index, axes in enumerate(sets):
+                options = RunOptions(
+                    seed=settings.seed + number,
+                    fire="sample" if settings.uncertainty else settings.fire,
+                    memory_gb=memory_gb,
+                    precision=settings.precision,
+                    watch=Share(watch, number * len(sets) + index, passes * len(sets)),
+                )
+                flipped = image.flip([axis + 2 for axis in axes]) if axes else image
+                sink = self._sink(votes, axes, image.shape[2:])
+                stream_padded(self.model, flipped, self.spec.plan.crop_size, options, sink)
+            votes.end_pass()
 
-    def _probabilities(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid() if self.spec.labels.multi_label else logits.softmax(1)
+    def _sink(self, votes: Votes, axes: tuple[int, ...], shape: Sequence[int]) -> Sink:
+        """Takes logits of an image flipped along some axes; the votes get them as it was."""
+        multi = self.spec.labels.multi_label
 
-    @property
-    def _outside(self) -> tuple[float, ...]:
-        """Probabilities of voxels that preprocessing cut off: the background's is 1."""
-        labels = self.spec.labels
-        return (
-            (0.0,) * labels.channels if labels.multi_label else (1.0, *(0.0,) * len(labels.labels))
-        )
+        def sink(window: tuple[slice, ...], logits: Tensor) -> None:
+            probabilities = (logits.sigmoid() if multi else logits.softmax(1))[0]
+            place = tuple(
+                slice(n - w.stop, n - w.start) if axis in axes else w
+                for axis, (w, n) in enumerate(zip(window, shape, strict=True))
+            )
+            votes.add(place, probabilities.flip([a + 1 for a in axes]) if axes else probabilities)
 
-    def _uncertainty(self, volume: Volume, spread: Tensor | None, trace: Trace) -> Volume | None:
-        if spread is None:
-            return None
-        return volume.with_array(restore(_array(spread.unsqueeze(0)), trace))
-
-
-def _array(values: Tensor) -> FloatArray:
-    array: FloatArray = values.float().cpu().numpy()
-    return array
+        return sink
 
 
-def run_padded(
-    model: SegmentationModel, image: Tensor, smallest: tuple[int, ...], options: RunOptions
-) -> Tensor:
-    """Run a model on ``(B, C, *spatial)`` padded to the size it was trained on, and cut back.
+def stream_padded(
+    model: SegmentationModel,
+    image: Tensor,
+    smallest: tuple[int, ...],
+    options: RunOptions,
+    sink: Sink,
+) -> None:
+    """Run a model on ``(B, C, *spatial)`` padded to the size it was trained on.
 
-    Border cells are repeated, half on each side, as training samples are padded.
+    Border cells are repeated, half on each side, as training samples are padded. The sink gets the
+    logits of the image alone.
     """
     missing = [max(s - n, 0) for s, n in zip(smallest, image.shape[2:], strict=True)]
+    if not any(missing):
+        model.stream(image, options, sink)
+        return
     before = [m // 2 for m in missing]
     pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
     # F.pad counts from the last axis.
     reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
-    padded = F.pad(image, reverse, mode="replicate") if any(missing) else image
-    logits: Tensor = model(padded, options)
-    return cut(logits, (slice(b, b + n) for b, n in zip(before, image.shape[2:], strict=True)))
+    ends = [b + n for b, n in zip(before, image.shape[2:], strict=True)]
+
+    def cut_back(window: tuple[slice, ...], logits: Tensor) -> None:
+        inner = [
+            slice(max(w.start, b), min(w.stop, e))
+            for w, b, e in zip(window, before, ends, strict=True)
+        ]
+        if all(i.start < i.stop for i in inner):
+            spans = list(zip(inner, window, before, strict=True))
+            part = cut(logits, (slice(i.start - w.start, i.stop - w.start) for i, w, _ in spans))
+            sink(tuple(slice(i.start - b, i.stop - b) for i, _, b in spans), part)
+
+    model.stream(F.pad(image, reverse, mode="replicate"), options, cut_back)

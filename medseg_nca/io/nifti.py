@@ -64,9 +64,15 @@ def _unpack(path: Path, image: Any, length: int) -> Any:
 
 def _values(image: Any) -> NDArray[Any]:
     """Return the stored values; scaled ones as float32 unless they were stored in more."""
-    array: NDArray[Any] = np.asanyarray(image.dataobj)
-    if array.dtype == np.float64 and image.get_data_dtype().itemsize < 8:
-        array = array.astype(np.float32)
+    stored = image.dataobj
+    scaled = (stored.slope, stored.inter) != (1.0, 0.0)
+    if scaled and image.get_data_dtype().itemsize < 8:
+        # nibabel computes in float64: one slice after the other needs no such array.
+        array: NDArray[Any] = np.empty(stored.shape, np.float32, order="F")
+        for index in range(stored.shape[-1]):
+            array[..., index] = stored[..., index]
+        return array
+    array = np.asanyarray(stored)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

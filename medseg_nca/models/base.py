@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from medseg_nca.progress import Watch, unwatched
+
 Recorder = Callable[[int, Tensor], None]
+# Takes the logits ``(B, K, *window)`` of a window of the image; each voxel comes once.
+Sink = Callable[[tuple[slice, ...], Tensor], None]
 
 
 class LevelOutput(NamedTuple):
@@ -40,10 +44,12 @@ class RunOptions:
     Attributes:
         seed: of the fire mask.
         fire: "sample" or "mean", None for the model's own setting.
-        memory_gb: compute in parts when the whole needs more; None never does.
+        memory_gb: compute in parts when the whole needs more (10^9 bytes, besides the image and
+            what the sink keeps); None never does.
         record: called with the level's index and the state after every step; a model with focus
             then runs every level whole.
         precision: in which an automaton's state is kept from step to step.
+        watch: told how far it is; what it raises stops the model.
     """
 
     seed: int = 0
@@ -51,6 +57,7 @@ class RunOptions:
     memory_gb: float | None = None
     record: Recorder | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
+    watch: Watch = unwatched
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -71,6 +78,24 @@ class SegmentationModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
         """Map an image ``(B, in_channels, *spatial)``, any size, to logits ``(B, K, *spatial)``."""
+
+    def stream(self, image: Tensor, options: RunOptions, sink: Sink) -> None:
+        """Hand the logits over in parts, as soon as they are known, so that they need no room.
+
+        Args:
+            image: ``(B, in_channels, *spatial)``.
+            options: how to run.
+            sink: takes them.
+        """
+        sink(tuple(slice(0, n) for n in image.shape[2:]), self(image, options))
+        options.watch(1, 1)
+
+    def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float | None:
+        """The least memory in which an image ``(1, in_channels, *shape)`` can be run, besides it.
+
+        None where the model cannot tell.
+        """
+        return None
 
     @abstractmethod
     def training_outputs(

@@ -10,8 +10,9 @@ import torch
 
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.models.base import SegmentationModel
+from medseg_nca.models.costs import inference_steps
 from medseg_nca.models.create import build_model
-from medseg_nca.models.multilevel import MultiLevelNca, inference_steps
+from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca import Cell
 
 _DEFAULT_SIZE = {2: (256, 256), 3: (64, 64, 64)}

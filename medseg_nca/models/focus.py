@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from math import prod
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from medseg_nca.config.model import FocusSettings
-from medseg_nca.nca.window import cut
 
 Box = tuple[slice, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which part of its grid a level runs on.
-
-    Attributes:
-        box: the part.
-        awake: bool ``(B, *spatial)``, the cells of the part that may update; None is all.
-        outside: logits ``(B, K, *grid)`` that the coarser levels gave, for what lies around; None
-            where the box is the grid.
-    """
-
-    box: Box
-    awake: Tensor | None = None
-    outside: Tensor | None = None
-
-    def logits(self, state: Tensor, head: nn.Module) -> Tensor:
-        """The logits of the whole grid ``(B, K, *grid)``; written into ``outside``.
-
-        Where nothing was updated they stay those of the coarser levels.
-
-        Args:
-            state: ``(B, C, *spatial)`` of the part.
-            head: maps cells ``(..., C)`` to ``(..., K)``.
-        """
-        cells = state.movedim(1, -1)
-        if self.outside is None:
-            return head(cells).movedim(-1, 1)  # type: ignore[no-any-return]
-        part = cut(self.outside, self.box).movedim(1, -1)
-        if self.awake is None:
-            part.copy_(head(cells))
-        else:
-            places = self.awake.nonzero(as_tuple=True)
-            part[places] = head(cells[places]).to(part.dtype)
-        return self.outside
 
 
 def cells_in_focus(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -> Tensor:
@@ -103,13 +66,31 @@ def outward(part: Box, box: Box) -> Box:
     return tuple(slice(b.start + p.start, b.start + p.stop) for p, b in zip(part, box, strict=True))
 
 
-def whole_box(state: Tensor) -> Box:
-    """All cells of ``(B, C, *spatial)``."""
-    return tuple(slice(0, n) for n in state.shape[2:])
-
-
 def repeat(cells: Tensor, factor: Sequence[int]) -> Tensor:
     """Repeat each of the cells ``(B, *spatial)`` ``factor`` times along each axis."""
     for axis, times in enumerate(factor, start=1):
         cells = cells.repeat_interleave(times, axis) if times > 1 else cells
     return cells
+
+
+def split_rows(box: Box, cells: int) -> Iterator[Box]:
+    """Cut a box along its first axis, and the next where that is not enough, to so many cells."""
+    sizes = [b.stop - b.start for b in box]
+    row = prod(sizes[1:])
+    if row > cells and len(box) > 1:
+        for start in range(box[0].start, box[0].stop):
+            for rest in split_rows(box[1:], cells):
+                yield (slice(start, start + 1), *rest)
+        return
+    step = max(cells // max(row, 1), 1)
+    for start in range(box[0].start, box[0].stop, step):
+        yield (slice(start, min(start + step, box[0].stop)), *box[1:])
+
+
+def shell(box: Box, grid: Sequence[int]) -> Iterator[Box]:
+    """Cut what lies around a box on its grid into boxes."""
+    for axis, (inner, size) in enumerate(zip(box, grid, strict=True)):
+        for side in (slice(0, inner.start), slice(inner.stop, size)):
+            if side.start < side.stop:
+                rest = (slice(0, n) for n in grid[axis + 1 :])
+                yield (*box[:axis], side, *rest)

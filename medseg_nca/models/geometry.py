@@ -15,9 +15,12 @@ from torch.nn import functional as F
 from medseg_nca.config.bounds import MAX_CELL_VOXELS
 from medseg_nca.config.model import LevelSettings, PerAxis
 from medseg_nca.errors import ConfigError
+from medseg_nca.nca.window import cut
 
 # Above this it pays to copy the channels of a cell together.
 _MANY_CHANNELS = 8
+# So many voxels are averaged at a time.
+AVERAGED_VOXELS = 1 << 21
 
 Starts = tuple[tuple[int, ...], ...]
 
@@ -63,6 +66,38 @@ def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
         return image
     pool = F.avg_pool2d if len(scale) == 2 else F.avg_pool3d
     return pool(image, tuple(scale), tuple(scale))
+
+
+def level_view(image: Tensor, scale: Sequence[int], window: Sequence[slice]) -> Tensor:
+    """The image ``(B, C, *spatial)`` as a level sees it: averaged over the cells of a window.
+
+    Beyond its end the last voxels of an axis are repeated. No second image exists meanwhile.
+    """
+    if all(s == 1 for s in scale):
+        return _repeated(image, window)
+    plane = prod((b.stop - b.start) * s for b, s in zip(window[1:], scale[1:], strict=True))
+    rows = max(AVERAGED_VOXELS // (plane * scale[0]), 1)
+    parts = []
+    for start in range(window[0].start, window[0].stop, rows):
+        slab = (slice(start, min(start + rows, window[0].stop)), *window[1:])
+        voxels = [slice(b.start * s, b.stop * s) for b, s in zip(slab, scale, strict=True)]
+        parts.append(shrink(_repeated(image, voxels), scale))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _repeated(image: Tensor, window: Sequence[slice]) -> Tensor:
+    """Cut a window out of an image, which goes on as its last voxels."""
+    sizes = image.shape[2:]
+    image = cut(
+        image,
+        (slice(min(b.start, n - 1), min(b.stop, n)) for b, n in zip(window, sizes, strict=True)),
+    )
+    for axis, (b, n) in enumerate(zip(window, sizes, strict=True), start=2):
+        if b.stop > n:
+            first = min(b.start, n - 1)
+            places = torch.arange(b.start, b.stop, device=image.device).clamp(max=n - 1) - first
+            image = image.index_select(axis, places)
+    return image
 
 
 def enlarge(x: Tensor, factor: Sequence[int]) -> Tensor:

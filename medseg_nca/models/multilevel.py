@@ -6,34 +6,24 @@ cascades differ in their settings only.
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
-from medseg_nca.errors import ConfigError, NonFiniteStateError
+from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import (
     LevelOutput,
     RunOptions,
     SegmentationModel,
+    Sink,
     pad_to_multiple,
 )
-from medseg_nca.models.focus import (
-    Box,
-    Place,
-    box_around,
-    cells_in_focus,
-    finer,
-    outward,
-    repeat,
-    whole_box,
-)
+from medseg_nca.models.costs import least_bytes
+from medseg_nca.models.focus import Box, box_around
 from medseg_nca.models.geometry import (
     Region,
     crop,
@@ -43,21 +33,10 @@ from medseg_nca.models.geometry import (
     shrink,
 )
 from medseg_nca.models.head import build_head
-from medseg_nca.models.tiling import tile_size
+from medseg_nca.models.inference import Inference, collect, naming
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
-from medseg_nca.nca.engines.base import Record
 from medseg_nca.nca.fire import mix
-from medseg_nca.nca.window import cut, cut_to
-
-logger = logging.getLogger(__name__)
-
-
-def inference_steps(level: LevelSettings) -> int:
-    """Steps at inference: the given number, or the rounded mean of (min, max)."""
-    if isinstance(level.steps, int):
-        return level.steps
-    return round(sum(level.steps) / 2)
 
 
 def level_cell(settings: NcaModelSettings, level: LevelSettings) -> CellSettings:
@@ -75,15 +54,6 @@ def _resolved(value: int | None, name: str, model: str) -> int:
             hint="It comes from the data; without data, set it in the model's settings.",
         )
     return value
-
-
-@contextmanager
-def _naming(level: int) -> Iterator[None]:
-    """Add the level to the report of a state that is not finite."""
-    try:
-        yield
-    except NonFiniteStateError as error:
-        raise NonFiniteStateError(error.step, level) from error
 
 
 class MultiLevelNca(SegmentationModel):
@@ -109,7 +79,6 @@ class MultiLevelNca(SegmentationModel):
             per_axis(level.patch or 1, self.dims, "patch")
         self.stochastic = settings.cell.fire_rate < 1
         self.engine = get_engine(settings.engine)
-        self._warned = False
         levels = (
             settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
         )
@@ -168,53 +137,43 @@ class MultiLevelNca(SegmentationModel):
                 "precision bfloat16 is for inference, but gradients are recorded.",
                 hint="Run the model under torch.inference_mode().",
             )
-        padded = pad_to_multiple(image, self.scales[0])
-        state = self._first_state(shrink(padded, self.scales[0]))
-        place = Place(whole_box(state))
-        for level in range(len(self.scales)):
-            if level:
-                state, place = self._refine(level, state, place, padded, options)
-            state = self._run_inference(level, state, options, place)
-        logits = place.logits(state, self._head(len(self.scales) - 1))
-        return cut_to(enlarge(logits, self.scales[-1]), image.shape[2:])
+        logits, sink = collect(image, self.out_channels)
+        Inference(self, image, options, sink).run()
+        return logits
 
-    def _refine(
-        self, level: int, coarse: Tensor, place: Place, image: Tensor, options: RunOptions
-    ) -> tuple[Tensor, Place]:
-        """The state that a level begins with, and where it runs."""
-        focus = self._focus(level, options)
-        factor, scale = self._factor(level), self.scales[level]
-        part, awake, outside = whole_box(coarse), None, None
-        if focus or place.outside is not None:
-            found = place.logits(coarse, self._head(level - 1))
-            outside = enlarge(found, factor)
-        if focus:
-            found = cut(found, place.box)
-            cells = cells_in_focus(found, focus, self.scales[level - 1])
-            part = self._part(level, cells)
-            # The context of the next level is the mean over a part that is awake, as in training.
-            if not self.settings.global_context or level == len(self.scales) - 1:
-                awake = repeat(cut(cells, part), factor)
-        box = finer(outward(part, place.box), factor)
-        view = shrink(cut(image, finer(box, scale)), scale)
-        state = self._hand_over(level, cut(coarse, part), view, coarse)
-        return state, Place(box, awake, outside)
+    def stream(self, image: Tensor, options: RunOptions, sink: Sink) -> None:
+        """See :meth:`SegmentationModel.stream`."""
+        Inference(self, image, options, sink).run()
 
-    def _part(self, level: int, cells: Tensor) -> Box:
+    def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float:
+        """See :meth:`SegmentationModel.least_bytes`."""
+        return least_bytes(self, shape, options)
+
+    def grids(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
+        """The cells per axis of each level for an image of ``shape`` voxels."""
+        padded = [-(-n // s) * s for n, s in zip(shape, self.scales[0], strict=True)]
+        return [tuple(n // s for n, s in zip(padded, scale, strict=True)) for scale in self.scales]
+
+    def part(self, level: int, cells: Tensor) -> Box:
         """The box of cells of the level before that holds those in focus ``(B, *spatial)``.
 
         It is not smaller than what the level was trained on. Sleeping cells within the radius are
         all that the cells that are awake can see.
         """
-        factor = self._factor(level)
+        factor = self.factor(level)
         patch = per_axis(self.settings.resolved_levels[level].patch or 1, self.dims, "patch")
         reach = [-(-self.cell(level).radius // f) for f in factor]
         return box_around(cells, reach, [-(-p // f) for p, f in zip(patch, factor, strict=True)])
 
-    def _focus(self, level: int, options: RunOptions) -> FocusSettings | None:
-        """The settings, if the level runs only on a part; who records gets whole states."""
+    def is_focused(self, level: int) -> bool:
+        """Whether a level runs only on a part."""
         on_patches = self.settings.resolved_levels[level].patch is not None
-        return self.settings.focus if on_patches and options.record is None else None
+        return level > 0 and on_patches and self.settings.focus is not None
+
+    def focus_of(self, level: int, options: RunOptions) -> FocusSettings | None:
+        """The settings, if the level runs only on a part; who records gets whole states."""
+        whole = options.record is not None or not self.is_focused(level)
+        return None if whole else self.settings.focus
 
     def training_outputs(
         self, image: Tensor, seed: int, focus: Tensor | None = None
@@ -227,7 +186,7 @@ class MultiLevelNca(SegmentationModel):
         state: Tensor | None = None
         outputs = []
         for level, scale in enumerate(self.scales):
-            factor = self._factor(level)
+            factor = self.factor(level)
             inner = self._draw_patch(level, region.finer(factor), focus, rng)
             view = self._view(padded, scale, inner)
             if state is None:
@@ -243,7 +202,8 @@ class MultiLevelNca(SegmentationModel):
             region = inner
         return outputs
 
-    def _factor(self, level: int) -> tuple[int, ...]:
+    def factor(self, level: int) -> tuple[int, ...]:
+        """How many times finer the cells of a level are than those of the one before."""
         coarse = self.scales[max(level - 1, 0)]
         return tuple(c // f for c, f in zip(coarse, self.scales[level], strict=True))
 
@@ -295,21 +255,31 @@ class MultiLevelNca(SegmentationModel):
         zeros = view.new_zeros(view.shape[0], hidden, *view.shape[2:])
         return torch.cat((view, zeros), 1)
 
-    def _hand_over(
-        self, level: int, coarse: Tensor, view: Tensor, whole: Tensor | None = None
-    ) -> Tensor:
+    def context_shift(self, level: int, coarse: Tensor, kind: torch.dtype) -> Tensor | None:
+        """What the mean state of the level before adds to the hidden channels, ``(B, hidden)``.
+
+        Args:
+            level: which one begins.
+            coarse: the state before, ``(B, C, *spatial)``.
+            kind: in which it is averaged.
+        """
+        if not self.settings.global_context:
+            return None
+        mean = coarse[:, self.in_channels :].flatten(2).mean(-1, dtype=kind)
+        shift: Tensor = self.contexts[level - 1](mean)
+        return shift
+
+    def _hand_over(self, level: int, coarse: Tensor, view: Tensor, whole: Tensor) -> Tensor:
         """Start a level from the state before: enlarged if needed, its image replaced.
 
-        ``whole`` is the state over which the global context is averaged, ``coarse`` by default.
+        ``whole`` is the state over which the global context is averaged.
         """
-        state = coarse
-        if self.settings.global_context:
-            source = coarse if whole is None else whole
-            mean = source[:, self.in_channels :].flatten(2).mean(-1)
-            shift = F.pad(self.contexts[level - 1](mean), (self.in_channels, 0))
+        state, shift = coarse, self.context_shift(level, whole, view.dtype)
+        if shift is not None:
+            shift = F.pad(shift, (self.in_channels, 0))
             state = state + shift[(..., *(None,) * self.dims)]
         if state.shape[2:] != view.shape[2:]:
-            state = enlarge(state, self._factor(level))
+            state = enlarge(state, self.factor(level))
         hidden = state.movedim(1, -1)[..., self.in_channels :]
         return torch.cat((view.movedim(1, -1), hidden.to(view.dtype)), -1).movedim(-1, 1)
 
@@ -320,46 +290,17 @@ class MultiLevelNca(SegmentationModel):
     def _head(self, level: int) -> nn.Module:
         return self.heads[0 if self.settings.share_weights else level]
 
-    def _fire(self, level: int, batch: int, seed: int, mode: str) -> Fire:
+    def fire_of(self, level: int, batch: int, seed: int, mode: str) -> Fire:
+        """Which cells of a level update; a level has masks of its own."""
         rate = self.settings.cell.fire_rate
         return Fire.for_batch(rate, mix(seed, level), batch, "mean" if mode == "mean" else "sample")
 
     def _run_training(self, level: int, state: Tensor, seed: int, rng: random.Random) -> Tensor:
         steps = self.settings.resolved_levels[level].steps
         count = steps if isinstance(steps, int) else rng.randint(*steps)
-        fire = self._fire(level, state.shape[0], seed, "sample")
-        with _naming(level):
+        fire = self.fire_of(level, state.shape[0], seed, "sample")
+        with naming(level):
             return roll_out(
                 self.engine, self.cell(level), state, count, fire,
                 checkpoint=self.settings.checkpoint,
             )  # fmt: skip
-
-    def _run_inference(
-        self, level: int, state: Tensor, options: RunOptions, place: Place
-    ) -> Tensor:
-        mode = options.fire or self.settings.fire
-        fire = self._fire(level, state.shape[0], options.seed, mode)
-        fire = replace(fire.at([b.start for b in place.box]), awake=place.awake)
-        cell = self.cell(level)
-        kept = state.bfloat16() if options.precision == "bfloat16" else state
-        tile = tile_size(self.engine, cell, kept, options.memory_gb)
-        if tile is not None and not cell.local:
-            self._warn_whole()
-        steps = inference_steps(self.settings.resolved_levels[level])
-        record = self._recorder(level, options)
-        with _naming(level):
-            rolled = roll_out(self.engine, cell, kept, steps, fire, tile=tile, record=record)
-        return rolled.to(state.dtype)
-
-    def _warn_whole(self) -> None:
-        if not self._warned:
-            logger.warning(
-                "Model %r has batch statistics or circular padding and needs the whole image at "
-                "once: the memory budget is exceeded.", self.settings.name,
-            )  # fmt: skip
-        self._warned = True
-
-    @staticmethod
-    def _recorder(level: int, options: RunOptions) -> Record | None:
-        record = options.record
-        return None if record is None else lambda state: record(level, state)

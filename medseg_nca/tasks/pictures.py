@@ -28,7 +28,7 @@ _ANIMATED_VOXELS = 2_000_000
 
 def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: Path) -> list[Path]:
     """Draw the worst and the median case, and a GIF of the worst; returns the files."""
-    predictor = Predictor(loaded)
+    predictor = Predictor(loaded, keeps_budget=False)
     scored = []
     for case in cases:
         assert case.label is not None

@@ -126,7 +126,10 @@ class Segmentation(Task):
     def validate(self, model: nn.Module, device: torch.device) -> Validation:
         """Dice of every label on the source grid of every validation case."""
         cases = self._validation_cases()
-        predictor = Predictor(self._loaded(model, device), self._validation_settings())
+        # Training does not end because an image needs more memory than was thought of.
+        predictor = Predictor(
+            self._loaded(model, device), self._validation_settings(), keeps_budget=False
+        )
         rows: dict[str, Mapping[str, float | None]] = {}
         for case in cases:
             assert case.label is not None

@@ -124,7 +124,9 @@ def store_reference(folder: Path, loaded: LoadedModel) -> ModelSpec:
 def _predict(loaded: LoadedModel) -> NDArray[np.uint16]:
     """The label map ``(*shape)`` of the synthetic volume."""
     settings = loaded.spec.prediction.model_copy(update={"uncertainty": 0})
-    prediction = Predictor(loaded, settings).predict(synthetic_volume(loaded.spec.plan))
+    prediction = Predictor(loaded, settings, keeps_budget=False).predict(
+        synthetic_volume(loaded.spec.plan)
+    )
     return np.ascontiguousarray(prediction.label_map.array[0].astype(LABEL_TYPE))
 
 

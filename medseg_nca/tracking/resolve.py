@@ -15,13 +15,23 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import medseg_nca
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.suggest import unknown
-from medseg_nca.tracking.store import connect, no_warnings, shown, store_errors, store_uri
+from medseg_nca.tracking.remembered import Answer, recall, remember, state_of
+from medseg_nca.tracking.store import (
+    connect,
+    no_warnings,
+    shown,
+    sqlite_file,
+    store_errors,
+    store_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -246,19 +256,61 @@ def _from_store(reference: str, tracking: TrackingSettings) -> Located:
     run = RUN.fullmatch(reference)
     if run is None and VERSION.fullmatch(reference) is None:
         raise ModelError(f"{reference!r} is not a model's name.", hint=FORMS)
-    client = connect(store_uri(tracking.uri))
+    uri = store_uri(tracking.uri)
+    database = sqlite_file(uri)
+    known = recall(database, reference) if database is not None and run is None else None
+    if known is not None and _is_pair(Path(known.folder)):
+        return Located(_copy(Path(known.folder)), reference, known.hashes)
+    state = None if database is None else state_of(database)
+    client = connect(uri)
     if run is not None:
-        return Located(_download(client, reference, reference), reference)
+        return Located(_download(client, reference, reference)[0], reference)
     version = find_version(client, reference)
     with store_errors(f"{reference} cannot be downloaded"):
         source = client.get_model_version_download_uri(version.name, version.version)
-    folder = _download(client, source, reference)
+    folder, base = _download(client, source, reference)
     tags = {str(key): str(value) for key, value in version.tags.items()}
-    return Located(folder, reference, {name: tags.get(tag, "") for name, tag in HASH_TAGS.items()})
+    hashes = {name: tags.get(tag, "") for name, tag in HASH_TAGS.items()}
+    place = _local_place(client, base)
+    if database is not None and place is not None and all(hashes.values()):
+        remember(database, state, reference, Answer(str(place), hashes))
+    return Located(folder, reference, hashes)
 
 
-def _download(client: MlflowClient, source: str, reference: str) -> Path:
-    """Fetch the two files from below ``source`` (a URI) into a folder of this process."""
+def _is_pair(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in HASH_TAGS)
+
+
+def _copy(source: Path) -> Path:
+    """The two files in a folder of this process, as if they had been downloaded."""
+    folder = Path(tempfile.mkdtemp(dir=_downloads()))
+    try:
+        for name in HASH_TAGS:
+            shutil.copyfile(source / name, folder / name)
+    except OSError as error:
+        raise ModelError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+    return folder
+
+
+def _local_place(client: MlflowClient, base: str) -> Path | None:
+    """Where the files of ``runs:/ID/path`` lie, if that is a folder of this machine."""
+    match = RUN.fullmatch(base)
+    if match is None:
+        return None
+    with store_errors(f"{base} cannot be found"):
+        root = urlsplit(str(client.get_run(match["run"]).info.artifact_uri))
+    if root.scheme != "file" or root.netloc:
+        return None
+    folder = Path(url2pathname(root.path)) / match["path"]
+    return folder if _is_pair(folder) else None
+
+
+def _download(client: MlflowClient, source: str, reference: str) -> tuple[Path, str]:
+    """Fetch the two files from below ``source`` (a URI) into a folder of this process.
+
+    Returns:
+        The folder, and the URI that they lie directly below.
+    """
     from mlflow.artifacts import list_artifacts
 
     uri = str(client.tracking_uri)
@@ -269,7 +321,7 @@ def _download(client: MlflowClient, source: str, reference: str) -> Path:
                 Path(file.path).name for file in list_artifacts(artifact_uri=base, tracking_uri=uri)
             }
             if SPEC in names and WEIGHTS in names:
-                return _fetch(base, uri)
+                return _fetch(base, uri), base
     raise ModelError(
         f"{reference}: has no {WEIGHTS} and {SPEC}.",
         hint="Only models registered by `medseg-nca models register` can be loaded here.",

@@ -51,14 +51,18 @@ def decode_channels(probabilities: NDArray[Any], table: LabelTable) -> NDArray[A
     labels over earlier ones. The type is the smallest of uint8, int16, uint16 and int32 that holds
     the table's numbers.
     """
-    written = np.array([0, *(label.written for label in table.labels)])
-    written = written.astype(_smallest(written))
+    written = np.array([0, *(label.written for label in table.labels)], written_type(table))
     if not table.multi_label:
         return np.asarray(written[probabilities.argmax(0)])
     label_map = np.zeros(probabilities.shape[1:], written.dtype)
     for channel, value in zip(probabilities, written[1:], strict=True):
         label_map[channel >= 0.5] = value
     return label_map
+
+
+def written_type(table: LabelTable) -> np.dtype[Any]:
+    """The type of label maps with the numbers that are written."""
+    return np.dtype(_smallest(np.array([0, *(label.written for label in table.labels)])))
 
 
 def check_values(array: NDArray[Any], table: LabelTable) -> None:

@@ -1,14 +1,13 @@
 """The geometric part of the preprocessing: orientation, crop, spacing; and the way back.
 
-Each step is a MONAI dictionary transform and is left out when it would change nothing, so a volume
-that already has the right grid passes through untouched. MONAI is imported where a step needs it:
-that takes seconds, which a prediction or a worker process that needs none of them is spared.
+A step is left out when it would change nothing, so a volume that already has the right grid passes
+through untouched. Axes are turned and cut as views; spacing is changed slab by slab. MONAI, which
+decides on the grid of a new spacing, is imported only for that: it takes seconds.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -20,10 +19,12 @@ from numpy.typing import NDArray
 from medseg_nca.config import PreprocessPlan
 from medseg_nca.errors import ImageError
 from medseg_nca.io.volume import Volume
+from medseg_nca.transforms.resample import SLAB, Mapping, resample, slabs
 
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 # As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
 MOST_VOXELS = 2**31
+SPACING_HINT = "Check the voxel sizes in the image's header, and plan.spacing of the model."
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
 
@@ -90,7 +91,7 @@ def resampling_fault(
     """
     if target is None:
         return None
-    count = math.prod(shape) * math.prod(spacing) / math.prod(target)
+    count = prod(shape) * prod(spacing) / prod(target)
     if count <= MOST_VOXELS:
         return None
     own, wanted = (" x ".join(f"{v:.3g}" for v in values) for values in (spacing, target))
@@ -102,35 +103,35 @@ def resampling_fault(
 
 def to_plan_grid(
     volume: Volume, plan: PreprocessPlan, channels: dict[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[np.float32]], Trace]:
+) -> tuple[dict[str, NDArray[Any]], Trace]:
     """Bring arrays of one volume's grid to the grid of the plan.
 
     Args:
         volume: gives the affine.
         plan: orientation, crop and spacing.
-        channels: float32 arrays ``(C, *S)`` by name, all on the volume's grid; "image" is among
-            them and decides on the crop.
+        channels: arrays ``(C, *S)`` by name, all on the volume's grid; "image" is among them and
+            decides on the crop.
 
     Returns:
-        The arrays, float32 and contiguous, linearly interpolated where the spacing changes, and the
-        trace.
+        The arrays, where the spacing changes linearly interpolated (float32), else of their own
+        type and perhaps views; and the trace.
 
     Raises:
         ImageError: if the plan's spacing would make more voxels of it than any image has.
     """
     source = Grid.of(volume)
-    codes = _orientation(axis_codes(source), plan.orientation)
-    if codes is None and plan.crop == "none" and not changes_spacing(volume, plan):
-        trace = Trace(source, source, (0,) * len(source.shape), source, source)
-        return {key: np.ascontiguousarray(array) for key, array in channels.items()}, trace
-    data = {key: _tensor(array, source) for key, array in channels.items()}
-    data = _orient(data, codes)
-    oriented = Grid.of(data["image"])
-    data, start = _crop(data, plan)
-    cropped = Grid.of(data["image"])
-    data = _space(data, plan)
-    trace = Trace(source, oriented, start, cropped, Grid.of(data["image"]))
-    return {key: np.ascontiguousarray(value.numpy()) for key, value in data.items()}, trace
+    turn = _turn(source, plan.orientation)
+    data = {key: _turned(array, turn) for key, array in channels.items()}
+    oriented = _turned_grid(source, turn)
+    window = _crop(data["image"], plan)
+    data = {key: array[(slice(None), *window)] for key, array in data.items()}
+    start = tuple(part.start for part in window)
+    cropped = _part(oriented, window)
+    prepared = _spaced(cropped, plan)
+    if prepared != cropped:
+        to_cropped = Mapping.between(cropped.matrix, prepared.matrix, prepared.shape)
+        data = {key: resample(array, to_cropped) for key, array in data.items()}
+    return data, Trace(source, oriented, start, cropped, prepared)
 
 
 def restore(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] = 0.0) -> Any:
@@ -140,23 +141,49 @@ def restore(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] =
     centres. When the grid did not change, the values come back bit by bit.
 
     Args:
-        array: floats ``(K, *prepared shape)``.
+        array: numbers ``(K, *prepared shape)``.
         trace: of the preparation.
         fill: value outside the cropped part, for all channels or one each.
 
     Returns:
         ``(K, *source shape)``, of the array's type.
     """
-    array = _unspace(array, trace)
+    if trace.prepared != trace.cropped:
+        array = resample(array, _to_prepared(trace)).astype(array.dtype, copy=False)
+    return turn_back(array, trace, fill)
+
+
+def restored_slabs(array: NDArray[Any], trace: Trace) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Undo the spacing only, slab by slab of the first axis of the cropped part.
+
+    Yields:
+        Which part of that axis, and its values ``(K, part, *rest)``; see :func:`turn_back`.
+    """
+    if trace.prepared != trace.cropped:
+        yield from slabs(array, _to_prepared(trace))
+        return
+    thickness = max(SLAB * array.shape[1] // max(array.size, 1), 1)
+    for start in range(0, array.shape[1], thickness):
+        part = slice(start, min(start + thickness, array.shape[1]))
+        yield part, array[:, part]
+
+
+def turn_back(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] = 0.0) -> Any:
+    """Undo crop and orientation, exactly: ``(K, *cropped shape)`` to ``(K, *source shape)``.
+
+    Args:
+        array: any numbers.
+        trace: of the preparation.
+        fill: value outside the cropped part, for all channels or one each.
+    """
     if trace.cropped.shape != trace.oriented.shape:
         array = _paste(array, trace, fill)
-    if trace.oriented == trace.source:
-        return array
-    from monai.transforms import Orientation
+    turn = _between_codes(axis_codes(trace.oriented), axis_codes(trace.source))
+    return np.ascontiguousarray(_turned(array, turn))
 
-    turn = Orientation(axcodes="".join(axis_codes(trace.source)), labels=AXIS_LABELS)
-    back = turn(_tensor(array, trace.oriented))
-    return np.ascontiguousarray(back.numpy())
+
+def _to_prepared(trace: Trace) -> Mapping:
+    return Mapping.between(trace.prepared.matrix, trace.cropped.matrix, trace.cropped.shape)
 
 
 def axis_codes(grid: Grid) -> tuple[str, ...]:
@@ -192,41 +219,77 @@ def _orientation(codes: Sequence[str], orientation: str | None) -> str | None:
     return None if "".join(codes) == wanted else wanted
 
 
-def _tensor(array: NDArray[Any], grid: Grid) -> Any:
-    """A MONAI tensor that knows its affine."""
-    import torch
-    from monai.data import MetaTensor
-
-    values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    return MetaTensor(values, affine=torch.as_tensor(grid.matrix))
+def _turn(grid: Grid, orientation: str | None) -> NDArray[np.float64] | None:
+    """How the axes are to be turned, in nibabel's way; None if they stay."""
+    codes = axis_codes(grid)
+    wanted = _orientation(codes, orientation)
+    return None if wanted is None else _between_codes(codes, tuple(wanted))
 
 
-def _orient(data: dict[str, Any], codes: str | None) -> dict[str, Any]:
-    if codes is None:
-        return data
-    from monai.transforms import Orientationd
-
-    turn: Any = Orientationd(list(data), axcodes=codes, labels=AXIS_LABELS)
-    return dict(turn(data))
-
-
-def _crop(data: dict[str, Any], plan: PreprocessPlan) -> tuple[dict[str, Any], tuple[int, ...]]:
-    nowhere = (0,) * plan.dims
-    if plan.crop == "none":
-        return data, nowhere
-    from monai.transforms import CropForegroundd
-
-    keys = list(data)
-    crop: Any = CropForegroundd(
-        keys, "image", select_fn=_not_zero, margin=plan.crop_margin, allow_smaller=True
+def _between_codes(codes: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float64] | None:
+    if tuple(codes) == tuple(wanted):
+        return None
+    # A plane has two axes; which directions of space they are does not matter for the turn.
+    names = sorted({_direction(code) for code in codes})
+    labels = [AXIS_LABELS[k] for k in names]
+    turn: NDArray[np.float64] = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt(codes, labels), nib.orientations.axcodes2ornt(wanted, labels)
     )
-    cropped = dict(crop(data))
-    start = tuple(int(n) for n in np.ravel(cropped["foreground_start_coord"]))
-    return {key: cropped[key] for key in keys}, start
+    return turn
 
 
-def _not_zero(image: Any) -> Any:
-    return image != 0
+def _turned(array: NDArray[Any], turn: NDArray[np.float64] | None) -> NDArray[Any]:
+    """``(C, *S)`` with its axes turned; a view."""
+    if turn is None:
+        return array
+    whole = np.concatenate([[[0, 1]], np.add(turn, [1, 0])])
+    turned: NDArray[Any] = nib.orientations.apply_orientation(array, whole)
+    return turned
+
+
+def _turned_grid(grid: Grid, turn: NDArray[np.float64] | None) -> Grid:
+    if turn is None:
+        return grid
+    dims = len(grid.shape)
+    back = nib.orientations.inv_ornt_aff(turn, grid.shape)
+    matrix = np.eye(4)
+    matrix[:dims, :dims], matrix[:dims, 3] = back[:dims, :dims], back[:dims, dims]
+    shape = [0] * dims
+    for axis, (target, _) in enumerate(turn):
+        shape[int(target)] = grid.shape[axis]
+    return Grid(tuple(shape), _rows(grid.matrix @ matrix))
+
+
+def _part(grid: Grid, window: tuple[slice, ...]) -> Grid:
+    shape = tuple(part.stop - part.start for part in window)
+    if shape == grid.shape:
+        return grid
+    move = np.eye(4)
+    move[: len(window), 3] = [part.start for part in window]
+    return Grid(shape, _rows(grid.matrix @ move))
+
+
+def _rows(matrix: NDArray[np.float64]) -> Affine:
+    return tuple(tuple(row) for row in matrix.tolist())
+
+
+def _crop(image: NDArray[Any], plan: PreprocessPlan) -> tuple[slice, ...]:
+    """The part of ``(C, *S)`` that holds all voxels that are not 0, and the plan's margin."""
+    sizes = image.shape[1:]
+    if plan.crop == "none":
+        return tuple(slice(0, n) for n in sizes)
+    there = np.zeros(sizes, bool)
+    for channel in image:
+        there |= channel != 0
+    window = []
+    for axis, size in enumerate(sizes):
+        others = tuple(a for a in range(len(sizes)) if a != axis)
+        places = np.flatnonzero(there.any(others))
+        window.append(
+            slice(max(int(places[0]) - plan.crop_margin, 0),
+                  min(int(places[-1]) + 1 + plan.crop_margin, size))
+        )  # fmt: skip
+    return tuple(window)
 
 
 def changes_spacing(volume: Volume, plan: PreprocessPlan) -> bool:
@@ -237,47 +300,34 @@ def changes_spacing(volume: Volume, plan: PreprocessPlan) -> bool:
     return not same_spacing(tuple(volume.spacing[k] for k in order), plan.spacing)
 
 
-def _space(data: dict[str, Any], plan: PreprocessPlan) -> dict[str, Any]:
-    if plan.spacing is None or same_spacing(Grid.of(data["image"]).spacing, plan.spacing):
-        return data
-    _check_size(Grid.of(data["image"]), plan.spacing)
-    from monai.transforms import Spacingd
-
-    space: Any = Spacingd(
-        list(data), pixdim=plan.spacing, mode="bilinear", padding_mode="border", dtype=np.float32
-    )
-    return dict(space(data))
+def planned_grids(grid: Grid, plan: PreprocessPlan) -> tuple[Grid, Grid]:
+    """The grids of an image from which nothing is cropped: its axes turned, and prepared."""
+    oriented = _turned_grid(grid, _turn(grid, plan.orientation))
+    return oriented, _spaced(oriented, plan)
 
 
-def _check_size(grid: Grid, spacing: tuple[float, ...]) -> None:
-    edges = zip(grid.shape, grid.spacing, spacing, strict=True)
-    size = tuple(max(round(n * old / new), 1) for n, old, new in edges)
-    if prod(size) > MOST_VOXELS:
-        raise ImageError(
-            f"The image has {grid.shape} voxels; on the plan's spacing of {spacing} mm it would "
-            f"have {size}, more than {MOST_VOXELS:,} in all.",
-            hint="Check the voxel sizes in the image's header and plan.spacing of the model.",
-        )
+def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
+    """The grid of the plan's spacing over the same part of space."""
+    if plan.spacing is None or same_spacing(grid.spacing, plan.spacing):
+        return grid
+    fault = resampling_fault(grid.shape, grid.spacing, plan.spacing)
+    if fault is not None:
+        raise ImageError(f"The image: {fault}.", hint=SPACING_HINT)
+    from monai.data.utils import compute_shape_offset, zoom_affine
+
+    dims = len(grid.shape)
+    own = np.eye(dims + 1)
+    own[:dims, :dims], own[:dims, dims] = grid.matrix[:dims, :dims], grid.matrix[:dims, 3]
+    new = np.asarray(zoom_affine(own, plan.spacing, diagonal=False))
+    shape, offset = compute_shape_offset(grid.shape, own, new)
+    matrix = grid.matrix
+    matrix[:dims, :dims], matrix[:dims, 3] = new[:dims, :dims], np.asarray(offset)[:dims]
+    return Grid(tuple(int(n) for n in shape), _rows(matrix))
 
 
 def same_spacing(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
     """Whether two spacings differ by no more than rounding."""
     return bool(np.allclose(first, second, rtol=SAME_SPACING, atol=0))
-
-
-def _unspace(array: NDArray[Any], trace: Trace) -> NDArray[Any]:
-    if trace.prepared == trace.cropped:
-        return array
-    import torch
-    from monai.transforms import SpatialResample
-
-    resample = SpatialResample(mode="bilinear", padding_mode="border", dtype=np.float32)
-    back = resample(
-        _tensor(array, trace.prepared),
-        dst_affine=torch.as_tensor(trace.cropped.matrix),
-        spatial_size=trace.cropped.shape,
-    )
-    return np.asarray(back.numpy().astype(array.dtype, copy=False))
 
 
 def _paste(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...]) -> NDArray[Any]:

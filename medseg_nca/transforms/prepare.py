@@ -13,15 +13,18 @@ from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.encode import encode_labels
 from medseg_nca.transforms.grid import (
+    SPACING_HINT,
     Trace,
     changes_spacing,
     resampling_fault,
     restore,
+    restored_slabs,
     to_plan_grid,
+    turn_back,
 )
 from medseg_nca.transforms.intensity import normalise, to_grey
 
-__all__ = ["Preparation", "Trace", "prepare", "restore"]
+__all__ = ["Preparation", "Trace", "prepare", "restore", "restored_slabs", "turn_back"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def prepare(
             that the table does not know.
     """
     _check(volume, plan)
-    image = np.asarray(volume.array, np.float32)
-    data = {"image": to_grey(image) if plan.colour == "grey" else image}
+    data = {"image": to_grey(volume.array) if plan.colour == "grey" else volume.array}
     if label is not None:
         if labels is None:
             raise ValueError("prepare: a label map needs its label table")
@@ -77,7 +79,7 @@ def prepare(
     target = None
     if label is not None and labels is not None:
         target = _collect(moved["label"], labels)
-    return Preparation(np.ascontiguousarray(prepared), target, trace)
+    return Preparation(prepared, target, trace)
 
 
 def _check(volume: Volume, plan: PreprocessPlan) -> None:
@@ -92,11 +94,12 @@ def _check(volume: Volume, plan: PreprocessPlan) -> None:
         raise _other_channels(name, count, plan)
     fault = resampling_fault(volume.shape, volume.spacing, plan.spacing)
     if fault is not None:
-        raise ImageError(f"{name}: {fault}.", hint="Is the unit of the header's spacing right?")
-    flat = volume.array.reshape(count, -1)
-    if (flat.min(1) == flat.max(1)).all():
+        raise ImageError(f"{name}: {fault}.", hint=SPACING_HINT)
+    spatial = tuple(range(1, volume.array.ndim))
+    low = volume.array.min(spatial)
+    if (low == volume.array.max(spatial)).all():
         raise ImageError(
-            f"{name}: is constant (every value is {flat[0, 0]:g}): there is nothing to see in it.",
+            f"{name}: is constant (every value is {low[0]:g}): there is nothing to see in it.",
             hint="Check how the file was exported.",
         )
 
@@ -134,10 +137,10 @@ def _one_hot(label: NDArray[np.float32], count: int) -> NDArray[np.float32]:
 def _collect(label: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
     """Back from interpolated channels to a target; untouched numbers pass as they are."""
     if table.multi_label:
-        return np.ascontiguousarray(label >= 0.5).astype(np.uint8)
+        return np.asarray(label >= 0.5, np.uint8, order="C")
     if label.shape[0] > 1:
         return np.asarray(label.argmax(0)[None], np.uint8)
-    return np.ascontiguousarray(label).astype(np.uint8)
+    return label.astype(np.uint8, order="C")
 
 
 def _name(volume: Volume) -> str:

@@ -145,10 +145,8 @@ def test_the_log_goes_to_standard_error_at_the_chosen_level(option: str | None, 
     json.loads(out)
     assert logging.getLogger("medseg_nca").level == level
     assert run(*args, "config", "list")[0] == 0
-    rich = [
-        h for h in logging.getLogger("medseg_nca").handlers if type(h).__name__ == "RichHandler"
-    ]
-    assert len(rich) == 1
+    package = logging.getLogger("medseg_nca")
+    assert [h.get_name() for h in package.handlers].count("medseg_nca.cli") == 1
 
 
 def test_verbose_and_quiet_exclude_each_other() -> None:

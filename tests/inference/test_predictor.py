@@ -15,7 +15,7 @@ from medseg_nca.config import Label, LabelTable, PreprocessPlan
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError, ModelError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
-from medseg_nca.inference.predictor import Predictor, run_padded
+from medseg_nca.inference.predictor import Predictor, stream_padded
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, create_model
 from medseg_nca.models.multilevel import MultiLevelNca
@@ -93,7 +93,8 @@ def test_tiles_change_nothing(tmp_path: Path) -> None:
     results = []
     for budget in (4.0, 0.01):
         settings = PredictionSettings(probabilities=True, memory_budget_gb=budget)
-        probabilities = Predictor(loaded, settings).predict(volume).probabilities
+        predictor = Predictor(loaded, settings, keeps_budget=False)
+        probabilities = predictor.predict(volume).probabilities
         assert probabilities is not None
         results.append(probabilities.array)
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
@@ -143,14 +144,17 @@ def test_an_image_of_other_axes_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_small_image_is_padded_evenly_and_cut_back() -> None:
-    class Echo(torch.nn.Module):
-        def forward(self, image: torch.Tensor, options: RunOptions) -> torch.Tensor:
+    class Echo:
+        def stream(self, image: torch.Tensor, options: RunOptions, sink: Any) -> None:
             self.seen = image
-            return image
+            for row in range(image.shape[2]):
+                sink((slice(row, row + 1), slice(0, 3)), image[:, :, row : row + 1])
 
     image = torch.arange(6.0).view(1, 1, 2, 3)
     echo: Any = Echo()
-    assert torch.equal(run_padded(echo, image, (5, 3), RunOptions()), image)
+    back = torch.full_like(image, -1.0)
+    stream_padded(echo, image, (5, 3), RunOptions(), lambda w, part: back[(..., *w)].copy_(part))
+    assert torch.equal(back, image)
     assert echo.seen[0, 0, :, 0].tolist() == [0, 0, 3, 3, 3]
 
 

@@ -12,7 +12,7 @@ from medseg_nca.config.model import FocusSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models import create_model
 from medseg_nca.models.base import RunOptions
-from medseg_nca.models.focus import Place, box_around, cells_in_focus, whole_box
+from medseg_nca.models.focus import box_around, cells_in_focus, shell, split_rows
 from medseg_nca.models.multilevel import MultiLevelNca
 
 
@@ -87,7 +87,7 @@ def test_inside_the_focus_the_result_is_that_of_the_whole(monkeypatch: pytest.Mo
     """Three steps reach three cells, so what lies deeper in the box cannot tell the difference."""
     cells = torch.zeros(1, 20, 18, dtype=torch.bool)
     cells[:, 2:12, 6:16] = True
-    monkeypatch.setattr("medseg_nca.models.multilevel.cells_in_focus", lambda *_: cells)
+    monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells)
     image, options = image_with_a_square(), RunOptions(seed=5)
     with torch.inference_mode():
         plain = model_with(None)(image, options)
@@ -126,7 +126,7 @@ def test_cells_out_of_focus_keep_what_the_coarse_level_said(
     """A cell that sleeps keeps its hidden channels, so its logits are those at hand-over."""
     cells = torch.zeros(1, 20, 18, dtype=torch.bool)
     cells[:, 4, 4] = cells[:, 12, 12] = True
-    monkeypatch.setattr("medseg_nca.models.multilevel.cells_in_focus", lambda *_: cells)
+    monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells)
     image, options = image_with_a_square(), RunOptions(fire="mean")
     focused, plain = model_with({}), model_with(None)
     # The same head for both levels, so that equal states have equal logits.
@@ -134,14 +134,27 @@ def test_cells_out_of_focus_keep_what_the_coarse_level_said(
         model.heads[1].load_state_dict(model.heads[0].state_dict())
     with torch.inference_mode():
         logits = focused(image, options)
-        state = plain._first_state(torch.nn.functional.avg_pool2d(image, 2))
-        coarse = plain.level_logits(
-            0, plain._run_inference(0, state, options, Place(whole_box(state)))
-        )
+        states: list[torch.Tensor] = []
+        plain(image, RunOptions(fire="mean", record=lambda level, s: states.append(s)))
+        steps = plain.settings.resolved_levels[0].steps
+        assert isinstance(steps, int)
+        coarse = plain.level_logits(0, states[steps - 1])
     expected = coarse.repeat_interleave(2, -1).repeat_interleave(2, -2)
     sleeping = ~cells.repeat_interleave(2, -1).repeat_interleave(2, -2)[0]
     torch.testing.assert_close(logits[..., sleeping], expected[..., sleeping])
     assert not torch.allclose(logits[..., ~sleeping], expected[..., ~sleeping])
+
+
+@pytest.mark.parametrize("box", [((2, 4), (0, 6), (1, 5)), ((0, 5), (0, 6), (0, 7))])
+def test_a_box_and_its_shell_cover_the_grid_once(box: tuple[tuple[int, int], ...]) -> None:
+    grid = (5, 6, 7)
+    seen = torch.zeros(grid, dtype=torch.int)
+    inner = tuple(slice(*ends) for ends in box)
+    for part in (inner, *shell(inner, grid)):
+        for rows in split_rows(part, 9):
+            assert seen[rows].numel() <= 9
+            seen[rows] += 1
+    assert (seen == 1).all()
 
 
 def test_focus_needs_a_background_or_none_by_name() -> None:
@@ -176,9 +189,7 @@ def test_a_sample_does_not_depend_on_its_batch(dims: int, monkeypatch: pytest.Mo
     options = RunOptions(fire="mean")
 
     def run(samples: slice) -> torch.Tensor:
-        monkeypatch.setattr(
-            "medseg_nca.models.multilevel.cells_in_focus", lambda *_: cells[samples]
-        )
+        monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells[samples])
         with torch.inference_mode():
             return model.eval()(images[samples], options)
 

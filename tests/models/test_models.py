@@ -14,7 +14,7 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.models import MODELS, RunOptions, SegmentationModel, create_model
 from medseg_nca.models.describe import describe
 from medseg_nca.models.multilevel import MultiLevelNca
-from medseg_nca.models.tiling import tile_size
+from medseg_nca.models.tiling import LevelNeed, least, plan_tiles
 from medseg_nca.nca.engines import get_engine
 
 NETWORKS = ("dynunet", "segresnet", "unet")
@@ -109,20 +109,77 @@ def test_a_memory_budget_changes_nothing() -> None:
     torch.testing.assert_close(tiles, whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("focus", [None, {"margin": 1}])
+@pytest.mark.parametrize("steps", [3, 14])
+def test_ways_through_the_grid_change_nothing(steps: int, focus: Any, precision: Any) -> None:
+    """Few steps run in tiles of their own, many in tiles that exchange their borders."""
+    model = create_model(
+        "pyramid_nca", dims=2, in_channels=1, out_channels=2, focus=focus, engine="reference",
+        levels=[{"scale": 2, "steps": 2}, {"scale": 1, "steps": steps, "patch": 8}],
+    ).eval()  # fmt: skip
+    assert isinstance(model, MultiLevelNca)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    image = 0.1 * torch.randn(2, 1, 91, 75)
+    image[..., 30:40, 20:60] = 3.0
+    told: list[tuple[int, int]] = []
+    watched = RunOptions(
+        seed=2, precision=precision, memory_gb=1e-3, watch=lambda *done: told.append(done)
+    )
+    with torch.inference_mode():
+        whole = model(image, RunOptions(seed=2, precision=precision))
+        tiles = model(image, watched)
+    torch.testing.assert_close(tiles, whole, rtol=1e-4, atol=1e-4 if precision[0] == "f" else 0.05)
+    assert len(told) > 6
+    assert told == sorted(told)
+    assert {total for _, total in told} == {told[-1][0]}
+
+
+def test_who_watches_may_stop_a_model() -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise EnoughError
+
+    with torch.inference_mode(), pytest.raises(EnoughError):
+        small("octree_nca", 2).eval()(torch.randn(1, 2, 32, 32), RunOptions(watch=stop))
+
+
+def test_the_way_with_the_least_work_that_fits_is_taken() -> None:
+    def need(steps: int, local: bool = True, stored: float = 20.0) -> LevelNeed:
+        return LevelNeed((256, 256), steps, 1, min(12, steps), local, 100.0, stored)
+
+    everything = 256 * 256 * 100.0
+    assert plan_tiles(need(5), None).way == "whole"
+    assert plan_tiles(need(5), everything).way == "whole"
+    half = plan_tiles(need(5), 0.99 * everything)
+    assert (half.way, half.size) == ("alone", (128, 256))
+    assert half.work == pytest.approx(2 * 133 / 256)
+    assert plan_tiles(need(60), 0.7 * everything).way == "in place"
+    # Tiles of their own need no state of the whole grid, at the price of wide halos.
+    assert plan_tiles(need(60, stored=80.0), 2.4e6).way == "alone"
+    assert plan_tiles(need(5), 1.0) == least(need(5))
+    assert least(need(5)).size == (32, 32)
+    assert plan_tiles(need(5, local=False), 1.0).way == "whole"
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_tiles_follow_what_the_engine_needs(kind: torch.dtype) -> None:
     cell = create_model("octree_nca", in_channels=1, out_channels=1).cell(0)
     state = torch.empty(1, cell.channels, 64, 64, 64, dtype=kind)
-    cells = 64**3
-    for name in ("cpu", "reference"):
-        engine = get_engine(name)
-        need = engine.bytes_per_cell(cell, state) * cells / 1e9
-        assert tile_size(engine, cell, state, 1.01 * need) is None
-        assert tile_size(engine, cell, state, 0.99 * need) == (32, 64, 64)
     auto, cpu, plain = (get_engine(name) for name in ("auto", "cpu", "reference"))
     assert auto.bytes_per_cell(cell, state) == cpu.bytes_per_cell(cell, state)
     assert cpu.bytes_per_cell(cell, state) < plain.bytes_per_cell(cell, state) / 3
+    needs = [
+        create_model(
+            "octree_nca", in_channels=1, out_channels=1, engine=name
+        ).least_bytes((200, 200, 200), RunOptions())
+        for name in ("cpu", "reference")
+    ]  # fmt: skip
+    assert needs[0] < needs[1]
 
 
 @pytest.mark.parametrize("engine", ["auto", "reference"])

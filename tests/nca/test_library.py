@@ -141,6 +141,25 @@ def test_the_digest_follows_the_sources(tmp_path: Path, monkeypatch: pytest.Monk
     assert build.digest() != before
 
 
+@pytest.mark.slow
+def test_two_processes_that_compile_at_once_leave_one_whole_library(
+    fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cell: Cell
+) -> None:
+    try:
+        build.compiler()
+    except RuntimeError:
+        pytest.skip("no C++ compiler is installed")
+    target = tmp_path / build.library_name()
+    script = f"import build, pathlib; build.build(pathlib.Path({str(target)!r}))"
+    command = [sys.executable, "-c", script]
+    building = [subprocess.Popen(command, cwd=build.HERE) for _ in range(2)]
+    assert [process.wait() for process in building] == [0, 0]
+    assert [file.name for file in tmp_path.iterdir()] == [target.name]
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    assert proof.unusable(torch.float32, True) is None
+    torch.testing.assert_close(roll("cpu", cell), roll("reference", cell))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no library"])
 def test_a_library_that_is_missing_or_damaged_is_told(
     fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path,

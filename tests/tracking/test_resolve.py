@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from medseg_nca.pipelines import register
 from medseg_nca.tracking import resolve
 from medseg_nca.tracking.resolve import export_model, load_model, zoo_names
 from medseg_nca.tracking.run import start_tracking
+from medseg_nca.tracking.store import connect
 from tests.tracking.tiny import make_run, new_store, save_tiny, settings_of
 
 
@@ -84,6 +86,73 @@ def test_a_changed_file_in_the_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"sha256 of weights\.safetensors") as caught:
         load_model("models:/hippo/1", "cpu", store)
     assert "changed" in str(caught.value.hint)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> TrackingSettings:
+    """A store of the test's own with one version of "hippo", which was loaded once."""
+    store = new_store(tmp_path / "store")
+    make_run(tmp_path / "run")
+    register.run(tmp_path / "run", "hippo", tracking=store)
+    load_model("models:/hippo/1", "cpu", store)
+    return store
+
+
+def never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the store was asked")
+
+    monkeypatch.setattr(resolve, "connect", asked)
+
+
+def test_a_store_that_did_not_change_is_asked_once(
+    own: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_model("models:/hippo/1", "cpu", own)
+    never_asked(monkeypatch)
+    again = load_model("models:/hippo/1", "cpu", own)
+    assert again.spec == first.spec
+    with pytest.raises(AssertionError, match="was asked"):
+        load_model("models:/hippo/2", "cpu", own)
+
+
+def test_a_store_that_changed_is_asked_again(own: TrackingSettings, tmp_path: Path) -> None:
+    client = connect(str(own.uri))
+    client.set_registered_model_alias("hippo", "champion", "1")
+    first = load_model("models:/hippo@champion", "cpu", own)
+    assert load_model("models:/hippo@champion", "cpu", own).spec == first.spec
+    make_run(tmp_path / "other", seed=1)
+    register.run(tmp_path / "other", "hippo", tracking=own)
+    client.set_registered_model_alias("hippo", "champion", "2")
+    second = load_model("models:/hippo@champion", "cpu", own)
+    assert second.spec.weights_sha256 != first.spec.weights_sha256
+    client.delete_model_version("hippo", "1")
+    with pytest.raises(ModelError, match="no such version"):
+        load_model("models:/hippo/1", "cpu", own)
+
+
+def test_a_file_changed_behind_the_back_of_the_store_is_refused(
+    own: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_asked(monkeypatch)
+    save_tiny(tmp_path / "other", seed=1)
+    for stored in (tmp_path / "store" / "mlartifacts").rglob(WEIGHTS):
+        shutil.copyfile(tmp_path / "other" / WEIGHTS, stored)
+    with pytest.raises(ModelError, match=r"sha256 of weights\.safetensors"):
+        load_model("models:/hippo/1", "cpu", own)
+
+
+def test_a_damaged_or_unwritable_cache_is_none(
+    own: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "medseg_nca"
+    for content in ("{", "[]", '{"state": 3}'):
+        for path in cache.rglob("*.json"):
+            path.write_text(content)
+        assert load_model("models:/hippo/1", "cpu", own).spec.name == "tiny"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load_model("models:/hippo/1", "cpu", own).spec.name == "tiny"
 
 
 def test_local_folders_without_a_model(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ def test_other_axes_or_channels_are_refused() -> None:
 
 def test_a_spacing_that_makes_too_many_voxels_is_refused() -> None:
     volume, _ = blobs()
-    with pytest.raises(ImageError, match=r"would have \(20000, 24000, 16000\)") as caught:
+    with pytest.raises(ImageError, match=r"makes 7\.68e\+12 voxels; at most") as caught:
         prepare(volume, plan(spacing=(1e-3, 1e-3, 1e-3)))
     assert "plan.spacing" in str(caught.value.hint)
 

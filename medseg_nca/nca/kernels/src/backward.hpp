@@ -47,16 +47,18 @@ T slope(T x, int64_t activation) {
 template <class T>
 void activation_back(const T* hidden, T* grad, int64_t n, const Rule<T>& rule) {
     const Vector<T> zero = {};
+    const int64_t width = rule.hidden, activation = rule.activation;
+    const T *scale = rule.scale, *shift = rule.shift;
     for (int64_t i = 0; i < n; ++i)
-        for (int64_t h = 0; h < rule.hidden; h += LANES<T>) {
-            const int64_t at = i * rule.hidden + h;
-            const Vector<T> x = load(hidden + at) * load(rule.scale + h) + load(rule.shift + h);
+        for (int64_t h = 0; h < width; h += LANES<T>) {
+            const int64_t at = i * width + h;
+            const Vector<T> x = load(hidden + at) * load(scale + h) + load(shift + h);
             Vector<T> value = load(grad + at);
-            if (rule.activation == RELU)
+            if (activation == RELU)
                 value = x <= zero ? zero : value;
             else
                 for (int64_t lane = 0; lane < LANES<T>; ++lane)
-                    value[lane] *= slope<T>(x[lane], rule.activation);
+                    value[lane] *= slope<T>(x[lane], activation);
             store<T>(value, grad + at);
         }
 }
@@ -64,17 +66,20 @@ void activation_back(const T* hidden, T* grad, int64_t n, const Rule<T>& rule) {
 // From the gradient of scale * hidden to that of the values before the RMS norm, in place.
 template <class T>
 void norm_back(const T* hidden, T* grad, const T* inverse, T* sums, int64_t n, const Rule<T>& rule) {
+    const int64_t width = rule.hidden;
+    const T* scale = rule.scale;
+    const T units = T(rule.units);
     for (int64_t i = 0; i < n; ++i) {
-        const T* value = hidden + i * rule.hidden;
-        T* own = grad + i * rule.hidden;
+        const T* value = hidden + i * width;
+        T* own = grad + i * width;
         Vector<T> inner = {};
-        for (int64_t h = 0; h < rule.hidden; h += LANES<T>)
-            inner += load(own + h) * load(rule.scale + h) * load(value + h);
-        const T mean = total<T>(inner) / T(rule.units);
-        for (int64_t h = 0; h < rule.hidden; h += LANES<T>) {
+        for (int64_t h = 0; h < width; h += LANES<T>)
+            inner += load(own + h) * load(scale + h) * load(value + h);
+        const T mean = total<T>(inner) / units, factor = inverse[i];
+        for (int64_t h = 0; h < width; h += LANES<T>) {
             const Vector<T> g = load(own + h), x = load(value + h);
             store<T>(load(sums + h) + g * x, sums + h);
-            store<T>((g * load(rule.scale + h) - x * mean) * inverse[i], own + h);
+            store<T>((g * load(scale + h) - x * mean) * factor, own + h);
         }
     }
 }
@@ -95,9 +100,10 @@ void batch_back(const T* hidden, T* grad, int64_t n, const Rule<T>& rule, const 
 
 template <class T>
 void gather(const T* grad, const int64_t* bases, int64_t n, int64_t channels, T* out) {
-    for (int64_t i = 0; i < n; ++i)
-        for (int64_t c = 0; c < channels; c += LANES<T>)
-            store<T>(load(grad + bases[i] + c), out + i * channels + c);
+    for (int64_t i = 0; i < n; ++i) {
+        const T* own = grad + bases[i];
+        for (int64_t c = 0; c < channels; c += LANES<T>) store<T>(load(own + c), out + i * channels + c);
+    }
 }
 
 // Fill ``hidden`` again, and ``active`` with the gradient of scale * hidden + shift.
@@ -137,23 +143,28 @@ void scatter_block(const T* state, T* grad, const int64_t* bases, int64_t n, con
                    const Rule<T>& rule, Scratch<T>& s, T* sums) {
     const int64_t channels = grid.channels, row = rule.row, taps = grid.taps;
     T* rows = s.rows_grad;
-    for (int64_t i = 0; i < n; ++i)
-        for (int64_t c = 0; c < channels; c += LANES<T>) {
-            T* target = grad + bases[i] + c;
-            store<T>(load(target) + load(rows + i * row + c), target);
-        }
+    for (int64_t i = 0; i < n; ++i) {
+        T* own = grad + bases[i];
+        for (int64_t c = 0; c < channels; c += LANES<T>)
+            store<T>(load(own + c) + load(rows + i * row + c), own + c);
+    }
     if (rule.convolution) {
         const int64_t size = taps * channels;
         product<Into::SET>(rows + channels, row, 1, rule.filters_back, size, s.patch_grad, size, n,
                            size, rule.features);
         product<Into::ADD>(s.patch, 1, size, rows + channels, row, sums, rule.features, size,
                            rule.features, n);
-        for (int64_t i = 0; i < n; ++i)
-            for (int64_t t = 0; t < taps; ++t)
-                for (int64_t c = 0; c < channels; c += LANES<T>) {
-                    T* target = grad + bases[i] + grid.offsets[t] + c;
-                    store<T>(load(target) + load(s.patch_grad + i * size + t * channels + c), target);
-                }
+        const int64_t* offsets = grid.offsets;
+        const T* patch = s.patch_grad;
+        for (int64_t i = 0; i < n; ++i) {
+            T* own = grad + bases[i];
+            for (int64_t t = 0; t < taps; ++t) {
+                T* to = own + offsets[t];
+                const T* from = patch + i * size + t * channels;
+                for (int64_t c = 0; c < channels; c += LANES<T>)
+                    store<T>(load(to + c) + load(from + c), to + c);
+            }
+        }
         return;
     }
     memset(rows + n * row, 0, SCATTER_ROWS * row * sizeof(T));

@@ -92,12 +92,15 @@ inline void scatter(const T* state, T* grad, const int64_t* bases, const int64_t
                     int64_t taps, const T* filters, T* grads, int64_t f_row, const T* seen,
                     int64_t s_row) {
     Vector<T> values[ROWS][VECTORS];
+    int64_t starts[ROWS];
     MEDSEG_UNROLL
     for (int64_t i = 0; i < ROWS; ++i) {
+        starts[i] = bases[i];
         MEDSEG_UNROLL
         for (int64_t v = 0; v < VECTORS; ++v) values[i][v] = load(seen + i * s_row + v * LANES<T>);
     }
     for (int64_t t = 0; t < taps; ++t) {
+        const int64_t offset = offsets[t];
         Vector<T> weights[VECTORS], sums[VECTORS];
         MEDSEG_UNROLL
         for (int64_t v = 0; v < VECTORS; ++v) {
@@ -106,7 +109,7 @@ inline void scatter(const T* state, T* grad, const int64_t* bases, const int64_t
         }
         MEDSEG_UNROLL
         for (int64_t i = 0; i < ROWS; ++i) {
-            const int64_t place = bases[i] + offsets[t];
+            const int64_t place = starts[i] + offset;
             MEDSEG_UNROLL
             for (int64_t v = 0; v < VECTORS; ++v) {
                 T* target = grad + place + v * LANES<T>;

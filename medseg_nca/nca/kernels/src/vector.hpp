@@ -67,6 +67,8 @@ inline Vector<float> load(const bfloat16* from) {
     return value;
 }
 
+// For the compiler a store may change anything in memory, so loops that store keep what they read of
+// structures and indices in variables of their own.
 template <class T>
 inline void store(Vector<T> value, T* to) {
     memcpy(to, &value, sizeof value);

@@ -1,0 +1,379 @@
+"""One inference of a multi-level automaton: level by level, tile by tile.
+
+Of the last level, which has most of the cells, no state of the whole grid exists where that can be
+avoided: each tile begins from the coarser level, takes its steps, and its logits are handed to
+whoever wants them. So memory is that of the coarser level's state and of one tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from medseg_nca.errors import NonFiniteStateError
+from medseg_nca.models.base import RunOptions, Sink
+from medseg_nca.models.costs import HEAD_CELLS, held_bytes, inference_steps, level_need
+from medseg_nca.models.focus import (
+    Box,
+    cells_in_focus,
+    finer,
+    outward,
+    repeat,
+    shell,
+    split_rows,
+)
+from medseg_nca.models.geometry import enlarge, level_view
+from medseg_nca.models.tiling import Tiling, plan_tiles
+from medseg_nca.nca import Fire
+from medseg_nca.nca.tiles import roll_in_place, tiles
+from medseg_nca.nca.window import cut
+from medseg_nca.progress import Meter
+
+if TYPE_CHECKING:
+    from medseg_nca.models.multilevel import MultiLevelNca
+
+# Cells times steps after which progress is told, where a level runs whole.
+_TOLD = 50_000_000
+_FEWEST_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a level leaves for the next.
+
+    Attributes:
+        state: ``(B, C, *box)``.
+        box: the part of its grid that it ran on.
+        logits: ``(B, K, *grid)``, where the next level needs them.
+    """
+
+    state: Tensor
+    box: Box
+    logits: Tensor | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a level begins with, made for any part of it.
+
+    Attributes:
+        image: ``(B, in_channels, *spatial)``, the whole one.
+        scale: size of a cell in voxels.
+        factor: how many times finer than the level before.
+        box: the part of the grid that the level runs on.
+        channels: of the state.
+        kind: of its numbers.
+        coarse: state of the level before ``(B, C, *spatial)``, cut to the box; None begins at zero.
+        shift: is added to the hidden channels ``(B, hidden)``.
+        cells: bool ``(B, *spatial)``, which cells of ``coarse`` are awake; None is all.
+    """
+
+    image: Tensor
+    scale: tuple[int, ...]
+    factor: tuple[int, ...]
+    box: Box
+    channels: int
+    kind: torch.dtype
+    coarse: Tensor | None = None
+    shift: Tensor | None = None
+    cells: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Cells of the box per axis."""
+        return tuple(b.stop - b.start for b in self.box)
+
+    def state(self, part: Box) -> Tensor:
+        """The state of a part of the box, ``(B, C, *part)``: the image, and the coarser state."""
+        wide = self._whole_cells(part)
+        view = level_view(self.image, self.scale, outward(wide, self.box))
+        batch, images = view.shape[:2]
+        state = torch.empty(
+            (batch, *view.shape[2:], self.channels), dtype=self.kind, device=view.device
+        )
+        state[..., :images] = view.movedim(1, -1)
+        if self.coarse is None:
+            state[..., images:] = 0
+        else:
+            hidden = cut(self.coarse, self._coarser(wide)).movedim(1, -1)[..., images:]
+            if self.shift is not None:
+                rows = self.shift.view(batch, *(1,) * len(part), -1)
+                hidden = hidden.to(view.dtype) + rows
+            _write_enlarged(state, images, hidden, self.factor)
+        inside = tuple(
+            slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, wide, strict=True)
+        )
+        return cut(state.movedim(-1, 1), inside)
+
+    def awake(self, part: Box) -> Tensor | None:
+        """Which cells of a part of the box may update, bool ``(B, *part)``; None is all."""
+        if self.cells is None:
+            return None
+        wide = self._whole_cells(part)
+        cells = repeat(cut(self.cells, self._coarser(wide)), self.factor)
+        return cut(
+            cells,
+            (slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, wide, strict=True)),
+        )
+
+    def _whole_cells(self, part: Box) -> Box:
+        """The part, widened to whole cells of the level before."""
+        return tuple(
+            slice(p.start // f * f, -(-p.stop // f) * f)
+            for p, f in zip(part, self.factor, strict=True)
+        )
+
+    def _coarser(self, wide: Box) -> Box:
+        return tuple(
+            slice(w.start // f, w.stop // f) for w, f in zip(wide, self.factor, strict=True)
+        )
+
+
+def _write_enlarged(target: Tensor, first: int, cells: Tensor, factor: Sequence[int]) -> None:
+    """Write each of ``cells (B, *spatial, C)`` ``factor`` times along each axis.
+
+    They go to the last channels of ``target (B, *larger, first + C)``, from ``first`` on.
+    """
+    batch, *sizes, channels = cells.shape
+    many = [v for n, f in zip(sizes, factor, strict=True) for v in (n, f)]
+    one = [v for n in sizes for v in (n, 1)]
+    blocks = target.view(batch, *many, first + channels)[..., first:]
+    blocks.copy_(cells.reshape(batch, *one, channels))
+
+
+class Inference:
+    """Takes one image through all levels.
+
+    Args:
+        model: the levels.
+        image: ``(B, in_channels, *spatial)``.
+        options: as given to the model.
+        sink: takes the logits.
+    """
+
+    def __init__(
+        self, model: MultiLevelNca, image: Tensor, options: RunOptions, sink: Sink
+    ) -> None:
+        self.model, self.image, self.options, self.sink = model, image, options, sink
+        self.grids = model.grids(image.shape[2:])
+        self.kind = torch.bfloat16 if options.precision == "bfloat16" else image.dtype
+        self.last = len(self.grids) - 1
+        steps = [inference_steps(level) for level in model.settings.resolved_levels]
+        self.loads = [prod(grid) * count for grid, count in zip(self.grids, steps, strict=True)]
+        self.meter = Meter(options.watch, sum(self.loads))
+
+    def run(self) -> None:
+        """Run every level; all logits have then gone to the sink."""
+        found: Found | None = None
+        for level in range(self.last):
+            found = self._level(level, found)
+            self.meter.reach(sum(self.loads[: level + 1]))
+        self._last(found)
+        self.meter.reach(sum(self.loads))
+
+    def _level(self, level: int, before: Found | None) -> Found:
+        """A level that is not the last: its state as a whole, and its logits if they matter."""
+        start = self._start(level, before)
+        base = None if before is None else before.logits
+        # What lies around a part of one level lies around those of all finer ones too.
+        needed = base is not None or self.model.focus_of(level + 1, self.options) is not None
+        parts = self._parts(level, start)
+        core, state, awake = next(parts)
+        if core != _all(start.size):
+            batch, channels = state.shape[:2]
+            memory = state.new_empty(batch, *start.size, channels).movedim(-1, 1)
+            cut(memory, core).copy_(state)
+            for core, state, _ in parts:
+                cut(memory, core).copy_(state)
+            state, awake = memory, start.awake(_all(start.size)) if needed else None
+        logits = None
+        if needed:
+            logits = self._whole_logits(level, start, state, awake, base)
+        return Found(state, start.box, logits)
+
+    def _last(self, before: Found | None) -> None:
+        """The last level: what is ready of it goes to the sink."""
+        level = self.last
+        start = self._start(level, before)
+        base = None if before is None else before.logits
+        for core, state, awake in self._parts(level, start):
+            for rows in split_rows(core, HEAD_CELLS):
+                inside = _within(rows, core)
+                logits = self._logits(level, cut(state, inside))
+                place = outward(rows, start.box)
+                if awake is not None and base is not None:
+                    keep = cut(awake, inside).unsqueeze(1)
+                    logits = torch.where(keep, logits, _enlarged(base, place, start.factor))
+                self._emit(place, logits)
+        if base is not None:
+            for around in shell(start.box, self.grids[level]):
+                for rows in split_rows(around, HEAD_CELLS):
+                    self._emit(rows, _enlarged(base, rows, start.factor))
+
+    def _emit(self, place: Box, logits: Tensor) -> None:
+        """Hand the logits of a part of the last grid to the sink, in voxels of the image."""
+        scale = self.model.scales[-1]
+        voxels = [
+            slice(b.start, min(b.stop, n))
+            for b, n in zip(finer(place, scale), self.image.shape[2:], strict=True)
+        ]
+        if any(v.start >= v.stop for v in voxels):
+            return
+        large = enlarge(logits, scale)
+        self.sink(tuple(voxels), cut(large, (slice(v.stop - v.start) for v in voxels)))
+
+    def _whole_logits(
+        self, level: int, start: Start, state: Tensor, awake: Tensor | None, base: Tensor | None
+    ) -> Tensor:
+        """The logits of the whole grid; where nothing was updated those of the level before."""
+        box, grid = _all(start.size), self.grids[level]
+        if base is None:
+            logits = self.image.new_empty(state.shape[0], self.model.out_channels, *grid)
+        else:
+            logits = enlarge(base, start.factor)
+        for rows in split_rows(box, HEAD_CELLS):
+            part = cut(logits, outward(rows, start.box))
+            new = self._logits(level, cut(state, rows))
+            keep = None if awake is None or base is None else cut(awake, rows).unsqueeze(1)
+            part.copy_(new if keep is None else torch.where(keep, new, part))
+        return logits
+
+    def _logits(self, level: int, state: Tensor) -> Tensor:
+        return self.model.level_logits(level, state.to(self.image.dtype))
+
+    def _start(self, level: int, before: Found | None) -> Start:
+        """What a level begins with, and where it runs."""
+        model = self.model
+        plain = Start(
+            self.image, model.scales[level], model.factor(level), _all(self.grids[level]),
+            model.settings.cell.channels, self.kind,
+        )  # fmt: skip
+        if before is None:
+            return plain
+        part, cells = _all(before.state.shape[2:]), None
+        focus = model.focus_of(level, self.options)
+        if focus is not None and before.logits is not None:
+            found = cut(before.logits, before.box)
+            cells = cells_in_focus(found, focus, model.scales[level - 1])
+            part = model.part(level, cells)
+            # The context of the next level is the mean over a part that is awake, as in training.
+            keep = not model.settings.global_context or level == self.last
+            cells = cut(cells, part) if keep else None
+        box = finer(outward(part, before.box), plain.factor)
+        shift = model.context_shift(level, before.state, self.image.dtype)
+        return replace(plain, box=box, coarse=cut(before.state, part), shift=shift, cells=cells)
+
+    def _parts(self, level: int, start: Start) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
+        """Yield every part of the box, its new state ``(B, C, *part)``, and what of it is awake."""
+        plan = self._plan(level, start)
+        ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
+        with naming(level):
+            yield from ways[plan.way](level, start, plan)
+
+    def _plan(self, level: int, start: Start) -> Tiling:
+        model, options = self.model, self.options
+        batch, element = self.image.shape[0], self.kind.itemsize
+        need = level_need(model, level, start.size, batch, self.kind)
+        if options.memory_gb is None or options.record is not None:
+            return plan_tiles(need, None)
+        coarse = 0 if start.coarse is None else prod(start.coarse.shape[2:])
+        held = held_bytes(model, level, coarse, prod(start.size), batch, element)
+        return plan_tiles(need, options.memory_gb * 1e9 - held)
+
+    def _fire(self, level: int, start: Start, part: Box) -> Fire:
+        mode = self.options.fire or self.model.settings.fire
+        fire = self.model.fire_of(level, self.image.shape[0], self.options.seed, mode)
+        fire = fire.at([b.start for b in outward(part, start.box)])
+        return replace(fire, awake=start.awake(part))
+
+    def _whole(
+        self, level: int, start: Start, plan: Tiling
+    ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
+        box, record = _all(start.size), self.options.record
+        fire = self._fire(level, start, box)
+        steps = inference_steps(self.model.settings.resolved_levels[level])
+        cells = prod(start.size)
+        chunk = steps if record is not None else max(_FEWEST_STEPS, _TOLD // cells)
+        engine, cell = self.model.engine, self.model.cell(level)
+        note = None if record is None else lambda state: record(level, state)
+        state = start.state(box)
+        for first in range(0, steps, max(chunk, 1)):
+            count = min(chunk, steps - first)
+            state = engine.roll_out(cell, state, count, fire.advance(first), note)
+            self.meter.advance(count * cells)
+        yield box, state, fire.awake
+
+    def _alone(
+        self, level: int, start: Start, plan: Tiling
+    ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
+        steps = inference_steps(self.model.settings.resolved_levels[level])
+        engine, cell = self.model.engine, self.model.cell(level)
+        for tile in tiles(start.size, plan.size, steps * cell.radius):
+            awake = start.awake(tile.core)
+            if awake is not None and not awake.any():
+                state = start.state(tile.core)
+            else:
+                fire = self._fire(level, start, tile.outer)
+                state = start.state(tile.outer)
+                state = cut(engine.roll_out(cell, state, steps, fire, None), tile.inside)
+            yield tile.core, state, awake
+            del state
+            self.meter.advance(steps * prod(b.stop - b.start for b in tile.core))
+
+    def _in_place(
+        self, level: int, start: Start, plan: Tiling
+    ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
+        box = _all(start.size)
+        memory = torch.empty(
+            (self.image.shape[0], *start.size, start.channels), dtype=self.kind,
+            device=self.image.device,
+        ).movedim(-1, 1)  # fmt: skip
+        for tile in tiles(start.size, plan.size, 0):
+            cut(memory, tile.core).copy_(start.state(tile.core))
+        fire = self._fire(level, start, box)
+        steps = inference_steps(self.model.settings.resolved_levels[level])
+        roll_in_place(
+            self.model.engine, self.model.cell(level), memory, steps, fire, plan.size, self.meter
+        )
+        yield box, memory, fire.awake
+
+
+@contextmanager
+def naming(level: int) -> Iterator[None]:
+    """Add the level to the report of a state that is not finite."""
+    try:
+        yield
+    except NonFiniteStateError as error:
+        raise NonFiniteStateError(error.step, level) from error
+
+
+def _all(size: Sequence[int]) -> Box:
+    return tuple(slice(0, n) for n in size)
+
+
+def _within(part: Box, whole: Box) -> Box:
+    return tuple(
+        slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, whole, strict=True)
+    )
+
+
+def _enlarged(coarse: Tensor, place: Box, factor: Sequence[int]) -> Tensor:
+    """A part of the grid that is ``factor`` times finer than that of ``coarse (B, K, *grid)``."""
+    wide = tuple(slice(p.start // f, -(-p.stop // f)) for p, f in zip(place, factor, strict=True))
+    return cut(enlarge(cut(coarse, wide), factor), _within(place, finer(wide, factor)))
+
+
+def collect(image: Tensor, channels: int) -> tuple[Tensor, Callable[[Box, Tensor], None]]:
+    """A tensor for all logits ``(B, channels, *spatial)`` and the sink that fills it."""
+    logits = image.new_empty(image.shape[0], channels, *image.shape[2:])
+
+    def sink(window: Box, part: Tensor) -> None:
+        cut(logits, window).copy_(part)
+
+    return logits, sink
