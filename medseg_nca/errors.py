@@ -11,6 +11,7 @@ code  meaning
 2     the input, the settings or the environment must be mended
 3     finished, but some cases failed (each is named)
 4     training diverged and could not be brought back
+5     trained, but the model is no better than a constant answer
 130   interrupted; what was done is kept and can be resumed
 ====  ==========================================================
 """
@@ -96,6 +97,12 @@ class DivergenceError(MedsegError):
     """Training diverged more often than the settings allow."""
 
     exit_code = 4
+
+
+class NothingLearned(MedsegError):  # noqa: N818
+    """A training came to its end, but its model is no better than a constant answer."""
+
+    exit_code = 5
 
 
 class NonFiniteStateError(MedsegError):

@@ -15,12 +15,14 @@ from medseg_nca.config import RunSettings
 from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.datasets.splits import read_split
-from medseg_nca.errors import OutputError
-from medseg_nca.inference.bundle import load_bundle
+from medseg_nca.errors import NothingLearned, OutputError
+from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.io.atomic import write_json
 from medseg_nca.pipelines import evaluate, predict, preprocess, register, train
+from medseg_nca.pipelines.run_folder import LOG, SPLIT
 from medseg_nca.tracking import registry
 from medseg_nca.training.loop import Observer
+from medseg_nca.training.state import TrainingResult
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ MODEL = "phantom-demo"
 ALIAS = "champion"
 MARK = "demo.json"
 SHOWN = ("dice", "hd95")
+# On the held-out cases. The demo's settings reach more than 0.7; a constant answer less than 0.1.
+REQUIRED_DICE = 0.5
 Announce = Callable[[str, str], None]
 
 
@@ -46,6 +50,7 @@ class DemoResult:
         predicted: the label map that was written.
         report: the evaluation's report.
         seconds: of each stage.
+        problems: why the model is useless; then it is not registered and nothing is predicted.
     """
 
     out: Path
@@ -58,6 +63,20 @@ class DemoResult:
     predicted: Path = Path()
     report: Path = Path()
     seconds: dict[str, float] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def raise_if_useless(self) -> None:
+        """Refuse a demo whose model is useless.
+
+        Raises:
+            NothingLearned: with the reasons.
+        """
+        if self.problems:
+            raise NothingLearned(
+                f"The demo's model is useless. {' '.join(self.problems)}",
+                hint=f"On a slow or busy machine give it more time with --minutes; {self.out}/run/"
+                f"{LOG} tells how the training went.",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -83,6 +102,9 @@ def run(
         announce: told the name of each stage that begins, and what it does.
         observers: told of the training's progress.
 
+    Returns:
+        What it made; a model that is useless is neither registered nor used.
+
     Raises:
         OutputError: if ``out`` holds something that no demo wrote.
         MedsegError: whatever a stage raises.
@@ -105,6 +127,31 @@ def run(
         )
         _read_metrics(evaluation.tree, result)
         result.report = evaluation.out / "report.html"
+    result.problems = _problems(trained.training, result.mean_dice)
+    if not result.problems:
+        _use(result, data, run_folder, loaded, settings, announce)
+    write_json(out / MARK, result.to_dict())
+    return result
+
+
+def _problems(training: TrainingResult, dice: float | None) -> tuple[str, ...]:
+    """Why a model is useless."""
+    remarks = training.remarks if training.learned is False else ()
+    if dice is not None and dice >= REQUIRED_DICE:
+        return remarks
+    low = f"Its mean Dice on the held-out cases is {dice or 0:.3f}; {REQUIRED_DICE:g} is required."
+    return (low, *remarks)
+
+
+def _use(
+    result: DemoResult,
+    data: Path,
+    run_folder: Path,
+    loaded: LoadedModel,
+    settings: RunSettings,
+    announce: Announce,
+) -> None:
+    """Register the model, and predict with it."""
     with _stage("register", "registering the model", announce, result):
         version = register.run(
             run_folder,
@@ -115,12 +162,10 @@ def run(
         version = registry.promote(MODEL, version.version, ALIAS, tracking=settings.tracking)
         result.model = version.uri
     with _stage("predict", "segmenting one held-out image", announce, result):
-        case_id = read_split(run_folder / train.SPLIT).test[0]
+        case_id = read_split(run_folder / SPLIT).test[0]
         case = next(c for c in open_dataset(data).cases if c.id == case_id)
-        files = predict.run(loaded, case.images, out / "predictions")
+        files = predict.run(loaded, case.images, result.out / "predictions")
         result.predicted = Path(files[0].outputs["label_map"])
-    write_json(out / MARK, result.to_dict())
-    return result
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from medseg_nca.config.loading import parse_override, read_settings, validate
 from medseg_nca.config.presets import merge
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
 from medseg_nca.datasets.hashing import remember_hash
-from medseg_nca.errors import DataError, PartialFailure
+from medseg_nca.errors import DataError, OutputError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers
@@ -50,6 +50,7 @@ from medseg_nca.pipelines.selection import (
     select_cases,
 )
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.tracking.evaluation import remember_evaluation
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.run import RunTracker, read_link, store_with_credentials
 from medseg_nca.tracking.store import connect
@@ -337,9 +338,10 @@ def _ranked(results: Sequence[CaseResult]) -> dict[str, str]:
 
 
 def publish(evaluation: Evaluation, run_folder: Path, tracking_uri: str | None = None) -> None:
-    """Log an evaluation to the MLflow run that trained the model, where there is one.
+    """Note in the run folder where its evaluation lies, and log it to the run in MLflow.
 
-    A store that is gone or does not answer is a warning: the results are on disk.
+    A folder that cannot be written, and a store that is gone or does not answer, are warnings: the
+    results are on disk.
 
     Args:
         evaluation: finished.
@@ -347,11 +349,15 @@ def publish(evaluation: Evaluation, run_folder: Path, tracking_uri: str | None =
         tracking_uri: the same store with a password, which the link does not hold; the environment
             may name it too.
     """
+    tree = evaluation.tree
+    word = tree["split"]["name"]
+    try:
+        remember_evaluation(run_folder, word, evaluation.out)
+    except OutputError as error:
+        logger.warning("Where the evaluation lies is not noted in the run folder: %s", error)
     link = read_link(run_folder)
     if link is None:
         return
-    tree = evaluation.tree
-    word = tree["split"]["name"]
     numbers = {f"{word}_mean_dice": tree["mean_dice"]}
     for name, part in {**tree["labels"], MERGED: tree[MERGED]}.items():
         numbers |= {f"{word}_{metric}_{name}": part[metric]["mean"] for metric in PUBLISHED}

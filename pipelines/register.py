@@ -9,7 +9,8 @@ from pathlib import Path
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.bundle import load_bundle
-from medseg_nca.tracking.evaluation import METRICS, Evaluation, read_evaluation
+from medseg_nca.pipelines.run_folder import RESULT, training_of
+from medseg_nca.tracking.evaluation import Evaluation, find_evaluation, read_evaluation
 from medseg_nca.tracking.registry import register
 from medseg_nca.tracking.resolve import locate
 from medseg_nca.tracking.run import linked_store, read_link
@@ -26,6 +27,7 @@ def run(
     tracking: TrackingSettings | None = None,
     evaluation: Path | None = None,
     description: str = "",
+    force: bool = False,
 ) -> Version:
     """Register a model as the next version of ``name``.
 
@@ -35,16 +37,26 @@ def run(
         name: of the registered model, made when it is new.
         tracking: the store. Where it names none, nor does ``MLFLOW_TRACKING_URI``, it is the one
             that the run was tracked in, if that is still there.
-        evaluation: folder with ``metrics.json``; ``evaluation`` in the run folder if not given.
+        evaluation: folder with ``metrics.json``; if not given, ``evaluation`` in the run folder,
+            else where the run was last evaluated.
         description: free text.
+        force: register a model also if its training has learned nothing; its version says so.
 
     Raises:
-        ModelError: if there is no model, or the evaluation given is not of this model.
+        ModelError: if there is no model, the evaluation given is not of this model, or its training
+            has learned nothing.
         TrackingError: if the store refuses.
     """
     folder = Path(source)
     tracking = _store_of(folder, tracking or TrackingSettings())
     loaded = load_bundle(locate(str(source), tracking).folder, "cpu")
+    learned = training_of(folder).get("learned")
+    if learned is False and not force:
+        raise ModelError(
+            f"{folder}: the training has learned nothing: the model is no better than a constant "
+            f"answer (see {RESULT} there).",
+            hint="Train it anew, or register it all the same with --force.",
+        )
     link = read_link(folder)
     version = register(
         loaded,
@@ -53,6 +65,7 @@ def run(
         run_id=link["run_id"] if link else None,
         evaluation=_evaluation_of(folder, evaluation, loaded.spec.weights_sha256),
         description=description,
+        tags={} if learned is None else {"learned": "yes" if learned else "no"},
     )
     logger.info("Registered %s.", version.uri)
     return version
@@ -69,11 +82,4 @@ def _evaluation_of(folder: Path, given: Path | None, weights_sha256: str) -> Eva
     """The evaluation that is given, else the run's own if it is of these weights."""
     if given is not None:
         return read_evaluation(given, weights_sha256)
-    own = folder / "evaluation"
-    if not (own / METRICS).is_file():
-        return None
-    try:
-        return read_evaluation(own, weights_sha256)
-    except ModelError as error:
-        logger.warning("Registered without its evaluation: %s", error)
-        return None
+    return find_evaluation(folder, weights_sha256)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,34 +18,82 @@ from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
-from medseg_nca.errors import ConfigError, DataError, Interrupted, OutputError, PartialFailure
+from medseg_nca.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    NothingLearned,
+    OutputError,
+    PartialFailure,
+)
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines import preprocess
+from medseg_nca.pipelines.run_folder import CHECKPOINTS, LOG, RESULT, SETTINGS, SPLIT
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.tracking.run import RunTracker, start_tracking
 from medseg_nca.tracking.store import shown
 from medseg_nca.training.checkpoint import BEST, has_checkpoint
-from medseg_nca.training.loop import Observer, Trainer, TrainingResult
+from medseg_nca.training.loop import Observer, Trainer
 from medseg_nca.training.signals import on_stop_signal
+from medseg_nca.training.state import TrainingResult
 from medseg_nca.viz.curves import plot_history
 
 logger = logging.getLogger(__name__)
 
-SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
-
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder and how its training ended."""
+    """A finished run.
+
+    Attributes:
+        run: its folder.
+        training: how its training ended.
+        parameters: of the model.
+        data: folder of the prepared data set.
+        held_out: the side of the split to evaluate on: "test", or "val" or "train" where there
+            is nothing better.
+    """
 
     run: Path
     training: TrainingResult
     parameters: int
+    data: Path
+    held_out: str
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"run": str(self.run), "parameters": self.parameters, **asdict(self.training)}
+        # Read from other folders too: see training_of().
+        data = str(self.data.resolve())
+        about = {"run": str(self.run), "data": data, "held_out": self.held_out}
+        return {**about, "parameters": self.parameters, **_known(asdict(self.training))}
+
+
+def raise_if_useless(results: Sequence[RunResult]) -> None:
+    """Refuse models that are no better than a constant answer; they are saved all the same.
+
+    Raises:
+        NothingLearned: if there is one among the runs.
+    """
+    useless = [result for result in results if result.training.learned is False]
+    if useless:
+        runs = ", ".join(str(result.run) for result in useless)
+        raise NothingLearned(
+            f"{runs}: the model is no better than a constant answer; the warnings above and in "
+            f"{LOG} say by how much.",
+            hint="Look at the label maps with `medseg-nca data check`, train longer, or lower "
+            "training.lr. The model is kept, but not for use.",
+        )
+
+
+def _known(tree: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinity: what is not known is null."""
+    return {
+        key: _known(value) if isinstance(value, dict)
+        else None if isinstance(value, float) and not math.isfinite(value)
+        else value
+        for key, value in tree.items()
+    }  # fmt: skip
 
 
 def run(
@@ -88,9 +137,11 @@ def run(
             result = _fit(trainer)
             if fabric.is_global_zero:
                 _finish(trainer, task, out, tracker)
-    summary = RunResult(out, result, parameters)
+                _tell(result, tracker)
+    held_out = next(side for side in ("test", "val", "train") if split.side(side))
+    summary = RunResult(out, result, parameters, store.folder, held_out)
     if fabric.is_global_zero:
-        write_json(out / "training.json", summary.to_dict())
+        write_json(out / RESULT, summary.to_dict())
     return summary
 
 
@@ -236,6 +287,15 @@ def _finish(trainer: Trainer, task: Task, out: Path, tracker: RunTracker) -> Non
         out / "checkpoints" / BEST,
     ):
         tracker.log_artifact(path)
+
+
+def _tell(result: TrainingResult, tracker: RunTracker) -> None:
+    """Let the tracking store say what became of the training."""
+    words = {True: "yes", False: "no", None: "unknown"}
+    tracker.log_tags({"learned": words[result.learned], "ended_by": result.reason})
+    constant = {f"constant_{key}": value for key, value in asdict(result.constant).items()}
+    known = {key: value for key, value in constant.items() if math.isfinite(value)}
+    tracker.log_metrics(known, step=result.iterations)
 
 
 class _Tracked:

@@ -90,13 +90,16 @@ def test_commands_parse(page: Path, args: list[str]) -> None:
 def test_the_tour_runs_as_the_readme_prints_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an empty folder, without data or network; only cases and training are made fewer."""
+    """In an empty folder, without data or network; cases, voxels and training are made fewer."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     less = {
-        "data phantom": ("--cases", "6", "--size", "24x20x16"),
-        "train": ("--set", "training.iterations=2", "--set", "model.engine=reference"),
-    }
+        "data phantom": ("--cases", "6"),
+        "preprocess": ("--set", "preprocess.spacing=[2.5,2.5,4]"),
+        # So few that the model has just learned something, without which the tour would end there.
+        "train": ("--set", "training.iterations=80", "--set", "training.lr=6e-3",
+                  "--set", "training.warmup=10"),
+    }  # fmt: skip
     tour = next(block for block in blocks(ROOT / "README.md", "bash") if "data phantom" in block)
     for line in tour.splitlines():
         args = shlex.split(line, comments=True)[1:]

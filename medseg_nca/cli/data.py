@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.next_step import free_folder, name_of, say_next
 from medseg_nca.cli.options import FOLDER, json_option, print_json
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def check(
             f"{folder}: {len(report.errors)} error(s) in {len(report.rows)} cases.",
             hint="Mend what is listed as an error and check again.",
         )
+    options = [] if layout == "auto" else ["--set", f"data.format={layout}"]
+    prepared = free_folder("prepared", name_of(folder))
+    say_next("preprocess", *options, "--data", folder, "--out", prepared, err=True)
 
 
 @data.command("list", short_help="List what can be fetched, and what can be read.")
@@ -115,7 +119,7 @@ def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: boo
             name, out, source, verify=not no_checksum, keep=keep, progress=advance
         )
     click.echo(str(folder))
-    click.echo(f"Next: medseg-nca data check {folder}", err=True)
+    say_next("data", "check", folder, err=True)
 
 
 @data.command(short_help="Generate made-up patients.")
@@ -147,7 +151,7 @@ def phantom(
             on_case=advance,
         )
     click.echo(str(out))
-    click.echo(f"Next: medseg-nca data check {out}", err=True)
+    say_next("data", "check", out, err=True)
 
 
 def _numbers(text: str | None, kind: Callable[[str], Any], option: str) -> tuple[Any, ...] | None:

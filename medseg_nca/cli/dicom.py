@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.dicom_import import deidentify, import_
+from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json
 from medseg_nca.errors import DataError
 
@@ -118,8 +118,7 @@ def write(
         print_json({"folder": str(out), "files": [str(file) for file in files]})
     else:
         click.echo(f"{out}: {len(files)} files.")
-        folder = shlex.quote(str(out))
-        click.echo(f"Next: medseg-nca predict {folder} --model MODEL --out DIR", err=True)
+        say_next("dicom", "scan", out, err=True)
 
 
 def _files(path: Path) -> list[Path]:

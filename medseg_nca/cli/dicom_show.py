@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from medseg_nca.cli.console import make_console, print_table
+from medseg_nca.cli.next_step import say_next
 
 if TYPE_CHECKING:
     from medseg_nca.io.dicom.check.run import CheckResult
@@ -88,7 +89,7 @@ def show_import(report: ImportReport) -> None:
         texts = (f"{count} {reason}" for reason, count in sorted(report.left_out.items()))
         click.echo(f"Left out: {', '.join(texts)}.")
     if maps:
-        click.echo(f"Next: medseg-nca data check {report.out}", err=True)
+        say_next("data", "check", report.out, err=True)
 
 
 def show_checks(results: Sequence[CheckResult]) -> None:

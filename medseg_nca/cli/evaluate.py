@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.next_step import model_name, say_next
 from medseg_nca.cli.options import (
     check_workers,
     data_option,
@@ -74,6 +75,7 @@ def evaluate(
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
+    from medseg_nca.pipelines.run_folder import training_of
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
@@ -106,6 +108,8 @@ def evaluate(
     else:
         _show_evaluation(evaluation.tree, out)
     evaluation.raise_for_failures()
+    if is_run and not as_json and training_of(run_folder).get("learned") is not False:
+        say_next("models", "register", run_folder, "--name", model_name(run_folder))
 
 
 def _show_evaluation(tree: dict[str, Any], out: Path) -> None:

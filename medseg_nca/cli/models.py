@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import json_option, print_json, set_option, tracking_option
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ def models() -> None:
 @click.option(
     "--evaluation",
     type=click.Path(path_type=Path, exists=True),
-    help="Folder of an evaluation; RUN/evaluation if not given.",
+    help="Folder of an evaluation; where RUN was evaluated last if not given.",
 )
 @click.option("--description", default="", help="Free text.")
+@click.option("--force", is_flag=True, help="Also if the training of RUN has learned nothing.")
 @tracking_option
 @json_option
 def register(
@@ -42,6 +44,7 @@ def register(
     name: str,
     evaluation: Path | None,
     description: str,
+    force: bool,
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
@@ -53,21 +56,28 @@ def register(
     announce(f"Registering {source} as {name}.")
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import register as pipeline
+    from medseg_nca.pipelines.run_folder import training_of
+    from medseg_nca.tracking.store import shown, store_uri
 
     version = pipeline.run(
         source, name,
         tracking=TrackingSettings(uri=tracking_uri), evaluation=evaluation, description=description,
+        force=force,
     )  # fmt: skip
     if as_json:
         print_json(version.to_dict())
         return
     click.echo(f"Registered {version.uri} in {version.store}.")
-    if not version.evaluated:
-        click.echo("It has no evaluation yet; it needs one before it can be promoted.")
-    else:
-        click.echo(
-            f"Next: medseg-nca models promote {version.name!r} {version.version} --alias champion"
-        )
+    if version.evaluated:
+        store = () if version.store == shown(store_uri()) else ("--tracking-uri", version.store)
+        words = (version.name, version.version, "--alias", "champion", *store)
+        say_next("models", "promote", *words)
+        return
+    click.echo("It has no evaluation yet; it needs one before it can be promoted.")
+    training = training_of(Path(source))
+    if "data" in training:
+        side = () if training["held_out"] == "test" else ("--split", training["held_out"])
+        say_next("evaluate", "--model", source, "--data", training["data"], *side)
 
 
 @models.command("list")

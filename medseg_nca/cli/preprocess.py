@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.next_step import free_folder, name_of, say_next, settings_words
 from medseg_nca.cli.options import (
     check_workers,
     config_option,
@@ -77,7 +78,8 @@ def preprocess(
         f"{out}: {len(store.cases)} cases of {store.name}, labels {', '.join(store.labels.names)}, "
         f"samples of {size} voxels."
     )
-    click.echo(f"Next: medseg-nca train --config NAME --data {out} --out RUN")
+    options = settings_words(config, overrides)
+    say_next("train", *options, "--data", out, "--out", free_folder("runs", name_of(out)))
 
 
 def _summary(store: PreparedStore) -> dict[str, object]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import (
     config_option,
     data_option,
@@ -18,6 +21,9 @@ from medseg_nca.cli.options import (
     set_option,
     tracking_option,
 )
+
+if TYPE_CHECKING:
+    from medseg_nca.pipelines.train import RunResult
 
 
 @click.command()
@@ -52,7 +58,8 @@ def train(
     """Train a model; the run folder gets weights, curves, overlays and the log.
 
     Ctrl-C stops after the current iteration and keeps the state; the same command with --resume
-    goes on as if nothing had happened.
+    goes on as if nothing had happened. The exit code is 5 if the model that came out is no better
+    than a constant answer.
     """
     announce(f"Training on {data}; the run folder is {out}.")
     from medseg_nca.cli.progress import TrainingProgress
@@ -77,14 +84,18 @@ def train(
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
             results = [pipeline.run(data, out, settings, resume=resume, observers=(progress,))]
-    _report(results, as_json)
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
+        _report(results, as_json)
+        pipeline.raise_if_useless(results)
 
 
-def _report(results: list, as_json: bool) -> None:  # type: ignore[type-arg]
-    import os
+def _best(tree: dict[str, Any]) -> str:
+    if tree["best_score"] is None:
+        return "nothing to validate on"
+    return f"best validation {tree['best_score']:.4f} at iteration {tree['best_iteration']}"
 
-    if os.environ.get("RANK", "0") != "0":
-        return
+
+def _report(results: list[RunResult], as_json: bool) -> None:
     trees = [result.to_dict() for result in results]
     if as_json:
         print_json(trees if len(trees) > 1 else trees[0])
@@ -92,7 +103,10 @@ def _report(results: list, as_json: bool) -> None:  # type: ignore[type-arg]
     for tree in trees:
         click.echo(
             f"{tree['run']}: {tree['parameters']} parameters, {tree['iterations']} iterations in "
-            f"{tree['seconds'] / 60:.1f} min ({tree['reason']}); best validation Dice "
-            f"{tree['best_score']:.4f} at iteration {tree['best_iteration']}."
+            f"{tree['seconds'] / 60:.1f} min ({tree['reason']}); {_best(tree)}."
         )
-    click.echo(f"Next: medseg-nca evaluate --model {trees[0]['run']} --data DIR --out DIR")
+    if any(result.training.learned is False for result in results):
+        return
+    first = results[0]
+    side = () if first.held_out == "test" else ("--split", first.held_out)
+    say_next("evaluate", "--model", first.run, "--data", first.data, *side)

@@ -18,7 +18,8 @@ from medseg_nca.config.run import RunSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.suggest import nearest
 
-DEFAULT_MODEL = "m3d_nca"
+# Its levels are those that the preprocessing plans for the data.
+DEFAULT_MODEL = "pyramid_nca"
 # An error names so many faults.
 _MOST_FAULTS = 20
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.registry import ModuleRegistry
-from medseg_nca.tasks.base import Task, Validation
+from medseg_nca.tasks.base import ConstantAnswer, Task, Validation
 
-TASKS = ModuleRegistry(
-    __name__, "TASK", "task", exclude=("base", "pictures", "samples", "targets"), error=ConfigError
-)
+_PARTS = ("base", "constant", "pictures", "samples", "targets")
+TASKS = ModuleRegistry(__name__, "TASK", "task", exclude=_PARTS, error=ConfigError)
 
-__all__ = ["TASKS", "Task", "Validation"]
+__all__ = ["TASKS", "ConstantAnswer", "Task", "Validation"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,19 @@ class Validation:
     score: float
     metrics: Mapping[str, float]
     cases: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConstantAnswer:
+    """What the best answer reaches that is the same for every input, at every place.
+
+    Attributes:
+        loss: mean training loss; NaN where it is not known.
+        score: of a validation; NaN where it is not known.
+    """
+
+    loss: float = float("nan")
+    score: float = float("nan")
 
 
 class Task(ABC):
@@ -59,6 +72,18 @@ class Task(ABC):
     @abstractmethod
     def validate(self, model: nn.Module, device: torch.device) -> Validation:
         """Measure a model in evaluation mode on the validation part."""
+
+    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
+        """Say what the best constant answer reaches, which a model that learned must surpass.
+
+        Args:
+            batches: some of the training's, on the device.
+            device: of the training.
+
+        Returns:
+            NaN for what the task does not know; the loop then does not judge by it.
+        """
+        return ConstantAnswer()
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
         """Draw what is worth seeing after training; returns the files."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
-from medseg_nca.tasks.base import Batch, Parts, Task, Validation
+from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
+from medseg_nca.tasks.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.samples import SampleSource
 from medseg_nca.tasks.targets import level_target, overflow
 
@@ -95,6 +97,32 @@ class Segmentation(Task):
         parts["overflow"] = penalty.detach()
         return total + training.overflow * penalty, parts
 
+    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
+        """See :meth:`Task.constant_answer`; each level has its own best answer."""
+        # A model says where its levels look; what it finds there does not count.
+        model = build_model(_shortened(self.model_settings)).to(device).eval()
+        targets: dict[int, list[Tensor]] = {}
+        weights: dict[int, float] = {}
+        with torch.no_grad():
+            for seed, batch in enumerate(batches):
+                outputs = model.training_outputs(batch["image"], seed, batch["focus"])
+                for level, output in enumerate(outputs):
+                    target = level_target(batch["label"], output, self.multi_label)
+                    targets.setdefault(level, []).append(target)
+                    weights[level] = output.weight
+        total = sum(weights.values())
+        loss = sum(
+            weights[level] / total * constant_loss(self.criterion, found, self.multi_label)
+            for level, found in targets.items()
+        )
+        return ConstantAnswer(loss, self._constant_score())
+
+    def _constant_score(self) -> float:
+        labels = self.store.labels
+        found = constant_predictions(self._validation_cases(), labels)
+        scores = [summarise(rows, labels.names).score for rows in found]
+        return max((s for s in scores if not math.isnan(s)), default=float("nan"))
+
     def validate(self, model: nn.Module, device: torch.device) -> Validation:
         """Dice of every label on the source grid of every validation case."""
         cases = self._validation_cases()
@@ -154,6 +182,14 @@ class Segmentation(Task):
         if not cases:
             return []
         return draw_validation(self._loaded(model, device), cases, folder)
+
+
+def _shortened(settings: ModelSettings) -> ModelSettings:
+    """The same model with a single step a level."""
+    if not isinstance(settings, NcaModelSettings):
+        return settings
+    levels = tuple(level.model_copy(update={"steps": 1}) for level in settings.resolved_levels)
+    return settings.model_copy(update={"levels": levels})
 
 
 def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg_nca.errors import ModelError
+from medseg_nca.io.atomic import write_json
 
 METRICS = "metrics.json"
 FILES = (METRICS, "metrics.csv", "report.html")
+# Of a run folder: where its evaluations lie.
+PLACES = "evaluations.json"
+# The most telling side first.
+SIDES = ("test", "all", "val", "train")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,43 @@ def read_evaluation(path: Path, weights_sha256: str) -> Evaluation:
     split, data = _entry(tree, "split", "name"), _entry(tree, "data", "name")
     on = " of ".join(part for part in (split, data) if part)
     return Evaluation(file.parent, float(dice) if known else None, on)
+
+
+def remember_evaluation(run: Path, side: str, folder: Path) -> None:
+    """Write into a run folder where its evaluation on a side of the split lies.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    places = {**_places(run), side: str(folder.resolve())}
+    write_json(run / PLACES, places)
+
+
+def find_evaluation(run: Path, weights_sha256: str) -> Evaluation | None:
+    """Find the evaluation of a run's model: in the run folder, else where it was last written.
+
+    Held-out cases count before those that the training has seen. An evaluation of other weights,
+    or one that is gone, is passed over.
+    """
+    places = _places(run)
+    known = [Path(places[side]) for side in SIDES if side in places]
+    for folder in (run / "evaluation", *known):
+        if not (folder / METRICS).is_file():
+            continue
+        try:
+            return read_evaluation(folder, weights_sha256)
+        except ModelError as error:
+            logger.warning("An evaluation is passed over: %s", error)
+    return None
+
+
+def _places(run: Path) -> dict[str, str]:
+    """The folder of the evaluation on each side, as far as it was noted."""
+    try:
+        tree = json.loads((run / PLACES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in tree.items()} if isinstance(tree, dict) else {}
 
 
 def _entry(tree: dict[str, Any], *keys: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 PENDING, APPROVED = "pending", "approved"
 EVALUATION_FOLDER = "evaluation"
+logger = logging.getLogger(__name__)
+
 ALIAS_HINT = 'An alias has letters, digits, "-" and "_"; "latest" and v1, v2, ... are taken.'
 
 
@@ -38,6 +42,7 @@ def register(
     run_id: str | None = None,
     evaluation: Evaluation | None = None,
     description: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Version:
     """Store a model as the next version of a registered model.
 
@@ -50,6 +55,7 @@ def register(
         evaluation: what ``medseg-nca evaluate`` measured; without it the version cannot be
             promoted until one is added.
         description: free text.
+        tags: more to be known of the version.
 
     Raises:
         TrackingError: if the store refuses, or the name cannot be used.
@@ -68,7 +74,8 @@ def register(
             client.log_artifacts(run, str(Path(temporary) / "model"), place)
     if evaluation is not None:
         _log_evaluation(client, run, place, evaluation)
-    tags = {
+    all_tags = {
+        **(tags or {}),
         **_model_tags(loaded),
         **{HASH_TAGS[name]: digest for name, digest in hashes.items()},
         STATUS_TAG: PENDING,
@@ -78,7 +85,7 @@ def register(
         if not client.search_registered_models(f"name='{name}'"):
             client.create_registered_model(name)
         made = client.create_model_version(
-            name, f"runs:/{run}/{place}", run, tags=tags, description=description or None
+            name, f"runs:/{run}/{place}", run, tags=all_tags, description=description or None
         )
     return show(name, str(made.version), tracking)
 
@@ -118,6 +125,8 @@ def promote(
             hint="Run `medseg-nca evaluate --model RUN --data DIR --out DIR`, then promote with "
             "--evaluation DIR.",
         )
+    if target.tags.get("learned") == "no":
+        logger.warning("%s: its training has learned nothing.", target.uri)
     verify(target.uri, tracking=tracking).raise_if_failed()
     with store_errors(f"{target.uri} cannot get the alias {alias!r}", hint=ALIAS_HINT):
         client.set_registered_model_alias(target.name, alias, target.version)

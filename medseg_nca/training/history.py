@@ -57,12 +57,22 @@ class History:
 
 
 def read_history(path: Path) -> list[Row]:
-    """Read the rows of a ``history.csv``; a line cut short by a kill is left out."""
+    """Read the rows of a ``history.csv``; a line cut short by a kill is left out.
+
+    Whole numbers stay whole, so that rows which are written again are the same bytes.
+    """
     rows = []
     with path.open(newline="", encoding="utf-8", errors="replace") as stream:
         for line in csv.DictReader(stream):
             try:
-                rows.append({k: float(v) for k, v in line.items() if k and v})
+                rows.append({k: _number(v) for k, v in line.items() if k and v})
             except ValueError:
                 continue
     return [row for row in rows if "iteration" in row]
+
+
+def _number(text: str) -> float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,8 @@ from medseg_nca.training.ema import averaged
 from medseg_nca.training.guard import DivergenceGuard
 from medseg_nca.training.history import History
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
+from medseg_nca.training.state import Counters, TrainingResult
+from medseg_nca.training.watch import SETTLED, Watch, too_short
 
 logger = logging.getLogger(__name__)
 # The score of a validation that failed.
@@ -47,29 +49,6 @@ class Observer(Protocol):
 
     def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
         """Called every ``log_every`` iterations and after every validation."""
-
-
-@dataclass
-class Counters:
-    """Where a training stands."""
-
-    iteration: int = 0
-    elapsed: float = 0.0
-    best_score: float = float("-inf")
-    best_iteration: int = 0
-    without_progress: int = 0
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a training ended. ``reason`` is "iterations", "time" or "patience"."""
-
-    iterations: int
-    seconds: float
-    best_score: float
-    best_iteration: int
-    reason: str
-    rollbacks: int
 
 
 class _DivergedError(Exception):
@@ -116,6 +95,7 @@ class Trainer:
         self.validation: Validation | None = None
         self.stop_requested = False
         self.gone_back_to: int | None = None
+        self.watch = Watch(task, fabric, self.training)
 
     @property
     def checkpoints(self) -> Path:
@@ -167,17 +147,24 @@ class Trainer:
                 self._roll_back(str(diverged))
         self._restore_best()
         self.task.save(self.evaluated_model, self.run / "model", self.validation)
+        verdict = self.watch.verdict(self.counters)
+        remarks = (*too_short(self.counters, self.training, reason), *verdict.reasons)
+        for remark in remarks:
+            logger.warning("%s", remark)
         counters = self.counters
         return TrainingResult(
             counters.iteration, counters.elapsed, counters.best_score, counters.best_iteration,
-            reason, self.guard.rollbacks,
+            reason, self.guard.rollbacks, counters.lowest_loss, self.watch.constant,
+            verdict.learned, remarks,
         )  # fmt: skip
 
     def _run(self) -> str:
         counters, training = self.counters, self.training
         if counters.iteration and (reason := self._ended()):
+            if self.validation is None:  # killed before its first, and its time is up
+                self._validate()
             return reason
-        started = time.monotonic() - counters.elapsed
+        started: float | None = None
         source = batches(
             self.task,
             first=counters.iteration,
@@ -189,6 +176,9 @@ class Trainer:
         )
         for batch in source:
             values = self._step(batch)
+            if started is None:
+                # Workers, the first batch and the engine's set-up are not the training's time.
+                started = time.monotonic() - counters.elapsed
             counters.iteration += 1
             self._agree(time.monotonic() - started)
             done = self.progress >= 1
@@ -274,6 +264,9 @@ class Trainer:
         if self.guard.diverged(value):
             normal = f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}"
             raise _DivergedError(reason.rstrip(".") or normal)
+        self.counters.mean_loss = self.guard.mean
+        if self.guard.seen >= SETTLED:
+            self.counters.lowest_loss = min(self.counters.lowest_loss, self.guard.mean)
         return value
 
     def _roll_back(self, why: str) -> None:
@@ -330,6 +323,7 @@ class Trainer:
             counters.best_score, counters.best_iteration = score, counters.iteration
             counters.without_progress = 0
             self._save(best=True)
+        self.watch.warn(counters)
 
     def _validated(self) -> Validation | None:
         """Validate; None if a state is not finite, which all processes must be told."""

@@ -27,6 +27,8 @@ SETTINGS = (
     "training.max_minutes=null", "training.threads=1", "preprocess.crop_size=[16,16]",
     "model.levels=[{scale: 2, steps: 2}, {scale: 1, steps: 2}]",
 )  # fmt: skip
+# Of `train`, because so few iterations teach nothing.
+TRAINED = 5
 CASES = ("phantom_00000", "phantom_00001", "phantom_00002", "phantom_00003")
 
 
@@ -59,7 +61,7 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bad_input") / "run"
-    assert train(prepared, out).exit_code == 0
+    assert train(prepared, out).exit_code == TRAINED
     return out
 
 
@@ -288,7 +290,7 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before(
     last = run_folder / "checkpoints" / "last.pt"
     truncate(last) if content is None else last.write_bytes(content)
     result = train(prepared, run_folder, "--resume", iterations=3)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == TRAINED, result.output
     assert "checkpoint before it" in " ".join(result.stderr.split())
     assert json.loads((run_folder / "training.json").read_text())["iterations"] == 3
 
@@ -358,6 +360,16 @@ def full_disk(limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_model_that_learned_nothing_is_not_sent_to_the_registry(
+    trained: Path, prepared: Path, tmp_path: Path
+) -> None:
+    result = run("evaluate", "--model", trained, "--data", prepared, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "Next:" not in result.output
+    refused = run("models", "register", trained, "--name", "useless")
+    complains(refused, trained, "learned nothing", "--force")
+
+
 COMMANDS = ["preprocess", "train", "predict", "evaluate", "export", "report"]
 
 
@@ -416,7 +428,7 @@ def test_ctrl_c_in_training_can_be_resumed(
         patch.setattr(Trainer, "_step", interrupted)
         complains(train(prepared, out, iterations=4), "iteration 2", "--resume", code=130)
     assert not half_written(out)
-    assert train(prepared, out, "--resume", iterations=4).exit_code == 0
+    assert train(prepared, out, "--resume", iterations=4).exit_code == TRAINED
     assert json.loads((out / "training.json").read_text())["iterations"] == 4
 
 

@@ -55,10 +55,10 @@ def test_schema_describes_the_run() -> None:
 
 def test_diff_names_the_keys_as_set_takes_them(tmp_path: Path) -> None:
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
-    one.write_text("training: {lr: 1e-3}\n")
-    two.write_text("training: {lr: 2e-3}\nmodel: {levels: {1: {steps: 9}}}\n")
+    one.write_text("training: {lr: 1e-3}\nmodel: med_nca\n")
+    two.write_text("training: {lr: 2e-3}\nmodel: {preset: med_nca, levels: {1: {steps: 9}}}\n")
     assert json.loads(run("diff", str(one), str(two), "--json")[1]) == {
-        "model.levels.1.steps": [40, 9],
+        "model.levels.1.steps": [64, 9],
         "training.lr": [0.001, 0.002],
     }
     assert "training.lr: 0.001 -> 0.002" in run("diff", str(one), str(two))[1]

@@ -9,28 +9,33 @@ import pytest
 from click.testing import CliRunner
 
 from medseg_nca.cli.main import cli
+from medseg_nca.pipelines import demo
 
-# The machinery, not the accuracy: a handful of steps on small images.
+# The machinery, not the accuracy: so few steps on coarse images that a model has just learned.
 QUICK = (
-    "training.iterations=2",
-    "training.validate_every=2",
+    "preprocess.spacing=[2.5,2.5,4]",
+    "model.engine=reference",
+    "training.lr=6e-3",
+    "training.warmup=10",
     "evaluation.bootstrap=10",
     "tracking.system_metrics=false",
 )
 
 
-def run(out: Path, *args: str) -> tuple[int, str, str]:
-    options = [word for setting in QUICK for word in ("--set", setting)]
-    result = CliRunner().invoke(
-        cli, ["demo", "--out", str(out), "--minutes", "0.5", "--cases", "6", *options, *args]
-    )
+def run(out: Path, *args: str, iterations: int = 80) -> tuple[int, str, str]:
+    settings = (*QUICK, f"training.iterations={iterations}")
+    options = [word for setting in settings for word in ("--set", setting)]
+    result = CliRunner().invoke(cli, ["demo", "--out", str(out), "--cases", "6", *options, *args])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.slow
-def test_the_demo_goes_from_nothing_to_a_registered_model(tmp_path: Path) -> None:
+def test_the_demo_goes_from_nothing_to_a_registered_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "REQUIRED_DICE", 0.1)
     out = tmp_path / "demo"
     code, text, err = run(out, "--json")
     assert code == 0, err
@@ -50,6 +55,21 @@ def test_the_demo_goes_from_nothing_to_a_registered_model(tmp_path: Path) -> Non
     assert "HD95 (mm)" in text
     assert "models:/phantom-demo/2" in text
     assert "report.html" in text
+
+
+@pytest.mark.slow
+def test_a_demo_whose_model_is_useless_fails(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    code, text, err = run(out, iterations=1)
+    assert code == 5
+    assert "Mean Dice" in text
+    assert "models:/" not in text
+    assert "The demo's model is useless. Its mean Dice on the held-out cases is" in err
+    assert "0.5 is required" in err
+    assert "--minutes" in err
+    assert "register" not in err
+    assert json.loads((out / "demo.json").read_text())["problems"]
+    assert not (out / "predictions").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

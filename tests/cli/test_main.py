@@ -90,6 +90,7 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (errors.DataError("x.nii.gz: is truncated.", hint="Copy it again."), 2),
         (errors.PartialFailure("2 of 9 cases failed."), 3),
         (errors.DivergenceError("The loss is not finite."), 4),
+        (errors.NothingLearned("The model is useless.", hint="Train longer."), 5),
         (errors.Interrupted("Stopped.", hint="Go on with --resume."), 130),
     ],
 )

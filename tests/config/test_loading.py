@@ -16,12 +16,19 @@ from medseg_nca.errors import ConfigError
 
 def test_an_override_reaches_a_nested_setting() -> None:
     settings = load_settings(
-        None, ["training.lr=1e-3", "model.levels.1.steps=[3, 5]", "training.loss.params={a: 1e-2}"]
+        "hippocampus_m3d",
+        ["training.lr=1e-3", "model.levels.1.steps=[3, 5]", "training.loss.params={a: 1e-2}"],
     )
     assert settings.training.lr == 1e-3
     assert settings.model.family == "nca"
     assert settings.model.levels[1].steps == (3, 5)
     assert settings.training.loss.params == {"a": 0.01}
+
+
+def test_without_a_preset_the_levels_are_those_of_the_plan() -> None:
+    model = load_settings(None).model
+    assert model.family == "nca"
+    assert (model.name, model.levels) == ("pyramid_nca", "auto")
 
 
 def test_later_overrides_win() -> None:
@@ -46,15 +53,14 @@ def test_an_override_with_broken_yaml_is_named() -> None:
         ("trainng.lr=3", r"unknown key 'trainng'; did you mean 'training'\?"),
         ("training.lrr=3", r"unknown key 'training\.lrr'; did you mean 'lr'\?"),
         ("model.cell.chanels=3", r"'model\.cell\.chanels'; did you mean 'channels'\?"),
-        ("model.levels.0.stepz=3", r"'model\.levels\.0\.stepz'; did you mean 'steps'\?"),
+        ("model.levels=[{stepz: 3}]", r"'model\.levels\.0\.stepz'; did you mean 'steps'\?"),
         ("training.guard.zzz=3", r"Known here: factor, lr_factor, max_rollbacks"),
         ("data.split.folds=1", r"data\.split\.folds: .* greater than or equal to 2 \(got 1\)"),
         ("training.lr=fast", r"training\.lr: .* valid number"),
         ("training=5", r"training: .*TrainingSettings"),
         ("model.cell.update.norm=l2", r"'none', 'rms' or 'batch' \(got 'l2'\)"),
         ("model.cell.perception.kernel=4", r"kernel must be odd, got 4"),
-        ("model.levels.0.steps=-5", r"model\.levels\.0: steps must be"),
-        ("model.levels.7.steps=5", r"levels\.7: the list has items 0 to 1"),
+        ("model.levels=[{steps: -5}]", r"model\.levels\.0: steps must be"),
         ("model=unett", r"did you mean 'unet'\?"),
         ("model.family=cnn", r"model: Input tag 'cnn'"),
         ("data.labels={labels: [{name: a, values: [0]}]}", "0 is the background"),

@@ -370,6 +370,8 @@ def test_the_run_in_mlflow_gets_the_evaluation(
     monkeypatch.setattr(evaluate, "connect", lambda uri: store)
     evaluate.publish(result, tmp_path)
     assert not store.metrics
+    places = json.loads((tmp_path / "evaluations.json").read_text())
+    assert places == {"all": str(tmp_path / "out")}
     link = {"run_id": "7", "tracking_uri": f"sqlite:///{tmp_path}/x.db"}
     (tmp_path / "mlflow.json").write_text(json.dumps(link))
     evaluate.publish(result, tmp_path)

@@ -13,6 +13,7 @@ from medseg_nca.inference.bundle import SPEC, WEIGHTS
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.volume import Volume
 from medseg_nca.pipelines import register
+from medseg_nca.tracking.evaluation import remember_evaluation
 from medseg_nca.tracking.registry import promote
 from medseg_nca.tracking.resolve import load_model
 from medseg_nca.tracking.run import RunTracker, start_tracking
@@ -92,6 +93,36 @@ def test_an_evaluation_that_was_logged_to_the_run_since_counts(tmp_path: Path) -
     folder = evaluate(tmp_path / "evaluated", spec, dice=0.7)
     later.log_artifact(folder / "metrics.json", "evaluation_test")
     assert promote("hippo", "1", "champion", tracking=settings.tracking).dice == 0.7
+
+
+def test_an_evaluation_is_found_where_it_was_written(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "store")
+    run = tmp_path / "run"
+    spec = make_run(run)
+    for side, dice in (("train", 0.9), ("test", 0.6), ("val", 0.7)):
+        remember_evaluation(run, side, evaluate(tmp_path / side, spec, dice))
+    assert register.run(run, "hippo", tracking=store).dice == 0.6
+    (tmp_path / "test" / "metrics.json").unlink()
+    assert register.run(run, "hippo", tracking=store).dice == 0.7
+    evaluate(run / "evaluation", spec, 0.5)
+    assert register.run(run, "hippo", tracking=store).dice == 0.5
+
+
+@pytest.mark.parametrize("place", [".", "model"])
+def test_a_model_that_learned_nothing_is_registered_by_force_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    store = new_store(tmp_path / "store")
+    run = tmp_path / "run"
+    spec = make_run(run)
+    (run / "training.json").write_text('{"learned": false}')
+    with pytest.raises(ModelError, match=r"learned nothing.*--force"):
+        register.run(run / place, "hippo", tracking=store)
+    version = register.run(run / place, "hippo", tracking=store, force=True)
+    assert version.tags["learned"] == "no"
+    folder = evaluate(tmp_path / "evaluated", spec)
+    promote("hippo", "1", "champion", tracking=store, evaluation=folder)
+    assert "models:/hippo/1: its training has learned nothing." in caplog.text
 
 
 @pytest.mark.parametrize(

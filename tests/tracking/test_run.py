@@ -58,7 +58,7 @@ def test_a_run_has_parameters_tags_metrics_and_files(tmp_path: Path) -> None:
     assert stored.data.params["model.cell.channels"] == "16"
     assert stored.data.tags["dataset_hash"] == "abc"
     assert stored.data.tags["version.torch"]
-    assert stored.data.tags["model"] == "m3d_nca"
+    assert stored.data.tags["model"] == "pyramid_nca"
     history = client.get_metric_history(tracker.run_id, "loss")
     assert [(m.step, m.value) for m in history] == [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
     assert stored.data.metrics["val_dice_a_"] == 0.5

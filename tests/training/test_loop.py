@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from lightning_fabric import Fabric
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
-from medseg_nca.tasks import Validation
+from medseg_nca.tasks import ConstantAnswer, Task, Validation
 from medseg_nca.training.history import read_history
 from medseg_nca.training.loop import Trainer
 from medseg_nca.training.signals import on_stop_signal
@@ -40,12 +43,20 @@ def weights(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in trainer.evaluated_model.parameters()])
 
 
+def without_seconds(run: Path) -> list[dict[str, str]]:
+    """The history as it is written, character for character, but for the time."""
+    with (run / "history.csv").open(newline="") as stream:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
 def test_it_learns(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, iterations=150)
     before = trainer.task.validate(trainer.model, torch.device("cpu")).score
     result = trainer.fit()
     assert result.reason == "iterations"
     assert result.best_score > before / 3
+    assert (result.learned, result.remarks) == (True, ())
+    assert result.lowest_loss < 3 / 16
     assert (tmp_path / "model" / "model.pt").exists()
     rows = read_history(tmp_path / "history.csv")
     assert rows[0]["iteration"] == 5
@@ -75,9 +86,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> Non
     assert again.counters.iteration == 20
     again.fit()
     assert torch.equal(weights(again), weights(straight))
-    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in again.history.rows]
-    wanted = [{k: v for k, v in row.items() if k != "seconds"} for row in straight.history.rows]
-    assert kept == wanted
+    assert without_seconds(tmp_path / "broken") == without_seconds(tmp_path / "straight")
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
@@ -201,6 +210,57 @@ def test_time_ends_a_training_and_is_validated(tmp_path: Path) -> None:
     result = trainer.fit()
     assert result.reason == "time"
     assert result.best_iteration == result.iterations
+    assert any("before the first validation, which was due at 1000000" in r for r in result.remarks)
+
+
+def test_a_training_that_learns_nothing_says_so_early_and_at_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = trainer_of(tmp_path, iterations=510, validate_every=100, lr=1e-12).fit()
+    assert result.learned is False
+    assert [text.split("constant answer")[1] for text in result.remarks] == [
+        ", the same for every input, has 0.1875.", ", the same for every input, has -0.1875.",
+    ]  # fmt: skip
+    assert sum("After 500 iterations nothing is learned" in text for text in caplog.messages) == 1
+    assert (tmp_path / "model" / "model.pt").exists()
+
+
+def test_a_task_without_a_constant_answer_is_not_judged(tmp_path: Path) -> None:
+    class Unknown(Growing):
+        def constant_answer(self, batches: Any, device: Any) -> ConstantAnswer:
+            return Task.constant_answer(self, batches, device)
+
+    assert trainer_of(tmp_path, Unknown(), lr=1e-12).fit().learned is None
+
+
+def test_the_time_begins_after_the_first_iteration(tmp_path: Path) -> None:
+    class SlowStart(Growing):
+        started = False
+
+        def loss(self, model: Any, batch: Any, seed: int) -> Any:
+            if not self.started:
+                time.sleep(1.0)
+            self.started = True
+            return super().loss(model, batch, seed)
+
+    result = trainer_of(tmp_path, SlowStart(), iterations=5, max_minutes=1 / 60).fit()
+    assert (result.reason, result.iterations) == ("iterations", 5)
+    assert result.seconds < 1
+
+
+def test_a_run_killed_before_its_first_validation_is_validated_when_its_time_is_up(
+    tmp_path: Path,
+) -> None:
+    trainer = trainer_of(tmp_path, iterations=100_000, validate_every=10**6)
+    trainer.stop_requested = True
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    again = trainer_of(tmp_path, max_minutes=1e-9, iterations=100_000)
+    again.resume()
+    again.counters.elapsed = 1.0
+    result = again.fit()
+    assert (result.reason, result.iterations, result.best_iteration) == ("time", 1, 1)
+    assert math.isfinite(result.best_score)
 
 
 def test_a_signal_stops_between_iterations_and_keeps_the_state(tmp_path: Path) -> None:
