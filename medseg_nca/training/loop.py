@@ -37,7 +37,7 @@ from medseg_nca.training.guard import DivergenceGuard
 from medseg_nca.training.history import History
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
 from medseg_nca.training.state import Counters, TrainingResult
-from medseg_nca.training.watch import SETTLED, Watch, too_short
+from medseg_nca.training.watch import SETTLED, LearningWatch, too_short
 
 logger = logging.getLogger(__name__)
 # The score of a validation that failed.
@@ -95,7 +95,7 @@ class Trainer:
         self.validation: Validation | None = None
         self.stop_requested = False
         self.gone_back_to: int | None = None
-        self.watch = Watch(task, fabric, self.training)
+        self.watch = LearningWatch(task, fabric, self.training)
 
     @property
     def checkpoints(self) -> Path:

@@ -65,7 +65,7 @@ def judge(constant: ConstantAnswer, loss: float, score: float) -> Verdict:
     return Verdict(None if not (by_loss or by_score) else not reasons, tuple(reasons))
 
 
-class Watch:
+class LearningWatch:
     """Follows one training.
 
     Args:
