@@ -176,6 +176,30 @@ def test_a_library_that_is_missing_or_damaged_is_told(
             need(cell, torch.zeros(1, 5, 6, 7))
 
 
+def test_a_file_of_another_library_is_told(
+    fresh: None, monkeypatch: pytest.MonkeyPatch, cell: Cell
+) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    monkeypatch.setattr(library.ctypes, "CDLL", lambda _: libc)
+    with pytest.raises(DependencyError, match="has no medseg_nca_digest; reinstall"):
+        roll("cpu", cell)
+
+
+def test_a_library_that_computes_nan_is_not_used(
+    fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reports a step after which the state is not finite, and an automaton is not at fault."""
+    monkeypatch.setattr(library.Library, "roll", lambda *_: 0)
+    assert "other states" in (proof.unusable(torch.float32, False) or "")
+
+
+def test_the_proof_does_not_depend_on_what_the_caller_has_set(fresh: None) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.device("meta"), torch.inference_mode():
+        assert proof.unusable(torch.float32, True) is None
+
+
 @pytest.mark.parametrize("factor", [1.001, float("nan")])
 def test_loops_that_compute_something_else_are_not_used(
     fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, factor: float,

@@ -38,10 +38,18 @@ FLAGS = (
 GLIBC = "2.17"
 
 
+OFF = "MEDSEG_NCA_KERNELS=off installs without them: plain torch computes then, several times as slowly"
+
+
+def family() -> str:
+    """This machine's processor family."""
+    machine = platform.machine().lower()
+    return FAMILIES.get(machine, machine)
+
+
 def variants() -> tuple[tuple[str, int, str], ...]:
     """The variants of this machine's processor family, the fastest first."""
-    machine = platform.machine().lower()
-    return VARIANTS.get(FAMILIES.get(machine, machine), (("plain", 16, ""),))
+    return VARIANTS.get(family(), (("plain", 16, ""),))
 
 
 def library_name() -> str:
@@ -53,7 +61,9 @@ def digest() -> str:
     """Of the sources and of what the compiler is told: whether a library was made from them."""
     files = sorted(SOURCES.glob("*.[ch]pp"))
     content = [file.read_bytes().replace(b"\r\n", b"\n") for file in files]
-    return hashlib.sha256(b"\0".join([*content, repr((VARIANTS, FLAGS)).encode()])).hexdigest()
+    return hashlib.sha256(
+        b"\0".join([*content, repr((VARIANTS, FLAGS, GLIBC)).encode()])
+    ).hexdigest()
 
 
 def compiler() -> tuple[list[str], bool]:
@@ -71,8 +81,7 @@ def compiler() -> tuple[list[str], bool]:
             return [found], False
     raise RuntimeError(
         "No C++ compiler was found for the engine's loops. Install one (pip install ziglang), or "
-        "name it in CXX; MEDSEG_NCA_KERNELS=off installs without them: the package then computes "
-        "with plain torch, several times as slowly."
+        f"name it in CXX; {OFF}."
     )
 
 
@@ -101,8 +110,12 @@ def build(target: Path) -> None:
 def _compile(command: list[str], zig: bool, variant: tuple[str, int, str], work: Path) -> Path:
     name, width, processor = variant
     made = work / f"{name}.o"
-    # zig writes the names of processors in its own way.
-    march = [f"-march={processor.replace('-', '_') if zig else processor}"] if processor else []
+    # zig writes the names of processors in its own way, and compiles for the present one if none is
+    # named.
+    if zig:
+        march = [f"-mcpu={processor.replace('-', '_') or 'baseline'}"]
+    else:
+        march = [f"-march={processor}"] if processor else []
     macros = [
         f"-DMEDSEG_VARIANT={name}", f"-DMEDSEG_VECTOR_BYTES={width}",
         f'-DMEDSEG_DIGEST="{digest()}"',
@@ -116,17 +129,17 @@ def _system_flags(zig: bool) -> list[str]:
     flags = [] if sys.platform == "win32" else ["-fPIC"]
     if zig:
         flags += ["-nostdlib++"]
-        if sys.platform == "linux":
-            machine = platform.machine().lower()
+        if sys.platform == "linux" and family() in VARIANTS:
             libc = "musl" if platform.libc_ver()[0] != "glibc" else f"gnu.{GLIBC}"
-            flags += ["-target", f"{FAMILIES.get(machine, machine)}-linux-{libc}"]
+            flags += ["-target", f"{family()}-linux-{libc}"]
     return flags
 
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+        said = f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+        raise RuntimeError(f"The engine's loops could not be compiled. {OFF}.\n{said}")
 
 
 def main() -> None:

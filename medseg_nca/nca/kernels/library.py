@@ -118,7 +118,7 @@ class Library:
         return zeros(self._scratch(byref(call), backward), np.dtype(np.uint8))
 
     def roll(self, call: Call, scratch: np.ndarray[Any, Any]) -> int:
-        """Compute steps, as one thread of a team; the first step that went wrong, or -1."""
+        """Compute steps, as one thread of a team; the first step with a value that is not finite, or -1."""
         return int(self._roll(byref(call), scratch.ctypes.data))
 
     def back(self, call: Call, scratch: np.ndarray[Any, Any]) -> None:
@@ -147,6 +147,15 @@ class UnusableLibraryError(Exception):
     """Why the library cannot be used, for the log."""
 
 
+def _function(file: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+    try:
+        found = getattr(file, name)
+    except AttributeError as error:
+        raise UnusableLibraryError(f"{file._name} has no {name}; reinstall") from error
+    found.restype, found.argtypes = result, arguments
+    return found
+
+
 @cache
 def _open() -> ctypes.CDLL:
     path = build.HERE / build.library_name()
@@ -157,8 +166,7 @@ def _open() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise UnusableLibraryError(f"{path} cannot be loaded ({error}); {mend}") from error
-    library.medseg_nca_digest.restype = c_char_p
-    made_from = library.medseg_nca_digest().decode("ascii")
+    made_from = _function(library, "medseg_nca_digest", c_char_p)().decode("ascii")
     if build.SOURCES.is_dir() and made_from != build.digest():
         raise UnusableLibraryError(f"{path} was made from other sources; {mend}")
     return library
@@ -191,9 +199,7 @@ def library() -> Library:
     name, file = variant(), _open()
 
     def function(what: str, *arguments: Any, result: Any = c_int64) -> Any:
-        found = getattr(file, f"medseg_nca_{what}_{name}")
-        found.argtypes, found.restype = arguments, result
-        return found
+        return _function(file, f"medseg_nca_{what}_{name}", result, *arguments)
 
     call = POINTER(Call)
     return Library(

@@ -25,7 +25,11 @@ _taken = threading.Lock()
 
 @cache
 def _pool(size: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(size, thread_name_prefix="medseg-nca")
+    """Threads that all exist: an executor alone may count one as idle that it has not started."""
+    pool = ThreadPoolExecutor(size, thread_name_prefix="medseg-nca")
+    start = threading.Barrier(size)
+    wait([pool.submit(start.wait) for _ in range(size)])
+    return pool
 
 
 def _after_fork() -> None:
@@ -69,7 +73,8 @@ def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[A
             raise
 
     try:
-        others += [_pool(size - 1).submit(guarded, index) for index in range(1, size)]
+        for index in range(1, size):
+            others.append(_pool(size - 1).submit(guarded, index))
         return [guarded(0), *(future.result() for future in others)]
     except BaseException:
         meeting[0] = _NOBODY_WAITS

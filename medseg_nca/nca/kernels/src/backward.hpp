@@ -33,8 +33,8 @@ T slope(T x, int64_t activation) {
         case LEAKY_RELU:
             return x <= 0 ? T(LEAKY_SLOPE) : T(1);
         case GELU: {
-            const T density = exp(T(-0.5) * x * x) / sqrt(T(2 * M_PI));
-            return T(0.5) * (1 + erf(x * T(M_SQRT1_2))) + x * density;
+            const T density = exp(T(-0.5) * x * x) / sqrt(T(2 * PI));
+            return T(0.5) * (1 + erf(x * T(SQRT_HALF))) + x * density;
         }
         default: {
             const T sigmoid = 1 / (1 + exp(-x));

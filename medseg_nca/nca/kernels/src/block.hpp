@@ -88,7 +88,7 @@ T smooth(T x, int64_t activation) {
         case LEAKY_RELU:
             return x < 0 ? x * T(LEAKY_SLOPE) : x;
         case GELU:
-            return x * T(0.5) * (1 + erf(x * T(M_SQRT1_2)));
+            return x * T(0.5) * (1 + erf(x * T(SQRT_HALF)));
         default:
             return x / (1 + exp(-x));
     }

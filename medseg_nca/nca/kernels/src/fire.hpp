@@ -22,11 +22,11 @@ inline int64_t collect(int64_t* bases, int64_t n, int64_t base, int64_t cell, ui
                        const Grid& grid, const Firing& firing) {
     const int64_t step = grid.channels, count = grid.n2;
     const uint32_t level = uint32_t(firing.level);
-    const uint32_t* positions = firing.positions + cell;
     if (firing.awake) {
         for (int64_t z = 0; z < count; ++z) {
             bases[n] = base + z * step;
-            n += firing.awake[cell + z] && (firing.every || number(positions[z], key) < level);
+            n += firing.awake[cell + z] &&
+                 (firing.every || number(firing.positions[cell + z], key) < level);
         }
         return n;
     }
@@ -34,6 +34,7 @@ inline int64_t collect(int64_t* bases, int64_t n, int64_t base, int64_t cell, ui
         for (int64_t z = 0; z < count; ++z) bases[n + z] = base + z * step;
         return n + count;
     }
+    const uint32_t* positions = firing.positions + cell;
     int64_t z = 0;
     for (; z + LANES<uint32_t> <= count; z += LANES<uint32_t>) {
         const Words numbers = number(load(positions + z), key);

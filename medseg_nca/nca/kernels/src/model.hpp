@@ -22,6 +22,8 @@ constexpr int64_t SLACK = 2 * DENSE_ROWS;
 
 constexpr double EPS = 1e-5;
 constexpr double LEAKY_SLOPE = 0.01;  // of torch's leaky_relu
+// Not every math.h has them.
+constexpr double PI = 3.14159265358979323846, SQRT_HALF = 0.70710678118654752440;
 enum Activation : int64_t { RELU = 0, LEAKY_RELU = 1, GELU = 2, SILU = 3 };
 
 struct Grid {
