@@ -69,6 +69,8 @@ def test_results_of_a_run_that_was_stopped_are_no_inputs_either(
             yield next(iter(outcomes))
             raise KeyboardInterrupt
 
+        def within(self, done: int, total: int) -> None: ...
+
     with pytest.raises(KeyboardInterrupt):
         predict.run(model, [images], images, progress=Stop(), output=PNG)
     assert len(list(images.glob("*.png"))) == 1

@@ -38,7 +38,7 @@ FLAGS = (
 GLIBC = "2.17"
 
 
-OFF = "MEDSEG_NCA_KERNELS=off installs without them: plain torch computes then, several times as slowly"
+OFF = "MEDSEG_NCA_KERNELS=off installs without them; plain torch, which is slower, computes then"
 
 
 def family() -> str:

@@ -118,7 +118,7 @@ class Library:
         return zeros(self._scratch(byref(call), backward), np.dtype(np.uint8))
 
     def roll(self, call: Call, scratch: np.ndarray[Any, Any]) -> int:
-        """Compute steps, as one thread of a team; the first step with a value that is not finite, or -1."""
+        """Compute steps, as one thread of a team; the first after which a value is bad, or -1."""
         return int(self._roll(byref(call), scratch.ctypes.data))
 
     def back(self, call: Call, scratch: np.ndarray[Any, Any]) -> None:
