@@ -282,6 +282,15 @@ def test_auto_takes_the_cpu_engine(
     assert set(ENGINES.names) == {"auto", "cpu", "reference"}
 
 
+def test_memory_of_inference_mode_is_used_again_outside_of_it() -> None:
+    cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
+    state = torch.randn(1, 9, 11, 5, dtype=torch.float64).movedim(-1, 1)  # not contiguous
+    with torch.inference_mode():
+        expected = CPU.roll_out(cell, state, 2, fire)
+    with torch.no_grad():
+        assert torch.equal(CPU.roll_out(cell, state, 2, fire), expected)
+
+
 def test_memory_that_is_used_again_leaves_no_trace() -> None:
     """Padded arrays of one size, 12 x 12, for grids of 10 and 8 cells; and after an overflow."""
     fire = Fire.for_batch(0.5, 0, 1)

@@ -155,8 +155,10 @@ def _halo(
 def aligned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Zeros that begin at a cache line; numpy has no bfloat16, there they are 16-bit integers."""
     kind = np.dtype("int16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
-    tensor = torch.from_numpy(zeros(prod(shape), kind)).view(*shape)
-    return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
+    # Memory that was made in inference mode could not be written outside of it, when it is reused.
+    with torch.inference_mode(False):
+        tensor = torch.from_numpy(zeros(prod(shape), kind)).view(*shape)
+        return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
 
 
 def numbers(tensor: Tensor) -> np.ndarray[Any, Any]:
