@@ -20,7 +20,7 @@ from medseg_nca.io.dicom.annotations.references import (
     parsing,
     referenced_series,
 )
-from medseg_nca.io.dicom.annotations.slices import Findings, fill_slices
+from medseg_nca.io.dicom.annotations.slices import Contour, Findings, fill_slices
 from medseg_nca.io.dicom.files.attributes import Attributes, items
 from medseg_nca.io.dicom.files.classes import RT_STRUCTURE_SET
 from medseg_nca.io.dicom.files.reader import read_file
@@ -31,7 +31,8 @@ from medseg_nca.io.volume import Volume
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_XOR = "CLOSEDPLANAR_XOR"
+_CLOSED = ("CLOSED_PLANAR", _XOR)
 
 _FAR = 1e6
 _PLAIN = b"0123456789+-.eE\\ "
@@ -54,10 +55,12 @@ def read_rtstruct(path: Path, image: Volume) -> Segments:
     """Read the regions of interest of an RTSTRUCT as masks.
 
     A voxel belongs to a ROI if its centre lies inside the ROI's closed contours on the nearest
-    slice, by the even-odd rule: a contour in a contour is a hole, and so is the inner part of a
-    keyhole. A centre on a contour (within 0.001 voxels) is inside. A contour belongs to the
-    nearest slice; of several planes at one slice the nearest counts. Nothing is interpolated
-    between slices. ROIs without closed contours are left out. The notes say what was left out.
+    slice. Each is filled by the even-odd rule, so the inner part of a keyhole is a hole; a contour
+    that lies inside another is a hole in it, others are united, and CLOSEDPLANAR_XOR ones are
+    combined by XOR (:mod:`medseg_nca.io.dicom.annotations.nesting`). A centre on a contour (within
+    0.001 voxels) is inside. A contour belongs to the nearest slice; of several planes at one slice
+    the nearest counts. Nothing is interpolated between slices. ROIs without closed contours are
+    left out. The notes say what was left out.
 
     Args:
         path: the file.
@@ -186,13 +189,14 @@ def _in_frame(
     return kept, tuple(notes.values())
 
 
-def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
-    """The points, ``(n, 3)`` LPS mm, of each usable closed contour."""
-    found: dict[bytes, NDArray[np.float64]] = {}
+def _closed_contours(roi: Roi, findings: Findings) -> list[Contour]:
+    """Each usable closed contour, LPS mm."""
+    found: dict[bytes, Contour] = {}
     closed = 0
     for item in roi.contours:
         values = Attributes(item)
-        if values.text("ContourGeometricType") not in _CLOSED:
+        kind = values.text("ContourGeometricType")
+        if kind not in _CLOSED:
             findings.add(roi.number, "not-closed")
             continue
         closed += 1
@@ -209,7 +213,7 @@ def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
         findings.add(roi.number, "point-count", int(claimed not in (None, len(points))))
         key = points.tobytes()
         findings.add(roi.number, "repeated-contour", int(key in found))
-        found[key] = points
+        found[key] = Contour(points, kind == _XOR)
     if not closed:
         findings.add(roi.number, "no-contours")
     return list(found.values())
