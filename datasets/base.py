@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg_nca.config import LabelTable
+from medseg_nca.io.dicom.annotations.legend import Legend
 
 Side = Literal["train", "val", "test"]
 
@@ -34,7 +35,7 @@ class Case:
     site: str | None = None
     split: Side | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    segments: LabelTable | None = None
+    segments: Legend | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from medseg_nca.errors import DataError
 if TYPE_CHECKING:
     from medseg_nca.io.dicom.annotations.assign import Annotation
     from medseg_nca.io.dicom.annotations.concepts import Concept
+    from medseg_nca.io.dicom.annotations.legend import Legend
     from medseg_nca.io.dicom.records import Scan, Series, Stack
 
 # Files that are looked at before a tree counts as one without DICOM.
@@ -57,7 +58,7 @@ class Dicom:
         for problem in found.unreadable.values():
             log.warning("File left out: %s", problem.message)
         volumes, dims = _volumes(found)
-        labels, table = _labels(found)
+        labels, table, legends = _labels(found)
         cases = [
             Case(
                 id=name,
@@ -72,7 +73,10 @@ class Dicom:
                 f"{path}: holds no DICOM image.",
                 hint=f"See what there is: medseg-nca dicom scan {path}",
             )
-        cases = [replace(case, segments=table) if case.label else case for case in cases]
+        cases = [
+            replace(case, segments=legends.get(case.label)) if case.label else case
+            for case in cases
+        ]
         channels = _channels(volumes) if dims == 3 else names_for(look(cases)[1], dims)
         return DataSet(
             name=path.resolve().name,
@@ -158,10 +162,12 @@ def _files(series: Series, stack: Stack | None) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(plane.path for plane in stack.planes))
 
 
-def _labels(found: Scan) -> tuple[dict[tuple[str, str], Path], LabelTable | None]:
-    """The label file of each volume, and the table that numbers their segments."""
+def _labels(
+    found: Scan,
+) -> tuple[dict[tuple[str, str], Path], LabelTable | None, dict[Path, Legend]]:
+    """The label file of each volume, the table of all, and what numbers the segments of each."""
     from medseg_nca.io.dicom.annotations.assign import assign
-    from medseg_nca.io.dicom.annotations.labels import merge_tables
+    from medseg_nca.io.dicom.annotations.legend import make_legend
 
     assigned = assign(found)
     for problem in assigned.refused.values():
@@ -172,8 +178,12 @@ def _labels(found: Scan) -> tuple[dict[tuple[str, str], Path], LabelTable | None
         for key, group in assigned.by_stack.items()
         if group and group[0].path in concepts
     }
-    table = merge_tables(concepts.values()) if any(concepts.values()) else None
-    return labels, table
+    if not any(concepts.values()):
+        return labels, None, {}
+    legend = make_legend(concepts.values())
+    for note in legend.notes:
+        log.warning("%s", note.message)
+    return labels, legend.table, {path: legend.part(own) for path, own in concepts.items()}
 
 
 def _concepts(groups: Iterable[Sequence[Annotation]]) -> Mapping[Path, tuple[Concept, ...]]:

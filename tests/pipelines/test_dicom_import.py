@@ -24,7 +24,7 @@ from medseg_nca.datasets.splits import make_split
 from medseg_nca.errors import ConfigError, OutputError
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.quiet import quiet
-from medseg_nca.io.read import read_label, read_volume
+from medseg_nca.io.read import read_image, read_label, read_volume
 from medseg_nca.pipelines import dicom_case
 from medseg_nca.pipelines.dicom_import import ImportSettings, run
 from medseg_nca.pipelines.dicom_names import Names
@@ -92,11 +92,11 @@ def test_a_clinic_becomes_a_data_set(tmp_path: Path) -> None:
     assert [case.patient for case in dataset.cases] == ["FAKEID-0815-XQ"] * 2 + ["FAKESECOND-1"]
     assert [case.label is not None for case in dataset.cases] == [True, True, False]
     assert dataset.labels is not None
-    assert dataset.labels.names == ("Zorrofake liver", "Spleen", "by Fakedoctorzq")
-    code = dataset.labels.labels[0].code
+    assert dataset.labels.names == ("Spleen", "Zorrofake liver", "by Fakedoctorzq")
+    code = dataset.labels.labels[1].code
     assert code is not None
     assert (code.scheme, code.value, code.meaning) == referring.LIVER
-    assert dataset.labels.labels[1].code is None
+    assert dataset.labels.labels[0].code is None
 
 
 def test_volumes_and_label_maps_lie_where_they_did(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_volumes_and_label_maps_lie_where_they_did(tmp_path: Path) -> None:
     first_pixel = image.affine @ [0, image.shape[1] - 1, 0, 1]
     np.testing.assert_allclose(first_pixel, to_ras @ build.OBLIQUE @ [0, 0, 0, 1], atol=1e-4)
     label = read_label(tmp_path / "out" / "labelsTr" / "FAKEID-0815-XQ_1.nii.gz")
-    np.testing.assert_array_equal(label.array[0] == 1, expected(box(2, 5)))
+    np.testing.assert_array_equal(label.array[0] == 2, expected(box(2, 5)))
     np.testing.assert_allclose(label.affine, image.affine)
 
 
@@ -270,6 +270,80 @@ def test_annotations_in_several_files_are_united_or_stay_apart(tmp_path: Path) -
     np.testing.assert_array_equal(second.array[0] == 1, expected(box(1, 3)))
     dataset = open_dataset(tmp_path / "out")
     assert len({case.patient for case in dataset.cases}) == 1
+
+
+def two_patients(root: Path, *segs: dict[str, Any]) -> None:
+    """A CT of each patient with a SEG of one segment."""
+    for number, how in enumerate(segs):
+        planes = ct(study=str(number), PatientID=f"P{number}")
+        region = how.pop("region", None)
+        annotation = referring.seg(planes, box(1, 3 + number), **how)
+        if region is not None:
+            annotation.SegmentSequence[0].AnatomicRegionSequence = [region]
+        build.write(root / str(number) / "ct", planes)
+        build.write(root / str(number) / "seg", [annotation])
+
+
+def region(value: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "organ"
+    return item
+
+
+def labels_of(report: ImportReport) -> list[tuple[str, list[int]]]:
+    """The names of the labels, and the numbers that each case holds."""
+    assert report.labels is not None
+    maps = [read_label(report.out / "labelsTr" / Path(one.image).name) for _, one in report.maps]
+    held = [sorted(set(np.unique(found.array).tolist()) - {0}) for found in maps]
+    return list(zip(report.labels.names, held, strict=True))
+
+
+def test_the_sides_of_an_organ_are_two_labels(tmp_path: Path) -> None:
+    kidney = [("SCT", "64033007", "Kidney")]
+    left, right = {"names": ["rein gauche"]}, {"names": ["rein droit"]}
+    two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert labels_of(report) == [("rein droit", [2]), ("rein gauche", [1])]
+    tree = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [note["kind"] for note in tree["label_notes"]] == ["codes-of-several"]
+
+
+def test_masses_of_two_organs_are_two_labels(tmp_path: Path) -> None:
+    mass = {"names": ["mass"], "codes": [("SCT", "4147007", "Mass")]}
+    liver, kidney = region("10200004"), region("64033007")
+    two_patients(tmp_path / "in", mass | {"region": liver}, mass | {"region": kidney})
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert labels_of(report) == [
+        ("mass (4147007, 10200004)", [1]),
+        ("mass (4147007, 64033007)", [2]),
+    ]
+
+
+def test_an_organ_of_two_names_is_one_label_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_patients(tmp_path / "in", {"names": ["Leber"]}, {"names": ["foie"]})
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert report.labels is not None
+    assert report.labels.names == ("foie",)
+    assert "several names: 'foie' (1 case), 'leber' (1 case)" in caplog.text
+    tree = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [note["kind"] for note in tree["label_notes"]] == ["names-differ"]
+
+
+def test_preprocessing_the_folder_as_it_lies_gives_the_same_numbers(tmp_path: Path) -> None:
+    kidney = [("SCT", "64033007", "Kidney")]
+    left, right = {"names": ["Niere li."]}, {"names": ["Niere re."]}
+    two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
+    report = run(tmp_path / "in", tmp_path / "out")
+    dataset = open_dataset(tmp_path / "in")
+    assert dataset.labels == report.labels
+    for case in dataset.cases:
+        assert case.label is not None
+        lying = read_label(case.label, read_image(case.images), case.segments)
+        written = read_label(tmp_path / "out" / "labelsTr" / f"{case.id}.nii.gz")
+        assert np.unique(lying.array).tolist() == np.unique(written.array).tolist()
+        assert len(np.unique(lying.array)) == 2
 
 
 @pytest.mark.parametrize(("rule", "winner"), [("last", 2), ("smallest", 1), ("refuse", None)])

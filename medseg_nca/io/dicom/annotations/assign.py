@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from medseg_nca.config import LabelTable
 from medseg_nca.errors import DataError, ImageError
 from medseg_nca.io.dicom.annotations.concepts import Concept
-from medseg_nca.io.dicom.annotations.labels import Segments, compose, merge_tables
+from medseg_nca.io.dicom.annotations.labels import Segments, compose
+from medseg_nca.io.dicom.annotations.legend import Legend, make_legend
 from medseg_nca.io.dicom.annotations.references import (
     parsing,
     referenced_instances,
@@ -189,18 +189,16 @@ def concepts_of(path: Path, kind: Kind) -> tuple[Concept, ...]:
         with parsing(path):
             descriptions = read_seg_header(path, header).descriptions
         return tuple(
-            Concept(found.name, found.code, found.modifiers)
-            for _, found in sorted(descriptions.items())
-            if not found.background
+            found.concept for _, found in sorted(descriptions.items()) if not found.background
         )
     from medseg_nca.io.dicom.annotations.rtstruct import find_rois
 
     with parsing(path):
         rois = find_rois(path, header)
-    return tuple(Concept(roi.name, roi.code, roi.modifiers) for roi in rois if roi.contours)
+    return tuple(roi.concept for roi in rois if roi.contours)
 
 
-def read_label_file(path: Path, image: Volume, labels: LabelTable | None = None) -> Volume:
+def read_label_file(path: Path, image: Volume, legend: Legend | None = None) -> Volume:
     """Read an object as a label map on the grid of its image, ``(1, x, y, z)``.
 
     Of overlapping segments the one with the higher number gets the voxel.
@@ -208,20 +206,18 @@ def read_label_file(path: Path, image: Volume, labels: LabelTable | None = None)
     Args:
         path: a SEG or an RTSTRUCT.
         image: that it was drawn on, read from DICOM.
-        labels: the numbers of the segments, as of
-            :func:`medseg_nca.io.dicom.annotations.labels.merge_tables`; their order in the object
-            if not given.
+        legend: the numbers of the segments; made of this object alone if not given.
 
     Raises:
         DicomError: if it is neither, or cannot be used with this image.
-        ImageError: if a segment is not in the table, or the image is not from DICOM.
+        ImageError: if a segment is not in the legend, or the image is not from DICOM.
     """
     segments = read_annotation(path, _kind_of(path), image)
     if not segments.segments:
         raise DicomError(Problem("no-segments", f"{path}: describes no segment."))
     try:
-        table = labels or merge_tables([[segment.concept for segment in segments]])
-        label_map = compose(segments, table, image).label_map
+        legend = legend or make_legend([[segment.concept for segment in segments]])
+        label_map = compose(segments, legend, image).label_map
     except ImageError:
         raise
     except DataError as error:

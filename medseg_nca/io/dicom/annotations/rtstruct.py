@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config.labels import Code
-from medseg_nca.io.dicom.annotations.concepts import clean_name, public_code, read_codes
+from medseg_nca.io.dicom.annotations.concepts import (
+    Concept,
+    clean_name,
+    read_codes,
+    read_concept,
+)
 from medseg_nca.io.dicom.annotations.labels import Segment, Segments
 from medseg_nca.io.dicom.annotations.references import (
     check_frame_of_reference,
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 _XOR = "CLOSEDPLANAR_XOR"
 _CLOSED = ("CLOSED_PLANAR", _XOR)
 
+_TYPES = "RTROIIdentificationCodeSequence"
 _FAR = 1e6
 _PLAIN = b"0123456789+-.eE\\ "
 
@@ -43,9 +48,7 @@ class Roi:
     """One region of interest: what it is called, and its contour items."""
 
     number: int
-    name: str
-    code: Code | None
-    modifiers: tuple[Code, ...]
+    concept: Concept
     algorithm: str
     frame_of_reference: str
     contours: tuple[Dataset, ...]
@@ -88,17 +91,7 @@ def read_rtstruct(path: Path, image: Volume) -> Segments:
     for roi in with_area:
         packed, count = fill_slices(roi.number, contours.pop(roi.number), image, findings)
         placed += count
-        segments.append(
-            Segment(
-                roi.number,
-                roi.name,
-                roi.code,
-                image.shape,
-                packed,
-                roi.algorithm,
-                roi.modifiers,
-            )
-        )
+        segments.append(Segment(roi.number, roi.concept, image.shape, packed, roi.algorithm))
     if not placed:
         kinds = ", ".join(sorted({kind for _, kind in findings.counts}))
         raise refusal(
@@ -118,23 +111,24 @@ def find_rois(path: Path, dataset: Dataset) -> list[Roi]:
     """
     observations: dict[int, Dataset] = {}
     for item in items(dataset, "RTROIObservationsSequence"):
-        observations.setdefault(_number(path, item, "ReferencedROINumber"), item)
+        number = _number(path, item, "ReferencedROINumber")
+        if number not in observations or not read_codes(observations[number], _TYPES):
+            observations[number] = item
     contours: dict[int, list[Dataset]] = defaultdict(list)
     for item in items(dataset, "ROIContourSequence"):
         number = _number(path, item, "ReferencedROINumber")
         contours[number].extend(items(item, "ContourSequence"))
     frame = _frame_of_reference(dataset)
+    laterality = Attributes(dataset).text("Laterality")
     found: dict[int, Roi] = {}
     for item in items(dataset, "StructureSetROISequence"):
         number = _number(path, item, "ROINumber")
         if number in found:
             raise damaged(path, f"has two ROIs with the number {number}.")
-        code, modifiers = _codes(observations.get(number))
+        name = clean_name(str(item.get("ROIName") or ""), f"ROI {number}")
         found[number] = Roi(
             number,
-            clean_name(str(item.get("ROIName") or ""), f"ROI {number}"),
-            code,
-            modifiers,
+            read_concept(name, observations.get(number, item), _TYPES, laterality),
             clean_name(str(item.get("ROIGenerationAlgorithm") or ""), ""),
             Attributes(item).text("ReferencedFrameOfReferenceUID") or frame,
             tuple(contours.get(number, ())),
@@ -155,17 +149,6 @@ def _frame_of_reference(dataset: Dataset) -> str:
     references = items(dataset, "ReferencedFrameOfReferenceSequence")
     named = {Attributes(item).text("FrameOfReferenceUID") for item in references}
     return own or (named.pop() if len(named) == 1 else "")
-
-
-def _codes(observation: Dataset | None) -> tuple[Code | None, tuple[Code, ...]]:
-    if observation is None:
-        return None, ()
-    keyword = "RTROIIdentificationCodeSequence"
-    codes = read_codes(observation, keyword)
-    modifiers: list[Code] = []
-    for item in items(observation, keyword):
-        modifiers += read_codes(item, "SegmentedPropertyTypeModifierCodeSequence")
-    return public_code(codes), tuple(modifiers)
 
 
 def _in_frame(

@@ -209,15 +209,7 @@ def _place(
             packed = Packed(packed.start[:2], packed.size[:2], packed.voxels, packed.bits)
         found, lost = found + packed.voxels, lost + outside
         segments.append(
-            Segment(
-                number,
-                description.name,
-                description.code,
-                image.shape,
-                packed,
-                description.algorithm,
-                description.modifiers,
-            )
+            Segment(number, description.concept, image.shape, packed, description.algorithm)
         )
     if lost and not found:
         raise refusal(
