@@ -23,6 +23,8 @@ from medseg_nca.io.dicom.annotations.references import (
     image_source,
     parsing,
     referenced_series,
+    refers_to,
+    unnamed_image,
 )
 from medseg_nca.io.dicom.annotations.slices import Contour, Findings, fill_slices
 from medseg_nca.io.dicom.files.attributes import Attributes, items
@@ -82,7 +84,8 @@ def read_rtstruct(path: Path, image: Volume) -> Segments:
         if Attributes(dataset).text("SOPClassUID") != RT_STRUCTURE_SET:
             raise refusal("not-a-structure-set", path, "is no DICOM RT structure set.")
         rois = find_rois(path, dataset)
-        rois, notes = _in_frame(path, rois, referenced_series(dataset), source)
+        rois, notes = _in_frame(path, rois, source, refers=refers_to(dataset, source))
+        notes += unnamed_image(path, dataset)
         contours = {roi.number: _closed_contours(roi, findings) for roi in rois}
     with_area = [roi for roi in rois if contours[roi.number]]
     if not with_area:
@@ -152,14 +155,14 @@ def _frame_of_reference(dataset: Dataset) -> str:
 
 
 def _in_frame(
-    path: Path, rois: Sequence[Roi], series: str | None, source: Source
+    path: Path, rois: Sequence[Roi], source: Source, *, refers: bool
 ) -> tuple[list[Roi], tuple[Problem, ...]]:
     """The ROIs in the image's frame of reference, and notes on the others."""
     kept, notes = [], {}
     error: DicomError | None = None
     for roi in rois:
         try:
-            found = check_frame_of_reference(path, roi.frame_of_reference, series, source)
+            found = check_frame_of_reference(path, roi.frame_of_reference, source, refers=refers)
         except DicomError as refused:
             error = error or refused
             text = f"{path}: ROI {roi.number} lies in another or no frame of reference; left out."
