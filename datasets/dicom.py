@@ -58,7 +58,15 @@ class Dicom:
         for problem in found.unreadable.values():
             log.warning("File left out: %s", problem.message)
         volumes, dims = _volumes(found)
-        labels, table, legends = _labels(found)
+        names = case_names(volumes)
+        order = [
+            (series.uid, stack.name)
+            for _, (series, stack) in sorted(
+                zip(names, volumes, strict=True), key=lambda pair: pair[0]
+            )
+            if stack is not None
+        ]
+        labels, table, legends = _labels(found, order)
         cases = [
             Case(
                 id=name,
@@ -66,7 +74,7 @@ class Dicom:
                 label=labels.get((series.uid, stack.name if stack else "")),
                 patient=patient_name(series),
             )
-            for name, (series, stack) in zip(case_names(volumes), volumes, strict=True)
+            for name, (series, stack) in zip(names, volumes, strict=True)
         ]
         if not cases:
             raise DataError(
@@ -163,16 +171,19 @@ def _files(series: Series, stack: Stack | None) -> tuple[Path, ...]:
 
 
 def _labels(
-    found: Scan,
+    found: Scan, order: Sequence[tuple[str, str]]
 ) -> tuple[dict[tuple[str, str], Path], LabelTable | None, dict[Path, Legend]]:
-    """The label file of each volume, the table of all, and what numbers the segments of each."""
+    """The label file of each volume, the table of all, and what numbers the segments of each.
+
+    ``order`` lists series and stack of the cases as they are sorted.
+    """
     from medseg_nca.io.dicom.annotations.assign import assign
     from medseg_nca.io.dicom.annotations.legend import make_legend
 
     assigned = assign(found)
     for problem in assigned.refused.values():
         log.warning("Annotation left out: %s", problem.message)
-    concepts = _concepts(assigned.by_stack.values())
+    concepts = _concepts(assigned.by_stack[key] for key in order if key in assigned.by_stack)
     labels = {
         key: group[0].path
         for key, group in assigned.by_stack.items()

@@ -34,7 +34,7 @@ def imported(folder: Path, out: Path) -> tuple[dict[str, Any], list[dict[int, in
 
 @pytest.mark.parametrize(
     ("folder", "names"),
-    [("kidset", ["Niere links", "Niere rechts"]), ("regset", ["Kidney mass", "Liver mass"])],
+    [("kidset", ["Niere links", "Niere rechts"]), ("regset", ["Liver mass", "Kidney mass"])],
 )
 def test_labels_of_two_cases(
     folder: str, names: list[str], shared_data: SharedData, tmp_path: Path
@@ -42,7 +42,7 @@ def test_labels_of_two_cases(
     source = shared_data("faults") / "dicom" / "14-labels-merged-across-cases" / folder
     labels, counts = imported(source, tmp_path / "out")
     assert labels == {"0": "background", "1": names[0], "2": names[1]}
-    assert sorted(value for found in counts for value in found) == [1, 2]
+    assert [list(found) for found in counts] == [[1], [2]]
 
 
 def test_overlapping_outlines(shared_data: SharedData, tmp_path: Path) -> None:

@@ -92,11 +92,11 @@ def test_a_clinic_becomes_a_data_set(tmp_path: Path) -> None:
     assert [case.patient for case in dataset.cases] == ["FAKEID-0815-XQ"] * 2 + ["FAKESECOND-1"]
     assert [case.label is not None for case in dataset.cases] == [True, True, False]
     assert dataset.labels is not None
-    assert dataset.labels.names == ("Spleen", "Zorrofake liver", "by Fakedoctorzq")
-    code = dataset.labels.labels[1].code
+    assert dataset.labels.names == ("Zorrofake liver", "Spleen", "by Fakedoctorzq")
+    code = dataset.labels.labels[0].code
     assert code is not None
     assert (code.scheme, code.value, code.meaning) == referring.LIVER
-    assert dataset.labels.labels[0].code is None
+    assert dataset.labels.labels[1].code is None
 
 
 def test_volumes_and_label_maps_lie_where_they_did(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_volumes_and_label_maps_lie_where_they_did(tmp_path: Path) -> None:
     first_pixel = image.affine @ [0, image.shape[1] - 1, 0, 1]
     np.testing.assert_allclose(first_pixel, to_ras @ build.OBLIQUE @ [0, 0, 0, 1], atol=1e-4)
     label = read_label(tmp_path / "out" / "labelsTr" / "FAKEID-0815-XQ_1.nii.gz")
-    np.testing.assert_array_equal(label.array[0] == 2, expected(box(2, 5)))
+    np.testing.assert_array_equal(label.array[0] == 1, expected(box(2, 5)))
     np.testing.assert_allclose(label.affine, image.affine)
 
 
@@ -303,7 +303,7 @@ def test_the_sides_of_an_organ_are_two_labels(tmp_path: Path) -> None:
     left, right = {"names": ["rein gauche"]}, {"names": ["rein droit"]}
     two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
     report = run(tmp_path / "in", tmp_path / "out")
-    assert labels_of(report) == [("rein droit", [2]), ("rein gauche", [1])]
+    assert labels_of(report) == [("rein gauche", [1]), ("rein droit", [2])]
     tree = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [note["kind"] for note in tree["label_notes"]] == ["codes-of-several"]
 

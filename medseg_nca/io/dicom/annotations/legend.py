@@ -1,4 +1,4 @@
-"""One label table for the segments of all cases, whatever the order of the cases."""
+"""One label table for the segments of all cases."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Legend(Settings):
 
 @dataclass
 class _Met:
-    """A concept, in how many cases it was met, and its first place within one."""
+    """A concept, in how many cases it was met, and how many others were met before it."""
 
     place: int
     cases: int = 0
@@ -98,7 +98,6 @@ class _Met:
 class _Group:
     """The concepts of one label."""
 
-    key: _Key
     met: list[_Met] = field(default_factory=list)
 
     @property
@@ -117,9 +116,9 @@ class _Group:
         return found
 
     @property
-    def order(self) -> tuple[int, str, str]:
-        """The first place within a case, then the name."""
-        return min(met.place for met in self.met), self.concept.name.casefold(), repr(self.key)
+    def place(self) -> int:
+        """Where it was met first."""
+        return min(met.place for met in self.met)
 
 
 def make_legend(cases: Iterable[Iterable[tuple[Any, ...]]]) -> Legend:
@@ -131,12 +130,13 @@ def make_legend(cases: Iterable[Iterable[tuple[Any, ...]]]) -> Legend:
     segment without a category joins the only one that differs by nothing else, and a segment
     without a code the only coded label that has its name somewhere.
 
-    Labels are numbered from 1 by their first place within a case, then by name; a label is called
-    as in most cases; names that would be equal get their codes in brackets. So neither numbers nor
-    names depend on the order of the cases.
+    A label is called as in most cases; names that would be equal get their codes in brackets. What
+    is one label and what it is called does not depend on the order of the cases. Labels are
+    numbered from 1 as they first appear.
 
     Args:
-        cases: for each case its segments' :class:`Concept`, or the first fields of one.
+        cases: for each case its segments' :class:`Concept`, or the first fields of one, sorted by
+            the names of the cases.
 
     Raises:
         DataError: if there is no segment at all.
@@ -177,12 +177,11 @@ def _collect(
     for case in cases:
         names: dict[Identity, str] = {}
         seen: set[_Key] = set()
-        for place, item in enumerate(case):
+        for item in case:
             given = Concept(*item)
             concept = given._replace(name=clean_name(given.name))
             key = segment_key(concept)
-            known = met.setdefault(key, _Met(place))
-            known.place = min(known.place, place)
+            known = met.setdefault(key, _Met(len(met)))
             known.spellings[concept] += 1
             known.cases += key not in seen
             seen.add(key)
@@ -197,7 +196,7 @@ def _grouped(met: Sequence[_Met], named_apart: set[Identity]) -> list[_Group]:
     groups: dict[_Key, _Group] = {}
 
     def add(key: _Key, one: _Met) -> None:
-        groups.setdefault(key, _Group(key)).met.append(one)
+        groups.setdefault(key, _Group()).met.append(one)
 
     coded = [(identity(one.concept), one) for one in met if one.concept.code is not None]
     categories: dict[Identity, set[str]] = defaultdict(set)
@@ -218,7 +217,7 @@ def _grouped(met: Sequence[_Met], named_apart: set[Identity]) -> list[_Group]:
         what, name = identity(one.concept), one.concept.name.casefold()
         homes = by_name[name] if not one.concept.codes else set()
         add(next(iter(homes)) if len(homes) == 1 else (what, name), one)
-    return sorted(groups.values(), key=lambda group: group.order)
+    return sorted(groups.values(), key=lambda group: group.place)
 
 
 def segment_key(concept: Concept) -> tuple[Any, ...]:
@@ -254,11 +253,12 @@ def _modifier(concept: Concept) -> Code | None:
 
 def _unique_names(groups: Sequence[_Group]) -> list[str]:
     """Labels without a code keep their names, so they are found by them."""
-    counts = Counter(group.concept.name.casefold() for group in groups)
-    taken = {group.concept.name.casefold() for group in groups if group.concept.code is None}
-    result = []
-    for group in groups:
-        concept = group.concept
+    concepts = [group.concept for group in groups]
+    counts = Counter(concept.name.casefold() for concept in concepts)
+    taken = {concept.name.casefold() for concept in concepts if concept.code is None}
+    result = [concept.name for concept in concepts]
+    for index in sorted(range(len(groups)), key=lambda n: _order(concepts[n])):
+        concept = concepts[index]
         name = concept.name
         if concept.codes and (counts[name.casefold()] > 1 or name.casefold() in taken):
             codes = ", ".join(code.value for code in concept.codes)
@@ -267,7 +267,7 @@ def _unique_names(groups: Sequence[_Group]) -> list[str]:
             while name.casefold() in taken:
                 name, number = f"{base} {number}", number + 1
         taken.add(name.casefold())
-        result.append(name)
+        result[index] = name
     return result
 
 
