@@ -6,6 +6,7 @@ known only when all cases are read; then every map gets the table's numbers.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ from medseg_nca.io.dicom.annotations.legend import (
     make_legend,
     segment_key,
 )
+from medseg_nca.io.dicom.annotations.sides import side
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import Volume
@@ -151,7 +153,7 @@ def numbers_of(segments: Sequence[FoundSegment], legend: Legend) -> dict[int, in
 
 def _read(image: Volume, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
     found = read_annotation(annotation.path, annotation.kind, image)
-    segments = [_named(segment, forbidden) for segment in found]
+    segments = _numbered(found.segments, [_named(segment, forbidden) for segment in found])
     if not segments:
         text = f"{annotation.path}: describes no segment."
         raise DicomError(Problem("no-segments", text))
@@ -163,7 +165,7 @@ def _read(image: Volume, annotation: Annotation, forbidden: Forbidden | None) ->
 
 
 def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
-    """The segment without the name of a patient; its code says enough, or its number must."""
+    """The segment without the name of a patient; its code and side say enough, or its number."""
     if forbidden is None:
         return segment
 
@@ -174,7 +176,8 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
     code = None if given.code is None else clean(given.code)
     name = given.name
     if forbidden(name):
-        name = code.meaning if code is not None and code.meaning else f"region {segment.number}"
+        meaning = code.meaning if code is not None else ""
+        name = f"{meaning} {side(name)}".strip() if meaning else f"region {segment.number}"
     concept = Concept(
         name,
         code,
@@ -184,6 +187,18 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
         tuple(map(clean, given.region_modifiers)),
     )
     return replace(segment, concept=concept)
+
+
+def _numbered(given: Sequence[Segment], named: Sequence[Segment]) -> list[Segment]:
+    """Segments that only a name told apart, which had to go, get their numbers as names."""
+    counts = Counter(segment_key(segment.concept) for segment in named)
+    result = []
+    for before, after in zip(given, named, strict=True):
+        concept = after.concept
+        if concept.name != before.name and counts[segment_key(concept)] > 1:
+            concept = concept._replace(name=f"{concept.name} {after.number}")
+        result.append(replace(after, concept=concept))
+    return result
 
 
 def _compose(image: Volume, group: _Group, overlap: OverlapRule) -> LabelMap:

@@ -158,6 +158,24 @@ def test_nothing_names_the_patient(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert len({case.patient for case in dataset.cases}) == 2
 
 
+def test_labels_that_lose_a_name_do_not_become_one(tmp_path: Path) -> None:
+    planes = ct()
+    masks = np.concatenate([box(low, low + 1) for low in range(2, 6)], axis=-1)
+    sides = ["Zorrofake left kidney", "Zorrofake right kidney", "Zorrofake x", "Zorrofake y"]
+    seg = referring.seg(planes, masks, names=sides, codes=[("SCT", "64033007", "Kidney")] * 4)
+    modifier = region("24028007")
+    modifier.CodeMeaning = "Right, Zorrofake"
+    seg.SegmentSequence[1].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    seg.SegmentSequence[1].AnatomicRegionSequence = [region("818981001")]
+    seg.SegmentSequence[1].AnatomicRegionSequence[0].CodeMeaning = "of Zorrofake"
+    build.write(tmp_path / "in" / "ct", planes)
+    build.write(tmp_path / "in" / "seg", [seg])
+    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    assert report.labels is not None
+    assert report.labels.names == ("Kidney left", "Kidney right", "Kidney 3", "Kidney 4")
+    assert tree_leaks(tmp_path / "out", ("Zorrofake",)) == {}
+
+
 def test_messages_name_no_file_when_names_are_hidden() -> None:
     root = Path("/data/in")
     names = Names(KEY, hidden=True)

@@ -43,6 +43,8 @@ from medseg_nca.io.dicom.annotations.sides import plain, side, words
         ("sol böbrek", "sağ böbrek"),
         ("kidney_L", "kidney_R"),
         ("L Kidney", "R Kidney"),
+        ("L", "R"),
+        ("LK", "RK"),
         ("Kidney-lt", "Kidney-rt"),
         ("lh_hippocampus", "rh_hippocampus"),
         ("KidneyL", "KidneyR"),
@@ -61,7 +63,17 @@ def test_left_and_right(left: str, right: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["kidney", "L5", "vertebra L1", "upright liver", "bright spot", "Kopf der Drüse", "A", "R", ""],
+    [
+        "kidney",
+        "L5",
+        "vertebra L1",
+        "upright liver",
+        "bright spot",
+        "Kopf der Drüse",
+        "A",
+        "LV",
+        "",
+    ],
 )
 def test_no_side(name: str) -> None:
     assert side(name) == ""
@@ -96,6 +108,7 @@ def test_words_are_plain() -> None:
         ("Liver", "Liver tumour"),
         ("Niere", "Nierentumor"),
         ("renal cortex", "renal medulla"),
+        ("LV", "RV"),
     ],
 )
 def test_what_tells_names_apart(one: str, other: str) -> None:

@@ -165,6 +165,8 @@ def _lies_inside(inner: Points, outer: Points) -> bool:
     if _further(samples[~contains(samples, outer)], outer, LEAVES):
         return False
     samples = _samples(outer)
+    low, high = inner.min(axis=0), inner.max(axis=0)
+    samples = samples[((samples > low) & (samples < high)).all(axis=1)]
     return not _further(samples[contains(samples, inner)], inner, LEAVES)
 
 

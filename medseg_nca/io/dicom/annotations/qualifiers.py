@@ -74,7 +74,7 @@ minus without ohne sans
 """
 _STEMS = [(stem, line.split()[0]) for line in _GROUPS.splitlines() for stem in line.split()]
 _NEUTRAL = frozenset(_NEUTRAL_WORDS.split())
-_WHOLE = 4
+_WHOLE, _SHORT = 4, 3
 _ROMAN = re.compile(r"(?:i{1,3}|iv|vi{0,3}|ix|xi{0,2})[ab]?")
 _NUMBERED = re.compile(r"\D{0,2}\d+\D?")
 
@@ -83,12 +83,16 @@ def qualifiers(name: str) -> tuple[str, ...]:
     """Return what a name says beyond an organ and its side, sorted.
 
     Numbers (also ``L5``, ``IVb``), single letters, and words of position, disease and part. A name
-    that is made of neutral words and numbers (``Segment_1``) says nothing.
+    of one word of two or three letters (``LV``) is a short form of who knows what. A name that is
+    made of neutral words and numbers (``Segment_1``) says nothing.
     """
     found = words(name)
     if is_neutral(name):
         return ()
     result: set[str] = set()
+    only = found[0] if len(found) == 1 and found[0].isascii() else ""
+    if 0 < len(only) <= _SHORT and not is_side_word(only):
+        result.add(only)
     for word in found:
         if re.search(r"\d", word):
             result.add(word if _NUMBERED.fullmatch(word) else "".join(re.findall(r"\d+", word)))

@@ -84,7 +84,7 @@ def side(name: str, *, short: bool = True) -> Side:
         return "left" if left else "right"
     if not short or not found:
         return ""
-    outer = {found[0], found[-1]} if len(found) > 1 else set()
+    outer = {found[0], found[-1]}
     left, right = bool(outer & _SHORT_LEFT_WORDS), bool(outer & _SHORT_RIGHT_WORDS)
     if left and right:
         return "both"
