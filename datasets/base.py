@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medseg_nca.config import LabelTable
-from medseg_nca.io.dicom.annotations.legend import Legend
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.annotations.legend import Legend
 
 Side = Literal["train", "val", "test"]
 
