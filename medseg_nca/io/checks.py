@@ -17,6 +17,8 @@ MAX_BYTES = 2**33
 # Deflate never packs more than 1032 bytes into one.
 MAX_INFLATION = 1100
 
+_LEAST_VOXEL = 1e-7  # mm: an atom's width; a shorter one is a zero that was computed
+
 DAMAGED = "The file is damaged or incomplete: copy it again from where it came from."
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -95,10 +97,18 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     Raises:
         ImageError: if the affine is not finite or an axis has no length.
     """
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    finite = bool(np.isfinite(affine).all())
-    if not finite or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+    if not is_grid(affine):
         raise ImageError(
             f"{path}: the header's geometry cannot be used (affine {affine[:3].tolist()}).",
             hint="Mend the header (qform, sform, spacing, direction) with your imaging tool.",
         )
+
+
+def is_grid(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine can be that of a voxel grid: finite, axes with a length and a volume."""
+    if not np.isfinite(affine).all():
+        return False
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(
+        lengths.min() > _LEAST_VOXEL and abs(np.linalg.det(affine[:3, :3] / lengths)) >= 1e-3
+    )

@@ -9,8 +9,9 @@ from pathlib import Path
 from medseg_nca.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")
-# Detached headers (.nhdr, .mhd) are left out: their voxels lie in a second file.
 ITK = (".nrrd", ".mha")
+# Left out: headers whose voxels lie in a second file, and such files.
+DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".hdr.gz", ".img.gz")
 RASTER = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF = (".tif", ".tiff")
 # Names that promise DICOM; most DICOM files have others, or no suffix at all.
