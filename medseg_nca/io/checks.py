@@ -53,7 +53,7 @@ def check_claim(
         shape: what the header says, all axes.
         item_bytes: bytes of one value on disk.
         compressed: whether the voxels are packed by deflate.
-        offset: bytes before the voxels.
+        offset: bytes before the voxels, unpacked.
 
     Raises:
         ImageError: if an axis has no voxels, or the claim is absurd or more than the file holds.
@@ -62,7 +62,7 @@ def check_claim(
         raise ImageError(f"{path}: the header gives the size {tuple(shape)}.", hint=DAMAGED)
     claimed = math.prod(int(n) for n in shape) * item_bytes
     size = path.stat().st_size
-    possible = size * MAX_INFLATION if compressed else max(size - offset, 0)
+    possible = max(size * (MAX_INFLATION if compressed else 1) - offset, 0)
     if claimed <= min(possible, MAX_BYTES):
         return
     text = f"the header claims {claimed:,} bytes of voxels, size {tuple(int(n) for n in shape)}"

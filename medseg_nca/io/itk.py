@@ -117,7 +117,8 @@ def _check_claim(path: Path, layout: Layout) -> None:
     """For text the file's size bounds the count of values, which is compared when it is read."""
     check_claim(
         path, layout.sizes, layout.dtype.itemsize,
-        compressed=layout.encoding != "raw", offset=layout.offset + layout.skip,
+        compressed=layout.encoding != "raw",
+        offset=layout.skip + (layout.offset if layout.encoding == "raw" else 0),
     )  # fmt: skip
 
 

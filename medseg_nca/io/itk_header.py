@@ -20,6 +20,8 @@ from medseg_nca.io.units import millimetres
 Encoding = Literal["raw", "zlib", "gzip", "text", "hex"]
 
 _MAX_HEADER = 1 << 20
+_MAX_DIMS = 8
+_MAX_LINE = 1000  # of a field of NRRD: ITK quotes those it does not know in a buffer of fixed size
 _NRRD_TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -104,12 +106,16 @@ def _nrrd(path: Path, head: bytes) -> Layout:
     if not head.startswith(b"NRRD"):
         raise ValueError("it does not begin with NRRD")
     lines, offset = _lines(head)
-    pairs = (line.partition(":") for line in lines[1:] if line[0] != "#" and ":=" not in line)
+    lines = [line for line in lines[1:] if line[0] != "#" and ":=" not in line]
+    if max(map(len, lines), default=0) > _MAX_LINE:
+        raise ValueError(f"a field of more than {_MAX_LINE} letters")
+    pairs = (line.partition(":") for line in lines)
     fields = {key.strip().lower().replace(" ", ""): value.strip() for key, _, value in pairs}
     if "datafile" in fields:
         raise ImageError(f"{path}: its voxels lie in another file.", hint=_INLINE)
     encoding = _encoding(path, fields["encoding"].lower())
     sizes = tuple(int(n) for n in fields["sizes"].split())
+    _check_dims(sizes, fields["dimension"])
     kinds = fields.get("kinds", "").lower().split()
     components = _components(path, kinds)
     for _ in range(int(fields.get("lineskip", "0"))):
@@ -194,6 +200,12 @@ def _nrrd_units(
     return (f"space units: {quoted}",), factor
 
 
+def _check_dims(sizes: tuple[int, ...], said: str) -> None:
+    """ITK takes the number of axes on trust, and writes behind its memory for too many."""
+    if not 1 <= len(sizes) == int(said) <= _MAX_DIMS:
+        raise ValueError(f"{said} axes of the sizes {sizes}")
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r'"([^"]*)"', text) or text.split()
 
@@ -204,6 +216,7 @@ def _mha(path: Path, head: bytes) -> Layout:
         raise ImageError(f"{path}: its voxels lie in another file.", hint=_INLINE)
     _mha_scale(path, fields)
     sizes = tuple(int(n) for n in fields["DimSize"].split())
+    _check_dims(sizes, fields["NDims"])
     channels = int(fields.get("ElementNumberOfChannels", "1"))
     code = _MET_TYPES[fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")]
     big = _true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")))

@@ -27,6 +27,7 @@ _UNITS = {0: "unknown", 1: "m", 2: "mm", 3: "micron"}
 _ROUNDING = 1e-3
 # Where sform and pixdim disagree by more, they are not the same number rounded.
 _SAME_SIZE = 0.01
+_LAST_CODE, _ALIGNED = 5, 2  # of qform and sform
 _MEND = "Mend the header (qform, sform, pixdim) with your imaging tool."
 
 
@@ -75,6 +76,10 @@ def readable(path: Path, stored: Any, spatial: tuple[int, ...]) -> Any:
     header = stored.copy()
     header.extensions.clear()
     _shorten(header)
+    header["vox_offset"] = 0
+    for name in ("qform_code", "sform_code"):
+        if int(header[name]) > _LAST_CODE:
+            header[name] = _ALIGNED  # nibabel would set it to 0, and not take the form any more
     if _sform(header, _unit(path, header)) is None:
         header["sform_code"] = 0
     sizes = header["pixdim"][1:4]

@@ -21,6 +21,8 @@ from medseg_nca.io.nifti_affine import affine_mm, readable
 from medseg_nca.io.streams import GZIP, ONLY_GZIP, inflated, plain
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_LINE_ENDS = ([0, 0, 0, 0], [13, 10, 26, 10])  # of NIfTI-2, which damage by line ends would change
+_MAX_OFFSET = 1 << 30  # the extensions before the voxels are some kilobytes
 _ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 
 
@@ -95,8 +97,8 @@ def _dtype(stored: Any) -> np.dtype[Any]:
 def _offset(stored: Any) -> int:
     """Where the voxels begin: behind the header, or where it says."""
     offset = int(stored["vox_offset"]) or int(stored.single_vox_offset)
-    if offset < stored.single_vox_offset:
-        raise ValueError(f"vox_offset {offset} lies within the header")
+    if not stored.single_vox_offset <= offset <= _MAX_OFFSET:
+        raise ValueError(f"vox_offset is {offset}")
     return offset
 
 
@@ -162,6 +164,11 @@ def _stored(path: Path, head: bytes) -> Any:
         raise ImageError(f"{path}: is truncated: it ends within its header.", hint=DAMAGED)
     kind: Any = _KINDS[size]
     header: Any = kind(head[:size], order, check=False)
+    if "eol_check" in header and header["eol_check"].tolist() not in _LINE_ENDS:
+        raise ImageError(
+            f"{path}: is damaged: line ends were changed in it, as by a transfer as text.",
+            hint="Copy it again, as binary.",
+        )
     magic = header["magic"].item()
     if magic.rstrip(b"\0") != header.single_magic.rstrip(b"\0"):
         raise ImageError(

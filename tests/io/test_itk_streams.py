@@ -287,8 +287,33 @@ def test_two_axes_that_are_none_of_space_are_refused(tmp_path: Path, kinds: str)
         read_volume(path)
 
 
-def test_axes_that_itk_takes_in_another_way_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", ["2", "4", "0", "-1", "1e93", "99999"])
+def test_a_count_of_axes_that_is_wrong_is_refused(tmp_path: Path, said: str) -> None:
     head = mha(tmp_path / "a.mha", VOXELS).read_bytes()
-    (tmp_path / "a.mha").write_bytes(head.replace(b"NDims = 3", b"NDims = 2"))
-    with pytest.raises(ImageError, match="taken in two ways"):
+    (tmp_path / "a.mha").write_bytes(head.replace(b"NDims = 3", b"NDims = " + said.encode()))
+    with pytest.raises(ImageError, match=r"a\.mha: has no MHA header"):
         read_volume(tmp_path / "a.mha")
+    head = nrrd(tmp_path / "a.nrrd", VOXELS, "encoding: raw", "endian: little").read_bytes()
+    wrong = head.replace(b"dimension: 3", b"dimension: " + said.encode())
+    (tmp_path / "a.nrrd").write_bytes(wrong)
+    with pytest.raises(ImageError, match=r"a\.nrrd: has no NRRD header"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+def test_components_of_which_itk_drops_one_are_refused(tmp_path: Path) -> None:
+    path = nrrd(
+        tmp_path / "a.nrrd", np.zeros(7 * 120, "<f4").tobytes(), "endian: little", "encoding: raw",
+        "kinds: 3D-masked-symmetric-matrix domain domain domain", sizes="7 6 5 4",
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes().replace(b"type: short", b"type: float"))
+    with pytest.raises(ImageError, match=r"a\.nrrd: has a header that can"):
+        read_volume(path)  # the mask, one of seven
+
+
+def test_a_field_too_long_for_itk_is_refused(tmp_path: Path) -> None:
+    lines = ("encoding: raw", "endian: little")
+    path = nrrd(tmp_path / "a.nrrd", VOXELS, *lines, f"spac{' 1' * 5000}")
+    with pytest.raises(ImageError, match="more than 1000 letters"):
+        read_volume(path)
+    path = nrrd(tmp_path / "a.nrrd", VOXELS, *lines, f"key:={' 1' * 5000}", "# " + "1" * 9000)
+    np.testing.assert_array_equal(read_volume(path).array[0], LABELS)

@@ -232,6 +232,16 @@ def test_an_sform_of_other_voxel_sizes_than_the_header_s_is_told(
     assert "b.nii: the sform gives voxels of [0.8, 0.9, 2.5], pixdim [0.4" in caplog.text
 
 
+@pytest.mark.parametrize("code", [6, 256])
+@pytest.mark.parametrize("name", ["qform_code", "sform_code"])
+def test_a_code_that_is_not_known_keeps_its_form(tmp_path: Path, name: str, code: int) -> None:
+    made = image(qform=name == "qform_code", sform=name == "sform_code")
+    volume = read_volume(save(tmp_path / "a.nii", made, **{name: code}))
+    np.testing.assert_allclose(volume.affine, affine(), atol=1e-5)
+    write_volume(volume, tmp_path / "b.nii")
+    np.testing.assert_allclose(nib.load(tmp_path / "b.nii").affine, affine(), atol=1e-5)
+
+
 # --- axes
 
 
@@ -293,6 +303,7 @@ def test_volumes_that_the_header_does_not_count_are_not_passed_over(
         ({"datatype": 9999}, "header that cannot be used"),
         ({"dim": [9, 6, 5, 4, 1, 1, 1, 1]}, r"dim\[0\] is 9"),
         ({"magic": b"ni1"}, "no single NIfTI file"),
+        ({"vox_offset": 1e12}, "header that cannot be used"),
         ({"vox_offset": 100}, "header that cannot be used"),
         ({"vox_offset": np.nan}, "header that cannot be used"),
         ({"scl_slope": 2.0, "scl_inter": np.nan}, "header that cannot be used"),
@@ -303,3 +314,10 @@ def test_other_numbers_that_cannot_be_used_are_named(
 ) -> None:
     with pytest.raises(ImageError, match=text):
         read_volume(save(tmp_path / "a.nii", image(), **fields))
+
+
+def test_line_ends_that_were_changed_are_found(tmp_path: Path) -> None:
+    made = image(kind=nib.Nifti2Image)
+    path = save(tmp_path / "a.nii", made, eol_check=[10, 26, 10, 0])
+    with pytest.raises(ImageError, match="line ends were changed"):
+        read_volume(path)
