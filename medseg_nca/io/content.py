@@ -7,6 +7,7 @@ from pathlib import Path
 
 _HEAD = 4096
 _BEGINNINGS = {
+    b"\x1f\x8b": "a gzip file",
     b"BZh": "packed by bzip2",
     b"\xfd7zXZ\0": "packed by xz",
     b"\x28\xb5\x2f\xfd": "packed by zstd",

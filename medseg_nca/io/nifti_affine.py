@@ -77,6 +77,8 @@ def readable(path: Path, stored: Any, spatial: tuple[int, ...]) -> Any:
     header.extensions.clear()
     _shorten(header)
     header["vox_offset"] = 0
+    axes = header["dim"][3 : int(header["dim"][0]) + 1]
+    axes[axes == 0] = 1
     for name in ("qform_code", "sform_code"):
         if int(header[name]) > _LAST_CODE:
             header[name] = _ALIGNED  # nibabel would set it to 0, and not take the form any more

@@ -22,6 +22,7 @@ from medseg_nca.io.streams import GZIP, ONLY_GZIP, inflated, plain
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _LINE_ENDS = ([0, 0, 0, 0], [13, 10, 26, 10])  # of NIfTI-2, which damage by line ends would change
+_CONVERT = "Unpack or convert it to NIfTI, or copy it again from where it came from."
 _MAX_OFFSET = 1 << 30  # the extensions before the voxels are some kilobytes
 _ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 
@@ -123,7 +124,7 @@ def _beginning(path: Path) -> bytes:
     promised = " packed by gzip" if packed else ""
     raise ImageError(
         f"{path}: cannot be read as NIfTI{promised}, as its name says: {text}.",
-        hint=renamed or "Convert it to NIfTI, or copy it again from where it came from.",
+        hint=renamed or _CONVERT,
     )
 
 
@@ -157,7 +158,7 @@ def _stored(path: Path, head: bytes) -> Any:
         raise ImageError(
             f"{path}: cannot be read as NIfTI: it has no such header"
             + (f", it is {found}." if found else "."),
-            hint=DAMAGED,
+            hint=_CONVERT if found else DAMAGED,
         )
     size, order = found_as[0]
     if len(head) < size:
@@ -180,10 +181,14 @@ def _stored(path: Path, head: bytes) -> Any:
 
 
 def _shape(path: Path, stored: Any) -> tuple[int, ...]:
-    """All axes; those behind the third that have more than one place are one at most."""
+    """All axes; those behind the third that have more than one place are one at most.
+
+    An axis behind the second of size 0 has one place: it is how some say that there is none.
+    """
     if not 1 <= int(stored["dim"][0]) <= 7:
         raise ValueError(f"dim[0] is {int(stored['dim'][0])}")
-    shape = tuple(int(n) for n in stored.get_data_shape())
+    said = tuple(int(n) for n in stored.get_data_shape())
+    shape = (*said[:2], *(n or 1 for n in said[2:]))
     if len(shape) < 2 or sum(n != 1 for n in shape[3:]) > 1:
         raise ImageError(
             f"{path}: has {len(shape)} axes {shape}; 2 or 3, and one more for the channels, can be "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medseg_nca.config import LabelTable
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import check_affine, check_file, check_values
-from medseg_nca.io.formats import DETACHED, DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
+from medseg_nca.io.formats import AS_ONE, DETACHED, DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 
@@ -149,7 +149,7 @@ def _read(path: Path, *, indices: bool) -> Volume:
     if path.name.lower().endswith(DETACHED):
         raise ImageError(
             f"{path}: is half of an image, the header or the voxels.",
-            hint="Save both as one file: .nii.gz, .nrrd or .mha.",
+            hint=AS_ONE,
         )
     if suffix is None:
         raise ImageError(

@@ -39,6 +39,14 @@ def nrrd(path: Path, data: bytes, *lines: str, sizes: str = "6 5 4") -> Path:
     return path
 
 
+def windows(path: Path, last: bytes) -> Path:
+    """The same with other line ends in its header, up to its last word."""
+    content = path.read_bytes()
+    end = content.index(last) + len(last) + 1
+    path.write_bytes(content[:end].replace(b"\n", b"\r\n") + content[end:])
+    return path
+
+
 PACKED_MHA: dict[str, Callable[[Path], Path]] = {
     "without a size": lambda path: mha(path, zlib.compress(VOXELS), "CompressedData = True"),
     "with a wrong size": lambda path: mha(
@@ -64,6 +72,7 @@ PLAIN_MHA: dict[str, Callable[[Path], Path]] = {
     "colons": lambda path: mha(path, VOXELS, "CompressedData: False", "BinaryData: True"),
     "text": lambda path: mha(path, TEXT, "BinaryData = False"),
     "at the end": lambda path: mha(path, b"a preview" + VOXELS, "HeaderSize = -1"),
+    "line ends of Windows": lambda path: windows(mha(path, VOXELS), b"LOCAL"),
     "named in a comment": lambda path: mha(path, VOXELS, "Comment = no ElementDataFile"),
 }
 NRRDS: dict[str, Callable[[Path], Path]] = {
@@ -88,6 +97,9 @@ NRRDS: dict[str, Callable[[Path], Path]] = {
         path, LABELS.astype(">i2").tobytes(order="F"), "encoding: raw", "endian: big"
     ),
     "text": lambda path: nrrd(path, TEXT, "encoding: text"),
+    "line ends of Windows": lambda path: windows(
+        nrrd(path, VOXELS, "encoding: raw", "endian: little"), b"little\n"
+    ),
     "ascii": lambda path: nrrd(path, TEXT, "encoding: ascii"),
     "hex": lambda path: nrrd(path, VOXELS.hex().encode(), "encoding: hex", "endian: little"),
 }  # fmt: skip

@@ -260,6 +260,19 @@ def test_axes_with_one_place_are_kept_in_the_result(tmp_path: Path, shape: tuple
     np.testing.assert_array_equal(after.header["pixdim"], before.header["pixdim"])
 
 
+@pytest.mark.parametrize("dim", [[4, 6, 5, 4, 0, 1, 1, 1], [5, 6, 5, 4, 1, 0, 1, 1]])
+def test_an_axis_of_size_zero_is_none(tmp_path: Path, dim: list[int]) -> None:
+    path = save(tmp_path / "a.nii", image(), dim=dim)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array[0], ARRAY)
+    peer = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    np.testing.assert_array_equal(volume.array[0], peer.squeeze().transpose(2, 1, 0))
+    write_volume(volume, tmp_path / "b.nii")
+    assert nib.load(tmp_path / "b.nii").shape == (6, 5, 4, 1, 1)[: dim[0]]
+    with pytest.raises(ImageError, match="gives the size"):
+        read_volume(save(tmp_path / "a.nii", image(), dim=[3, 6, 0, 4, 1, 1, 1, 1]))
+
+
 @pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 5, 4, 1, 3), (6, 5, 4, 1, 1, 3)])
 def test_one_axis_behind_the_third_is_the_channels(tmp_path: Path, shape: tuple[int, ...]) -> None:
     array = np.arange(360, dtype=np.int16).reshape(6, 5, 4, 3)

@@ -33,6 +33,7 @@ DICOM = bytes(128) + b"DICM" + bytes(500)
         ("a.nii", b"<!DOCTYPE html><html>", "a web page"),
         ("a.nii", DICOM, "DICOM"),
         ("a.nii.gz", gzip.compress(DICOM), "packed by gzip, with DICOM inside"),
+        ("a.nii.gz", gzip.compress(gzip.compress(NIFTI)), "with a gzip file inside"),
         ("a.nii", b"NRRD0004\n", "NRRD"),
         ("a.nrrd", b"ObjectType = Image\n", "MetaImage"),
         ("a.nrrd", gzip.compress(b"NRRD0004\n"), "packed by gzip, with NRRD"),
