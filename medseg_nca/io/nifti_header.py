@@ -120,10 +120,15 @@ def _beginning(path: Path) -> bytes:
         raise ImageError(
             f"{path}: cannot be read as NIfTI, it is damaged or truncated ({error}).", hint=DAMAGED
         ) from error
-    text = f"it is {found}" if found else "its first bytes are those of no known file"
     promised = " packed by gzip" if packed else ""
+    if found is None:
+        raise ImageError(
+            f"{path}: cannot be read as NIfTI{promised}: it is damaged, its first bytes are those "
+            "of no known file.",
+            hint=DAMAGED,
+        )
     raise ImageError(
-        f"{path}: cannot be read as NIfTI{promised}, as its name says: {text}.",
+        f"{path}: cannot be read as NIfTI{promised}, as its name says: it is {found}.",
         hint=renamed or _CONVERT,
     )
 
