@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions"
 # To be raised when the same files, settings and model give other numbers.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)

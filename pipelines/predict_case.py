@@ -32,7 +32,7 @@ from medseg_nca.pipelines.shared_model import SharedModel
 from medseg_nca.progress import Watch, unwatched
 
 # To be raised when the same input, settings and model give other files: all are then made again.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 
 @dataclass(frozen=True)
