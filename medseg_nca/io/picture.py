@@ -8,9 +8,11 @@ file; so a result, which is written without such a tag, lies on its picture in e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -152,11 +154,46 @@ SPLIT = "Save the pictures as one file each."
 _told: set[str] = set()
 
 
+@dataclass
+class _Pillow:
+    """Who uses it in this process, and what its settings were before."""
+
+    lock: Lock = field(default_factory=Lock)
+    readers: int = 0
+    before: tuple[bool, int | None] = (False, None)
+
+
+_pillow = _Pillow()
+
+
 def _tell_once(kind: str, message: str) -> None:
     """Warn, once in a process for each kind, of what may be the same in hundreds of files."""
     if kind not in _told:
         _told.add(kind)
         logger.warning("%s", message)
+
+
+@contextmanager
+def plain_pillow() -> Iterator[None]:
+    """Pillow without two settings of the process, while any thread reads a picture.
+
+    Other code can tell it to fill up what is missing: not here. And its limit on the size calls
+    large pictures attacks; ours, :func:`check_size`, looks at the file too.
+    """
+    from PIL import Image, ImageFile
+
+    with _pillow.lock:
+        if not _pillow.readers:
+            _pillow.before = (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+            ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
+        _pillow.readers += 1
+    try:
+        yield
+    finally:
+        with _pillow.lock:
+            _pillow.readers -= 1
+            if not _pillow.readers:
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = _pillow.before
 
 
 def _without_alpha(path: Path, array: Array) -> Array:

@@ -10,10 +10,7 @@ All bits and all pictures of a file are accounted for, or it is refused.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -30,6 +27,7 @@ from medseg_nca.io.picture import (
     damaged,
     lossy_label,
     palette_of,
+    plain_pillow,
     several_pictures,
     told_of_palette,
 )
@@ -42,7 +40,6 @@ from medseg_nca.io.volume import Volume
 # What Pillow reads whole: 8 bit each.
 _OTHERS = ("GIF", "WEBP")
 _KNOWN = "PNG, JPEG, BMP, TIFF, and single pictures of GIF and WebP"
-_lock = Lock()
 
 
 def read_raster(path: Path, *, label: bool = False) -> Volume:
@@ -62,11 +59,11 @@ def read_raster(path: Path, *, label: bool = False) -> Volume:
     if start.startswith(TIFF):
         return as_volume(path, read_tiff(path, label=label))
     content = path.read_bytes()
-    if start.startswith(PNG):
-        return as_volume(path, read_png(path, content, label=label))
-    if start.startswith(JPEG):
-        return as_volume(path, read_jpeg(path, content, label=label))
-    with _whole_or_nothing():
+    with plain_pillow():
+        if start.startswith(PNG):
+            return as_volume(path, read_png(path, content, label=label))
+        if start.startswith(JPEG):
+            return as_volume(path, read_jpeg(path, content, label=label))
         if start.startswith(BMP):
             return as_volume(path, read_bmp(path, content, label=label))
         return as_volume(path, _read_other(path, content, label))
@@ -105,19 +102,3 @@ def _decoded(picture: Any, label: bool) -> Picture:
     told = told_of_palette(palette_of(picture), array) if picture.mode == "P" else {}
     array = array[..., None] if array.ndim == 2 else array
     return Picture(array, "A" in picture.getbands(), orientation, told=told)
-
-
-@contextmanager
-def _whole_or_nothing() -> Iterator[None]:
-    """Pillow can be told, by any code of the process, to fill up what is missing: not here."""
-    from PIL import ImageFile
-
-    if not ImageFile.LOAD_TRUNCATED_IMAGES:
-        yield
-        return
-    with _lock:
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            yield
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = True

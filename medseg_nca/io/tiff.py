@@ -125,6 +125,10 @@ def _the_series(path: Path, file: Any, pages: Sequence[Any]) -> Any:
     series = found[0]
     if any(page is None for page in series.pages):
         raise damaged(path, "pages of the stack are missing")
+    if any(getattr(page, "parent", file) is not file for page in series.pages):
+        raise ImageError(
+            f"{path}: is one of several files of a stack.", hint="Save the stack as one file."
+        )
     for level in series.levels[1:]:
         if not (_is_copy(level.keyframe) or level.keyframe.is_subifd):
             raise several_pictures(path, "pictures of several sizes")

@@ -69,6 +69,16 @@ def test_the_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "a.jpg").array, shown.T)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_webp_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(noise(24, 16, 3)).save(tmp_path / "a.png", "WEBP", lossless=True, exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        shown = np.asarray(ImageOps.exif_transpose(opened))
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.png").array, shown.T)
+
+
 def test_a_label_map_may_not_be_lossy_whatever_its_name(tmp_path: Path) -> None:
     mask = np.kron(np.eye(4), np.ones((16, 16))).astype(np.uint8) * 255
     for name in ("a.jpg", "a.png"):

@@ -187,3 +187,11 @@ def test_the_orientation_in_exif_is_applied(tmp_path: Path, orientation: int) ->
         shown = np.asarray(ImageOps.exif_transpose(opened))
     for read in (read_volume, read_label):
         np.testing.assert_array_equal(read(tmp_path / "a.png").array[0], shown.T)
+
+
+def test_a_large_picture_is_no_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow's limit, twice of which it refuses
+    for name in ("a.png", "a.bmp", "a.jpg"):
+        Image.fromarray(numbers(40, 30, high=256).astype(np.uint8)).save(tmp_path / name)
+        assert read_volume(tmp_path / name).shape == (30, 40)
+    assert Image.MAX_IMAGE_PIXELS == 100
