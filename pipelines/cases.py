@@ -32,7 +32,7 @@ from medseg_nca.transforms.prepare import Preparation, prepare
 CACHE_VERSION = 2
 MEASUREMENTS = "fingerprints"
 # What of the plan does not touch the prepared arrays.
-_ONLY_TRAINING = {"crop_size", "scales", "modality"}
+_ONLY_TRAINING = {"crop_size", "scales", "modality", "training"}
 
 
 @dataclass(frozen=True)
