@@ -19,6 +19,8 @@ from medseg_nca.io.formats import folders_below, in_short
 
 # Of labels that nobody names: more are numbers of objects, or an image.
 MANY_LABELS = 64
+# So many may be meant, and may be what is left of a mask that was once packed with loss.
+SOME_LABELS = 8
 # Of one label map, even with names for all: more are an image.
 MANY_VALUES = 256
 SHOWN_VALUES = 5
@@ -149,6 +151,17 @@ def labels_problem(table: LabelTable | None, values: Iterable[int]) -> Problem |
     found = str(min(seen)) if min(seen) < 0 else f"{len(labelled)} different numbers"
     text = f"The data set does not name its labels, and its label maps hold {found}."
     return Problem("unnamed_labels", text, NAME_THEM)
+
+
+def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> Problem | None:
+    """Whether there are so many numbers without names that they may be no labels at all."""
+    labelled = sorted(set(values) - {0})
+    if table is not None or not SOME_LABELS < len(labelled) <= MANY_LABELS:
+        return None
+    found = in_short(map(str, labelled))
+    text = f"The label maps hold {len(labelled)} numbers without names: {found}."
+    hint = "Are all of them labels? Masks that were once JPEG have such numbers. " + NAME_THEM
+    return Problem("doubtful_labels", text, hint)
 
 
 def thin_labels(

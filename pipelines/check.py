@@ -18,6 +18,7 @@ from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.rules import (
     Problem,
     channels_problem,
+    doubtful_labels,
     ignored_folders,
     labels_problem,
     other_channels,
@@ -196,6 +197,8 @@ def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
     problem = labels_problem(dataset.labels, values)
     if values and problem is not None:
         yield _finding("error", problem)
+    if doubt := doubtful_labels(dataset.labels, values):
+        yield _finding("warning", doubt)
     yield from _unused_labels(dataset, rows)
     yield from _thin_labels(dataset, rows)
     yield from _odd_spacings(rows)

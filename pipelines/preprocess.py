@@ -28,6 +28,7 @@ from medseg_nca.datasets.prepared import (
 )
 from medseg_nca.datasets.rules import (
     channels_problem,
+    doubtful_labels,
     ignored_folders,
     labels_problem,
     other_channels,
@@ -248,6 +249,8 @@ def _labels(
         raise problem.error()
     if table is not None:
         return table
+    if doubt := doubtful_labels(table, values):
+        logger.warning("%s %s", doubt.message, doubt.hint)
     seen = sorted(values - {0})
     names = ", ".join(f"label_{value}" for value in seen)
     logger.warning("The data set does not name its labels; taking those seen: %s.", names)

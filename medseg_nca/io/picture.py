@@ -126,6 +126,18 @@ def palette_of(picture: Any) -> Array:
     return np.asarray(picture.getpalette("RGB") or (), np.uint8).reshape(-1, 3)
 
 
+def is_lossless_webp(data: bytes) -> bool:
+    """Whether a WebP picture holds the very numbers that were packed."""
+    place = 12
+    while place + 8 <= len(data):
+        kind = data[place : place + 4]
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8L"
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return False
+
+
 def told_of_palette(colours: Array, numbers: Array) -> dict[str, str]:
     """What to know of a label map of two numbers whose 0 is not shown as black, but the other is.
 

@@ -25,6 +25,7 @@ from medseg_nca.io.picture import (
     as_volume,
     check_size,
     damaged,
+    is_lossless_webp,
     lossy_label,
     palette_of,
     plain_pillow,
@@ -83,7 +84,7 @@ def _read_other(path: Path, content: bytes, label: bool) -> Picture:
             if frames > 1:
                 raise several_pictures(path, f"{frames} pictures ({picture.format})")
             check_size(path, picture.width * picture.height * 4, bounded=False)
-            if label and picture.format == "WEBP" and b"VP8L" not in content[:4096]:
+            if label and picture.format == "WEBP" and not is_lossless_webp(content):
                 raise lossy_label(path, "WebP")
             return _decoded(picture, label)
     except UnidentifiedImageError as error:

@@ -56,10 +56,14 @@ _AXIS_NAMES = {
     "R": "tiles",
     "H": "wavelengths",
 }
-# What tifffile logs when it gives up a part of the file; the rest is about details of private tags.
+# What tifffile logs when it gives up a part of the file; the rest is about details of private tags,
+# whose numbers begin at 32768. What stands in <> only names the object that complains.
 _LOSS = re.compile(
-    r"series|page|IFD|missing|corrupt|truncat|zeroed|incorrect|keyframe|TiffTag", re.IGNORECASE
+    r"series|page|IFD|missing|corrupt|truncat|zeroed|incorrect|keyframe", re.IGNORECASE
 )
+_TAG = re.compile(r"TiffTag (\d+)")
+_OBJECT = re.compile(r"<[^<>]*>")
+_PRIVATE = 32768
 
 
 def read_tiff(path: Path, *, label: bool) -> Picture:
@@ -79,8 +83,8 @@ def read_tiff(path: Path, *, label: bool) -> Picture:
         with _listening() as heard, tifffile.TiffFile(path) as file:
             pages = list(file.pages)
             series = _the_series(path, file, pages)
-            if any(_LOSS.search(text) for text in heard):
-                raise damaged(path, next(text for text in heard if _LOSS.search(text)))
+            if lost := next(filter(_is_loss, heard), None):
+                raise damaged(path, lost)
             page = series.keyframe
             _check_kind(path, page, label)
             _check_claims(path, series, page)
@@ -95,6 +99,14 @@ def read_tiff(path: Path, *, label: bool) -> Picture:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like
         raise damaged(path, error) from error
+
+
+def _is_loss(text: str) -> bool:
+    """Whether tifffile says that it leaves out a part of the file."""
+    tag = _TAG.search(text)
+    if tag is not None:
+        return int(tag[1]) < _PRIVATE
+    return bool(_LOSS.search(_OBJECT.sub("", text)))
 
 
 @contextmanager

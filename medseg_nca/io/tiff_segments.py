@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.io.jpeg import outline, with_junk
-from medseg_nca.io.picture import damaged
+from medseg_nca.io.picture import damaged, is_lossless_webp
 
 _FAX, _JPEG, _J2K, _WEBP = {2, 3, 4}, 7, {33003, 33004, 33005, 34712}, {34927, 50001}
 # Codecs that can do both, and of which the packed data tell which they did.
@@ -53,7 +53,7 @@ def is_lossless(path: Path, page: Any) -> bool:
         return all(outline(data).lossless for data in segments)
     if codec in _J2K:
         return all(_is_reversible(data) for data in segments)
-    return codec in _WEBP and all(b"VP8L" in data[:64] for data in segments)
+    return codec in _WEBP and all(map(is_lossless_webp, segments))
 
 
 def _check_places(path: Path, page: Any, size: int, where: str) -> None:

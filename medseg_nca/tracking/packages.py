@@ -13,6 +13,7 @@ _INSTALL = {
     "psycopg2": "psycopg2-binary",
     "MySQLdb": "mysqlclient",
     "mysql": "mysql-connector-python",
+    "botocore": "boto3",
     "azure": "azure-storage-blob azure-identity",
     "google": "google-cloud-storage",
     "databricks": "databricks-sdk",

@@ -369,3 +369,43 @@ def test_a_tiff_is_known_by_its_content(tmp_path: Path) -> None:
     Image.fromarray(array).save(tmp_path / "c.png")
     (tmp_path / "d.tif").write_bytes((tmp_path / "c.png").read_bytes())
     np.testing.assert_array_equal(read_volume(tmp_path / "d.tif").array[0], array.T)
+
+
+def test_a_private_tag_that_is_broken_does_not_matter(tmp_path: Path) -> None:
+    array = noise(6, 4)
+    path = tmp_path / "a.tif"
+    tags = [(42113, 2, 0, "nonsense", True), (50000, 2, 0, "a text that lies elsewhere", True)]
+    tifffile.imwrite(path, array, extratags=tags, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[50000].offset + 8
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = (10**6).to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_volume(path).array[0], array.T)
+
+
+def test_one_file_of_several_is_no_stack(tmp_path: Path) -> None:
+    stack = noise(2, 6, 7)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", stack, ome=True, photometric="minisblack",
+        metadata={"axes": "ZYX"},
+    )  # fmt: skip
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        xml = str(file.ome_metadata)
+    plane = (
+        '<TiffData IFD="{0}" FirstZ="{0}" PlaneCount="1">'
+        '<UUID FileName="{1}">urn:uuid:{2}</UUID></TiffData>'
+    )
+    start, end = xml.index("<TiffData"), xml.rindex("</Pixels>")
+    parts = plane.format(0, "a.ome.tif", "a") + plane.format(1, "b.ome.tif", "b")
+    parts = parts.replace('IFD="1"', 'IFD="0"')
+    whole = (xml[:start] + parts + xml[end:]).replace("<OME ", '<OME UUID="urn:uuid:a" ')
+    for name, page, there in (("a", 0, whole), ("b", 1, whole.replace('uuid:a" ', 'uuid:b" '))):
+        tifffile.imwrite(
+            tmp_path / f"{name}.ome.tif", stack[page], description=there.encode(), metadata=None
+        )
+    for missing in (False, True):
+        if missing:
+            (tmp_path / "b.ome.tif").unlink()
+        with pytest.raises(ImageError):
+            read_volume(tmp_path / "a.ome.tif")

@@ -15,12 +15,13 @@ from medseg_nca.config import LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
 from medseg_nca.config.training import EvaluationSettings
-from medseg_nca.datasets.prepared import PreparedStore
+from medseg_nca.datasets.prepared import PreparedStore, write_store
 from medseg_nca.datasets.rules import label_map_problem, thin_labels
 from medseg_nca.errors import DataError, MedsegError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import check, evaluate, preprocess, train
+from medseg_nca.pipelines.selection import open_source
 
 SIZE = (32, 32)
 
@@ -285,3 +286,27 @@ def test_the_size_of_a_pixel_that_is_not_used_is_told(tmp_path: Path, kind: str)
     told = [finding for finding in report.warnings if finding.code == "pixel_size_not_used"]
     assert [finding.case for finding in told] == list(NAMES)
     assert "says that a pixel is 0.5 x 0.5" in told[0].message
+
+
+def test_numbers_of_a_mask_that_was_once_lossy_are_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = pictures(tmp_path / "data", {key: [255] for key in NAMES})
+    for case in NAMES:
+        path = data / "labels" / f"{case}.png"
+        mask = np.array(Image.open(path))
+        mask[0, :20] = np.arange(20)  # what JPEG leaves around an edge
+        Image.fromarray(mask).save(path)
+    report = check.run(data)
+    assert "doubtful_labels" in {finding.code for finding in report.warnings}
+    preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+    assert "hold 20 numbers without names: 1, 2, 3" in caplog.text
+
+
+def test_a_prepared_dicom_label_keeps_its_numbers_in_an_evaluation(tmp_path: Path) -> None:
+    names = LabelTable.model_validate({"labels": [{"name": "one", "values": [1]}]})
+    data = pictures(tmp_path / "data", {key: [1] for key in NAMES}, "{one: 1}")
+    store = preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+    cases = tuple(case.model_copy(update={"segments": names}) for case in store.cases)
+    write_store(store.folder, store.index.model_copy(update={"cases": cases}), store.plan)
+    assert {case.segments for case in open_source(store.folder).cases} == {names}
