@@ -24,8 +24,8 @@ from medseg_nca.io.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-# What a small file may become whose codec packs without a bound (G4, JPEG, Zstandard, WebP): 1 GiB.
-MAX_UNBOUNDED = 2**30
+# What a small file may become whose codec packs without a bound (G4, JPEG, Zstandard, WebP): 2 GiB.
+MAX_UNBOUNDED = 2**31
 UPRIGHT = 1
 
 Array = NDArray[Any]
