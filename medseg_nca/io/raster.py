@@ -18,6 +18,7 @@ import numpy as np
 from medseg_nca.errors import ImageError
 from medseg_nca.io.bmp import SIGNATURE as BMP
 from medseg_nca.io.bmp import read_bmp
+from medseg_nca.io.content import describe
 from medseg_nca.io.jpeg import SIGNATURE as JPEG
 from medseg_nca.io.jpeg import read_jpeg
 from medseg_nca.io.picture import (
@@ -88,6 +89,12 @@ def _read_other(path: Path, content: bytes, label: bool) -> Picture:
                 raise lossy_label(path, "WebP")
             return _decoded(picture, label)
     except UnidentifiedImageError as error:
+        what = describe(path)
+        if what is not None:
+            raise ImageError(
+                f"{path}: is {what}, whatever its name says.",
+                hint="Give it the name of its format, or save it as a picture.",
+            ) from error
         raise damaged(path, "it does not begin like a picture of a known format") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise damaged(path, error) from error

@@ -219,3 +219,14 @@ def test_a_result_lies_on_its_picture_in_a_viewer(
             return np.asarray(ImageOps.exif_transpose(opened))
 
     np.testing.assert_array_equal(shown(tmp_path / result) > 0, shown(tmp_path / name) > 128)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"<!DOCTYPE html>", "a web page"), (b"version https://git-lfs", "a Git LFS pointer")],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_what_is_no_picture_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(content + bytes(100))
+    with pytest.raises(ImageError, match=f"is {what}"):
+        read_volume(tmp_path / name)
