@@ -9,7 +9,9 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from medseg_nca.io.dicom.files.attributes import Attributes, group_values, items
-from medseg_nca.io.dicom.files.classes import CROSS_SECTIONS, Kind, kind_of
+from medseg_nca.io.dicom.files.classes import CROSS_SECTIONS, MEASURED, Kind, kind_of
+from medseg_nca.io.dicom.pixels.bits import wrong_bits
+from medseg_nca.io.dicom.pixels.rescale import wrong_rescale
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane, Problem, Vector
 from medseg_nca.io.dicom.series.keys import plane_keys
@@ -133,11 +135,13 @@ class _Frames:
         # Without functional groups the file has one position for all its frames at most.
         self._placed = self._single or bool(per_frame)
         self.planes: tuple[Plane, ...] = ()
+        self._check_bits()
         if not self.problems:
             self.planes = tuple(
                 self._plane(number, attributes)
                 for number, attributes in enumerate(self._attributes(per_frame, count))
             )
+            self._note_meaning()
 
     def _count(self, per_frame: Sequence[Dataset]) -> int:
         number = self.first.number("NumberOfFrames")
@@ -227,7 +231,28 @@ class _Frames:
             return values[0], values[1]
         return None if self._needs_place else _ultrasound_spacing(self._header)
 
+    def _note_meaning(self) -> None:
+        """Tell what could be done to the values, and is not."""
+        mapped = items(self._header, "RealWorldValueMappingSequence")
+        if mapped or self.first.texts("RealWorldValueSlope"):
+            self._note("real-world-values", "maps its values to real-world ones; not applied.")
+        if self.first.text("PhotometricInterpretation") == "MONOCHROME1":
+            measured = self.first.text("SOPClassUID") in MEASURED
+            done = "stay as they are stored" if measured else "are turned, unless they have a unit"
+            self._note("monochrome1", f"low is shown bright (MONOCHROME1); its values {done}.")
+
+    def _check_bits(self) -> None:
+        names = ("BitsAllocated", "BitsStored", "HighBit")
+        wrong = wrong_bits(*(self.first.number(name) for name in names))
+        if wrong:
+            self._refuse("bad-value", wrong)
+
     def _check(self, attributes: Attributes) -> None:
+        wrong = wrong_rescale(attributes)
+        if wrong:
+            self._refuse("bad-value", f"{wrong}.")
+        elif attributes.texts("RescaleIntercept") and not attributes.texts("RescaleSlope"):
+            self._note("assumed-slope", "RescaleSlope is missing beside RescaleIntercept: 1.")
         bad = attributes.bad & {
             "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
         }  # fmt: skip
