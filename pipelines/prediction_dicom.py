@@ -85,6 +85,8 @@ def _volumes(found: Scan) -> Iterator[Found]:
         if series.kind != "image":
             continue
         yield from ((series, stack) for stack in series.stacks)
+        for note in series.doubts:
+            logger.warning("%s: %s", series.files[0].parent, note.message)
         if series.refused:
             yield series, None
         elif not series.stacks:

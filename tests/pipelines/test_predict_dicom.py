@@ -354,3 +354,15 @@ def test_a_format_that_does_not_fit_is_refused_at_once(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_may_be_missing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = series(tmp_path / "in", ImagesInAcquisition=20)
+    for command in (("predict", "--model", MODEL), ("dicom", "import")):
+        caplog.clear()
+        out = tmp_path / command[-1].replace(":", "-")
+        result = CliRunner().invoke(cli, [*command, "--out", str(out), str(folder)])
+        assert result.exit_code == 0, result.output
+        assert "declares 20 (ImagesInAcquisition), and there are 12 planes" in caplog.text
+    scanned = CliRunner().invoke(cli, ["dicom", "scan", str(folder)])
+    assert "note fewer-images: " in scanned.output

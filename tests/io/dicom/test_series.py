@@ -589,3 +589,17 @@ def test_private_counts_are_compared() -> None:
             private(dataset, group, creator, element, "SL", 6)
         (note,) = sort(made).notes
         assert note.kind == "fewer-images"
+
+
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_volume_that_lost_its_outermost_slice_is_told(lost: int) -> None:
+    def change(dataset: Dataset, volume: int, z: int) -> None:
+        dataset.TemporalPositionIdentifier = volume + 1
+
+    made = serial(3, change=change)
+    del made[4 + lost]
+    done = sort(made)
+    assert [len(stack.planes) for stack in done.stacks] == [4, 3, 4]
+    (note,) = done.notes
+    assert note.kind == "unequal-volumes"
+    assert "time-2 has 3 planes, others of the series have 4" in note.message

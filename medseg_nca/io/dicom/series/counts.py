@@ -22,6 +22,7 @@ _PRIVATE_POSITIONS = (
     (0x2001, "Philips Imaging DD 001", 0x18),
     (0x0021, "GEMS_RELA_01", 0x4F),
 )
+_SERIAL = ("echo-", "b-", "direction-", "phase-", "time-")
 # SpacingBetweenSlices is rounded by some; a missing slice doubles the distance.
 _OTHER_SPACING = 0.1
 
@@ -120,7 +121,19 @@ def compare_counts(declared: Mapping[str, float], stacks: Sequence[Stack]) -> li
         if found < count:
             text = f"the header declares {count:g} ({name}), and there are {found} {noun}"
             notes.append(Problem("fewer-images", f"{text}: some may be missing."))
-    return notes + _compare_spacing(declared, volumes)
+    return notes + _compare_spacing(declared, volumes) + _compare_volumes(volumes)
+
+
+def _compare_volumes(volumes: Sequence[Stack]) -> list[Problem]:
+    """Times, b-values and the like cover the same positions; maps and acquisitions need not."""
+    serial = [stack for stack in volumes if stack.name.split("_")[-1].startswith(_SERIAL)]
+    most = max((len(stack.planes) for stack in serial), default=0)
+    less = [stack for stack in serial if len(stack.planes) < most]
+    if not less:
+        return []
+    text = f"{less[0].name} has {len(less[0].planes)} planes"
+    more = f" ({len(less) - 1} more volumes have less, too)" if len(less) > 1 else ""
+    return [Problem("unequal-volumes", f"{text}, others of the series have {most}{more}.")]
 
 
 def _compare_spacing(declared: Mapping[str, float], volumes: Sequence[Stack]) -> list[Problem]:
