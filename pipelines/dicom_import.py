@@ -18,7 +18,7 @@ from medseg_nca.io.dicom.annotations.labels import OverlapRule
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.read import Tilt
-from medseg_nca.io.dicom.records import DOUBTS, Problem, Scan, Series, Stack
+from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import scan
 from medseg_nca.io.dicom.select import OF_STACKS, Selection, parse_selection
 from medseg_nca.io.read import read_label
@@ -41,6 +41,7 @@ from medseg_nca.pipelines.dicom_report import (
     ImportReport,
     Refusal,
     label_file,
+    warn_of_doubts,
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
@@ -296,14 +297,7 @@ def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[Import
             Refusal("other-channels", text, "volume", record.series, record.modality, record.files)
         )
     records.sort(key=lambda record: record.id)
-    doubts = {
-        (record.series, note.message): record.id
-        for record in reversed(records)
-        for note in record.notes
-        if note.kind in DOUBTS
-    }
-    for (_, message), case in doubts.items():
-        logger.warning("%s: %s", case, message)
+    warn_of_doubts(records)
     for record in records:
         for note in record.refused:
             logger.error("Annotation refused: %s", note.message)
