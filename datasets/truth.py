@@ -7,15 +7,17 @@ so that nothing is counted that ``data check`` and ``preprocess`` refuse.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from medseg_nca.config import LabelTable
 from medseg_nca.datasets.rules import label_map_problem
 from medseg_nca.errors import ImageError
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.encode import value_counts
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.annotations.legend import Legend
 
 
 class CaseFiles(Protocol):
@@ -34,7 +36,7 @@ class CaseFiles(Protocol):
         """Its label map."""
 
     @property
-    def segments(self) -> LabelTable | None:
+    def segments(self) -> Legend | None:
         """What numbers the segments of a DICOM label have."""
 
 
