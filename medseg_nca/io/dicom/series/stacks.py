@@ -21,6 +21,7 @@ from medseg_nca.io.dicom.series.geometry import (
     place,
 )
 from medseg_nca.io.dicom.series.instances import Instance
+from medseg_nca.io.dicom.series.meaning import mixed_meanings
 from medseg_nca.io.dicom.series.split import BY_NUMBER, safe_labels, split
 from medseg_nca.io.dicom.series.values import Value
 
@@ -163,6 +164,10 @@ def _add_parts(
             name = "volume"
         if part.repeated:
             done.refuse("repeated-positions", _of(name) + _repeats(part.repeated))
+            continue
+        mixed = mixed_meanings(part.planes)
+        if mixed:
+            done.refuse("mixed-values", f"{_of(name)}{mixed}.")
             continue
         try:
             stack = build_stack(name, part.planes)
