@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from medseg_nca.io.dicom.series.geometry import (
     orientation_name,
     picture,
     place,
+    same_position_groups,
 )
 from medseg_nca.io.dicom.series.instances import Instance
 from medseg_nca.io.dicom.series.meaning import mixed_meanings
@@ -133,16 +135,35 @@ def _add_volumes(instances: Sequence[Instance], done: Sorted, *, beside_pictures
 def _by_stack_id(planes: Sequence[Plane]) -> list[tuple[str, list[Plane]]]:
     """Stacks that the files name, where every plane is in one; else all planes together.
 
-    Each has a name; "" if it is the only one.
+    Each has a name; "" if it is the only one. Stacks that lie between each other are packages, in
+    which one volume was acquired.
     """
     found: dict[Value | None, list[Plane]] = {}
     for plane in planes:
         found.setdefault(plane.keys.get("stack"), []).append(plane)
     # Some writers number the frames with it; a stack of one plane is no volume.
     alone = len(found) == 1 or all(len(stack) == 1 for stack in found.values())
-    if None in found or alone:
+    if None in found or alone or _are_packages(planes):
         return [("", list(planes))]
     return list(zip(safe_labels("stack", list(found)), found.values(), strict=True))
+
+
+def _are_packages(planes: Sequence[Plane]) -> bool:
+    """Whether the stacks of parallel planes reach into each other and make one regular grid."""
+    if len(orientation_groups(planes)) > 1 or len({plane.shape for plane in planes}) > 1:
+        return False
+    places = same_position_groups(planes)
+    stacks = [{plane.keys["stack"] for plane in group} for group in places]
+    if any(len(found) > 1 for found in stacks):
+        return False
+    changes = sum(one != other for one, other in pairwise(stacks))
+    if changes < len({plane.keys["stack"] for plane in planes}):
+        return False
+    try:
+        build_stack("", [group[0] for group in places])
+    except DicomError:
+        return False
+    return True
 
 
 def _add_parts(
