@@ -183,13 +183,21 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
     """The segment without the name of a patient; its code says enough, or its number must."""
     if forbidden is None:
         return segment
-    code = segment.code
-    if code is not None and forbidden(code.meaning):
-        code = code.model_copy(update={"meaning": ""})
-    if forbidden(segment.name):
-        fallback = code.meaning if code is not None and code.meaning else f"region {segment.number}"
-        return replace(segment, name=fallback, code=code)
-    return replace(segment, code=code)
+    code = None if segment.code is None else _clean(segment.code, forbidden)
+    modifiers = (_clean(modifier, forbidden) for modifier in segment.modifiers)
+    name = segment.name
+    if forbidden(name):
+        name = code.meaning if code is not None and code.meaning else f"region {segment.number}"
+    return replace(
+        segment, name=name, code=code, modifiers=tuple(m for m in modifiers if m is not None)
+    )
+
+
+def _clean(code: Code, forbidden: Forbidden) -> Code | None:
+    """A code without the name of a patient, None where its value has it."""
+    if forbidden(code.value) and not code.value.isdigit():
+        return None
+    return code.model_copy(update={"meaning": ""}) if forbidden(code.meaning) else code
 
 
 def _compose(image: Volume, group: _Group, overlap: OverlapRule) -> LabelMap:

@@ -125,7 +125,16 @@ def _action(tag: int, vr: str) -> Action:
         return listed
     if group == _PATIENT and keyword not in _OF_PATIENT:
         return Action.REMOVE
-    return _unlisted(keyword, vr)
+    action = _unlisted(keyword, vr)
+    return Action.REMOVE if action is Action.KEEP and not _fits(tag, vr) else action
+
+
+def _fits(tag: int, vr: str) -> bool:
+    """Whether a VR is one of those of the dictionary: bytes in place of a text are not searched."""
+    from pydicom.datadict import dictionary_VR
+
+    allowed = set(str(dictionary_VR(tag)).split(" or "))
+    return vr in allowed or (vr in _TEXT | {"CS"} and bool(allowed & (_TEXT | {"CS"})))
 
 
 def _is_known(tag: int) -> bool:
