@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset, config, dcmread
+from pydicom import DataElement, Dataset, config, dcmread
+from pydicom.datadict import DicomDictionary
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier, deidentify_dataset, save_dataset
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.quiet import quiet
 from tests.io.dicom import build, referring
-from tests.io.dicom.leaks import text_leaks, texts
+from tests.io.dicom.leaks import leaks, text_leaks, texts
 from tests.io.dicom.persons import (
     BIRTHS,
     BORN,
@@ -225,3 +228,51 @@ def test_whatever_stands_where(
     how = Deidentifier(KEY, dates=dates, keep_labels=True)
     save_dataset(deidentify_dataset(original, how), tmp_path / "new.dcm")
     assert text_leaks(texts(tmp_path / "new.dcm"), forms.values()) == []
+
+
+# Those that say what an instance is, without which there is nothing to write.
+NEEDED = {
+    "SOPClassUID", "SOPInstanceUID", "SpecificCharacterSet", "PatientName", "BurnedInAnnotation",
+    "BitsAllocated", "SamplesPerPixel", "Rows", "Columns", "NumberOfFrames", "StudyDate",
+    "AnatomicRegionSequence", "SourceImageSequence", "PhotometricInterpretation",
+}  # fmt: skip
+TEXTS = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
+
+
+@pytest.mark.parametrize("dates", ["remove", "shift"])
+@pytest.mark.parametrize("vr", [None, "UT", "CS", "OB", "UN"])
+@pytest.mark.parametrize(
+    ("secret", "name"),
+    [("by Zwickelbauer", "Zwickelbauer^X"), ("Xu", "Xu^Bo"), ("2021-03-14", "N^N")],
+    ids=["long", "short", "date"],
+)
+def test_every_element_of_the_dictionary(
+    secret: str, name: str, vr: str | None, dates: Any, tmp_path: Path
+) -> None:
+    """At the top and in a sequence, in the VR that it has in the standard, and in others."""
+    image = build.classic(
+        build.pixels((1, 8, 6)), **{**ALONE, "PatientName": name, "StudyDate": DAY}
+    )[0]
+    image.BurnedInAnnotation = "NO"
+    nested = Dataset()
+    for tag, (own, *_, keyword) in DicomDictionary.items():
+        wanted = vr or str(own)
+        if keyword in NEEDED or not keyword or tag >> 16 in {0, 2, 0x7FE0}:
+            continue
+        if own == "SQ" or wanted not in {*TEXTS, "OB", "UN"} or (vr is None and own == "OB"):
+            continue
+        if vr and (tag >> 16 == 0x28 or (vr == "UN" and own not in TEXTS)):
+            continue
+        content = secret + " " * (len(secret) % 2)
+        value = content if wanted in TEXTS else content.encode()
+        with quiet(), config.disable_value_validation():
+            image[tag] = nested[tag] = DataElement(tag, wanted, value)
+    assert len(nested) > 500
+    image.AnatomicRegionSequence = image.SourceImageSequence = [nested]
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    how = Deidentifier(KEY, keep_labels=True, dates=dates)
+    save_dataset(deidentify_dataset(image, how), tmp_path / "new.dcm")
+    assert text_leaks(texts(tmp_path / "new.dcm"), [secret]) == []
+    if secret != "Xu":  # two letters are in any bytes
+        assert leaks((tmp_path / "new.dcm").read_bytes(), [secret.removeprefix("by ")]) == []

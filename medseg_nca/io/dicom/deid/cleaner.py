@@ -27,6 +27,11 @@ _CODES = {
     "CodeValue", "LongCodeValue", "URNCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion",
     "CodingSchemeRegistry", "CodingSchemeExternalID", "MappingResource", "ContextIdentifier",
 }  # fmt: skip
+# Schemes whose codes are short or of six digits, as names and dates are.
+_SCHEMES = frozenset(
+    {"DCM", "SCT", "SRT", "SNM3", "99SDM", "UCUM", "LN", "RADLEX", "FMA", "NCIt", "UMLS", "ICD10",
+     "I10", "I9C", "MDC", "NEU", "RFC3066", "RFC5646", "ISO639_1", "ISO639_2", "ISO3166_1"}
+)  # fmt: skip
 # Terms of the standard that are also names, or hold one: no person typed them.
 _TERM_WORDS = """
     YES NO ORIGINAL DERIVED PRIMARY SECONDARY AXIAL LOCALIZER VOLUME NONE MIXED MONOCHROME1
@@ -58,11 +63,12 @@ class Cleaner:
         from pydicom.datadict import keyword_for_tag
 
         result = New()
+        scheme = str(dataset.get("CodingSchemeDesignator") or "").strip() in _SCHEMES
         for tag in list(dataset.keys()):
             if nested and keyword_for_tag(tag) in _PIXELS:  # a small picture of the patient
                 continue
             try:
-                element = self._element(dataset[tag], dummies)
+                element = self._element(dataset[tag], dummies, scheme)
             except Exception:  # a value that cannot be read cannot be cleaned
                 continue
             if element is not None:
@@ -71,9 +77,9 @@ class Cleaner:
             result.ROIName = f"ROI {dataset.ROINumber}"
         return result
 
-    def _element(self, element: DataElement, dummies: bool) -> DataElement | None:
+    def _element(self, element: DataElement, dummies: bool, scheme: bool) -> DataElement | None:
         action = action_of(element.tag, element.VR)
-        if element.keyword in _LABELS and self.how.keep_labels:
+        if element.keyword in _LABELS and self.how.keep_labels and element.VR in _SCRUBBED:
             action = Action.KEEP
         if action is Action.REMOVE:
             moved = self.how.dates == "shift" and is_dated(element.tag, element.VR)
@@ -88,7 +94,7 @@ class Cleaner:
             return _new(element, None if element.VR in _NUMBERS else _blank(element.VR))
         if action is Action.DUMMY or (dummies and element.VR in _SCRUBBED):
             return _dummy(element)
-        return self._kept(element)
+        return self._kept(element, scheme)
 
     def _sequence(self, element: DataElement, action: Action, dummies: bool) -> DataElement:
         if action is Action.EMPTY and not dummies:
@@ -116,11 +122,13 @@ class Cleaner:
             return _new(element, "")
         return _new(element, _DUMMY_TIMES[element.VR])
 
-    def _kept(self, element: DataElement) -> DataElement | None:
+    def _kept(self, element: DataElement, scheme: bool) -> DataElement | None:
         if element.keyword == "SpecificCharacterSet":
             return _new(element, _each(element.value, _character_set))
         if element.VR in _SCRUBBED:
-            return _new(element, _each(element.value, lambda value: self._scrub(value, element)))
+            code = scheme and element.keyword in _CODES
+            label = element.keyword in _LABELS
+            return _new(element, _each(element.value, lambda v: self._scrub(v, code, label)))
         if element.VR in {"DS", "IS"}:
             return _new(element, _each(element.value, self._number))
         if isinstance(element.value, bytes) and element.keyword not in _PIXELS:
@@ -145,14 +153,12 @@ class Cleaner:
         )
         return 0 if named else value
 
-    def _scrub(self, value: Any, element: DataElement) -> Any:
+    def _scrub(self, value: Any, code: bool, label: bool) -> Any:
         text = str(value or "")
-        if text.strip().upper() in _TERMS and element.keyword not in _LABELS:
+        if text.strip().upper() in _TERMS and not label:
             return text
-        if element.keyword in _LABELS:
-            named = self.words.found_in_label(text)
-        else:
-            named = self.words.found_in(text, loose=element.keyword not in _CODES)
+        words = self.words
+        named = words.found_in_label(text) if label else words.found_in(text, loose=not code)
         if named:
             return REMOVED
         for match in reversed(list(uids_in(text))):

@@ -36,6 +36,11 @@ _OPAQUE = (
     STORAGE + "9.4.",  # voice and general audio
 )
 _RAW_DATA = STORAGE + "66"
+_DECLARED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved",
+    "LongitudinalTemporalInformationModified", "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+)  # fmt: skip
 # Modalities that write the patient's name into the pixels more often than others.
 _WRITING_MODALITIES = frozenset({"US", "IVUS", "XA", "RF", "ES", "XC", "GM", "OT", "DOC"})
 
@@ -201,6 +206,9 @@ def _declare(result: Dataset, cleaner: Cleaner) -> None:
     """PS3.15 E.2: PatientIdentityRemoved, and which profile and options were applied."""
     from pydicom import Dataset as New
 
+    for keyword in _DECLARED:  # whatever VR it had
+        if keyword in result:
+            delattr(result, keyword)
     pseudonym = cleaner.how.pseudonyms.patient(cleaner.patient)
     result.PatientName = result.PatientID = pseudonym
     result.PatientBirthDate = result.PatientSex = ""

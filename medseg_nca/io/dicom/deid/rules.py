@@ -119,14 +119,22 @@ def _action(tag: int, vr: str) -> Action:
         return Action.REMOVE
     keyword = keyword_for_tag(tag)
     listed = _table().get(tag)
+    if _is_sequence(tag) != (vr == "SQ"):
+        return Action.REMOVE
     if keyword in _KEPT_ITEMS:
         return Action.ITEMS
     if listed is not None:
-        return listed
+        return Action.REMOVE if listed is Action.UID and vr != "UI" else listed
     if group == _PATIENT and keyword not in _OF_PATIENT:
         return Action.REMOVE
     action = _unlisted(keyword, vr)
     return Action.REMOVE if action is Action.KEEP and not _fits(tag, vr) else action
+
+
+def _is_sequence(tag: int) -> bool:
+    from pydicom.datadict import dictionary_VR
+
+    return str(dictionary_VR(tag)) == "SQ"
 
 
 def _fits(tag: int, vr: str) -> bool:
