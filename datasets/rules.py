@@ -15,7 +15,7 @@ from medseg_nca.config import LabelTable
 from medseg_nca.datasets.base import DataSet
 from medseg_nca.datasets.layout import names_for
 from medseg_nca.errors import DataError
-from medseg_nca.io.formats import folders_below, in_short
+from medseg_nca.io.formats import folders_below, half_images, in_short
 
 # Of labels that nobody names: more are numbers of objects, or an image.
 MANY_LABELS = 64
@@ -141,7 +141,7 @@ def no_images(folder: Path) -> DataError:
     """What to say of a folder without an image that can be read."""
     below = folders_below(folder)
     if not below:
-        return DataError(f"{folder}: holds no image that can be read.")
+        return DataError(f"{folder}: holds no image that can be read.", hint=half_images(folder))
     names = in_short(path.relative_to(folder).as_posix() for path in below)
     return DataError(
         f"{folder}: its images lie in sub-folders ({names}), which are not looked into.",

@@ -83,7 +83,7 @@ class _CaseChecker:
             self.row,
             channels=image.array.shape[0],
             shape=image.shape,
-            spacing=tuple(round(step, 6) for step in image.spacing),
+            spacing=tuple(float(f"{step:.6g}") for step in image.spacing),
             orientation="".join(map(str, nib.aff2axcodes(image.affine)))[: image.dims],
             low=float(values.min()),
             high=float(values.max()),

@@ -30,13 +30,14 @@ from medseg_nca.pipelines.parallel import Outcome, Progress, Scheduler
 from medseg_nca.pipelines.records import WrittenFile, content_key, record_path
 from medseg_nca.pipelines.selection import LabelMatch
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.pipelines.training_notes import read_likeness
 from medseg_nca.progress import Watch, unwatched
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions"
 # To be raised when the same files, settings and model give other numbers.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Measured:
         key: of files, settings and model.
         values: as :func:`medseg_nca.metrics.segmentation.case_metrics` returns them.
         seconds: the prediction took.
+        training: how the image compares with those of the training
+            (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
         prediction: the label map, if it was written.
         hashes: of the case's files.
         cached: whether an earlier run measured it.
@@ -91,6 +94,7 @@ class Measured:
     key: str
     values: Mapping[str, Values]
     seconds: float
+    training: Mapping[str, Any]
     prediction: WrittenFile | None = None
     hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
     cached: bool = field(default=False, compare=False)
@@ -104,7 +108,10 @@ class Measured:
         """
         file = tree["prediction"]
         prediction = None if file is None else WrittenFile(**file)
-        return cls(str(tree["key"]), dict(tree["values"]), float(tree["seconds"]), prediction)
+        return cls(
+            str(tree["key"]), dict(tree["values"]), float(tree["seconds"]),
+            read_likeness(tree["training"]), prediction,
+        )  # fmt: skip
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -217,7 +224,8 @@ def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
     image, truth = read_case(work.case, work.match)
     predictor = work.model.predictor
     started = time.perf_counter()
-    prediction = predictor.predict(image, work.watch).label_map
+    predicted = predictor.predict(image, work.watch)
+    prediction = predicted.label_map
     seconds = round(time.perf_counter() - started, 4)
     found = prediction.array[0]
     values = case_metrics(
@@ -228,7 +236,7 @@ def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
     if work.save:
         write_volume(prediction, work.target)
         saved = WrittenFile.of(work.target, work.out)
-    return Measured(key, values, seconds, saved), found
+    return Measured(key, values, seconds, predicted.likeness.to_dict(), saved), found
 
 
 def _hashes(work: Evaluating) -> dict[str, str]:

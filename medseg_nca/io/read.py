@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from medseg_nca.config import LabelTable
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import check_affine, check_file, check_values
-from medseg_nca.io.formats import DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
+from medseg_nca.io.formats import AS_ONE, DETACHED, DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
+
+# Labels that went through 32-bit scales or resampling with nearest neighbours miss their whole
+# number by less; values in between, as interpolation makes them, miss it by more.
+_ROUNDING = 1e-3
+_MOST_ROUNDING = 0.05
 
 
 def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
@@ -78,8 +83,9 @@ def read_label(
     """Read a label map as integers, ``(1, x, y, z)`` or ``(1, x, y)``.
 
     The indices of a palette picture are the labels; a picture whose colour channels are equal
-    counts as grey; floating-point files are taken if every value is a whole number. A DICOM SEG or
-    RTSTRUCT is placed on the grid of its image.
+    counts as grey; floating-point and scaled files are taken if every value is a whole number, up
+    to a rounding of 0.001 or half a step of the scale. A DICOM SEG or RTSTRUCT is placed on the
+    grid of its image.
 
     Args:
         path: the file.
@@ -104,7 +110,7 @@ def read_label(
                 hint="Save the label numbers as a grey or palette picture.",
             )
         array = array[:1]
-    return volume.with_array(_as_integers(path, array))
+    return volume.with_array(_as_integers(path, volume.with_array(array)))
 
 
 def _is_dicom(path: Path) -> bool:
@@ -140,6 +146,11 @@ def _read(path: Path, *, indices: bool) -> Volume:
         return _read_dicom([path])
     suffix = image_suffix(path)
     check_file(path)
+    if path.name.lower().endswith(DETACHED):
+        raise ImageError(
+            f"{path}: is half of an image, the header or the voxels.",
+            hint=AS_ONE,
+        )
     if suffix is None:
         raise ImageError(
             f"{path}: is not of a known format.",
@@ -166,16 +177,29 @@ def _dispatch(path: Path, suffix: str, indices: bool) -> Volume:
     return read_tiff(path) if suffix in TIFF else read_raster(path, indices=indices)
 
 
-def _as_integers(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+def _rounding(volume: Volume) -> float:
+    """By how much a label may miss its whole number.
+
+    Where the values are stored as whole numbers with a scale, a label is as near to its number as
+    the scale's steps allow.
+    """
+    step = float(volume.header.get("step", 0.0))
+    return max(_ROUNDING, min(0.501 * step, _MOST_ROUNDING))
+
+
+def _as_integers(path: Path, volume: Volume) -> NDArray[Any]:
+    array = volume.array
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind != "f":
         return array
     whole: NDArray[Any] = np.rint(array)
-    if not (whole == array).all():
-        value = array[whole != array].flat[0]
+    off = np.abs(array - whole)
+    worst = int(off.argmax()) if off.size else 0
+    if off.size and off.flat[worst] > _rounding(volume):
+        value = array.flat[worst]
         raise ImageError(
-            f"{path}: holds {value:.4g}; a label map has whole numbers.",
+            f"{path}: holds {value!s}; a label map has whole numbers.",
             hint="Was it resampled with interpolation, or is it an image?",
         )
     if np.abs(whole).max(initial=0) >= 2**31:
