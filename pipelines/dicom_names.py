@@ -14,8 +14,10 @@ from medseg_nca.io.dicom.deid.rules import MODALITIES
 from medseg_nca.io.dicom.deid.words import IdentityWords, uids_in
 from medseg_nca.io.dicom.records import Series, Stack
 
-# Names of stacks that are made of a fixed word and a number: "echo-2", "b-1000".
-_HARMLESS = re.compile(r"[a-z]+-[\d.]+(_[a-z]+-[\d.]+)*")
+# Names of stacks that are made of a fixed word and a small number: "echo-2", "b-1000". What
+# stands behind the other words is a text, or a time of day.
+_PART = r"(?!stack|type|component|kernel|clock|content)[a-z]+-\d{1,5}(\.\d{1,3})?"
+_HARMLESS = re.compile(rf"{_PART}(_{_PART})*")
 # A shorter name of a file would be found in every number of a message.
 _SHORTEST_NAME = 4
 _A_FILE = "a file"

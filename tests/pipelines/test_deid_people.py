@@ -234,3 +234,75 @@ def test_every_text_of_every_output(tmp_path: Path) -> None:
     dicom_import.run(tmp_path / "in", tmp_path / "data", settings)
     assert tree_leaks(tmp_path / "data", secrets) == {}
     assert (tmp_path / "data" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("keyword", ["ConvolutionKernel", "AcquisitionNumber"])
+def test_names_of_cases_are_made_of_no_text(keyword: str, tmp_path: Path) -> None:
+    """A series with several volumes names them by what tells them apart."""
+    values = ("20210314", "778812") if keyword == "ConvolutionKernel" else (778812, 20210314)
+    for number, value in enumerate(values):
+        planes = ct(**{keyword: value})
+        for plane in planes:
+            plane.SOPInstanceUID = build.uid(plane.SOPInstanceUID, number)
+        build.write(tmp_path / "in" / str(number), planes)
+    settings = ImportSettings(deidentify=True, key=KEY)
+    report = dicom_import.run(tmp_path / "in", tmp_path / "out", settings)
+    assert len(report.records) == 2
+    assert tree_leaks(tmp_path / "out", ["20210314", "778812", "2.02103e"]) == {}
+
+
+def test_reports_and_curves(tmp_path: Path) -> None:
+    """Texts of structured reports, annotations of waveforms, notes beside images."""
+    text, person, code = Dataset(), Dataset(), Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "121071", "DCM", "Finding"
+    text.ValueType, text.TextValue = "TEXT", f"Seen by {NAME} on 14.03.2021"
+    person.ValueType, person.PersonName = "PNAME", f"{NAME}^H"
+    date = Dataset()
+    date.ValueType, date.Date, date.DateTime = "DATE", "20210314", "20210314101112"
+    measured = Dataset()
+    measured.ValueType = "CODE"
+    named = deepcopy(code)
+    named.CodeMeaning = f"as {NAME.upper()} says"
+    measured.ConceptCodeSequence = [named]
+    for item in (text, person, date, measured):
+        item.ConceptNameCodeSequence = [code]
+    report = ct()[0]
+    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+    report.Modality, report.ContentSequence = "SR", [text, person, date, measured]
+    note = Dataset()
+    note.UnformattedTextValue, note.ConceptNameCodeSequence = f"{NAME} moved", [code]
+    report.WaveformAnnotationSequence = [note]
+    drawn = Dataset()
+    label = Dataset()
+    label.UnformattedTextValue = f"{NAME} 20210314"
+    drawn.TextObjectSequence, drawn.GraphicLayer = [label], "ZWICKELBAUER"
+    report.GraphicAnnotationSequence = [drawn]
+    for keyword in ("PixelData", "Rows", "Columns"):
+        del report[keyword]
+    build.write(tmp_path / "in", [report])
+    for dates in ("remove", "shift"):
+        (copy,) = copied(tmp_path / "in", tmp_path / dates, dates=dates)
+        assert len(copy.ContentSequence) == 4
+        assert copy.ContentSequence[0].ConceptNameCodeSequence[0].CodeMeaning == "Finding"
+        secrets = [NAME, "20210314", "14.03.2021", "20210314101112"]
+        assert tree_leaks(tmp_path / dates, secrets) == {}
+
+
+@pytest.mark.parametrize(
+    ("charset", "coding"),
+    [("ISO_IR 100", "latin-1"), ("ISO_IR 192", "utf-8"), (None, "utf-8"), (None, "latin-1")],
+)
+def test_files_of_other_character_sets(charset: Any, coding: str, tmp_path: Path) -> None:
+    """The image names its character set; the annotation another one, or none at all."""
+    planes = ct(PatientName="Österreicher^Zoë", PatientID="1")
+    build.write(tmp_path / "in" / "ct", planes)
+    made = rtstruct(planes, ["x" * 20, "Liver"])
+    path = build.save(made, tmp_path / "in" / "rt.dcm")
+    raw = path.read_bytes()
+    label = "Ö. Österreicher".encode(coding)
+    raw = raw.replace(b"x" * 20, label + b" " * (20 - len(label)))
+    old = b"\x08\0\5\0CS\x0a\0ISO_IR 192"
+    assert old in raw
+    new = b"\x08\0\5\0CS\x0a\0" + (charset or "").ljust(10).encode()
+    path.write_bytes(raw.replace(old, new))
+    assert labels_in(copied(tmp_path / "in", tmp_path / "out")) == ["REMOVED", "Liver"]

@@ -37,9 +37,9 @@ PEOPLE = {
     "short": Person(
         "Xu^Bo",
         ("GTV Bo Xu", "XuBo", "GTVXu1", "Bo_Xu", "xubo", "boxu", "BXu", "X.B.", "B. X.", "ＸＵ",
-         "GTV-xu", "XU", "xu-bo liver", "(Bo)"),
+         "GTV-xu", "XU", "xu-bo liver", "(Bo)", "GTVXU", "ptvbo", "X.B"),
         "ISO_IR 6",
-        ("Box", "BX", "Xbox", "Boost"),
+        ("Box", "BX", "Xbox", "Boost", "GTVbone", "X. Body"),
     ),
     "umlaut": Person(
         "Müller^Jörg",

@@ -35,8 +35,10 @@ _SHORTEST_CUT = 3
 # In a text with its UIDs there are numbers that are no dates.
 _UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
 _DOTTED = re.compile(
-    r"(?<![^\W_])([^\W\d_])[.][\s_-]*([^\W\d_])(?:[.][\s_-]*([^\W\d_]))?[.](?![^\W\d_])"
+    r"(?<![^\W_])([^\W\d_])[.][\s_-]*([^\W\d_])(?:[.][\s_-]*([^\W\d_]))?[.]?(?![^\W_])"
 )
+# Words of clinics that names are written behind without a blank: GTVXU.
+_BEFORE = re.compile(r"^(?:i?gtv|ctv|ptv|itv|roi|oar|seg|tumou?r|patient|pat)+")
 _BORN = re.compile(r"(?<![^\W_])([^\W\d_]{2,3})[\W_]*(\d{4}|\d{2})(?!\d)")
 _MARKS = r"[ .,\-/_'’:]?"
 
@@ -88,7 +90,8 @@ class _Finder:
 
     def _is_named(self, word: str) -> bool:
         known = plain(word)
-        if self.short is not None and self.short.fullmatch(known):
+        forms = (known, _BEFORE.sub("", known))
+        if self.short is not None and any(map(self.short.fullmatch, forms)):
             return True
         if self.long is not None and self.long.search(known):
             return True
