@@ -19,6 +19,7 @@ from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.datasets.base import Side
 from medseg_nca.errors import DataError
 from medseg_nca.io.atomic import write_json
+from medseg_nca.io.dicom.annotations.legend import Legend
 
 INDEX, PLAN, FINGERPRINT, CASES = "prepared.json", "plan.json", "fingerprint.json", "cases"
 # A case names its file, so no name in an index may lead out of the folder.
@@ -40,7 +41,7 @@ class PreparedCase(Settings):
     split: Side | None = None
     images: tuple[Path, ...]
     label: Path | None = None
-    segments: LabelTable | None = None
+    segments: Legend | None = None
     shape: tuple[int, ...]
     foreground: dict[str, int] = Field(default_factory=dict)
     key: str

@@ -31,7 +31,7 @@ from medseg_nca.pipelines.dicom_case import (
     import_case,
     record_file,
 )
-from medseg_nca.pipelines.dicom_labels import table_of
+from medseg_nca.pipelines.dicom_labels import legend_of
 from medseg_nca.pipelines.dicom_numbers import number_labels
 from medseg_nca.pipelines.dicom_people import People, find_people
 from medseg_nca.pipelines.dicom_report import (
@@ -309,9 +309,11 @@ def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[Import
         for note in record.refused:
             logger.error("Annotation refused: %s", note.message)
             plan.refused.append(Refusal(note.kind, note.message, "annotation", note.object))
-    table = table_of(one.segments for record in records for one in record.maps)
+    legend = legend_of(one.segments for record in records for one in record.maps)
+    for doubt in legend.notes if legend else ():
+        logger.warning("%s", doubt.message)
     report = ImportReport(
-        plan.state.out, tuple(records), table, tuple(plan.refused), plan.left_out, cached
+        plan.state.out, tuple(records), legend, tuple(plan.refused), plan.left_out, cached
     )
     return report, plan.dims
 

@@ -1,19 +1,19 @@
-"""Give the label maps of all cases the numbers of the data set's one table."""
+"""Give the label maps of all cases the numbers of the data set."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medseg_nca.config import LabelTable
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.read import read_label
 from medseg_nca.io.write import write_volume
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
-from medseg_nca.pipelines.dicom_labels import FoundSegment, numbers_of, renumber
+from medseg_nca.pipelines.dicom_labels import numbers_of, renumber
 from medseg_nca.pipelines.dicom_report import DATASET, ImportReport, label_file
 from medseg_nca.pipelines.parallel import Progress, run_each
 
@@ -22,21 +22,20 @@ _NUMBERS = "numbers.json"
 
 @dataclass(frozen=True)
 class _Numbering:
-    """A label map that gets the numbers of the table."""
+    """A label map that gets the numbers of the data set."""
 
     own: Path
     target: Path
-    segments: tuple[FoundSegment, ...]
-    table: LabelTable
+    numbers: Mapping[int, int]
 
 
 def number_labels(
     report: ImportReport, workers: int, scheduler: str | None, progress: Progress
 ) -> ImportReport:
     """Write the final label maps; those whose numbers are as an earlier run wrote them stay."""
-    if report.labels is None:
+    if report.legend is None:
         return report
-    out, table = report.out, report.labels
+    out = report.out
     notes = out / STATE / _NUMBERS
     known = _read_numbers(notes)
     wanted: dict[str, Any] = {}
@@ -44,11 +43,11 @@ def number_labels(
     for record, one in report.maps:
         if one.own is None:
             continue
-        numbers = {str(k): v for k, v in numbers_of(one.segments, table).items()}
-        wanted[one.id] = [record.key, numbers]
+        numbers = numbers_of(one.segments, report.legend)
+        wanted[one.id] = [record.key, {str(own): number for own, number in numbers.items()}]
         target = out / label_file(one)
         if known.get(one.id) != wanted[one.id] or not target.is_file():
-            items.append(_Numbering(out / one.own, target, one.segments, table))
+            items.append(_Numbering(out / one.own, target, numbers))
     if not items:
         return report
     # From here on the list of an earlier run no longer tells the truth.
@@ -64,7 +63,7 @@ def number_labels(
 
 def _number(work: _Numbering) -> None:
     own = read_label(work.own)
-    array = renumber(own.array, work.segments, work.table)
+    array = renumber(own.array, work.numbers)
     write_volume(replace(own, array=array, header={}), work.target)
 
 

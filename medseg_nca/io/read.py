@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config import LabelTable
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import check_affine, check_file, check_values
 from medseg_nca.io.formats import AS_ONE, DETACHED, DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.annotations.legend import Legend
 
 # Labels that went through 32-bit scales or resampling with nearest neighbours miss their whole
 # number by less; values in between, as interpolation makes them, miss it by more.
@@ -77,9 +79,7 @@ def read_image(paths: Sequence[Path]) -> Volume:
     return Volume(array, first.affine, tuple(Path(path) for path in paths), first.header)
 
 
-def read_label(
-    path: Path, image: Volume | None = None, segments: LabelTable | None = None
-) -> Volume:
+def read_label(path: Path, image: Volume | None = None, segments: Legend | None = None) -> Volume:
     """Read a label map as integers, ``(1, x, y, z)`` or ``(1, x, y)``.
 
     The indices of a palette picture are the labels; a picture whose colour channels are equal
@@ -130,7 +130,7 @@ def _read_dicom(paths: Sequence[Path]) -> Volume:
     return read_dicom(paths)
 
 
-def _read_annotation(path: Path, image: Volume | None, segments: LabelTable | None) -> Volume:
+def _read_annotation(path: Path, image: Volume | None, segments: Legend | None) -> Volume:
     from medseg_nca.io.dicom.annotations.assign import read_label_file
 
     if image is None:

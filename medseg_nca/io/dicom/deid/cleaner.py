@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.deid.profiles import clean_profile
-from medseg_nca.io.dicom.deid.rules import MODALITIES, Action, action_of, is_dated
+from medseg_nca.io.dicom.deid.rules import MODALITIES, SCHEMES, Action, action_of, is_dated
 from medseg_nca.io.dicom.deid.words import IdentityWords, is_several, uids_in
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ _CODES = {
     "CodeValue", "LongCodeValue", "URNCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion",
     "CodingSchemeRegistry", "CodingSchemeExternalID", "MappingResource", "ContextIdentifier",
 }  # fmt: skip
-# Schemes whose codes are short or of six digits, as names and dates are.
-_SCHEMES = frozenset(
-    {"DCM", "SCT", "SRT", "SNM3", "99SDM", "UCUM", "LN", "RADLEX", "FMA", "NCIt", "UMLS", "ICD10",
-     "I10", "I9C", "MDC", "NEU", "RFC3066", "RFC5646", "ISO639_1", "ISO639_2", "ISO3166_1"}
-)  # fmt: skip
 # Terms of the standard that are also names, or hold one: no person typed them.
 _TERM_WORDS = """
     YES NO ORIGINAL DERIVED PRIMARY SECONDARY AXIAL LOCALIZER VOLUME NONE MIXED MONOCHROME1
@@ -63,7 +58,7 @@ class Cleaner:
         from pydicom.datadict import keyword_for_tag
 
         result = New()
-        scheme = str(dataset.get("CodingSchemeDesignator") or "").strip() in _SCHEMES
+        scheme = str(dataset.get("CodingSchemeDesignator") or "").strip() in SCHEMES
         for tag in list(dataset.keys()):
             if nested and keyword_for_tag(tag) in _PIXELS:  # a small picture of the patient
                 continue

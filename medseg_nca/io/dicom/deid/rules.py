@@ -88,6 +88,11 @@ _MODALITIES = """
     RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
 """
 MODALITIES = frozenset(_MODALITIES.split())
+# Schemes whose codes are short or of six digits, as names and dates are.
+SCHEMES = frozenset(
+    {"DCM", "SCT", "SRT", "SNM3", "99SDM", "UCUM", "LN", "RADLEX", "FMA", "NCIt", "UMLS", "ICD10",
+     "I10", "I9C", "MDC", "NEU", "RFC3066", "RFC5646", "ISO639_1", "ISO639_2", "ISO3166_1"}
+)  # fmt: skip
 
 
 def action_of(tag: int, vr: str) -> Action:
