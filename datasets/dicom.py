@@ -153,6 +153,9 @@ def _volumes(found: Scan) -> tuple[list[tuple[Series, Stack | None]], int]:
     """The volumes, and the series that are none; pictures only where there is no volume."""
     images = [series for series in found.series if series.kind == "image"]
     stacks = [(series, stack) for series in images for stack in series.stacks]
+    for series in images:
+        for note in series.doubts:
+            log.warning("%s: %s", series.files[0].parent, note.message)
     dims = 3 if any(len(stack.shape) == 3 for _, stack in stacks) else 2
     pictures = sum(len(stack.shape) < dims for _, stack in stacks)
     if pictures:

@@ -39,6 +39,7 @@ from medseg_nca.pipelines.dicom_report import (
     ImportReport,
     Refusal,
     label_file,
+    warn_of_doubts,
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
@@ -305,6 +306,7 @@ def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[Import
             Refusal("other-channels", text, "volume", record.series, record.modality, record.files)
         )
     records.sort(key=lambda record: record.id)
+    warn_of_doubts(records)
     for record in records:
         for note in record.refused:
             logger.error("Annotation refused: %s", note.message)

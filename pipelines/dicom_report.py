@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,12 @@ from medseg_nca.config import LabelTable
 from medseg_nca.datasets.dicom import CHANNELS, MIXED
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.dicom.annotations.legend import Legend
+from medseg_nca.io.dicom.records import DOUBTS
 from medseg_nca.pipelines.dicom_case import LABELS, MapRecord, Record
 from medseg_nca.pipelines.dicom_labels import numbers_of
 from medseg_nca.pipelines.dicom_state import State
+
+logger = logging.getLogger(__name__)
 
 DATASET, PROVENANCE, REPORT = "dataset.json", "provenance.json", "report.json"
 
@@ -42,6 +46,18 @@ class Refusal:
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         return dict(vars(self))
+
+
+def warn_of_doubts(records: Sequence[Record]) -> None:
+    """Tell once of each series what a person should look at."""
+    doubts = {
+        (record.series, note.message): record.id
+        for record in reversed(records)
+        for note in record.notes
+        if note.kind in DOUBTS
+    }
+    for (_, message), case in doubts.items():
+        logger.warning("%s: %s", case, message)
 
 
 @dataclass(frozen=True)

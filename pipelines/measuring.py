@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from medseg_nca.datasets.base import Case
 from medseg_nca.datasets.hashing import file_hash
+from medseg_nca.datasets.truth import read_labelled
 from medseg_nca.errors import DataError, ImageError
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.formats import image_suffix
-from medseg_nca.io.grid import grid_difference
-from medseg_nca.io.read import read_image, read_label
+from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
 from medseg_nca.metrics.definitions import Values
@@ -167,7 +167,7 @@ def evaluate_case(work: Evaluating) -> Measured:
     hashes = _hashes(work)
     key = content_key(
         RECORD_VERSION, list(hashes.values()), work.model.key, work.tolerance,
-        work.match.truth.model_dump(mode="json"), sorted(work.match.known_values or ()),
+        work.match.truth.model_dump(mode="json"), sorted(work.match.known_values),
     )  # fmt: skip
     path = record_path(work.out, work.case.id, ".npz")
     there = path.exists()
@@ -200,24 +200,7 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
         ImageError: if a file cannot be used, their grids differ, or the label map holds a number
             that is not in the data set's table.
     """
-    if case.label is None:
-        raise _no_label(case)
-    image = read_image(case.images)
-    truth = read_label(case.label, image, case.segments)
-    difference = grid_difference(image, truth)
-    if difference is not None:
-        raise ImageError(
-            f"{case.label}: is not on the grid of its image: {difference}.",
-            hint="Resample the label map to the grid of its image.",
-        )
-    if match.known_values is not None:
-        unknown = sorted({int(v) for v in np.unique(truth.array)} - match.known_values)
-        if unknown:
-            raise ImageError(
-                f"{case.label}: holds {unknown[:5]}, which no label of the data set means.",
-                hint=f"Its label table knows {sorted(match.known_values)}.",
-            )
-    return image, truth
+    return read_labelled(case, match.known_values)
 
 
 def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:

@@ -140,7 +140,7 @@ def run(
     output = output or OutputSettings()
     plan = loaded.spec.plan
     cases = find_cases(inputs, plan, select, _earlier_results(out))
-    refuse_formats(cases, output.formats, plan.dims)
+    cases = refuse_formats(cases, output.formats, plan.dims)
     refuse_overwriting(cases, out, output.formats)
     with open_scheduler(min(workers, len(cases)), scheduler, work_folder(out)) as spread:
         if fresh:

@@ -49,7 +49,7 @@ def dicom_cases(
         alone: whether there is nothing else to predict; else trees may hold no image.
 
     Raises:
-        DataError: if nothing is left.
+        DataError: if nothing is left; beside other cases, files without an image fail by name.
         ConfigError: if ``select`` is not understood.
     """
     selection = parse_selection(select)
@@ -67,11 +67,14 @@ def dicom_cases(
     if not volumes and (alone or loose or select):
         what = "none that fits the selection" if found else "none that is an image"
         lost = [problem for one in scans for problem in one.unreadable.values()]
-        raise DataError(
-            f"{where}: of the DICOM series there is {what}. {_reasons(lost)}".strip(),
-            hint=_look((*trees, *loose)[0]),
-        )
+        text = f"{where}: of the DICOM series there is {what}. {_reasons(lost)}".strip()
+        if alone or select:
+            raise DataError(text, hint=_look((*trees, *loose)[0]))
+        return [PredictionCase(stem(loose[0]), tuple(loose), dicom=True, refused=text)]
     _warn_of_modality(volumes, plan)
+    for series in {series.uid: series for series, _ in volumes}.values():
+        for note in series.doubts:
+            logger.warning("%s: %s", series.files[0].parent, note.message)
     damaged = dict.fromkeys(case for one in scans for case in _damaged(one, selection))
     uses = {series.uid: _uses(series) for series, _ in volumes}
     return [

@@ -206,11 +206,16 @@ def _output_names(groups: Mapping[Path, tuple[Path, ...]]) -> dict[Path, str]:
     return names
 
 
-def refuse_formats(cases: Sequence[PredictionCase], formats: Sequence[str], dims: int) -> None:
+def refuse_formats(
+    cases: Sequence[PredictionCase], formats: Sequence[str], dims: int
+) -> list[PredictionCase]:
     """Refuse formats that cannot hold the results, before anything is computed.
 
+    Returns:
+        The cases; one whose result a format cannot hold is refused by name, beside others.
+
     Raises:
-        OutputError: naming the format, and the file whose result it cannot hold.
+        OutputError: naming the format that can hold no result at all, and one of the files.
     """
     for name in formats:
         if dims not in dims_of(name):
@@ -218,14 +223,26 @@ def refuse_formats(cases: Sequence[PredictionCase], formats: Sequence[str], dims
                 f"Output format {name} cannot hold the result of a model with {dims} axes.",
                 hint="Use nifti or nrrd.",
             )
-        strange = next((case for case in cases if needs_dicom(name) and not case.dicom), None)
-        if strange is not None:
-            raise OutputError(
-                f"{strange.source}: is no DICOM image, and {name} refers to the image it was made "
-                "from.",
-                hint="Use nifti or nrrd, or write the image as a DICOM series first: "
-                f"medseg-nca dicom write {strange.source} --out DIR",
-            )
+    referring = [name for name in formats if needs_dicom(name)]
+    if not referring:
+        return list(cases)
+    if not any(case.dicom for case in cases):
+        source = cases[0].source
+        raise OutputError(
+            _no_dicom(source, referring[0]),
+            hint="Use nifti or nrrd, or write the image as a DICOM series first: "
+            f"medseg-nca dicom write {source} --out DIR",
+        )
+    return [
+        case
+        if case.dicom or case.refused
+        else replace(case, refused=f"{_no_dicom(case.source, referring[0])} Predict it by itself.")
+        for case in cases
+    ]
+
+
+def _no_dicom(source: Path, name: str) -> str:
+    return f"{source}: is no DICOM image, and {name} refers to the image it was made from."
 
 
 def refuse_overwriting(cases: Sequence[PredictionCase], out: Path, formats: Sequence[str]) -> None:

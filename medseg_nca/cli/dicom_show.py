@@ -21,21 +21,24 @@ SHOWN = 20
 
 
 def show_scan(tree: dict[str, Any]) -> None:
-    """A row for each series, and below the table what cannot be used."""
+    """A row for each series, and below the table what cannot be used or was assumed."""
     table = Table(title="Series", title_justify="left")
     for name in ("patient", "study", "no.", "kind", "description", "files", "volumes", "problem"):
         table.add_column(name, justify="right" if name in {"no.", "files"} else "left")
     problems = []
+    notes = []
     for patient in tree["patients"]:
         for study in patient["studies"]:
             for series in study["series"]:
                 table.add_row(*(escape(_visible(text)) for text in _row(patient, study, series)))
                 where = series["folder"] or series["uid"]
                 problems += [(where, one) for one in series["problems"]]
+                notes += [(where, one) for one in series["notes"]]
     print_table(table)
     for where, one in [*problems, *(("", one) for one in tree["unreadable"])]:
-        place = f"{where}: " if where and where not in one["message"] else ""
-        click.echo(_visible(f"{one['kind']}: {place}{one['message']}"))
+        click.echo(_visible(f"{one['kind']}: {_placed(where, one['message'])}"))
+    for where, one in notes:
+        click.echo(_visible(f"note {one['kind']}: {_placed(where, one['message'])}"))
     passed = ", ".join(f"{count} {reason}" for reason, count in sorted(tree["passed_over"].items()))
     counts = tree["counts"]
     click.echo(
@@ -57,6 +60,10 @@ def _row(patient: dict[str, Any], study: dict[str, Any], series: dict[str, Any])
         "\n".join(_volume(stack) for stack in series["stacks"]) or "-",
         "\n".join(one["kind"] for one in series["problems"]) or "-",
     ]
+
+
+def _placed(where: str, message: str) -> str:
+    return f"{where}: {message}" if where and where not in message else message
 
 
 def _visible(text: str) -> str:

@@ -44,7 +44,13 @@ def check_file(path: Path) -> None:
 
 
 def check_claim(
-    path: Path, shape: Sequence[int], item_bytes: int, *, compressed: bool, offset: int = 0
+    path: Path,
+    shape: Sequence[int],
+    item_bytes: int,
+    *,
+    compressed: bool,
+    offset: int = 0,
+    inflation: float = MAX_INFLATION,
 ) -> None:
     """Compare the size that a header claims with the file, before any memory is taken.
 
@@ -52,8 +58,9 @@ def check_claim(
         path: the file.
         shape: what the header says, all axes.
         item_bytes: bytes of one value on disk.
-        compressed: whether the voxels are packed by deflate.
+        compressed: whether the voxels are packed.
         offset: bytes before the voxels, unpacked.
+        inflation: bytes that a packed byte can become at most; that of deflate if not given.
 
     Raises:
         ImageError: if an axis has no voxels, or the claim is absurd or more than the file holds.
@@ -62,7 +69,7 @@ def check_claim(
         raise ImageError(f"{path}: the header gives the size {tuple(shape)}.", hint=DAMAGED)
     claimed = math.prod(int(n) for n in shape) * item_bytes
     size = path.stat().st_size
-    possible = max(size * (MAX_INFLATION if compressed else 1) - offset, 0)
+    possible = max(int(size * (inflation if compressed else 1)) - offset, 0)
     if claimed <= min(possible, MAX_BYTES):
         return
     text = f"the header claims {claimed:,} bytes of voxels, size {tuple(int(n) for n in shape)}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import check_affine, check_file, check_values
-from medseg_nca.io.formats import AS_ONE, DETACHED, DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
+from medseg_nca.io.formats import AS_ONE, DETACHED, DICOM, ITK, NIFTI, SUFFIXES, image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 
@@ -40,7 +40,7 @@ def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
             absurd size, holds NaN or infinity, or is 4D and that is not allowed.
     """
     path = Path(path)
-    volume = _read(path, indices=False)
+    volume = _read(path, label=False)
     if not allow_4d and volume.array.shape[0] > 1 and volume.dims == 3:
         raise _four_axes(volume)
     return volume
@@ -99,7 +99,7 @@ def read_label(path: Path, image: Volume | None = None, segments: Legend | None 
     path = Path(path)
     if path.is_file() and _is_dicom(path):
         return _read_annotation(path, image, segments)
-    volume = _read(path, indices=True)
+    volume = _read(path, label=True)
     array = volume.array
     if volume.dims == 3 and array.shape[0] > 1:
         raise _four_axes(volume)
@@ -141,7 +141,7 @@ def _read_annotation(path: Path, image: Volume | None, segments: Legend | None) 
     return read_label_file(path, image, segments)
 
 
-def _read(path: Path, *, indices: bool) -> Volume:
+def _read(path: Path, *, label: bool) -> Volume:
     if path.exists() and _is_dicom(path):
         return _read_dicom([path])
     suffix = image_suffix(path)
@@ -156,13 +156,13 @@ def _read(path: Path, *, indices: bool) -> Volume:
             f"{path}: is not of a known format.",
             hint=f"These can be read: {', '.join(SUFFIXES)}, and DICOM under any name.",
         )
-    volume = _dispatch(path, suffix, indices)
+    volume = _dispatch(path, suffix, label)
     check_affine(path, volume.affine)
     check_values(path, volume.array)
     return volume
 
 
-def _dispatch(path: Path, suffix: str, indices: bool) -> Volume:
+def _dispatch(path: Path, suffix: str, label: bool) -> Volume:
     """Only the package that a format needs is imported."""
     if suffix in NIFTI:
         from medseg_nca.io.nifti import read_nifti
@@ -172,9 +172,9 @@ def _dispatch(path: Path, suffix: str, indices: bool) -> Volume:
         from medseg_nca.io.itk import read_itk
 
         return read_itk(path)
-    from medseg_nca.io.raster import read_raster, read_tiff
+    from medseg_nca.io.raster import read_raster
 
-    return read_tiff(path) if suffix in TIFF else read_raster(path, indices=indices)
+    return read_raster(path, label=label)
 
 
 def _rounding(volume: Volume) -> float:
@@ -202,7 +202,7 @@ def _as_integers(path: Path, volume: Volume) -> NDArray[Any]:
             f"{path}: holds {value!s}; a label map has whole numbers.",
             hint="Was it resampled with interpolation, or is it an image?",
         )
-    if np.abs(whole).max(initial=0) >= 2**31:
+    if float(np.abs(whole).max(initial=0)) >= 2**31:
         raise ImageError(f"{path}: holds numbers beyond 32 bits; labels are small numbers.")
     return whole.astype(np.int32)
 

@@ -205,6 +205,94 @@ def test_a_folder_of_volumes_may_hold_results_too(
     assert "none that is an image" in alone.stderr
 
 
+def stray_nrrd(folder: Path) -> Path:
+    import SimpleITK
+
+    file = folder / "note.nrrd"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.ones((9, 9, 9), "int16")), str(file))
+    return file
+
+
+def stray_thumbnail(folder: Path) -> Path:
+    from PIL import Image
+
+    file = folder / "thumbnail.jpg"
+    Image.new("L", (32, 32), 7).save(file)
+    return file
+
+
+def stray_text(folder: Path) -> Path:
+    file = folder / "report.nii.gz"
+    file.write_text("no image at all")
+    return file
+
+
+def stray_dicom(folder: Path) -> Path:
+    (file,) = build.write(folder, build.classic(build.pixels((1, 16, 14)), series="x"), name="x")
+    file.write_bytes(file.read_bytes()[:900])
+    return file
+
+
+def stray_series(folder: Path) -> Path:
+    made = build.classic(build.pixels((6, 16, 14)), series="gap", SeriesNumber=7)
+    return build.write(folder / "gap", [*made[:2], *made[3:]])[0]
+
+
+@pytest.mark.parametrize(
+    "stray", [stray_nrrd, stray_thumbnail, stray_text, stray_dicom, stray_series]
+)
+@pytest.mark.parametrize("formats", ["dicom-seg", "rtstruct,nifti"])
+def test_a_stray_file_costs_its_own_result_only(
+    formats: str, stray: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    series(tmp_path / "in" / "series")
+    file = stray(tmp_path / "in")
+    out = tmp_path / "out"
+    result = predict(out, tmp_path / "in", "--format", formats)
+    assert result.exit_code == 3, result.output
+    good, bad = json.loads((out / "predictions.json").read_text())["predictions"]
+    if "error" in good:
+        good, bad = bad, good
+    assert all(Path(name).is_file() for name in good["outputs"].values())
+    assert set(good["outputs"]) == set(formats.split(","))
+    assert str(file.parent if stray is stray_series else file) in bad["error"]
+    assert str(file.parent if stray is stray_series else file) in result.stderr
+
+
+@pytest.mark.parametrize("named", ["text", "seg"])
+def test_what_is_named_beside_a_series_and_is_no_image(named: str, tmp_path: Path) -> None:
+    folder = series(tmp_path / "series")
+    other = tmp_path / "other"
+    if named == "text":
+        other.write_text("no image")
+    else:
+        assert predict(tmp_path / "first", folder).exit_code == 0
+        file = tmp_path / "image.nii.gz"
+        nib.save(nib.Nifti1Image(np.random.default_rng(0).random((16, 14, 12)), np.eye(4)), file)
+        folder = file
+        one(tmp_path / "first", ".seg.dcm").rename(other)
+    out = tmp_path / "out"
+    result = predict(out, folder, other)
+    assert result.exit_code == 3, result.output
+    assert str(other) in result.stderr
+    found = json.loads((out / "predictions.json").read_text())["predictions"]
+    (good,) = (entry for entry in found if "error" not in entry)
+    assert all(Path(name).is_file() for name in good["outputs"].values())
+
+
+def test_what_is_no_image_and_not_named_is_passed_over(tmp_path: Path) -> None:
+    folder = series(tmp_path / "in")
+    (folder / ".hidden.nrrd").write_text("")
+    (folder / "._0001.dcm").write_bytes(b"\x00\x05\x16\x07")  # macOS
+    (folder / "notes.txt").write_text("no image")
+    (folder / "Thumbs.db").write_bytes(bytes(512))
+    meta = build.classic(build.pixels((1, 8, 6)))[0]
+    meta.SOPClassUID = "1.2.840.10008.1.3.10"
+    build.save(meta, folder / "DICOMDIR")
+    result = predict(tmp_path / "out", folder, "--format", "dicom-seg")
+    assert result.exit_code == 0, result.output
+
+
 def test_another_modality_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     build.write(tmp_path / "in", build.classic(build.pixels((12, 16, 14)), modality="CT"))
     assert predict(tmp_path / "out", tmp_path / "in").exit_code == 0
@@ -266,3 +354,15 @@ def test_a_format_that_does_not_fit_is_refused_at_once(
     assert result.exit_code == 2
     assert said in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_may_be_missing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = series(tmp_path / "in", ImagesInAcquisition=20)
+    for command in (("predict", "--model", MODEL), ("dicom", "import")):
+        caplog.clear()
+        out = tmp_path / command[-1].replace(":", "-")
+        result = CliRunner().invoke(cli, [*command, "--out", str(out), str(folder)])
+        assert result.exit_code == 0, result.output
+        assert "declares 20 (ImagesInAcquisition), and there are 12 planes" in caplog.text
+    scanned = CliRunner().invoke(cli, ["dicom", "scan", str(folder)])
+    assert "note fewer-images: " in scanned.output

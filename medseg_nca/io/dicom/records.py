@@ -25,6 +25,11 @@ from numpy.typing import NDArray
 
 Vector = tuple[float, float, float]
 
+# Notes that a person should look at: something may be missing, or was told from little.
+DOUBTS = frozenset(
+    {"fewer-images", "wider-spacing", "unequal-volumes", "by-number", "assumed-slope"}
+)
+
 
 @dataclass(frozen=True)
 class Plane:
@@ -119,6 +124,11 @@ class Series:
     def refused(self) -> tuple[Problem, ...]:
         """Why a part of it, or all of it, is no volume; localizers are meant to be none."""
         return tuple(problem for problem in self.problems if problem.kind != "localizer")
+
+    @property
+    def doubts(self) -> tuple[Problem, ...]:
+        """The notes that a person should look at."""
+        return tuple(note for note in self.notes if note.kind in DOUBTS)
 
     @property
     def number(self) -> float:

@@ -421,5 +421,6 @@ def _pack_frames(dataset: Dataset, syntax: UID) -> list[bytes]:
     frames = array.reshape(shape)
     if syntax in JPEG:
         predictor = 1 if syntax == JPEGLosslessSV1 else 4  # its encoder errs from 5 on
-        return [imagecodecs.jpeg8_encode(f, lossless=True, predictor=predictor) for f in frames]
+        options = {"lossless": True, "predictor": predictor, "bitspersample": dataset.BitsAllocated}
+        return [imagecodecs.jpeg8_encode(f, **options) for f in frames]
     return [imagecodecs.htj2k_encode(f, reversible=True) for f in frames]

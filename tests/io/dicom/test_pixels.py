@@ -192,11 +192,14 @@ def test_bits_beyond_those_stored_are_ignored(tmp_path: Path, signed: bool) -> N
 def test_monochrome1_is_turned_within_the_stored_bits_before_the_slope(tmp_path: Path) -> None:
     one = {"PhotometricInterpretation": "MONOCHROME1", "RescaleType": None}
     twelve = build.classic(
-        np.array([[[0, 1, 4095]]], "uint16"), slope=2, BitsStored=12, HighBit=11, **one
-    )
+        np.array([[[0, 1, 4095]]], "uint16"), modality="OT", slope=2, BitsStored=12, HighBit=11,
+        **one,
+    )  # fmt: skip
     found = read(build.write(tmp_path / "a", twelve))
     np.testing.assert_array_equal(found, [[[8190, 8188, 0]]])
-    signed = build.classic(np.array([[[-32768, 0, 32767]]], "int16"), intercept=10, **one)
+    signed = build.classic(
+        np.array([[[-32768, 0, 32767]]], "int16"), modality="OT", intercept=10, **one
+    )
     found = read(build.write(tmp_path / "b", signed))
     np.testing.assert_array_equal(found, [[[32777, 9, -32758]]])
 

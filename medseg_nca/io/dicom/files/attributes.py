@@ -37,6 +37,7 @@ class Attributes:
         """
         self._dataset, self._groups, self._beyond = dataset, groups or {}, beyond
         self._found: dict[str, tuple[str, ...]] = {}
+        self._blocks: dict[tuple[int, str], int] | None = None
         self.bad: set[str] = set()
 
     def texts(self, keyword: str) -> tuple[str, ...]:
@@ -85,20 +86,49 @@ class Attributes:
 
     def private(self, group: int, creator: str, element: int) -> tuple[float, ...] | None:
         """Return the numbers of a private element; None if it is absent or holds none."""
-        import struct
-
-        try:
-            value = self._dataset.private_block(group, creator)[element].value
-        except (KeyError, ValueError, TypeError, NotImplementedError):
+        if self._blocks is None:
+            self._blocks = _private_blocks(self._dataset)
+        block = self._blocks.get((group, creator))
+        tag = None if block is None else group << 16 | block << 8 | element
+        value = None if tag is None else _converted(self._dataset, tag)
+        if value is None:
             return None
-        if isinstance(value, bytes):  # the VR was not told: a float, or text
-            if len(value) == 4 and not value.strip(b" \0").isdigit():
-                return (float(struct.unpack("<f", value)[0]),)
-            value = value.decode("ascii", "replace").split("\\")
-        values = [value] if isinstance(value, str) or not isinstance(value, Sequence) else value
-        matches = [_NUMBER.fullmatch(str(item).replace("\0", " ")) for item in values]
-        numbers = tuple(float(match[1]) for match in matches if match)
-        return numbers if numbers and all(math.isfinite(n) for n in numbers) else None
+        if isinstance(value, bytes):  # the VR was not told: text, or binary numbers
+            return _text_numbers(value) or _binary_numbers(value)
+        many = isinstance(value, Iterable) and not isinstance(value, str)
+        return _finite(value if many else [value])
+
+
+def _private_blocks(dataset: Dataset) -> dict[tuple[int, str], int]:
+    """Which block each private creator has reserved (PS3.5 7.8.1)."""
+    tags = [int(tag) for tag in dataset.keys()]  # noqa: SIM118 - a dataset gives elements
+    creators = (t for t in tags if t >> 16 & 1 and 0x10 <= t & 0xFFFF <= 0xFF)
+    found: dict[tuple[int, str], int] = {}
+    for tag in creators:
+        name = str(_converted(dataset, tag) or "").strip(" \0")
+        found.setdefault((tag >> 16, name), tag & 0xFF)
+    return found
+
+
+def _finite(values: Iterable[Any]) -> tuple[float, ...] | None:
+    matches = [_NUMBER.fullmatch(str(item).replace("\0", " ")) for item in values]
+    numbers = tuple(float(match[1]) + 0.0 for match in matches if match)
+    return numbers if numbers and all(math.isfinite(n) for n in numbers) else None
+
+
+def _text_numbers(value: bytes) -> tuple[float, ...] | None:
+    texts = value.decode("ascii", "replace").split("\\")
+    return _finite(texts) if all(_NUMBER.fullmatch(t.replace("\0", " ")) for t in texts) else None
+
+
+def _binary_numbers(value: bytes) -> tuple[float, ...] | None:
+    import struct
+
+    form, size = ("d", 8) if len(value) % 8 == 0 else ("f", 4)
+    if not value or len(value) % size:
+        return None
+    numbers = struct.unpack(f"<{len(value) // size}{form}", value)
+    return numbers if all(math.isfinite(n) for n in numbers) else None
 
 
 def group_values(item: Dataset, depth: int = 3) -> dict[int, Dataset]:

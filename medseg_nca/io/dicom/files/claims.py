@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from medseg_nca.io.checks import MAX_BYTES
 from medseg_nca.io.dicom.files.data import Source
 from medseg_nca.io.dicom.files.layout import Pixels
-from medseg_nca.io.dicom.problems import damaged, too_large, truncated
+from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncated
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_FRAME_BYTES = 2**29
 _BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _LIMITS = {"Rows": 65535, "Columns": 65535, "SamplesPerPixel": 4, "BitsAllocated": 64}
+_FRAME_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 
 
 def count_frames(dataset: Dataset) -> int:
@@ -59,9 +60,33 @@ def check_claims(path: Path, dataset: Dataset, pixels: Pixels, source: Source) -
             raise truncated(
                 path, f"the header claims {claim}, {total:,} bytes; {held:,} of them are there."
             )
+        there = 8 * held // frame_bits
+        if there > frames and (held - math.ceil(there * frame_bits / 8)) in (0, held % 2):
+            raise _more_frames(path, frames, there)
     elif len(pixels.fragments) - 1 < frames:
         held = max(len(pixels.fragments) - 1, 0)
         raise truncated(path, f"the header claims {frames} frames; {held} of them are there.")
+    elif len(pixels.fragments) - 1 > frames:
+        there = _count_packed(pixels, source)
+        if there > frames:
+            raise _more_frames(path, frames, there)
+
+
+def _count_packed(pixels: Pixels, source: Source) -> int:
+    """How many packed frames there are where frames may lie in several fragments."""
+    fragments = (pixels.fragments or ())[1:]
+    return sum(_starts_frame(source.read(start, min(length, 16))) for start, length in fragments)
+
+
+def _starts_frame(head: bytes) -> bool:
+    """Whether a fragment starts as a frame: JPEG, JPEG-LS, JPEG 2000, or RLE (PS3.5 G.5)."""
+    if head.startswith(_FRAME_STARTS):
+        return True
+    return len(head) == 16 and 1 <= head[0] <= 15 and head[1:8] == b"\0\0\0\x40\0\0\0"
+
+
+def _more_frames(path: Path, claimed: int, there: int) -> DicomError:
+    return damaged(path, f"the header claims {claimed} frames, and there are {there}.")
 
 
 def _number(path: Path, dataset: Dataset, keyword: str, limit: int, pixels: Pixels) -> int:

@@ -17,14 +17,21 @@ RT_STRUCTURE_SET = STORAGE + "481.3"
 # of their own: parametric map, surface segmentation, slide tiles, RT dose.
 _NO_IMAGE = {STORAGE + "30", SURFACE_SEGMENTATION, STORAGE + "77.1.6", STORAGE + "481.2"}
 
-# Cross-sections: without a position in the patient they are not pictures but damaged.
-CROSS_SECTIONS = {
+# The values of these are measured, whatever PhotometricInterpretation says of how to show them.
+MEASURED = {
     STORAGE + number
     for number in (
         "2", "2.1", "2.2",  # CT: classic, enhanced, legacy converted
         "4", "4.1", "4.3", "4.4",  # MR: classic, enhanced, enhanced colour, legacy converted
         "128", "130", "128.1",  # PET: classic, enhanced, legacy converted
         "20",  # nuclear medicine
+    )
+}  # fmt: skip
+
+# Cross-sections: without a position in the patient they are not pictures but damaged.
+CROSS_SECTIONS = MEASURED | {
+    STORAGE + number
+    for number in (
         "13.1.1", "13.1.2", "13.1.3", "13.1.4", "13.1.5",  # tomography by X-ray
         "6.2",  # enhanced ultrasound volume
     )

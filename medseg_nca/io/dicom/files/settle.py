@@ -10,12 +10,16 @@ if TYPE_CHECKING:
 # Contours and tables of numbers stay raw until they are asked for: each number is an object.
 _LONG_VALUE = 16 * 1024
 _NUMBERS = frozenset(("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"))
+# These say what all voxels mean: one that is no number must not look as if it were not there.
+_TELLING = frozenset((0x00281052, 0x00281053))  # RescaleIntercept, RescaleSlope
 # Beyond that many elements (thousands of frames), what is not asked for stays raw, too.
 _MAX_SETTLED = 100_000
 
 
 def settle(dataset: Dataset) -> Dataset:
     """Convert the values of a data set and of its sequences; drop those that cannot be.
+
+    RescaleSlope and RescaleIntercept become NaN instead.
 
     pydicom converts a value when it is first asked for, and raises there: one odd number in a
     private element would surprise whoever walks over the data set.
@@ -43,14 +47,22 @@ def _settle(dataset: Dataset, budget: int) -> int:
             if element.VR == "PN":
                 str(element.value)  # names are decoded when they are first shown
         except Exception:
-            del dataset[tag]
+            _drop(dataset, tag)
             continue
         if element.VR in _NUMBERS and not _are_numbers(element.value):
-            del dataset[tag]
+            _drop(dataset, tag)
         elif element.VR == "SQ":
             for item in element.value:
                 budget = _settle(item, budget)
     return budget
+
+
+def _drop(dataset: Dataset, tag: int) -> None:
+    del dataset[tag]
+    if tag in _TELLING:
+        from pydicom.dataelem import DataElement
+
+        dataset[tag] = DataElement(tag, "FD", float("nan"))
 
 
 def _are_numbers(value: Any) -> bool:

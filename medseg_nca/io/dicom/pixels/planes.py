@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from medseg_nca.io.dicom.files.claims import count_frames
 from medseg_nca.io.dicom.files.layout import PIXELS, Pixels
 from medseg_nca.io.dicom.files.reader import Opened, opened
-from medseg_nca.io.dicom.pixels.codestream import frame_size, has_end
-from medseg_nca.io.dicom.pixels.rescale import find_rescale, inverted, narrowest
+from medseg_nca.io.dicom.pixels.bits import StoredBits
+from medseg_nca.io.dicom.pixels.codestream import frame_precision, frame_size, has_end
+from medseg_nca.io.dicom.pixels.rescale import meant, narrowest
+from medseg_nca.io.dicom.pixels.tables import TableError, in_colour
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane
@@ -33,6 +35,13 @@ _OPTIONS = {
     "photometric_interpretation": "PhotometricInterpretation",
     "planar_configuration": "PlanarConfiguration",
 }
+_EXPORT = "Have it exported again, or correct its header."
+# What pydicom does to samples for some decoders only is done for all by `bits`.
+_AS_DECODED: dict[str, Any] = {
+    "apply_j2k_sign_correction": False,
+    "apply_jls_sign_correction": False,
+    "correct_unused_bits": False,
+}
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -41,10 +50,10 @@ def read_planes(planes: Sequence[Plane]) -> NDArray[Any]:
     """Read the values of planes, in their order.
 
     Each file is opened once and only the frames asked for are decoded; beside the result, one
-    decoded frame is in memory. Bits beyond BitsStored (old overlays) are ignored. Grey values get
-    the modality LUT or slope and intercept of their own frame; MONOCHROME1 is turned so that bright
-    means high (:func:`rescale.inverted`). PixelPaddingValue is a value as any other. Palettes and
-    YBR become RGB.
+    decoded frame is in memory. Bits beyond BitsStored (old overlays) are ignored, whatever the
+    transfer syntax (:mod:`bits`). Grey values get the modality LUT or slope and intercept of their
+    own frame; MONOCHROME1 is turned where that is right (:func:`rescale.is_turned`).
+    PixelPaddingValue is a value as any other. Palettes and YBR become RGB.
 
     Args:
         planes: at least one; all of one shape, all grey or all in colour.
@@ -55,8 +64,8 @@ def read_planes(planes: Sequence[Plane]) -> NDArray[Any]:
 
     Raises:
         DicomError: as :func:`medseg_nca.io.dicom.files.reader.read_header`; ``damaged`` names file
-            and frame that cannot be decoded; ``no-pixels``, ``unsupported-pixels``,
-            ``mixed-shapes``.
+            and frame that cannot be decoded; ``bad-value`` for bits, slopes and tables of no sense;
+            ``no-pixels``, ``unsupported-pixels``, ``mixed-shapes``.
     """
     if not planes:
         raise ValueError("planes: at least one is needed")
@@ -133,14 +142,12 @@ def _values(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
             f"{', '.join((*_GREY, *_COLOUR))}, PALETTE COLOR.",
         )
     stored = decode_frame(file, pixels, frame)
-    if kind == "PALETTE COLOR":
-        from pydicom.pixels.processing import apply_color_lut
-
-        colours: NDArray[Any] = apply_color_lut(stored, dataset)
-        return (colours >> 8).astype(np.uint8) if colours.dtype.itemsize > 1 else colours
     if kind in _COLOUR:
         return stored
-    return find_rescale(dataset, frame).apply(inverted(dataset, stored))
+    try:
+        return in_colour(dataset, stored) if kind not in _GREY else meant(dataset, frame, stored)
+    except TableError as error:
+        raise refusal("bad-value", file.path, f"{error}.", hint=_EXPORT) from error
 
 
 def decode_frame(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
@@ -156,11 +163,13 @@ def decode_frame(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
     if file.dataset.BitsAllocated == 1 and not file.syntax.encapsulated:
         return _bits(file, pixels, frame)
     options = _options(file, pixels)
+    precision = None
     if file.syntax.encapsulated:
         from pydicom.encaps import encapsulate
 
         data = _packed_frame(file, pixels, frame)
         _check_packed(file, frame, data)
+        precision = frame_precision(data)
         source: Any = encapsulate([data], has_bot=False)
         options["number_of_frames"], frame = 1, 0
     else:
@@ -168,9 +177,11 @@ def decode_frame(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
         source.seek(pixels.element.value)
     array: NDArray[Any]
     array, _ = _decoder(file.syntax.uid).as_array(
-        source, index=frame, decoding_plugin=file.syntax.decoder, **options
+        source, index=frame, decoding_plugin=file.syntax.decoder, **options, **_AS_DECODED
     )
-    return array
+    if array.dtype.kind == "f":
+        return array
+    return StoredBits.of(file.path, file.dataset).values(file.path, array, precision)
 
 
 def _options(file: Opened, pixels: Pixels) -> dict[str, Any]:

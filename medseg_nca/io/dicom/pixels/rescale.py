@@ -8,28 +8,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_nca.io.dicom.files.attributes import Attributes
+from medseg_nca.io.dicom.files.classes import MEASURED
+from medseg_nca.io.dicom.pixels.tables import TableError, modality_table
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+RESCALE = ("RescaleSlope", "RescaleIntercept")
 # The order in which a type is looked for; the first that holds all values is taken.
 _INTEGERS = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "int32"))
 
 
+# RescaleType and ModalityLUTType that name no unit: unspecified (PS3.3 C.11.1.1.2), and Philips'.
+_NO_UNIT = {"", "US", "NORMALIZED"}
+
+
 @dataclass(frozen=True)
 class Rescale:
-    """``value = slope * stored + intercept``, or a look-up table."""
+    """``value = slope * stored + intercept``; ``unit`` is RescaleType."""
 
     slope: float = 1.0
     intercept: float = 0.0
-    table: Dataset | None = None
+    unit: str = ""
 
     def apply(self, stored: NDArray[Any]) -> NDArray[Any]:
         """The values of one plane: integers if they are whole by nature, else float32."""
-        if self.table is not None:
-            from pydicom.pixels.processing import apply_modality_lut
-
-            looked_up: NDArray[Any] = apply_modality_lut(stored, self.table)
-            return looked_up
         if self.slope == 1 and self.intercept == 0:
             return stored
         if stored.dtype.kind != "f" and self.slope.is_integer() and self.intercept.is_integer():
@@ -37,42 +41,100 @@ class Rescale:
         return (stored.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
 
 
-def find_rescale(dataset: Dataset, frame: int) -> Rescale:
-    """How the stored values of a frame are to be understood.
+def meant(dataset: Dataset, frame: int, stored: NDArray[Any]) -> NDArray[Any]:
+    """The values that the stored ones of a grey frame stand for.
 
-    The frame's own functional group goes before the shared one, and that before the data set.
+    The frame's own functional group goes before the shared one, that before a modality LUT, and
+    that before slope and intercept of the data set.
 
     Raises:
-        ValueError: if slope or intercept is no finite number.
+        TableError: if slope, intercept or table make no sense.
     """
+    item = _transformation(dataset, frame)
+    if item is None and dataset.get("ModalityLUTSequence"):
+        table, unit = modality_table(dataset, signed=stored.dtype.kind == "i")
+        values = table.apply(stored)
+        # Turned is what is shown: the values behind the table (PS3.3 C.7.6.3.1.2).
+        return table.highest - values if is_turned(dataset, unit, stored) else values
+    rescale = find_rescale(dataset if item is None else item)
+    if is_turned(dataset, rescale.unit, stored):
+        stored = _turned(dataset, stored)
+    return rescale.apply(stored)
+
+
+def find_rescale(item: Dataset) -> Rescale:
+    """Slope and intercept of a data set, or of an item of PixelValueTransformationSequence.
+
+    One that is missing or empty is 1 or 0.
+
+    Raises:
+        TableError: if one is there and is no single number, or the slope is 0.
+    """
+    attributes = Attributes(item)
+    wrong = wrong_rescale(attributes)
+    if wrong:
+        raise TableError(wrong)
+    slope, intercept = (attributes.number(name) for name in RESCALE)
+    return Rescale(
+        1.0 if slope is None else slope,
+        0.0 if intercept is None else intercept,
+        attributes.text("RescaleType").upper(),
+    )
+
+
+def wrong_rescale(attributes: Attributes) -> str:
+    """What makes no sense in slope and intercept; "" if nothing does.
+
+    A slope of 0 makes all voxels equal; readers that take 1 instead guess.
+    """
+    values = [attributes.numbers(name, 1) for name in RESCALE]
+    bad = [name for name in RESCALE if name in attributes.bad]
+    if bad:
+        return f"{' and '.join(bad)} cannot be understood as one number"
+    return "RescaleSlope is 0: all voxels would be equal" if values[0] == (0.0,) else ""
+
+
+def is_turned(dataset: Dataset, unit: str, stored: NDArray[Any] | None = None) -> bool:
+    """Whether values are turned, so that what is shown bright is high.
+
+    MONOCHROME1 says that low values are to be *shown* bright. Values that are measured stay as they
+    are, however they are shown: those of CT, MR, PET and nuclear medicine (a CT is in HU where no
+    RescaleType says otherwise, PS3.3 C.8.2.1), and all with a unit (RescaleType or ModalityLUTType
+    other than US, Units). Turned are projections and pictures (CR, DX, mammography, angiography,
+    secondary captures, ...), so that bone is bright in all of them; and no floating-point values.
+
+    Args:
+        dataset: of the file.
+        unit: RescaleType or ModalityLUTType, in capitals.
+        stored: the values of the frame.
+    """
+    if dataset.get("PhotometricInterpretation") != "MONOCHROME1":
+        return False
+    if stored is not None and stored.dtype.kind == "f":
+        return False
+    if dataset.get("SOPClassUID") in MEASURED or dataset.get("Units") or unit not in _NO_UNIT:
+        return False
+    # A CT that was saved as a secondary capture.
+    return not (dataset.get("Modality") == "CT" and dataset.get("RescaleIntercept") is not None)
+
+
+def _turned(dataset: Dataset, stored: NDArray[Any]) -> NDArray[Any]:
+    """``low + high - v``, of the values that BitsStored bits can hold: alike in all planes."""
+    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    total = -1 if stored.dtype.kind == "i" else 2**bits - 1
+    return (total - stored.astype(np.int64)).astype(stored.dtype)
+
+
+def _transformation(dataset: Dataset, frame: int) -> Dataset | None:
     for keyword, index in (
         ("PerFrameFunctionalGroupsSequence", frame),
         ("SharedFunctionalGroupsSequence", 0),
     ):
-        groups = list(dataset.get(keyword) or [])[index : index + 1]
-        for group in groups:
+        for group in list(dataset.get(keyword) or [])[index : index + 1]:
             if group.get("PixelValueTransformationSequence"):
-                return _linear(group.PixelValueTransformationSequence[0])
-    if dataset.get("ModalityLUTSequence"):
-        return Rescale(table=dataset)
-    return _linear(dataset)
-
-
-def inverted(dataset: Dataset, stored: NDArray[Any]) -> NDArray[Any]:
-    """Turn MONOCHROME1 (low is bright) so that high is bright.
-
-    A stored value v becomes ``low + high - v``, where low and high are the least and the greatest
-    value that BitsStored bits of this PixelRepresentation can hold; so all planes of a series are
-    turned alike, and slope and intercept are applied afterwards. Values with a declared unit
-    (RescaleType HU, Units of PET) are a quantity however they are shown, and stay.
-    """
-    if dataset.get("PhotometricInterpretation") != "MONOCHROME1" or stored.dtype.kind == "f":
-        return stored
-    if dataset.get("RescaleType") == "HU" or dataset.get("Units"):
-        return stored
-    bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-    total = -1 if stored.dtype.kind == "i" else 2**bits - 1
-    return (total - stored.astype(np.int64)).astype(stored.dtype)
+                found: Dataset = group.PixelValueTransformationSequence[0]
+                return found
+    return None
 
 
 def narrowest(array: NDArray[Any], before: np.dtype[Any] | None = None) -> np.dtype[Any]:
@@ -91,13 +153,3 @@ def narrowest(array: NDArray[Any], before: np.dtype[Any] | None = None) -> np.dt
         if fits and (before is None or np.can_cast(before, dtype)):
             return dtype
     return single
-
-
-def _linear(item: Dataset) -> Rescale:
-    slope, intercept = (
-        default if (value := item.get(keyword)) is None else float(value)
-        for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
-    if not np.isfinite([slope, intercept]).all():
-        raise ValueError("RescaleSlope or RescaleIntercept is not finite")
-    return Rescale(slope, intercept)

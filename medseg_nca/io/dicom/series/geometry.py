@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
+from medseg_nca.io.dicom.series.rounding import could_be_even, fits, rounding
 from medseg_nca.io.itk import LPS_TO_RAS
 
 Array = NDArray[np.float64]
@@ -143,6 +144,13 @@ def tolerance(spacing: float) -> float:
     return min(max(EVEN_PART * spacing, EVEN_MM), EVEN_AT_MOST * spacing)
 
 
+def is_even(planes: Sequence[Plane]) -> bool:
+    """Whether parallel planes, each at a position of its own, have one distance to the next."""
+    _, _, normal = directions(planes)
+    distances = np.sort(positions(planes) @ normal)
+    return len(planes) < 3 or _are_even(planes, distances)
+
+
 def _step(planes: Sequence[Plane], distances: Array, normal: Array) -> tuple[Array, float]:
     """Return the vector from each plane to the next, and how much of it is tilt."""
     if len(planes) == 1:
@@ -151,6 +159,7 @@ def _step(planes: Sequence[Plane], distances: Array, normal: Array) -> tuple[Arr
     places = positions(planes)
     step = (places[-1] - places[0]) / (len(planes) - 1)
     _check_line(planes, places, step)
+    step = step * _true_spacing(planes, distances) / float(step @ normal)
     upright = (step @ normal) * normal
     shift = float(np.linalg.norm(step - upright))
     along = float(step @ normal)
@@ -168,14 +177,15 @@ def _check_even(planes: Sequence[Plane], distances: Array) -> None:
     """Refuse gaps; what counts is how far a plane is from where even planes would put it."""
     gaps = np.diff(distances)
     usual = float(np.median(gaps))
-    even = np.linspace(distances[0], distances[-1], len(distances))
-    if np.abs(distances - even).max() <= tolerance(usual):
+    if _are_even(planes, distances):
         return
     # Where slices are missing all gaps are multiples of the least one.
-    unit = float(gaps.min())
-    whole = np.rint(gaps / unit)
+    least = float(gaps.min())
+    whole = np.rint(gaps / least)
     missing = int((whole - 1).sum())
-    if unit > usual / 4 and missing and np.abs(gaps - whole * unit).max() <= 5 * tolerance(unit):
+    unit = float(gaps.sum() / whole.sum())
+    allowed = 5 * tolerance(unit) + 2 * _rounding(planes)
+    if least > usual / 4 and missing and np.abs(gaps - whole * unit).max() <= allowed:
         raise DicomError(
             Problem(
                 "missing-slices",
@@ -195,6 +205,32 @@ def _check_even(planes: Sequence[Plane], distances: Array) -> None:
     )
 
 
+def _are_even(planes: Sequence[Plane], distances: Array) -> bool:
+    """Whether sorted distances are even, or would be if their positions were not rounded."""
+    usual = float(np.median(np.diff(distances)))
+    even = np.linspace(distances[0], distances[-1], len(distances))
+    if np.abs(distances - even).max() <= tolerance(usual):
+        return True
+    within = min(_rounding(planes), EVEN_AT_MOST * usual)
+    return within > 0 and could_be_even(distances, within)
+
+
+def _true_spacing(planes: Sequence[Plane], distances: Array) -> float:
+    """The mean distance; where positions are rounded, the one that is declared, if it fits."""
+    mean = float(distances[-1] - distances[0]) / (len(planes) - 1)
+    declared = planes[0].thickness
+    even = distances[0] + mean * np.arange(len(planes))
+    if not declared or np.abs(distances - even).max() <= tolerance(mean):
+        return mean
+    return declared if fits(distances, declared, _rounding(planes)) else mean
+
+
+def _rounding(planes: Sequence[Plane]) -> float:
+    """How far along the normal rounding can put a plane, mm."""
+    _, _, normal = directions(planes)
+    return rounding(positions(planes)) * float(np.abs(normal).sum())
+
+
 def _gaps(planes: Sequence[Plane], gaps: Array, wrong: NDArray[np.bool_]) -> str:
     """Name the first of the wrong gaps with the positions beside them."""
     found = np.flatnonzero(wrong)
@@ -210,7 +246,8 @@ def _check_line(planes: Sequence[Plane], places: Array, step: Array) -> None:
     expected = places[0] + np.arange(len(planes))[:, None] * step
     off = np.linalg.norm(places - expected, axis=1)
     worst = int(np.argmax(off))
-    if off[worst] > max(tolerance(float(np.linalg.norm(step))), DRIFT_PIXELS * _pixel(planes)):
+    allowed = max(tolerance(float(np.linalg.norm(step))), DRIFT_PIXELS * _pixel(planes))
+    if off[worst] > allowed and off[worst] > 2 * np.sqrt(3) * rounding(places):
         raise _shifted(
             f"the planes do not lie on one line: the plane at {place(planes[worst])} is "
             f"{off[worst]:.4g} mm beside the line from {place(planes[0])} to {place(planes[-1])} "

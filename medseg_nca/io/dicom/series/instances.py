@@ -9,9 +9,12 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from medseg_nca.io.dicom.files.attributes import Attributes, group_values, items
-from medseg_nca.io.dicom.files.classes import CROSS_SECTIONS, Kind, kind_of
+from medseg_nca.io.dicom.files.classes import CROSS_SECTIONS, MEASURED, Kind, kind_of
+from medseg_nca.io.dicom.pixels.bits import wrong_bits
+from medseg_nca.io.dicom.pixels.rescale import wrong_rescale
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane, Problem, Vector
+from medseg_nca.io.dicom.series.counts import Concatenation, concatenation_of, declared_counts
 from medseg_nca.io.dicom.series.keys import plane_keys
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ TAGS = (
 
 # More frames than any scanner writes into one file; a plane's record takes about 2 kB.
 MAX_FRAMES = 100_000
+_MOSAIC = (
+    "is a Siemens mosaic, many slices in one picture; convert the series with dcm2niix, or have "
+    "the scanner send it as enhanced MR."
+)
 # PS3.3 C.7.6.2.1.1 wants unit vectors at right angles; files round them to a few digits.
 _UNIT_TOLERANCE = 1e-2
 
@@ -52,6 +59,8 @@ class Instance:
         image_type: the values of ImageType, upper case.
         problems: why its planes cannot be used.
         notes: what was assumed.
+        declared: counts that the header declares, see :mod:`counts`; only of files with ``tags``.
+        part: of an image in several files.
     """
 
     path: Path
@@ -69,6 +78,8 @@ class Instance:
     image_type: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[Problem, ...] = ()
+    declared: Mapping[str, float] = field(default_factory=dict)
+    part: Concatenation | None = None
 
 
 def read_instance(path: Path, header: Dataset, *, known: set[str] | None = None) -> Instance:
@@ -91,7 +102,8 @@ def _instance(path: Path, header: Dataset, known: set[str]) -> Instance:
     kind = kind_of(sop_class, has_pixels=None not in shape)
     frames = _Frames(path, header, sop_class) if kind == "image" else None
     series = f"{kind} {series_uid}"
-    tags = {} if series in known else _tags(file if frames is None else frames.first)
+    is_first = series not in known
+    first = file if frames is None else frames.first
     known.add(series)
     return Instance(
         path=path,
@@ -102,13 +114,15 @@ def _instance(path: Path, header: Dataset, known: set[str]) -> Instance:
         patient_id=intern(file.text("PatientID")),
         frame_of_reference_uid=intern(file.text("FrameOfReferenceUID")) or None,
         kind=kind,
-        tags=tags,
+        tags=_tags(first) if is_first else {},
         burned_in=file.text("BurnedInAnnotation").upper() == "YES",
         planes=() if frames is None else frames.planes,
         cross_section=sop_class in CROSS_SECTIONS,
         image_type=tuple(text.upper() for text in file.texts("ImageType")),
         problems=() if frames is None else tuple(frames.problems),
         notes=() if frames is None else tuple(frames.notes),
+        declared=declared_counts(first) if is_first and frames is not None else {},
+        part=None if frames is None else concatenation_of(file, len(frames.planes)),
     )
 
 
@@ -133,11 +147,15 @@ class _Frames:
         # Without functional groups the file has one position for all its frames at most.
         self._placed = self._single or bool(per_frame)
         self.planes: tuple[Plane, ...] = ()
+        self._check_bits()
+        if self._is_mosaic():
+            self._refuse("mosaic", _MOSAIC)
         if not self.problems:
             self.planes = tuple(
                 self._plane(number, attributes)
                 for number, attributes in enumerate(self._attributes(per_frame, count))
             )
+            self._note_meaning()
 
     def _count(self, per_frame: Sequence[Dataset]) -> int:
         number = self.first.number("NumberOfFrames")
@@ -227,7 +245,37 @@ class _Frames:
             return values[0], values[1]
         return None if self._needs_place else _ultrasound_spacing(self._header)
 
+    def _is_mosaic(self) -> bool:
+        """By ImageType, or where that was changed by Siemens' number of pictures in it."""
+        if "MOSAIC" in (text.upper() for text in self.first.texts("ImageType")):
+            return True
+        if not self._single or self.first.text("Modality") != "MR":
+            return False
+        count = self.first.private(0x0019, "SIEMENS MR HEADER", 0x0A)
+        return count is not None and count[0] > 1
+
+    def _note_meaning(self) -> None:
+        """Tell what could be done to the values, and is not."""
+        mapped = items(self._header, "RealWorldValueMappingSequence")
+        if mapped or self.first.texts("RealWorldValueSlope"):
+            self._note("real-world-values", "maps its values to real-world ones; not applied.")
+        if self.first.text("PhotometricInterpretation") == "MONOCHROME1":
+            measured = self.first.text("SOPClassUID") in MEASURED
+            done = "stay as they are stored" if measured else "are turned, unless they have a unit"
+            self._note("monochrome1", f"low is shown bright (MONOCHROME1); its values {done}.")
+
+    def _check_bits(self) -> None:
+        names = ("BitsAllocated", "BitsStored", "HighBit")
+        wrong = wrong_bits(*(self.first.number(name) for name in names))
+        if wrong:
+            self._refuse("bad-value", wrong)
+
     def _check(self, attributes: Attributes) -> None:
+        wrong = wrong_rescale(attributes)
+        if wrong:
+            self._refuse("bad-value", f"{wrong}.")
+        elif attributes.texts("RescaleIntercept") and not attributes.texts("RescaleSlope"):
+            self._note("assumed-slope", "RescaleSlope is missing beside RescaleIntercept: 1.")
         bad = attributes.bad & {
             "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
         }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sys import intern
 
 from medseg_nca.io.dicom.files.attributes import Attributes
+from medseg_nca.io.dicom.series.clock import moment, moment_of
 
 # Name of a key: the keywords that it is read from, classic and enhanced, the first that is there.
 # Their order is the order in which a series is split.
@@ -20,6 +21,7 @@ IDENTITIES: dict[str, tuple[str, ...]] = {
     "flip": ("FlipAngle",),
     "kv": ("KVP",),
     "kernel": ("ConvolutionKernel",),
+    "thickness": ("SliceThickness",),
     "phase": ("NominalPercentageOfCardiacPhase",),
     "time": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
 }
@@ -31,7 +33,12 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "clock": ("FrameAcquisitionDateTime", "AcquisitionDateTime", "AcquisitionTime"),
     "content": ("ContentTime",),
 }
-_TEXTS = {"stack", "type", "component", "kernel", "clock", "content"}
+# Moments, see :mod:`clock`: the dates that belong to times of day.
+MOMENTS = {"clock": "AcquisitionDate", "content": "ContentDate"}
+# Settings of the scanner, which repeat for each slice: values that differ by a ten-thousandth are
+# one, written from another float.
+SETTINGS = {"te", "b", "ti", "flip", "kv", "thickness", "phase"}
+_TEXTS = {"stack", "type", "component", "kernel"}
 # GE adds a flag of 1e9 to some b-values.
 _GE_FLAG = 100_000
 
@@ -54,6 +61,8 @@ def plane_keys(attributes: Attributes, *, private: bool) -> dict[str, str | floa
 
 
 def _value(key: str, keywords: tuple[str, ...], attributes: Attributes) -> str | float | int | None:
+    if key in MOMENTS:
+        return _moment(keywords, MOMENTS[key], attributes)
     for keyword in keywords:
         if key == "direction":
             vector = attributes.numbers(keyword, 3)
@@ -63,13 +72,24 @@ def _value(key: str, keywords: tuple[str, ...], attributes: Attributes) -> str |
         if key in _TEXTS:
             text = attributes.text(keyword)
             if text:
-                # Dates are of one form inside a series, so their texts sort as they do.
                 return intern(text)
             continue
         number = attributes.number(keyword)
         if number is not None:
             return _tidy(number)
     return None
+
+
+def _moment(keywords: tuple[str, ...], day: str, attributes: Attributes) -> int | None:
+    *complete, time = keywords
+    texts = [text for keyword in complete if (text := attributes.text(keyword))]
+    of_day = attributes.text(time)
+    if not texts and not of_day:
+        return None
+    zone = attributes.text("TimezoneOffsetFromUTC")
+    found = (moment(text, zone) for text in texts)
+    first = next((one for one in found if one is not None), None)
+    return moment_of(attributes.text(day), of_day, zone) if first is None else first
 
 
 def _add_private_diffusion(found: dict[str, str | float | int], attributes: Attributes) -> None:
@@ -84,13 +104,29 @@ def _add_private_diffusion(found: dict[str, str | float | int], attributes: Attr
         elif ge:
             found["b"] = _tidy(ge[0] % _GE_FLAG)
     if "direction" not in found:
-        vector = attributes.private(0x0019, "SIEMENS MR HEADER", 0x0E)
-        if vector and len(vector) == 3:
+        vector = _private_direction(attributes, weighted=bool(found.get("b")))
+        if vector:
             found["direction"] = _direction(vector)
 
 
+def _private_direction(attributes: Attributes, *, weighted: bool) -> tuple[float, ...] | None:
+    """The vector, or where there is none the number of the direction (Philips)."""
+    siemens = attributes.private(0x0019, "SIEMENS MR HEADER", 0x0E)
+    if siemens and len(siemens) == 3:
+        return siemens
+    parts = [("Philips MR Imaging DD 001", 0x2005, 0xB0)]
+    if weighted:  # otherwise these are anything that the user has set
+        parts.append(("GEMS_ACQU_01", 0x0019, 0xBB))
+    for creator, group, first in parts:
+        values = [attributes.private(group, creator, first + k) for k in range(3)]
+        vector = tuple(value[0] for value in values if value)
+        if len(vector) == 3:
+            return vector
+    return attributes.private(0x2005, "Philips MR Imaging DD 005", 0x13)
+
+
 def _direction(vector: tuple[float, ...]) -> str:
-    return "\\".join(f"{value:.4g}" for value in vector)
+    return "\\".join(f"{value:.6g}" for value in vector)
 
 
 def _tidy(number: float) -> float | int:

@@ -10,14 +10,34 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
 
 from medseg_nca.io.dicom.records import Plane
-from medseg_nca.io.dicom.series.geometry import same_position_groups
+from medseg_nca.io.dicom.series.geometry import is_even, same_position_groups
 from medseg_nca.io.dicom.series.keys import IDENTITIES, ORDERS
+from medseg_nca.io.dicom.series.values import Value, Values
 
-Value = str | float | int
+Named = tuple[tuple[str, ...], list[Plane]]
+
+# Thicknesses up to this much of each other do not tell slices from slabs.
+_SAME_THICKNESS = 1.05
+# What volumes are called that only the number of the instance tells apart.
+BY_NUMBER = "volume"
 # Values that say more than a number from 1 on.
-_NAMED_BY_VALUE = {"stack", "echo", "b", "ti", "flip", "kv", "kernel", "phase", "acquisition"}
+_NAMED_BY_VALUE = {
+    "stack",
+    "echo",
+    "b",
+    "ti",
+    "flip",
+    "kv",
+    "kernel",
+    "thickness",
+    "phase",
+    "acquisition",
+}
 _NAMES = {
     "component": "type", "te": "echo", "trigger": "time", "reference": "time", "clock": "time",
     "content": "time",
@@ -41,13 +61,25 @@ class Part:
 
 
 def split(planes: Sequence[Plane]) -> list[Part]:
-    """Split parallel planes until no position repeats, or no key is left."""
-    pending: list[tuple[tuple[str, ...], list[Plane]]] = [((), list(planes))]
+    """Split parallel planes until no position repeats, or nothing is left that tells them apart.
+
+    Where no position repeats, sets of planes that lie between each other are told apart as well,
+    if each makes a regular grid of its own: slices, and thick slabs made of them.
+    """
+    values = Values(planes)
+    pending: list[Named] = [((), list(planes))]
     for key in (*IDENTITIES, *ORDERS):
-        after: list[tuple[tuple[str, ...], list[Plane]]] = []
-        for name, group in pending:
-            after += [((*name, *label), part) for label, part in _apply(key, group)]
-        pending = after
+        pending = [
+            ((*name, *label), part)
+            for name, group in pending
+            for label, part in _apply(key, group, values)
+        ]
+    for step in (_by_number, _interleaved):
+        pending = [
+            ((*name, *label), part)
+            for name, group in pending
+            for label, part in step(group, values)
+        ]
     return [
         Part("_".join(name), tuple(group), tuple(tuple(g) for g in _repeated(group)))
         for name, group in pending
@@ -58,12 +90,12 @@ def _repeated(planes: Sequence[Plane]) -> list[list[Plane]]:
     return [group for group in same_position_groups(planes) if len(group) > 1]
 
 
-def _apply(key: str, planes: list[Plane]) -> list[tuple[tuple[str, ...], list[Plane]]]:
-    whole: list[tuple[tuple[str, ...], list[Plane]]] = [((), planes)]
+def _apply(key: str, planes: list[Plane], values: Values) -> list[Named]:
+    whole: list[Named] = [((), planes)]
     places = same_position_groups(planes)
-    if len(places) == len(planes) or not _tells_apart(key, places):
+    if len(places) == len(planes) or not _tells_apart(key, places, values):
         return whole
-    parts = _by_value(key, planes)
+    parts = _by_value(key, planes, values)
     if key in IDENTITIES:
         if len(places) > 1 and all(len(part) == 1 for part in parts.values()):
             return whole
@@ -72,17 +104,23 @@ def _apply(key: str, planes: list[Plane]) -> list[tuple[tuple[str, ...], list[Pl
         return whole
     if _is_clean(key, list(parts.values()), places):
         return _named(key, parts)
-    return _named(key, _by_rank(key, places)) or whole
+    return _named(key, _by_rank(key, places, values)) or whole
 
 
-def _tells_apart(key: str, places: list[list[Plane]]) -> bool:
-    return any(len({plane.keys.get(key) for plane in group}) > 1 for group in places)
+def _tells_apart(key: str, places: list[list[Plane]], values: Values) -> bool:
+    """Whether a key differs at one position, or an identity at half of those that repeat.
+
+    One echo time or type that is off at a single slice of many is a slip, and no echo.
+    """
+    repeated = [group for group in places if len(group) > 1]
+    telling = sum(len({values.of(plane, key) for plane in group}) > 1 for group in repeated)
+    return telling > 0 and (key not in IDENTITIES or 2 * telling >= len(repeated))
 
 
-def _by_value(key: str, planes: Sequence[Plane]) -> dict[Value | None, list[Plane]]:
+def _by_value(key: str, planes: Sequence[Plane], values: Values) -> dict[Value | None, list[Plane]]:
     parts: dict[Value | None, list[Plane]] = {}
     for plane in planes:
-        parts.setdefault(plane.keys.get(key), []).append(plane)
+        parts.setdefault(values.of(plane, key), []).append(plane)
     return parts
 
 
@@ -100,23 +138,91 @@ def _is_clean(key: str, parts: list[list[Plane]], places: list[list[Plane]]) -> 
     return True
 
 
-def _by_rank(key: str, places: list[list[Plane]]) -> dict[Value | None, list[Plane]]:
+def _by_rank(
+    key: str, places: list[list[Plane]], values: Values
+) -> dict[Value | None, list[Plane]]:
     """The first of each position, the second, ...; {} unless all positions have equally many."""
     count = len(places[0])
     parts: dict[Value | None, list[Plane]] = {rank: [] for rank in range(1, count + 1)}
     for group in places:
-        values = [plane.keys.get(key) for plane in group]
-        if len(group) != count or len(set(values)) < count:
+        found = [values.of(plane, key) for plane in group]
+        if len(group) != count or len(set(found)) < count:
             return {}
-        ordered = sorted(group, key=lambda plane: _sortable(plane.keys.get(key)))
+        ordered = sorted(group, key=lambda plane: _sortable(values.of(plane, key)))
         for rank, plane in enumerate(ordered, 1):
             parts[rank].append(plane)
     return parts
 
 
-def _named(
-    key: str, parts: dict[Value | None, list[Plane]]
-) -> list[tuple[tuple[str, ...], list[Plane]]]:
+def _by_number(planes: list[Plane], values: Values) -> list[Named]:
+    """Volumes that only InstanceNumber tells apart, as GE numbers them.
+
+    All positions have equally many planes, numbered volume by volume, each in the same order of the
+    slices, or slice by slice.
+    """
+    whole: list[Named] = [((), planes)]
+    places = same_position_groups(planes)
+    count = len(places[0])
+    numbers = {plane.instance_number for plane in planes}
+    if count < 2 or any(len(group) != count for group in places):
+        return whole
+    if None in numbers or len(numbers) < len(planes):
+        return whole
+    table = np.array([sorted(plane.instance_number or 0 for plane in group) for group in places])
+    by_volume = (table[:, :-1].max(axis=0) < table[:, 1:].min(axis=0)).all() and (
+        np.argsort(table, axis=0) == np.argsort(table[:, :1], axis=0)
+    ).all()
+    by_slice = table[np.argsort(table[:, 0])]
+    if not by_volume and not (by_slice[:-1, -1] < by_slice[1:, 0]).all():
+        return whole
+    rank_of = {number: rank for row in table.tolist() for rank, number in enumerate(row, 1)}
+    parts: list[list[Plane]] = [[] for _ in range(count)]
+    for plane in planes:
+        parts[rank_of[plane.instance_number] - 1].append(plane)
+    return [((f"{BY_NUMBER}-{rank}",), part) for rank, part in enumerate(parts, 1)]
+
+
+def _interleaved(planes: list[Plane], values: Values) -> list[Named]:
+    """Sets between each other that differ in what a picture is or how it was made."""
+    whole: list[Named] = [((), planes)]
+    if _repeated(planes):
+        return whole
+    for key in IDENTITIES:
+        if key in ("stack", "time"):
+            continue
+        parts = _by_value(key, planes, values)
+        groups = list(parts.values())
+        alike = key == "thickness" and _nearly_equal(list(parts))
+        if len(groups) > 1 and not alike and _lie_between(groups, planes):
+            return _named(key, parts)
+    return whole
+
+
+def _nearly_equal(thicknesses: Sequence[Value | None]) -> bool:
+    known = [float(one) for one in thicknesses if isinstance(one, int | float)]
+    return len(known) < 2 or max(known) <= _SAME_THICKNESS * min(known)
+
+
+def _lie_between(groups: Sequence[Sequence[Plane]], planes: Sequence[Plane]) -> bool:
+    """Whether groups reach into each other along the normal, each of them even by itself.
+
+    Planes that are even as they are must come from the groups in turns. Others must hold a volume,
+    of three planes or more, beside which one slab alone may lie.
+    """
+    place_of = {
+        id(plane): k for k, group in enumerate(same_position_groups(planes)) for plane in group
+    }
+    places = [sorted(place_of[id(plane)] for plane in group) for group in groups]
+    if is_even(planes):
+        turns = [set(np.diff(found).tolist()) == {len(groups)} for found in places]
+        return all(turns)
+    if max(map(len, groups)) < 3 or not all(map(is_even, groups)):
+        return False
+    ends = sorted((found[0], found[-1]) for found in places)
+    return any(after[0] < before[1] for before, after in pairwise(ends))
+
+
+def _named(key: str, parts: dict[Value | None, list[Plane]]) -> list[Named]:
     values = sorted(parts, key=_sortable)
     if key == "direction":
         values = sorted(parts, key=lambda value: _first_number(parts[value]))

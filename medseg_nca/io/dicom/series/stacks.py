@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
+from medseg_nca.io.dicom.series.counts import compare_counts, missing_parts
 from medseg_nca.io.dicom.series.geometry import (
     SAME_SPACING,
     UNKNOWN_THICKNESS,
@@ -20,12 +21,9 @@ from medseg_nca.io.dicom.series.geometry import (
     place,
 )
 from medseg_nca.io.dicom.series.instances import Instance
-from medseg_nca.io.dicom.series.split import Value, safe_labels, split
+from medseg_nca.io.dicom.series.split import BY_NUMBER, safe_labels, split
+from medseg_nca.io.dicom.series.values import Value
 
-_MOSAIC = (
-    "is a Siemens mosaic, many slices in one picture; convert the series with dcm2niix, or have "
-    "the scanner send it as enhanced MR."
-)
 # Files, positions or orientations that a message names; the rest is counted.
 _NAMED = 4
 
@@ -62,8 +60,15 @@ def sort_planes(instances: Sequence[Instance]) -> Sorted:
     usable = _usable(instances, done)
     pictures = [instance for instance in usable if _is_picture(instance)]
     slices = [instance for instance in usable if not _is_picture(instance)]
+    missing = missing_parts([instance.part for instance in usable if instance.part])
+    if missing:
+        done.problems.append(missing)
+        return done
     if slices and not done.problems:
         _add_volumes(slices, done, beside_pictures=bool(pictures))
+        declared = next((i.declared for i in instances if i.declared), {})
+        if not done.problems:
+            done.notes += compare_counts(declared, done.stacks)
     _add_pictures(pictures, done, alone=not slices)
     return done
 
@@ -78,9 +83,7 @@ def _usable(instances: Sequence[Instance], done: Sorted) -> list[Instance]:
     localizers: list[Instance] = []
     problems: list[Problem] = []
     for instance in instances:
-        if "MOSAIC" in instance.image_type:
-            problems.append(Problem("mosaic", f"{instance.path}: {_MOSAIC}"))
-        elif instance.problems:
+        if instance.problems:
             problems += instance.problems[:1]
         elif "LOCALIZER" in instance.image_type:
             localizers.append(instance)
@@ -152,6 +155,8 @@ def _add_parts(
             "monitoring scan of one slice, no volume.",
         )
         return
+    if any(BY_NUMBER in part.name.split("_")[-1] for part in parts):
+        done.note("by-number", f"{_of(stack_name)}volumes are told apart by InstanceNumber alone.")
     for part in parts:
         name = "_".join(filter(None, (stack_name, part.name)))
         if not name and beside_pictures:

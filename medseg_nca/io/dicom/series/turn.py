@@ -6,7 +6,7 @@ from medseg_nca.io.dicom.records import Series, Stack
 from medseg_nca.io.volume import Volume
 
 # dcm2niix writes these into one 4D file, which it does not turn.
-_SERIAL = ("time-", "b-", "direction-", "phase-")
+_SERIAL = ("time-", "b-", "direction-", "phase-", "volume-")
 
 
 def is_turned(series: Series, stack: Stack) -> bool:
