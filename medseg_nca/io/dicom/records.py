@@ -28,8 +28,12 @@ Vector = tuple[float, float, float]
 # Notes that a person should look at: something may be missing, or was told from little.
 DOUBTS = frozenset(
     {
+        # of series
         "fewer-images", "wider-spacing", "unequal-volumes", "by-number", "assumed-slope",
         "assumed-intercept",
+        # of annotations
+        "no-reference", "no-frame-of-reference", "other-frame-of-reference", "unknown-segment",
+        "outside-image", "not-in-slice", "slices-between-contours", "bad-contour",
     }
 )  # fmt: skip
 
