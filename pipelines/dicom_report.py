@@ -50,8 +50,8 @@ class Refusal:
 
 def warn_of_doubts(records: Sequence[Record]) -> None:
     """Tell once of each series what a person should look at: the first of each kind."""
-    cases: dict[tuple[str, str], str] = {}
-    messages: dict[tuple[str, str], dict[str, None]] = {}
+    cases: dict[tuple[str | None, str], str] = {}
+    messages: dict[tuple[str | None, str], dict[str, None]] = {}
     for record in records:
         for note in record.notes:
             if note.kind in DOUBTS:

@@ -605,6 +605,19 @@ def test_a_part_of_a_concatenation_is_refused(lost: int, total: bool, uid: str) 
         assert not done.stacks
 
 
+def test_parts_that_do_not_say_of_how_many_are_told() -> None:
+    """The last one may be missing, and nothing tells."""
+    made = concatenation(3)[:2]
+    for part in made:
+        del part.InConcatenationTotalNumber
+    done = sort(made)
+    assert not done.problems
+    (note,) = done.notes
+    assert note.kind == "fewer-images"
+    assert "2 files are parts of one image, and none says of how many" in note.message
+    assert not sort(concatenation(3)).notes
+
+
 def test_frames_that_a_part_of_a_concatenation_lacks_are_missed() -> None:
     made = concatenation(2)
     made[0].NumberOfFrames = 3

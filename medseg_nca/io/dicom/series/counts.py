@@ -85,6 +85,16 @@ def missing_parts(parts: Sequence[Concatenation]) -> Problem | None:
     return None
 
 
+def uncertain_parts(parts: Sequence[Concatenation]) -> Problem | None:
+    """A note on images in several files of which none says how many there are."""
+    whole = {part.uid for part in parts if part.total}
+    parts = [part for part in parts if part.uid not in whole]
+    if not parts:
+        return None
+    text = f"{len(parts)} files are parts of one image, and none says of how many"
+    return Problem("fewer-images", f"{text} (InConcatenationTotalNumber): some may be missing.")
+
+
 def _wrong(parts: Sequence[Concatenation]) -> str:
     total = max((part.total or 0 for part in parts), default=0)
     numbers = [part.number for part in parts if part.number is not None]

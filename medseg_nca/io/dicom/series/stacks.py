@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
-from medseg_nca.io.dicom.series.counts import compare_counts, missing_parts
+from medseg_nca.io.dicom.series.counts import compare_counts, missing_parts, uncertain_parts
 from medseg_nca.io.dicom.series.geometry import (
     SAME_SPACING,
     UNKNOWN_THICKNESS,
@@ -63,10 +63,13 @@ def sort_planes(instances: Sequence[Instance]) -> Sorted:
     usable = _usable(instances, done)
     pictures = [instance for instance in usable if _is_picture(instance)]
     slices = [instance for instance in usable if not _is_picture(instance)]
-    missing = missing_parts([instance.part for instance in usable if instance.part])
+    parts = [instance.part for instance in usable if instance.part]
+    missing, uncertain = missing_parts(parts), uncertain_parts(parts)
     if missing:
         done.problems.append(missing)
         return done
+    if uncertain:
+        done.notes.append(uncertain)
     if slices and not done.problems:
         _add_volumes(slices, done, beside_pictures=bool(pictures))
         declared = next((i.declared for i in instances if i.declared), {})
