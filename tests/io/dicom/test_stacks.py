@@ -229,6 +229,22 @@ def test_three_crossed_planes_are_a_localizer() -> None:
     assert "1 coronal plane at (-40, -30, 100)" in done.problems[0].message
 
 
+@pytest.mark.parametrize("scouts", [(CORONAL,), (CORONAL, SAGITTAL)])
+def test_a_scout_that_says_it_is_a_slice_is_left_out(scouts: tuple[Any, ...]) -> None:
+    crossing = [series(a, 1, name=f"scout {k}")[0] for k, a in enumerate(scouts)]
+    done = sort([*series(), *crossing])
+    assert names(done) == [""]
+    assert len(done.stacks[0].planes) == len(series())
+    (note,) = done.notes
+    assert note.kind == "localizer"
+    assert f"{len(scouts)} plane" in note.message
+
+
+def test_a_slice_that_is_only_turned_is_no_scout() -> None:
+    turned = series(build.affine(degrees=(20, 0, 0)), 1, name="turned")
+    assert kinds(sort([*series(), *turned]).problems) == ["mixed-orientations"]
+
+
 def test_a_localizer_by_name_is_left_out_or_refused() -> None:
     scout = series(CORONAL, 1, name="scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     done = sort([*series(), *scout])

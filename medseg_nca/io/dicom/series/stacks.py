@@ -29,6 +29,9 @@ from medseg_nca.io.dicom.series.values import Value
 
 # Files, positions or orientations that a message names; the rest is counted.
 _NAMED = 4
+# The cosine of the angle from which on planes cross, and the planes that others can cross.
+_CROSSED = 0.5
+_LEAST_OF_A_VOLUME = 3
 
 
 @dataclass
@@ -126,13 +129,29 @@ def _add_volumes(instances: Sequence[Instance], done: Sorted, *, beside_pictures
         return
     stacks = _by_stack_id(planes)
     for name, stack_planes in stacks:
-        groups = orientation_groups(stack_planes)
+        groups = _without_overviews(orientation_groups(stack_planes), done)
         if len(groups) > 1:
             _refuse_orientations(groups, done)
             continue
-        if not _is_uniform(stack_planes, done):
+        if not _is_uniform(groups[0], done):
             continue
-        _add_parts(name, stack_planes, done, beside_pictures=beside_pictures)
+        _add_parts(name, groups[0], done, beside_pictures=beside_pictures)
+
+
+def _without_overviews(groups: list[list[Plane]], done: Sorted) -> list[list[Plane]]:
+    """Leave out single planes that cross a volume, as scouts do that ImageType does not name."""
+    volume = max(groups, key=len)
+    crossing = [group for group in groups if group is not volume]
+    if len(volume) < _LEAST_OF_A_VOLUME or any(len(group) > 1 for group in crossing):
+        return groups
+    normal = directions(volume)[2]
+    if any(abs(directions(group)[2] @ normal) > _CROSSED for group in crossing):
+        return groups
+    if crossing:
+        planes = [plane for group in crossing for plane in group]
+        text = f"{_count(planes, 'plane')} across the others at {_some(planes, place)} left out."
+        done.note("localizer", text)
+    return [volume]
 
 
 def _by_stack_id(planes: Sequence[Plane]) -> list[tuple[str, list[Plane]]]:
@@ -250,7 +269,7 @@ def _refuse_orientations(groups: Sequence[Sequence[Plane]], done: Sorted) -> Non
     more = f", and {len(groups) - _NAMED} more orientations" if len(groups) > _NAMED else ""
     where = f"{'; '.join(texts)}{more} (positions LPS)"
     normals = [directions(group)[2] for group in groups]
-    crossed = all(abs(a @ b) < 0.5 for k, a in enumerate(normals) for b in normals[:k])
+    crossed = all(abs(a @ b) < _CROSSED for k, a in enumerate(normals) for b in normals[:k])
     if len(groups) <= 3 and crossed and all(len(group) == 1 for group in groups):
         done.refuse("localizer", f"is no volume but a localizer: {where}.")
         return
