@@ -672,6 +672,22 @@ def test_every_second_slice_is_missed_where_the_spacing_is_declared() -> None:
     assert "5 mm apart, and SpacingBetweenSlices is 2.5" in note.message
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_numbers_that_skip_slices_as_thick_as_the_gaps_are_told(every: int) -> None:
+    whole = build.classic(build.pixels((12, 8, 6)))
+    done = sort(whole[::every])
+    assert names(done) == [""]
+    assert [note.kind for note in done.notes] == ["wider-spacing"]
+    assert "SliceThickness is 2.5" in done.notes[0].message
+
+
+def test_thin_slices_with_gaps_that_are_numbered_on_are_not_told() -> None:
+    thin = build.classic(build.pixels((6, 8, 6)), build.affine(spacing=(0.9, 0.9, 10.0)))
+    for dataset in thin:
+        dataset.SliceThickness = "1"
+    assert not sort(thin).notes
+
+
 def test_private_counts_are_compared() -> None:
     for group, creator, element in (
         (0x2001, "Philips Imaging DD 001", 0x18),
