@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from medseg_nca.io.dicom.files.attributes import Attributes
@@ -51,21 +51,29 @@ def missing_rescale(attributes: Attributes) -> Problem | None:
 
 def mixed_meanings(planes: Sequence[Plane]) -> str:
     """Why values of planes cannot be compared with each other; "" if they can."""
-    meanings = [plane.meaning for plane in planes]
-    units = {meaning.unit for meaning in meanings} - {""}
-    if len(units) > 1:
-        return f"its slices have several units: {_counted(m.unit or 'none' for m in meanings)}"
-    if {"none", "own"} <= {meaning.rescale for meaning in meanings}:
-        lacking = sum(meaning.rescale == "none" for meaning in meanings)
+    if len({plane.meaning.unit for plane in planes} - {""}) > 1:
+        return f"its slices have several units: {_listed(planes, lambda m: m.unit or 'none')}"
+    lacking = [plane for plane in planes if plane.meaning.rescale == "none"]
+    if lacking and any(plane.meaning.rescale == "own" for plane in planes):
         return (
-            f"{lacking} of {len(planes)} slices have no RescaleSlope and RescaleIntercept, and "
-            "others do"
+            f"{len(lacking)} of {len(planes)} slices have no RescaleSlope and RescaleIntercept, "
+            f"and others do; the first is {_name(lacking[0])}"
         )
-    if len({meaning.shown for meaning in meanings}) > 1:
-        kinds = _counted(meaning.shown or "MONOCHROME2" for meaning in meanings)
+    if len({plane.meaning.shown for plane in planes}) > 1:
+        kinds = _listed(planes, lambda m: m.shown or "MONOCHROME2")
         return f"its slices are to be shown in opposite ways: {kinds}"
     return ""
 
 
-def _counted(words: Iterable[str]) -> str:
-    return ", ".join(f"{word} ({count})" for word, count in sorted(Counter(words).items()))
+def _listed(planes: Sequence[Plane], word: Callable[[Meaning], str]) -> str:
+    """Each word with the number of its planes, and the first plane of the rarest."""
+    counts = Counter(word(plane.meaning) for plane in planes)
+    rarest = min(counts, key=lambda one: counts[one])
+    first = next(plane for plane in planes if word(plane.meaning) == rarest)
+    words = ", ".join(f"{one} ({count})" for one, count in sorted(counts.items()))
+    return f"{words}; the first with {rarest} is {_name(first)}"
+
+
+def _name(plane: Plane) -> str:
+    frame = "" if plane.frame is None else f", frame {plane.frame + 1}"
+    return f"{plane.path}{frame}"
