@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from medseg_nca.io.dicom.series.geometry import (
     picture,
     tolerance,
 )
+from medseg_nca.io.dicom.series.values import Values
 from tests.io.dicom import build
 
 
@@ -207,3 +209,26 @@ def test_a_picture_lies_as_a_png() -> None:
     stack = picture("", replace(plane, spacing=(0.2, 0.3)))
     assert stack.shape == (6, 8)
     np.testing.assert_array_equal(stack.affine, np.diag([0.3, 0.2, 1, 1]))
+
+
+def test_many_orientations_take_little_time() -> None:
+    angles = np.linspace(0, np.pi, 20_000)
+    planes = [
+        replace(plane, row=(float(np.cos(a)), float(np.sin(a)), 0.0), column=(0.0, 0.0, -1.0))
+        for a, plane in zip(angles, planes_of(build.AXIAL, 20_000), strict=True)
+    ]
+    started = time.process_time()
+    assert len(orientation_groups(planes)) > 1000
+    assert time.process_time() - started < 20
+
+
+def test_many_directions_take_little_time() -> None:
+    """Each plane has its own, as jitter makes them."""
+    vectors = np.random.default_rng(0).normal(size=(4000, 3)).round(3)
+    keys = [{"direction": "\\".join(map(str, vector))} for vector in vectors.tolist()]
+    planes = planes_of(build.AXIAL, 4)
+    many = [replace(planes[k % 4], keys=one) for k, one in enumerate(keys)]
+    started = time.process_time()
+    values = Values(many)
+    assert time.process_time() - started < 15
+    assert len({values.of(plane, "direction") for plane in many}) > 3900

@@ -31,6 +31,8 @@ DRIFT_PIXELS = 0.25
 # Gantries tilt by up to 30 degrees; a sideways shift beyond the spacing is no gantry tilt.
 MAX_TILT = 1.0
 UNKNOWN_THICKNESS = 1.0
+# Planes of more orientations make no volume, so nobody needs to know which are near to each other.
+_MOST_ORIENTATIONS = 1000
 
 
 def directions(planes: Sequence[Plane]) -> tuple[Array, Array, Array]:
@@ -63,8 +65,8 @@ def orientation_groups(planes: Sequence[Plane]) -> list[list[Plane]]:
         cosines = (*plane.row, *plane.column)
         group = exact.get(cosines)
         if group is None:
-            apart = np.abs(firsts[: len(groups)] - cosines).max(axis=1)
-            near = np.flatnonzero(apart <= SAME_DIRECTION)
+            known = firsts[: len(groups)] if len(groups) < _MOST_ORIENTATIONS else firsts[:0]
+            near = np.flatnonzero(np.abs(known - cosines).max(axis=1) <= SAME_DIRECTION)
             if len(near):
                 group = groups[near[0]]
             else:

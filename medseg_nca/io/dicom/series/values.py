@@ -67,15 +67,30 @@ def _merged_numbers(counts: Counter[Value]) -> dict[Value, Value]:
 def _merged_directions(counts: Counter[Value]) -> dict[Value, Value]:
     """Each vector stands for the most frequent one near to it."""
     means: dict[Value, Value] = {}
-    found: list[tuple[Value, np.ndarray]] = []
+    found: dict[int, _Vectors] = {}
     for text, _ in counts.most_common():
         vector = np.array([float(part) for part in str(text).split("\\")])
-        near = (
-            one
-            for one, other in found
-            if len(other) == len(vector) and np.abs(other - vector).max() <= SAME_DIRECTION
-        )
-        means[text] = next(near, text)
-        if means[text] == text:
-            found.append((text, vector))
+        known = found.setdefault(len(vector), _Vectors(len(vector)))
+        means[text] = known.near(vector, text)
     return means
+
+
+class _Vectors:
+    """Vectors that are nowhere near to each other, in an array that grows."""
+
+    def __init__(self, length: int) -> None:
+        self._values: list[Value] = []
+        self._rows = np.empty((16, length))
+
+    def near(self, vector: np.ndarray, value: Value) -> Value:
+        """The value of the first vector near to this one; its own if it is kept as a new one."""
+        count = len(self._values)
+        apart = np.abs(self._rows[:count] - vector).max(axis=1)
+        first = np.flatnonzero(apart <= SAME_DIRECTION)
+        if len(first):
+            return self._values[int(first[0])]
+        if count == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+        self._rows[count] = vector
+        self._values.append(value)
+        return value
