@@ -31,7 +31,7 @@ from medseg_nca.io.dicom.annotations.seg_header import (
     read_seg_header,
 )
 from medseg_nca.io.dicom.files.reader import Opened, opened
-from medseg_nca.io.dicom.pixels.planes import decode_frame
+from medseg_nca.io.dicom.pixels.decode import decode_frame
 from medseg_nca.io.dicom.problems import damaged, refusal
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem

@@ -10,7 +10,7 @@ from medseg_nca.io.checks import MAX_BYTES
 from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.data import Source
 from medseg_nca.io.dicom.files.elements import Elements
-from medseg_nca.io.dicom.files.layout import Pixels
+from medseg_nca.io.dicom.files.places import Pixels
 from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncated
 
 if TYPE_CHECKING:

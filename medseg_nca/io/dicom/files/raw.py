@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from medseg_nca.io.dicom.files.elements import ASCII, Elements, as_texts, stripped
-from medseg_nca.io.dicom.files.layout import Found, Walker
+from medseg_nca.io.dicom.files.layout import Walker
+from medseg_nca.io.dicom.files.places import Found
 from medseg_nca.io.dicom.files.settle import NUMBERS, TELLING, are_numbers
 
 _CHARACTER_SET = 0x00080005

@@ -24,7 +24,8 @@ from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.claims import check_claims
 from medseg_nca.io.dicom.files.data import InflatedSource, Source
 from medseg_nca.io.dicom.files.elements import Elements, elements_of
-from medseg_nca.io.dicom.files.layout import BULK, Layout, Pixels, Walker
+from medseg_nca.io.dicom.files.layout import BULK, Walker
+from medseg_nca.io.dicom.files.places import Layout, Pixels
 from medseg_nca.io.dicom.files.raw import RawElements
 from medseg_nca.io.dicom.files.settle import settle
 from medseg_nca.io.dicom.files.sniff import (

@@ -37,8 +37,33 @@ class Rescale:
         if self.slope == 1 and self.intercept == 0:
             return stored
         if stored.dtype.kind != "f" and self.slope.is_integer() and self.intercept.is_integer():
-            return stored.astype(np.int64) * int(self.slope) + int(self.intercept)
+            slope, intercept = int(self.slope), int(self.intercept)
+            ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
+            dtype = _holding(min(ends), max(ends))
+            if dtype is not None:
+                return _whole(stored, slope, intercept, dtype)
         return (stored.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
+
+
+def _holding(low: int, high: int) -> np.dtype[Any] | None:
+    """The smallest signed type for these values; None if there is none."""
+    for kind in (np.int16, np.int32, np.int64):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return None
+
+
+def _whole(stored: NDArray[Any], slope: int, intercept: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``slope * stored + intercept`` in a type that holds all results.
+
+    Integers wrap around: what is beyond the type on the way comes back with the result.
+    """
+    bits = 8 * dtype.itemsize
+    values = stored.astype(dtype)
+    for operation, number in ((np.multiply, slope), (np.add, intercept)):
+        wrapped = (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+        operation(values, dtype.type(wrapped), out=values)
+    return values
 
 
 def meant(dataset: Dataset, frame: int, stored: NDArray[Any]) -> NDArray[Any]:
