@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca import __version__
+from medseg_nca.cores import cores
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
@@ -23,7 +24,7 @@ from medseg_nca.io.dicom.records import Problem
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_state import open_state
-from medseg_nca.pipelines.parallel import Progress, Silent, cores, run_each
+from medseg_nca.pipelines.parallel import Progress, Silent, run_each
 
 logger = logging.getLogger(__name__)
 

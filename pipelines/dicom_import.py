@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg_nca.config import LabelTable
+from medseg_nca.cores import cores
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import remove_leftovers, write_json
 from medseg_nca.io.dicom.annotations.assign import KINDS, Annotation, Kind, assign
@@ -44,7 +45,7 @@ from medseg_nca.pipelines.dicom_report import (
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, cores, run_each
+from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
 
 logger = logging.getLogger(__name__)
 

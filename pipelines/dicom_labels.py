@@ -26,7 +26,7 @@ from medseg_nca.io.dicom.annotations.labels import (
 )
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid, Volume
 
 # Tells whether a name is that of a patient, so that it cannot be a label's.
 Forbidden = Callable[[str], bool]
@@ -95,7 +95,7 @@ class _Group:
 
 
 def place_annotations(
-    image: Volume,
+    image: OnGrid,
     annotations: Sequence[Annotation],
     overlap: OverlapRule,
     forbidden: Forbidden | None = None,
@@ -166,7 +166,7 @@ def numbers_of(segments: Sequence[FoundSegment], table: LabelTable) -> dict[int,
     return numbers
 
 
-def _read(image: Volume, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
+def _read(image: OnGrid, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
     found = read_annotation(annotation.path, annotation.kind, image)
     segments = [_named(segment, forbidden) for segment in found]
     if not segments:
@@ -192,7 +192,7 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
     return replace(segment, code=code)
 
 
-def _compose(image: Volume, group: _Group, overlap: OverlapRule) -> LabelMap:
+def _compose(image: OnGrid, group: _Group, overlap: OverlapRule) -> LabelMap:
     # Numbers of several objects would clash; a later object counts as the higher number.
     segments = [replace(s, number=index) for index, s in enumerate(group.segments, start=1)]
     table = merge_tables([[segment.concept for segment in segments]])

@@ -15,7 +15,7 @@ from medseg_nca.errors import DataError
 from medseg_nca.io.dicom.annotations.concepts import Concept, clean_name, side
 from medseg_nca.io.dicom.annotations.packed import Packed
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid, Volume
 
 _BATCH = 2**22
 
@@ -106,7 +106,7 @@ class Composed:
 
 
 def compose(
-    segments: Iterable[Segment], table: LabelTable, image: Volume, *, overlap: OverlapRule = "last"
+    segments: Iterable[Segment], table: LabelTable, image: OnGrid, *, overlap: OverlapRule = "last"
 ) -> Composed:
     """Make one label map of segments, which may overlap.
 

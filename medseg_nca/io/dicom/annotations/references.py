@@ -12,7 +12,7 @@ from medseg_nca.io.dicom.files.attributes import items
 from medseg_nca.io.dicom.problems import damaged, refusal
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem, Source
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -61,7 +61,7 @@ def referenced_instances(dataset: Dataset) -> frozenset[str]:
     )
 
 
-def image_source(image: Volume) -> Source:
+def image_source(image: OnGrid) -> Source:
     """Return what a volume came from.
 
     Raises:

@@ -81,6 +81,21 @@ def each_plane(planes: Sequence[Plane]) -> Iterator[NDArray[Any]]:
             yield from _frames(file, [plane.frame or 0 for plane in group])
 
 
+def check_shape(path: Path, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Refuse a plane of another shape than those before.
+
+    Raises:
+        DicomError: ``mixed-shapes``.
+    """
+    if values.shape != shape:
+        raise refusal(
+            "mixed-shapes",
+            path,
+            f"its pixels are {values.shape}, those before are {shape}.",
+            hint="One volume is made of planes of one shape.",
+        )
+
+
 def _by_file(planes: Sequence[Plane]) -> dict[Path, list[tuple[int, int]]]:
     """For each file the places in the result, and the frames for them."""
     wanted: dict[Path, list[tuple[int, int]]] = {}
@@ -107,13 +122,7 @@ class _Result:
                 self._widen(dtype)
         except MemoryError as error:
             raise too_large(path, "there is not enough memory for its series.") from error
-        if self.array.shape[1:] != values.shape:
-            raise refusal(
-                "mixed-shapes",
-                path,
-                f"its pixels are {values.shape}, those before are {self.array.shape[1:]}.",
-                hint="One volume is made of planes of one shape.",
-            )
+        check_shape(path, values, self.array.shape[1:])
         self.array[index] = values
         self._put[index] = True
 

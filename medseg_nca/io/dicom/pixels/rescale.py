@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 from medseg_nca.io.dicom.files.attributes import Attributes
 from medseg_nca.io.dicom.files.classes import MEASURED
 from medseg_nca.io.dicom.pixels.tables import TableError, modality_table
+from medseg_nca.io.integers import holding
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 RESCALE = ("RescaleSlope", "RescaleIntercept")
-# The order in which a type is looked for; the first that holds all values is taken.
-_INTEGERS = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "int32"))
-
-
 # RescaleType and ModalityLUTType that name no unit: unspecified (PS3.3 C.11.1.1.2), and Philips'.
 _NO_UNIT = {"", "US", "NORMALIZED"}
 
@@ -172,9 +169,7 @@ def narrowest(array: NDArray[Any], before: np.dtype[Any] | None = None) -> np.dt
     if single in (before, array.dtype) or array.dtype.kind == "f":
         return single
     low, high = int(array.min()), int(array.max())
-    for dtype in _INTEGERS:
-        info = np.iinfo(dtype)
-        fits = info.min <= low and high <= info.max
-        if fits and (before is None or np.can_cast(before, dtype)):
+    for dtype in holding(low, high):
+        if before is None or np.can_cast(before, dtype):
             return dtype
     return single
