@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medseg_nca.config import LabelTable
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.annotations.legend import Legend
 
 Side = Literal["train", "val", "test"]
 
@@ -34,7 +37,7 @@ class Case:
     site: str | None = None
     split: Side | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    segments: LabelTable | None = None
+    segments: Legend | None = None
 
 
 @dataclass(frozen=True)

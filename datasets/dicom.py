@@ -25,6 +25,7 @@ from medseg_nca.errors import DataError
 if TYPE_CHECKING:
     from medseg_nca.io.dicom.annotations.assign import Annotation
     from medseg_nca.io.dicom.annotations.concepts import Concept
+    from medseg_nca.io.dicom.annotations.legend import Legend
     from medseg_nca.io.dicom.records import Scan, Series, Stack
 
 # Files that are looked at before a tree counts as one without DICOM.
@@ -57,7 +58,15 @@ class Dicom:
         for problem in found.unreadable.values():
             log.warning("File left out: %s", problem.message)
         volumes, dims = _volumes(found)
-        labels, table = _labels(found)
+        names = case_names(volumes)
+        order = [
+            (series.uid, stack.name)
+            for _, (series, stack) in sorted(
+                zip(names, volumes, strict=True), key=lambda pair: pair[0]
+            )
+            if stack is not None
+        ]
+        labels, table, legends = _labels(found, order)
         cases = [
             Case(
                 id=name,
@@ -65,14 +74,17 @@ class Dicom:
                 label=labels.get((series.uid, stack.name if stack else "")),
                 patient=patient_name(series),
             )
-            for name, (series, stack) in zip(case_names(volumes), volumes, strict=True)
+            for name, (series, stack) in zip(names, volumes, strict=True)
         ]
         if not cases:
             raise DataError(
                 f"{path}: holds no DICOM image.",
                 hint=f"See what there is: medseg-nca dicom scan {path}",
             )
-        cases = [replace(case, segments=table) if case.label else case for case in cases]
+        cases = [
+            replace(case, segments=legends.get(case.label)) if case.label else case
+            for case in cases
+        ]
         channels = _channels(volumes) if dims == 3 else names_for(look(cases)[1], dims)
         return DataSet(
             name=path.resolve().name,
@@ -161,22 +173,31 @@ def _files(series: Series, stack: Stack | None) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(plane.path for plane in stack.planes))
 
 
-def _labels(found: Scan) -> tuple[dict[tuple[str, str], Path], LabelTable | None]:
-    """The label file of each volume, and the table that numbers their segments."""
+def _labels(
+    found: Scan, order: Sequence[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], Path], LabelTable | None, dict[Path, Legend]]:
+    """The label file of each volume, the table of all, and what numbers the segments of each.
+
+    ``order`` lists series and stack of the cases as they are sorted.
+    """
     from medseg_nca.io.dicom.annotations.assign import assign
-    from medseg_nca.io.dicom.annotations.labels import merge_tables
+    from medseg_nca.io.dicom.annotations.legend import make_legend
 
     assigned = assign(found)
     for problem in assigned.refused.values():
         log.warning("Annotation left out: %s", problem.message)
-    concepts = _concepts(assigned.by_stack.values())
+    concepts = _concepts(assigned.by_stack[key] for key in order if key in assigned.by_stack)
     labels = {
         key: group[0].path
         for key, group in assigned.by_stack.items()
         if group and group[0].path in concepts
     }
-    table = merge_tables(concepts.values()) if any(concepts.values()) else None
-    return labels, table
+    if not any(concepts.values()):
+        return labels, None, {}
+    legend = make_legend(concepts.values())
+    for note in legend.notes:
+        log.warning("%s", note.message)
+    return labels, legend.table, {path: legend.part(own) for path, own in concepts.items()}
 
 
 def _concepts(groups: Iterable[Sequence[Annotation]]) -> Mapping[Path, tuple[Concept, ...]]:

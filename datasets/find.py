@@ -13,6 +13,7 @@ from medseg_nca.registry import ModuleRegistry
 # Modules of this folder that are no layout.
 HELPERS = (
     "anatomy", "base", "decathlon", "find", "hashing", "layout", "prepared", "rules", "splits",
+    "truth",
 )  # fmt: skip
 # The most telling layouts first: an nnU-Net folder also has a dataset.json, and so on.
 ORDER = ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")

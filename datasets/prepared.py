@@ -17,8 +17,11 @@ from pydantic import Field, ValidationError
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.datasets.base import Side
+from medseg_nca.datasets.rules import Problem, thin_labels
+from medseg_nca.datasets.splits import SIDES, Split
 from medseg_nca.errors import DataError
 from medseg_nca.io.atomic import write_json
+from medseg_nca.io.dicom.annotations.legend import Legend
 
 INDEX, PLAN, FINGERPRINT, CASES = "prepared.json", "plan.json", "fingerprint.json", "cases"
 # A case names its file, so no name in an index may lead out of the folder.
@@ -40,7 +43,7 @@ class PreparedCase(Settings):
     split: Side | None = None
     images: tuple[Path, ...]
     label: Path | None = None
-    segments: LabelTable | None = None
+    segments: Legend | None = None
     shape: tuple[int, ...]
     foreground: dict[str, int] = Field(default_factory=dict)
     key: str
@@ -126,6 +129,15 @@ class PreparedStore:
     def labelled(self) -> tuple[PreparedCase, ...]:
         """The cases that have a label map."""
         return tuple(case for case in self.cases if case.label is not None)
+
+    def thin_labels(self, split: Split) -> tuple[Problem, ...]:
+        """The labels that a split leaves without cases to learn, or to validate."""
+        present = {
+            case.id: [name for name, voxels in case.foreground.items() if voxels]
+            for case in self.labelled
+        }
+        sides = {side: split.side(side) for side in SIDES}
+        return tuple(thin_labels(self.labels.names, present, sides))
 
     def case(self, case_id: str) -> PreparedCase:
         """Return one case.

@@ -6,19 +6,28 @@ so that neither is milder than the other. What single files must be, their reade
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import realpath
 from pathlib import Path
 
 from medseg_nca.config import LabelTable
-from medseg_nca.datasets.base import DataSet
+from medseg_nca.datasets.base import DataSet, Side
 from medseg_nca.datasets.layout import names_for
 from medseg_nca.errors import DataError
-from medseg_nca.io.formats import folders_below, in_short
+from medseg_nca.io.formats import folders_below, half_images, in_short
 
 # Of labels that nobody names: more are numbers of objects, or an image.
 MANY_LABELS = 64
+# So many may be meant, and may be what is left of a mask that was once packed with loss.
+SOME_LABELS = 8
+# Of one label map, even with names for all: more are an image.
+MANY_VALUES = 256
+SHOWN_VALUES = 5
+THIN = (
+    "Change the split (data.split.seed, data.split.file), add cases that have it, or leave the "
+    "label out (data.labels)."
+)
 # Of channels that nobody names: the most of a public data set are 4; a time series has dozens.
 MANY_CHANNELS = 8
 NAME_THEM = (
@@ -91,6 +100,30 @@ def channels_problem(channels: Sequence[str], dims: int) -> Problem | None:
     )
 
 
+def label_map_problem(counts: Mapping[int, int], known: frozenset[int] | None) -> Problem | None:
+    """What is wrong with the numbers of one label map, whoever reads it.
+
+    Args:
+        counts: voxels of each number that occurs.
+        known: every number that may occur; None where nobody names the labels.
+    """
+    most = MANY_LABELS if known is None else MANY_VALUES
+    if len(counts.keys() - {0}) > most:
+        text = f"has {len(counts)} different values; is it a label map?"
+        return Problem("not_a_label_map", text, "Was it resampled, or packed with loss?")
+    strange = [v for v in sorted(counts) if (v < 0 if known is None else v not in known)]
+    if not strange:
+        return None
+    shown = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in strange[:SHOWN_VALUES])
+    more = ", ..." if len(strange) > SHOWN_VALUES else ""
+    allowed = "0 or more" if known is None else str(sorted(known))
+    return Problem(
+        "unknown_label_value",
+        f"has label values outside the table: {shown}{more}. Allowed: {allowed}.",
+        "Mend the label map, or name the values in the data set or in the settings (data.labels).",
+    )
+
+
 def labels_problem(table: LabelTable | None, values: Iterable[int]) -> Problem | None:
     """Whether there is nothing to learn, or nobody says what numbers mean that need it.
 
@@ -120,6 +153,54 @@ def labels_problem(table: LabelTable | None, values: Iterable[int]) -> Problem |
     return Problem("unnamed_labels", text, NAME_THEM)
 
 
+def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> Problem | None:
+    """Whether there are so many numbers without names that they may be no labels at all."""
+    labelled = sorted(set(values) - {0})
+    if table is not None or not SOME_LABELS < len(labelled) <= MANY_LABELS:
+        return None
+    found = in_short(map(str, labelled))
+    text = f"The label maps hold {len(labelled)} numbers without names: {found}."
+    hint = "Are all of them labels? Masks that were once JPEG have such numbers. " + NAME_THEM
+    return Problem("doubtful_labels", text, hint)
+
+
+def thin_labels(
+    names: Sequence[str], present: Mapping[str, Iterable[str]], sides: Mapping[Side, Sequence[str]]
+) -> Iterator[Problem]:
+    """Labels that a training cannot learn, or its validation cannot see.
+
+    Args:
+        names: of the labels.
+        present: the labels that occur in a case, by its id.
+        sides: the case ids of "train", "val" and "test".
+    """
+    cases = {
+        name: {
+            side: [case for case in ids if name in set(present.get(case, ()))]
+            for side, ids in sides.items()
+        }
+        for name in names
+    }
+    for name, found in cases.items():
+        text = _thin(name, found, len(sides.get("train", ())), len(sides.get("val", ())))
+        if text:
+            yield Problem("thin_label", f"The label {name!r} {text}", THIN)
+
+
+def _thin(name: str, found: Mapping[Side, Sequence[str]], train: int, val: int) -> str | None:
+    """What is wrong with the cases of one label, None if nothing is."""
+    elsewhere = {side: ids for side, ids in found.items() if side != "train" and ids}
+    if not found["train"]:
+        where = " and ".join(f"{side}: {in_short(ids)}" for side, ids in elsewhere.items())
+        kept = f"only in cases that are held out ({where})" if where else "in no case at all"
+        return f"is in no training case, {kept}: it cannot be learned."
+    if len(found["train"]) == 1 and train > 1:
+        return f"is in one training case only ({found['train'][0]}): it can hardly be learned."
+    if val and not found.get("val"):
+        return "is in no validation case, so it has no part in choosing the best weights."
+    return None
+
+
 def ignored_folders(dataset: DataSet) -> Iterator[Problem]:
     """Images in sub-folders of the folders that the cases lie in, which no layout looks into."""
     files = [file for case in dataset.cases for file in (*case.images, case.label) if file]
@@ -141,7 +222,7 @@ def no_images(folder: Path) -> DataError:
     """What to say of a folder without an image that can be read."""
     below = folders_below(folder)
     if not below:
-        return DataError(f"{folder}: holds no image that can be read.")
+        return DataError(f"{folder}: holds no image that can be read.", hint=half_images(folder))
     names = in_short(path.relative_to(folder).as_posix() for path in below)
     return DataError(
         f"{folder}: its images lie in sub-folders ({names}), which are not looked into.",

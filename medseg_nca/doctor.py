@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import medseg_nca
-from medseg_nca.errors import TrackingError
+from medseg_nca.errors import StorePackageError, TrackingError
 from medseg_nca.tracking.provenance import git_commit, package_version
 from medseg_nca.tracking.resolve import zoo_names
 from medseg_nca.tracking.store import shown, sqlite_file, store_uri
@@ -290,6 +290,9 @@ def _database(uri: str) -> Finding:
 
     try:
         connect(uri)
+    except StorePackageError as error:
+        text = f"missing for {shown(uri)}: {error.message}"
+        return Finding("tracking", "store", "problem", text, error.hint or "")
     except TrackingError as error:
         return Finding("tracking", "store", "problem", error.message, error.hint or "")
     return Finding("tracking", "store", "ok", f"{shown(uri)} answers")

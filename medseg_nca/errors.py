@@ -75,6 +75,10 @@ class TrackingError(MedsegError):
     """The tracking store or the model registry refuses a request."""
 
 
+class StorePackageError(TrackingError, DependencyError):
+    """A store needs a package that is not installed: a database's driver, a cloud's client."""
+
+
 class PartialFailure(MedsegError):  # noqa: N818
     """The work went on to its end, but some cases failed.
 

@@ -29,10 +29,10 @@ from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
 from medseg_nca.transforms.prepare import Preparation, prepare
 
 # To be raised when the meaning of a cached file changes: all are then made again.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 MEASUREMENTS = "fingerprints"
 # What of the plan does not touch the prepared arrays.
-_ONLY_TRAINING = {"crop_size", "scales", "modality"}
+_ONLY_TRAINING = {"crop_size", "scales", "modality", "training"}
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.rules import (
     Problem,
     channels_problem,
+    doubtful_labels,
     ignored_folders,
     labels_problem,
     other_channels,
+    thin_labels,
     usual,
     usual_channels,
 )
-from medseg_nca.datasets.splits import patient_key
+from medseg_nca.datasets.splits import SIDES, patient_key
 from medseg_nca.io.formats import find_images, in_short
 from medseg_nca.pipelines.check_case import check_case
 from medseg_nca.pipelines.check_report import CaseRow, CheckReport, Finding, Level
@@ -195,7 +197,10 @@ def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
     problem = labels_problem(dataset.labels, values)
     if values and problem is not None:
         yield _finding("error", problem)
+    if doubt := doubtful_labels(dataset.labels, values):
+        yield _finding("warning", doubt)
     yield from _unused_labels(dataset, rows)
+    yield from _thin_labels(dataset, rows)
     yield from _odd_spacings(rows)
 
 
@@ -207,6 +212,24 @@ def _unused_labels(dataset: DataSet, rows: Iterable[CaseRow]) -> Iterator[Findin
                 f"The label {label.name!r} ({in_short(map(str, label.values))}) is in no label map."
             )
             yield Finding("warning", "unused_label", text)
+
+
+def _thin_labels(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
+    """Labels that the data set's own split, where it has one, leaves without cases."""
+    sides = {side: [row.id for row in rows if row.split == side and row.voxels] for side in SIDES}
+    if not sides["train"] or not any(sides[side] for side in SIDES if side != "train"):
+        return
+    seen = {value for row in rows for value in row.voxels or {}} - {0}
+    meant = {str(value): {value} for value in sorted(seen)}
+    if dataset.labels is not None:
+        labels = {label.name: set(label.values) for label in dataset.labels.labels}
+        meant = {name: values for name, values in labels.items() if values & seen}
+    present = {
+        row.id: [name for name, values in meant.items() if values & set(row.voxels or {})]
+        for row in rows
+    }
+    for problem in thin_labels(list(meant), present, sides):
+        yield _finding("warning", problem)
 
 
 def _odd_spacings(rows: Sequence[CaseRow]) -> Iterator[Finding]:

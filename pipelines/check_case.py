@@ -11,16 +11,13 @@ import nibabel as nib
 import numpy as np
 
 from medseg_nca.datasets.base import Case, DataSet
+from medseg_nca.datasets.rules import MANY_VALUES, label_map_problem
 from medseg_nca.errors import ImageError
 from medseg_nca.io.formats import image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.pipelines.check_report import CaseRow, Finding, Level
-
-# More numbers than this in one label map: it is an image, or has a number for each object.
-MANY_VALUES = 256
-SHOWN = 5
 
 
 def check_case(case: Case, dataset: DataSet) -> tuple[CaseRow, list[Finding]]:
@@ -75,6 +72,7 @@ class _CaseChecker:
             self._add("error", "image_too_large", f"{self.case.images[0]}: does not fit in memory.")
             return None
         self._constant(image)
+        self._picture(image)
         return image
 
     def _describe(self, image: Volume) -> None:
@@ -83,7 +81,7 @@ class _CaseChecker:
             self.row,
             channels=image.array.shape[0],
             shape=image.shape,
-            spacing=tuple(round(step, 6) for step in image.spacing),
+            spacing=tuple(float(f"{step:.6g}") for step in image.spacing),
             orientation="".join(map(str, nib.aff2axcodes(image.affine)))[: image.dims],
             low=float(values.min()),
             high=float(values.max()),
@@ -116,25 +114,39 @@ class _CaseChecker:
         voxels = dict(zip(values.tolist(), counts.tolist(), strict=True))
         self.row = replace(self.row, voxels=dict(list(voxels.items())[:MANY_VALUES]))
         self._values(path, voxels)
+        self._picture(label)
+        if image is not None:
+            self._turned(image, label)
         if set(voxels) - {0}:
             self.row = replace(self.row, label_digest=digest(label))
         return label
 
+    def _picture(self, volume: Volume) -> None:
+        """What the file of a picture says that is not in its numbers."""
+        about, name = volume.header.get("picture", {}), volume.sources[0]
+        for text in about.get("told", ()):
+            self._add("warning", "told_of_label", f"{name}: {text}")
+        if about.get("pixel_size"):
+            text = f"{name}: says that a pixel is {about['pixel_size']}; it counts as 1 mm."
+            self._add("warning", "pixel_size_not_used", text)
+
+    def _turned(self, image: Volume, label: Volume) -> None:
+        """A tag turns the one and not the other: right if who drew the label saw it turned."""
+        tags = [volume.header.get("picture", {}).get("orientation", 1) for volume in (image, label)]
+        if tags[0] != tags[1]:
+            text = (
+                f"{image.sources[0]}: is shown turned (Orientation {tags[0]}), its label map is "
+                f"not (Orientation {tags[1]}); they are compared as they are shown."
+            )
+            self._add("warning", "orientation_differs", text)
+
     def _values(self, path: Path, voxels: dict[int, int]) -> None:
         if not set(voxels) - {0}:
             self._add("warning", "empty_label", f"{path}: the label map is empty.")
-        if len(voxels) > MANY_VALUES:
-            text = f"{path}: has {len(voxels)} different values; is it a label map?"
-            self._add("error", "not_a_label_map", text)
-            return
         table = self.dataset.labels
-        known = table.known_values if table else None
-        strange = [value for value in voxels if value < 0 or (known and value not in known)]
-        if strange:
-            shown = ", ".join(f"{value} ({voxels[value]:,} voxels)" for value in strange[:SHOWN])
-            allowed = f"{sorted(known)}" if known else "0 or more"
-            text = f"{path}: has label values outside the table: {shown}. Allowed: {allowed}."
-            self._add("error", "unknown_label_value", text)
+        problem = label_map_problem(voxels, table.known_values if table else None)
+        if problem is not None:
+            self._add("error", problem.code, f"{path}: {problem.message} {problem.hint}")
 
     def _grids(self, image: Volume, label: Volume) -> None:
         difference = grid_difference(image, label)

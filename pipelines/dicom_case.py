@@ -22,6 +22,7 @@ from medseg_nca.errors import MedsegError, OutputError
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.dicom.annotations.assign import Annotation
 from medseg_nca.io.dicom.annotations.labels import OverlapRule
+from medseg_nca.io.dicom.annotations.legend import FoundSegment
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier, burned_in
 from medseg_nca.io.dicom.deid.words import IdentityWords, identity_words
 from medseg_nca.io.dicom.files.reader import read_header
@@ -34,16 +35,11 @@ from medseg_nca.io.dicom.series.turn import as_dcm2niix, is_turned
 from medseg_nca.io.slices import Slices
 from medseg_nca.io.volume import OnGrid, Volume
 from medseg_nca.io.write import write_slices, write_volume
-from medseg_nca.pipelines.dicom_labels import (
-    FoundOverlap,
-    FoundSegment,
-    Placed,
-    place_annotations,
-)
+from medseg_nca.pipelines.dicom_labels import FoundOverlap, Placed, place_annotations
 from medseg_nca.pipelines.dicom_names import Names
 
 # To be raised when the meaning of a record changes: all cases are then imported again.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 STATE = ".medseg-nca"
 CLUSTER = "cluster"
 IMAGES, LABELS = "imagesTr", "labelsTr"

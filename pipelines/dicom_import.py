@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg_nca.config import LabelTable
 from medseg_nca.cores import cores
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import remove_leftovers, write_json
@@ -19,7 +18,7 @@ from medseg_nca.io.dicom.annotations.labels import OverlapRule
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.read import Tilt
-from medseg_nca.io.dicom.records import DOUBTS, Problem, Scan, Series, Stack
+from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import scan
 from medseg_nca.io.dicom.select import OF_STACKS, Selection, parse_selection
 from medseg_nca.io.read import read_label
@@ -36,12 +35,13 @@ from medseg_nca.pipelines.dicom_case import (
     import_case,
     record_file,
 )
-from medseg_nca.pipelines.dicom_labels import FoundSegment, numbers_of, renumber, table_of
+from medseg_nca.pipelines.dicom_labels import legend_of, numbers_of, renumber
 from medseg_nca.pipelines.dicom_report import (
     DATASET,
     ImportReport,
     Refusal,
     label_file,
+    warn_of_doubts,
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
@@ -266,13 +266,9 @@ def _files(work: Importing) -> Sequence[Path]:
 
 
 def _workers(items: Sequence[Importing]) -> int:
-    size = 0
-    for item in items:
-        for path in item.files:
-            size += path.stat().st_size if path.exists() else 0
-            if size > _SMALL and len(items) > 1:
-                return cores()
-    return 0
+    files = (path for item in items for path in item.files)
+    size = sum(path.stat().st_size for path in files if path.exists())
+    return cores() if size > _SMALL and len(items) > 1 else 0
 
 
 def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[ImportReport, int]:
@@ -297,21 +293,16 @@ def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[Import
             Refusal("other-channels", text, "volume", record.series, record.modality, record.files)
         )
     records.sort(key=lambda record: record.id)
-    doubts = {
-        (record.series, note.message): record.id
-        for record in reversed(records)
-        for note in record.notes
-        if note.kind in DOUBTS
-    }
-    for (_, message), case in doubts.items():
-        logger.warning("%s: %s", case, message)
+    warn_of_doubts(records)
     for record in records:
         for note in record.refused:
             logger.error("Annotation refused: %s", note.message)
             plan.refused.append(Refusal(note.kind, note.message, "annotation", note.object))
-    table = table_of(one.segments for record in records for one in record.maps)
+    legend = legend_of(one.segments for record in records for one in record.maps)
+    for doubt in legend.notes if legend else ():
+        logger.warning("%s", doubt.message)
     report = ImportReport(
-        plan.state.out, tuple(records), table, tuple(plan.refused), plan.left_out, cached
+        plan.state.out, tuple(records), legend, tuple(plan.refused), plan.left_out, cached
     )
     return report, plan.dims
 
@@ -324,21 +315,20 @@ def _unexpected(outcome: Outcome[Imported], state: State) -> Problem:
 
 @dataclass(frozen=True)
 class _Numbering:
-    """A label map that gets the numbers of the table."""
+    """A label map that gets the numbers of the data set."""
 
     own: Path
     target: Path
-    segments: tuple[FoundSegment, ...]
-    table: LabelTable
+    numbers: Mapping[int, int]
 
 
 def _number_labels(
     report: ImportReport, workers: int, scheduler: str | None, progress: Progress
 ) -> ImportReport:
     """Write the final label maps; those whose numbers are as an earlier run wrote them stay."""
-    if report.labels is None:
+    if report.legend is None:
         return report
-    out, table = report.out, report.labels
+    out = report.out
     notes = out / STATE / _NUMBERS
     known = _read_numbers(notes)
     wanted: dict[str, Any] = {}
@@ -346,11 +336,11 @@ def _number_labels(
     for record, one in report.maps:
         if one.own is None:
             continue
-        numbers = {str(k): v for k, v in numbers_of(one.segments, table).items()}
-        wanted[one.id] = [record.key, numbers]
+        numbers = numbers_of(one.segments, report.legend)
+        wanted[one.id] = [record.key, {str(own): number for own, number in numbers.items()}]
         target = out / label_file(one)
         if known.get(one.id) != wanted[one.id] or not target.is_file():
-            items.append(_Numbering(out / one.own, target, one.segments, table))
+            items.append(_Numbering(out / one.own, target, numbers))
     if not items:
         return report
     # From here on the list of an earlier run no longer tells the truth.
@@ -366,7 +356,7 @@ def _number_labels(
 
 def _number(work: _Numbering) -> None:
     own = read_label(work.own)
-    array = renumber(own.array, work.segments, work.table)
+    array = renumber(own.array, work.numbers)
     write_volume(replace(own, array=array, header={}), work.target)
 
 

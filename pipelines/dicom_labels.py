@@ -6,44 +6,32 @@ known only when all cases are read; then every map gets the table's numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config import Code, LabelTable, Settings
+from medseg_nca.config import Code, Settings
 from medseg_nca.errors import DataError, MedsegError
 from medseg_nca.io.dicom.annotations.assign import Annotation, read_annotation
 from medseg_nca.io.dicom.annotations.concepts import Concept
-from medseg_nca.io.dicom.annotations.labels import (
-    OverlapRule,
-    Segment,
-    compose,
-    find_label,
-    merge_tables,
+from medseg_nca.io.dicom.annotations.labels import OverlapRule, Segment, compose
+from medseg_nca.io.dicom.annotations.legend import (
+    FoundSegment,
+    Legend,
+    make_legend,
+    segment_key,
 )
+from medseg_nca.io.dicom.annotations.sides import side
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid, Volume
 
 # Tells whether a name is that of a patient, so that it cannot be a label's.
 Forbidden = Callable[[str], bool]
-
-
-class FoundSegment(Settings):
-    """What a number in a case's own label map means."""
-
-    value: int
-    name: str
-    code: Code | None = None
-    modifiers: tuple[Code, ...] = ()
-
-    @property
-    def concept(self) -> Concept:
-        """What tables are merged by."""
-        return Concept(self.name, self.code, self.modifiers)
 
 
 class FoundOverlap(Settings):
@@ -80,7 +68,7 @@ class _Group:
     objects: list[Annotation]
     segments: list[Segment]
     notes: list[Problem]
-    concepts: set[tuple[str, Code | None]]
+    concepts: set[tuple[Any, ...]]
     covered: NDArray[np.bool_]
 
     def takes(self, other: _Group) -> bool:
@@ -133,17 +121,14 @@ def place_annotations(
     return Placed(tuple(maps), tuple(refused))
 
 
-def table_of(maps: Iterable[Sequence[FoundSegment]]) -> LabelTable | None:
-    """One table for all label maps, in the order of the cases; None if there is no segment."""
+def legend_of(maps: Iterable[Sequence[FoundSegment]]) -> Legend | None:
+    """One table for all label maps; None if there is no segment."""
     cases = [[segment.concept for segment in segments] for segments in maps]
-    return merge_tables(cases) if any(cases) else None
+    return make_legend(cases) if any(cases) else None
 
 
-def renumber(
-    array: NDArray[Any], segments: Sequence[FoundSegment], table: LabelTable
-) -> NDArray[Any]:
-    """Give a label map the numbers of a table."""
-    numbers = numbers_of(segments, table)
+def renumber(array: NDArray[Any], numbers: Mapping[int, int]) -> NDArray[Any]:
+    """Give a label map other numbers, as of :func:`numbers_of`."""
     lookup = np.zeros(max([0, *numbers]) + 1, np.int32)
     for own, number in numbers.items():
         lookup[own] = number
@@ -151,15 +136,15 @@ def renumber(
     return result
 
 
-def numbers_of(segments: Sequence[FoundSegment], table: LabelTable) -> dict[int, int]:
-    """The table's number of each number in a case's own label map.
+def numbers_of(segments: Sequence[FoundSegment], legend: Legend) -> dict[int, int]:
+    """The data set's number of each number in a case's own label map.
 
     Raises:
-        DataError: if a segment is not in the table.
+        DataError: if a segment is not in the legend.
     """
     numbers = {}
     for segment in segments:
-        label = find_label(segment.concept, table)
+        label = legend.label_of(segment.concept)
         if label is None:
             raise DataError(f"The label {segment.name!r} is not in the table of the data set.")
         numbers[segment.value] = label.values[0]
@@ -168,53 +153,74 @@ def numbers_of(segments: Sequence[FoundSegment], table: LabelTable) -> dict[int,
 
 def _read(image: OnGrid, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
     found = read_annotation(annotation.path, annotation.kind, image)
-    segments = [_named(segment, forbidden) for segment in found]
+    segments = _numbered(found.segments, [_named(segment, forbidden) for segment in found])
     if not segments:
         text = f"{annotation.path}: describes no segment."
         raise DicomError(Problem("no-segments", text))
     covered = np.zeros(image.shape, bool)
     for segment in segments:
         segment.packed.paint(covered, True)
-    concepts = {(segment.name.casefold(), segment.code) for segment in segments}
+    concepts = {segment_key(segment.concept) for segment in segments}
     return _Group([annotation], segments, list(found.notes), concepts, covered)
 
 
 def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
-    """The segment without the name of a patient; its code says enough, or its number must."""
+    """The segment without the name of a patient; its code and side say enough, or its number."""
     if forbidden is None:
         return segment
-    code = segment.code
-    if code is not None and forbidden(code.meaning):
-        code = code.model_copy(update={"meaning": ""})
-    if forbidden(segment.name):
-        fallback = code.meaning if code is not None and code.meaning else f"region {segment.number}"
-        return replace(segment, name=fallback, code=code)
-    return replace(segment, code=code)
+
+    def clean(code: Code) -> Code:
+        return code.model_copy(update={"meaning": ""}) if forbidden(code.meaning) else code
+
+    given = segment.concept
+    code = None if given.code is None else clean(given.code)
+    name = given.name
+    if forbidden(name):
+        meaning = code.meaning if code is not None else ""
+        name = f"{meaning} {side(name)}".strip() if meaning else f"region {segment.number}"
+    concept = Concept(
+        name,
+        code,
+        tuple(map(clean, given.modifiers)),
+        None if given.category is None else clean(given.category),
+        tuple(map(clean, given.regions)),
+        tuple(map(clean, given.region_modifiers)),
+    )
+    return replace(segment, concept=concept)
+
+
+def _numbered(given: Sequence[Segment], named: Sequence[Segment]) -> list[Segment]:
+    """Segments that only a name told apart, which had to go, get their numbers as names."""
+    counts = Counter(segment_key(segment.concept) for segment in named)
+    result = []
+    for before, after in zip(given, named, strict=True):
+        concept = after.concept
+        if concept.name != before.name and counts[segment_key(concept)] > 1:
+            concept = concept._replace(name=f"{concept.name} {after.number}")
+        result.append(replace(after, concept=concept))
+    return result
 
 
 def _compose(image: OnGrid, group: _Group, overlap: OverlapRule) -> LabelMap:
     # Numbers of several objects would clash; a later object counts as the higher number.
     segments = [replace(s, number=index) for index, s in enumerate(group.segments, start=1)]
-    table = merge_tables([[segment.concept for segment in segments]])
-    composed = compose(segments, table, image, overlap=overlap)
-    found: list[FoundSegment] = []
+    legend = make_legend([[segment.concept for segment in segments]])
+    composed = compose(segments, legend, image, overlap=overlap)
+    found: dict[int, FoundSegment] = {}
     for segment in segments:
-        label = find_label(segment.concept, table)
-        if label is not None and label.values[0] not in {known.value for known in found}:
-            found.append(_found(label.values[0], segment))
+        label = legend.label_of(segment.concept)
+        if label is not None:
+            found.setdefault(label.values[0], FoundSegment.of(label.values[0], segment.concept))
     overlaps = tuple(
         FoundOverlap(label=o.label, covered_by=o.covered_by, voxels=o.voxels)
         for o in composed.overlaps
     )
     return LabelMap(
-        composed.label_map, tuple(found), overlaps, tuple(group.objects), tuple(group.notes)
-    )
-
-
-def _found(value: int, segment: Segment) -> FoundSegment:
-    concept = segment.concept
-    return FoundSegment(
-        value=value, name=concept.name, code=concept.code, modifiers=concept.modifiers
+        composed.label_map,
+        tuple(found.values()),
+        overlaps,
+        tuple(group.objects),
+        tuple(group.notes),
     )
 
 

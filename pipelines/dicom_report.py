@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,13 @@ from medseg_nca import __version__
 from medseg_nca.config import LabelTable
 from medseg_nca.datasets.dicom import CHANNELS, MIXED
 from medseg_nca.io.atomic import write_json
+from medseg_nca.io.dicom.annotations.legend import Legend
+from medseg_nca.io.dicom.records import DOUBTS
 from medseg_nca.pipelines.dicom_case import LABELS, MapRecord, Record
 from medseg_nca.pipelines.dicom_labels import numbers_of
 from medseg_nca.pipelines.dicom_state import State
+
+logger = logging.getLogger(__name__)
 
 DATASET, PROVENANCE, REPORT = "dataset.json", "provenance.json", "report.json"
 
@@ -43,6 +48,18 @@ class Refusal:
         return dict(vars(self))
 
 
+def warn_of_doubts(records: Sequence[Record]) -> None:
+    """Tell once of each series what a person should look at."""
+    doubts = {
+        (record.series, note.message): record.id
+        for record in reversed(records)
+        for note in record.notes
+        if note.kind in DOUBTS
+    }
+    for (_, message), case in doubts.items():
+        logger.warning("%s: %s", case, message)
+
+
 @dataclass(frozen=True)
 class ImportReport:
     """A finished import.
@@ -50,7 +67,7 @@ class ImportReport:
     Attributes:
         out: folder of the data set.
         records: the volumes, sorted by name.
-        labels: the label table, None if there is no label map.
+        legend: what the segments of all objects are called, None if there is no label map.
         refused: what could not be imported.
         left_out: how many series, volumes and files were passed over on purpose, by reason.
         cached: how many volumes were there already.
@@ -58,10 +75,15 @@ class ImportReport:
 
     out: Path
     records: tuple[Record, ...]
-    labels: LabelTable | None
+    legend: Legend | None
     refused: tuple[Refusal, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
     cached: int = 0
+
+    @property
+    def labels(self) -> LabelTable | None:
+        """The label table, None if there is no label map."""
+        return self.legend.table if self.legend else None
 
     @property
     def maps(self) -> list[tuple[Record, MapRecord]]:
@@ -76,6 +98,7 @@ class ImportReport:
             "labelled": [one.id for _, one in self.maps if one.own],
             "patients": len({record.patient for record in self.records}),
             "labels": None if self.labels is None else self.labels.model_dump(mode="json"),
+            "label_notes": [vars(note) for note in self.legend.notes] if self.legend else [],
             "refused": [refusal.to_dict() for refusal in self.refused],
             "left_out": dict(self.left_out),
             "cached": self.cached,
@@ -152,18 +175,18 @@ def _provenance(report: ImportReport, state: State, settings: Mapping[str, Any])
             "salt": state.salt,
         },
         "settings": dict(settings),
-        "cases": [_case(record, report.labels) for record in report.records],
+        "cases": [_case(record, report.legend) for record in report.records],
     }
 
 
-def _case(record: Record, labels: LabelTable | None) -> dict[str, Any]:
+def _case(record: Record, legend: Legend | None) -> dict[str, Any]:
     tree = record.model_dump(mode="json", exclude={"key", "maps"})
     tree["cases"] = [
         {
             "id": one.id,
             "image": one.image,
             "label": label_file(one) if one.own else None,
-            "labels": sorted(numbers_of(one.segments, labels).values()) if labels else [],
+            "labels": sorted(numbers_of(one.segments, legend).values()) if legend else [],
             "objects": [found.model_dump(mode="json") for found in one.objects],
             "overlaps": [overlap.model_dump(mode="json") for overlap in one.overlaps],
         }

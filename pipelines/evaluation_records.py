@@ -25,6 +25,7 @@ def add_records(tree: dict[str, Any], measured: Mapping[str, Measured]) -> None:
     """Say in the tree of ``metrics.json`` what each case was made from."""
     for entry in tree["cases"]:
         record = measured[entry["id"]].to_tree()
+        entry["training"] = record["training"]
         entry["record"] = {"key": record["key"], "prediction": record["prediction"]}
 
 
@@ -53,7 +54,12 @@ def read_metrics(out: Path) -> dict[str, Measured]:
         entries = [entry for entry in tree["cases"] if "record" in entry]
         return {
             entry["id"]: Measured.from_tree(
-                {**entry["record"], "values": values[entry["id"]], "seconds": entry["seconds"]}
+                {
+                    **entry["record"],
+                    "values": values[entry["id"]],
+                    "seconds": entry["seconds"],
+                    "training": entry["training"],
+                }
             )
             for entry in entries
             if _agree(entry, values.get(entry["id"]))

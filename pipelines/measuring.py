@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from medseg_nca.datasets.base import Case
 from medseg_nca.datasets.hashing import file_hash
+from medseg_nca.datasets.truth import read_labelled
 from medseg_nca.errors import DataError, ImageError
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.formats import image_suffix
-from medseg_nca.io.grid import grid_difference
-from medseg_nca.io.read import read_image, read_label
+from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
 from medseg_nca.metrics.definitions import Values
@@ -30,13 +30,14 @@ from medseg_nca.pipelines.parallel import Outcome, Progress, Scheduler
 from medseg_nca.pipelines.records import WrittenFile, content_key, record_path
 from medseg_nca.pipelines.selection import LabelMatch
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.pipelines.training_notes import read_likeness
 from medseg_nca.progress import Watch, unwatched
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions"
 # To be raised when the same files, settings and model give other numbers.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Measured:
         key: of files, settings and model.
         values: as :func:`medseg_nca.metrics.segmentation.case_metrics` returns them.
         seconds: the prediction took.
+        training: how the image compares with those of the training
+            (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
         prediction: the label map, if it was written.
         hashes: of the case's files.
         cached: whether an earlier run measured it.
@@ -91,6 +94,7 @@ class Measured:
     key: str
     values: Mapping[str, Values]
     seconds: float
+    training: Mapping[str, Any]
     prediction: WrittenFile | None = None
     hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
     cached: bool = field(default=False, compare=False)
@@ -104,7 +108,10 @@ class Measured:
         """
         file = tree["prediction"]
         prediction = None if file is None else WrittenFile(**file)
-        return cls(str(tree["key"]), dict(tree["values"]), float(tree["seconds"]), prediction)
+        return cls(
+            str(tree["key"]), dict(tree["values"]), float(tree["seconds"]),
+            read_likeness(tree["training"]), prediction,
+        )  # fmt: skip
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -160,7 +167,7 @@ def evaluate_case(work: Evaluating) -> Measured:
     hashes = _hashes(work)
     key = content_key(
         RECORD_VERSION, list(hashes.values()), work.model.key, work.tolerance,
-        work.match.truth.model_dump(mode="json"), sorted(work.match.known_values or ()),
+        work.match.truth.model_dump(mode="json"), sorted(work.match.known_values),
     )  # fmt: skip
     path = record_path(work.out, work.case.id, ".npz")
     there = path.exists()
@@ -193,31 +200,15 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
         ImageError: if a file cannot be used, their grids differ, or the label map holds a number
             that is not in the data set's table.
     """
-    if case.label is None:
-        raise _no_label(case)
-    image = read_image(case.images)
-    truth = read_label(case.label, image, case.segments)
-    difference = grid_difference(image, truth)
-    if difference is not None:
-        raise ImageError(
-            f"{case.label}: is not on the grid of its image: {difference}.",
-            hint="Resample the label map to the grid of its image.",
-        )
-    if match.known_values is not None:
-        unknown = sorted({int(v) for v in np.unique(truth.array)} - match.known_values)
-        if unknown:
-            raise ImageError(
-                f"{case.label}: holds {unknown[:5]}, which no label of the data set means.",
-                hint=f"Its label table knows {sorted(match.known_values)}.",
-            )
-    return image, truth
+    return read_labelled(case, match.known_values)
 
 
 def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
     image, truth = read_case(work.case, work.match)
     predictor = work.model.predictor
     started = time.perf_counter()
-    prediction = predictor.predict(image, work.watch).label_map
+    predicted = predictor.predict(image, work.watch)
+    prediction = predicted.label_map
     seconds = round(time.perf_counter() - started, 4)
     found = prediction.array[0]
     values = case_metrics(
@@ -228,7 +219,7 @@ def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
     if work.save:
         write_volume(prediction, work.target)
         saved = WrittenFile.of(work.target, work.out)
-    return Measured(key, values, seconds, saved), found
+    return Measured(key, values, seconds, predicted.likeness.to_dict(), saved), found
 
 
 def _hashes(work: Evaluating) -> dict[str, str]:

@@ -29,10 +29,11 @@ from medseg_nca.pipelines.records import (
     record_path,
 )
 from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.pipelines.training_notes import read_likeness
 from medseg_nca.progress import Watch, unwatched
 
 # To be raised when the same input, settings and model give other files: all are then made again.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class PredictionRecord:
         files: the results, by kind.
         voxels: of each label.
         seconds: it took.
+        training: how the image compares with those of the training
+            (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
         cached: whether an earlier run made it.
     """
 
@@ -65,6 +68,7 @@ class PredictionRecord:
     files: Mapping[str, WrittenFile]
     voxels: Mapping[str, int]
     seconds: float
+    training: Mapping[str, Any]
     cached: bool = field(default=False, compare=False)
 
     @classmethod
@@ -73,7 +77,8 @@ class PredictionRecord:
         try:
             files = {kind: WrittenFile(**file) for kind, file in tree["files"].items()}
             voxels = {str(name): int(count) for name, count in tree["voxels"].items()}
-            return cls(str(tree["key"]), files, voxels, float(tree["seconds"]))
+            training = read_likeness(tree["training"])
+            return cls(str(tree["key"]), files, voxels, float(tree["seconds"]), training)
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -141,6 +146,7 @@ def predict_case(work: Predicting) -> PredictionRecord:
         {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
         _voxels(work.model, prediction),
         round(time.perf_counter() - started, 4),
+        prediction.likeness.to_dict(),
     )
     write_json(path, record.to_tree())
     return record

@@ -72,6 +72,9 @@ def dicom_cases(
             raise DataError(text, hint=_look((*trees, *loose)[0]))
         return [PredictionCase(stem(loose[0]), tuple(loose), dicom=True, refused=text)]
     _warn_of_modality(volumes, plan)
+    for series in {series.uid: series for series, _ in volumes}.values():
+        for note in series.doubts:
+            logger.warning("%s: %s", series.files[0].parent, note.message)
     damaged = dict.fromkeys(case for one in scans for case in _damaged(one, selection))
     uses = {series.uid: _uses(series) for series, _ in volumes}
     return [
@@ -85,8 +88,6 @@ def _volumes(found: Scan) -> Iterator[Found]:
         if series.kind != "image":
             continue
         yield from ((series, stack) for stack in series.stacks)
-        for note in series.doubts:
-            logger.warning("%s: %s", series.files[0].parent, note.message)
         if series.refused:
             yield series, None
         elif not series.stacks:

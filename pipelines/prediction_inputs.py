@@ -11,7 +11,14 @@ from pathlib import Path
 
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import DataError, OutputError
-from medseg_nca.io.formats import find_images, folders_below, image_suffix, in_short, stem
+from medseg_nca.io.formats import (
+    find_images,
+    folders_below,
+    half_images,
+    image_suffix,
+    in_short,
+    stem,
+)
 from medseg_nca.io.write import dims_of, needs_dicom, suffix_of
 
 logger = logging.getLogger(__name__)
@@ -140,7 +147,9 @@ def _look_below(
             hint=f"Name the folders that are to be predicted, for example {below[0][0]}.",
         )
     if alone:
-        raise DataError(f"{folder}: holds no image that can be read.")
+        raise DataError(f"{folder}: holds no image that can be read.", hint=half_images(folder))
+    if halves := half_images(folder):
+        logger.warning("%s: not all is read. %s", folder, halves)
     if below:
         logger.warning(
             "%s: %d image(s) in sub-folders are passed over (%s); name the folders to take them.",

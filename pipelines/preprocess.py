@@ -28,13 +28,15 @@ from medseg_nca.datasets.prepared import (
 )
 from medseg_nca.datasets.rules import (
     channels_problem,
+    doubtful_labels,
     ignored_folders,
     labels_problem,
     other_channels,
     usual,
     usual_channels,
 )
-from medseg_nca.errors import DataError, OutputError, PartialFailure
+from medseg_nca.datasets.splits import make_split
+from medseg_nca.errors import DataError, MedsegError, OutputError, PartialFailure
 from medseg_nca.io.atomic import remove_leftovers, write_json
 from medseg_nca.pipelines.cases import (
     MEASUREMENTS,
@@ -138,6 +140,7 @@ def run(
     if not cases:
         raise _none_left(data, failed)
     store = _finish(dataset, cases, failed, measured, plan, labels, out)
+    _warn_of_thin_labels(store, settings)
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(dataset.cases)} cases failed; {out / INDEX} says why.",
@@ -246,6 +249,8 @@ def _labels(
         raise problem.error()
     if table is not None:
         return table
+    if doubt := doubtful_labels(table, values):
+        logger.warning("%s %s", doubt.message, doubt.hint)
     seen = sorted(values - {0})
     names = ", ".join(f"label_{value}" for value in seen)
     logger.warning("The data set does not name its labels; taking those seen: %s.", names)
@@ -303,6 +308,16 @@ class _Good:
     """The part of a data set that its hash is taken of."""
 
     cases: tuple[Case, ...]
+
+
+def _warn_of_thin_labels(store: PreparedStore, settings: RunSettings) -> None:
+    """Name the labels that a training with these settings cannot learn, or not validate."""
+    try:
+        split = make_split(store, settings.data.split)
+    except MedsegError:
+        return  # no training is asked for yet; it will say what is wrong with the split
+    for problem in store.thin_labels(split):
+        logger.warning("With the split of these settings: %s %s", problem.message, problem.hint)
 
 
 def _remove_strangers(out: Path, cases: Sequence[Case]) -> None:

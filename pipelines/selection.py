@@ -75,12 +75,12 @@ class LabelMatch:
 
     Attributes:
         truth: same length and order as the model's table.
-        known_values: every number that may occur in the data; None if nobody knows.
+        known_values: every number that may occur in the data.
         notes: what the reader should beware of.
     """
 
     truth: LabelTable
-    known_values: frozenset[int] | None
+    known_values: frozenset[int]
     notes: tuple[str, ...] = ()
 
 
@@ -98,10 +98,13 @@ def open_source(path: Path, format: str = "auto", labels: LabelTable | None = No
     if is_prepared(path):
         store = PreparedStore.open(path)
         cases = tuple(
-            Case(id=case.id, images=case.images, label=case.label, patient=case.patient)
+            Case(
+                id=case.id, images=case.images, label=case.label, patient=case.patient,
+                site=case.site, segments=case.segments,
+            )
             for case in store.cases
             if case.label is not None
-        )
+        )  # fmt: skip
         source = Source(store.name, cases, labels or store.labels, store.dataset_hash)
     else:
         data = open_dataset(path, format)
@@ -203,8 +206,11 @@ def match_labels(model: LabelTable, data: LabelTable | None) -> LabelMatch:
         DataError: if a label of the model has no counterpart.
     """
     if data is None:
-        note = "The data set does not name its labels: they are matched by number."
-        return LabelMatch(model, None, (note,))
+        note = (
+            "The data set does not name its labels: they are matched by number, and a label map "
+            "with other numbers is refused."
+        )
+        return LabelMatch(model, model.known_values, (note,))
     by_name = {_plain(label.name): label for label in data.labels}
     found = [by_name.get(_plain(label.name)) for label in model.labels]
     notes: list[str] = []

@@ -127,6 +127,8 @@ def run(
         with fabric.rank_zero_first():
             store = _prepared(data, out, settings)
             split = _split_of(out, store, settings, follows)
+        if fabric.is_global_zero:
+            _warn_of_thin_labels(store, split)
         task: Task = TASKS.get(settings.task)(settings, store, split)
         with _tracking(settings, out, store, resume) as tracker:
             trainer = Trainer(task, settings, out, fabric, (*observers, _Tracked(tracker)))
@@ -250,6 +252,13 @@ def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bo
     split = make_split(store, settings.data.split)
     write_split(split, out / SPLIT)
     return split
+
+
+def _warn_of_thin_labels(store: PreparedStore, split: Split) -> None:
+    """Name the labels that this split leaves without cases to learn or to validate."""
+    fold = "" if split.fold is None else f"Fold {split.fold} of {split.folds}: "
+    for problem in store.thin_labels(split):
+        logger.warning("%s%s %s", fold, problem.message, problem.hint)
 
 
 def _fabric(settings: RunSettings) -> Fabric:

@@ -58,6 +58,15 @@ from medseg_nca.cli.options import (
     help="Of the whole prediction, in 10^9 bytes; what does not fit is refused.",
 )
 @click.option("--seed", type=int, help="Seed of the fire mask.")
+@click.option(
+    "--keep-spacing", is_flag=True,
+    help="Leave the spacing of an image that is unlike the training's.",
+)  # fmt: skip
+@click.option(
+    "--unlike", type=click.Choice(["warn", "refuse"]),
+    help="What becomes of an image that is unlike those of the training (voxels much coarser, "
+    "another size, axes turned otherwise).  [default: the model's, which is warn]",
+)  # fmt: skip
 @one_worker_option
 @scheduler_option
 @fresh_option
@@ -78,6 +87,8 @@ def predict(
     precision: str | None,
     memory_gb: float | None,
     seed: int | None,
+    keep_spacing: bool,
+    unlike: str | None,
     workers: int | None,
     scheduler: str | None,
     fresh: bool,
@@ -89,6 +100,9 @@ def predict(
 
     Each label map has the exact grid and header of its input; a DICOM series gives a DICOM SEG. The
     model is loaded once.
+
+    An image whose spacing is unlike the training's is brought to it, and back; what else makes it
+    unlike the images of the training is said, and kept in predictions.json.
 
     Finished images are kept: the same command goes on after an interruption, and predicts only what
     is missing or has changed. An image that fails does not stop the others; the exit code is then
@@ -112,6 +126,8 @@ def predict(
         "precision": precision,
         "memory_budget_gb": memory_gb,
         "seed": seed,
+        "match_spacing": False if keep_spacing else None,
+        "unlike": unlike,
     }
     given = {key: value for key, value in changes.items() if value is not None}
     settings = loaded.spec.prediction.model_copy(update=given)

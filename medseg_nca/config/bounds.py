@@ -35,6 +35,8 @@ MAX_CROP_VOXELS = 2**27
 MIN_SPACING = 1e-4
 # In mm; ten metres are larger than any patient, so that nothing would be left of an image.
 MAX_SPACING = 1e4
+# Different directions of the axes in one data set: there are no more.
+MAX_ORIENTATIONS = 48
 # Intensities: their differences and sums stay within float32.
 MAX_INTENSITY = 1e30
 # Stochastic passes; 10 to 100 are usual, and the spread changes little beyond.

@@ -14,6 +14,7 @@ from medseg_nca.config.bounds import (
     MAX_CROP_VOXELS,
     MAX_INTENSITY,
     MAX_LEVELS,
+    MAX_ORIENTATIONS,
     MAX_SPACING,
     MIN_SPACING,
     Intensity,
@@ -41,12 +42,45 @@ class ChannelStatistics(Settings):
     high: Intensity
 
 
+Millimetres = Annotated[float, Field(ge=MIN_SPACING, le=MAX_SPACING)]
+Extent = Annotated[float, Field(ge=MIN_SPACING, le=MAX_SPACING * MAX_AXIS)]
+Codes = Annotated[str, Field(pattern="^[RLAPSI]{2,3}$")]
+
+
+class TrainingImages(Settings):
+    """What the images were like that a model learned from: others may be beyond what it knows.
+
+    Per axis in array order after the plan's ``orientation``, in mm: ``spacing`` is the median,
+    ``finest`` and ``coarsest`` are its range; ``smallest`` and ``largest`` are the range of the
+    whole image's size. ``orientations`` are the directions of the axes as the files have them.
+    """
+
+    spacing: tuple[Millimetres, ...]
+    finest: tuple[Millimetres, ...]
+    coarsest: tuple[Millimetres, ...]
+    smallest: tuple[Extent, ...]
+    largest: tuple[Extent, ...]
+    orientations: tuple[Codes, ...] = Field((), max_length=MAX_ORIENTATIONS)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for low, high in (("finest", "spacing"), ("spacing", "coarsest"), ("smallest", "largest")):
+            pair = getattr(self, low), getattr(self, high)
+            if len(pair[0]) != len(pair[1]) or any(a > b for a, b in zip(*pair, strict=True)):
+                raise ValueError(f"{low} must not be above {high}, got {short(pair)}")
+        if len(self.spacing) != len(self.smallest):
+            raise ValueError("spacing and smallest must have as many axes")
+        return self
+
+
 class PreprocessPlan(Settings):
     """What is done to a volume before a model sees it, and undone afterwards.
 
     All per-axis values are in array order (x, y[, z]) after ``orientation``. ``spacing`` in mm,
-    None leaves each volume's own. ``crop_size`` is in voxels, a multiple of the coarsest level.
-    ``scales`` are the pyramid levels, coarse to fine, that fit the anisotropy of the data.
+    None leaves each volume's own as long as it is like those of the ``training``
+    (:mod:`medseg_nca.transforms.likeness`). ``crop_size`` is in voxels, a multiple of the coarsest
+    level. ``scales`` are the pyramid levels, coarse to fine, that fit the anisotropy of the data.
+    ``training`` is None where it is not known.
     """
 
     dims: Literal[2, 3]
@@ -63,6 +97,7 @@ class PreprocessPlan(Settings):
     statistics: tuple[ChannelStatistics, ...] | None = None
     crop_size: tuple[int, ...]
     scales: tuple[tuple[int, ...], ...] = ()
+    training: TrainingImages | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -78,6 +113,8 @@ class PreprocessPlan(Settings):
                 f"spacing must be {self.dims} numbers of mm from {MIN_SPACING} to "
                 f"{MAX_SPACING:g}, got {short(spacing)}"
             )
+        if self.training is not None and len(self.training.spacing) != self.dims:
+            raise ValueError(f"training.spacing must have {self.dims} axes")
         letters = self.orientation or ""
         pairs = [sum(letter in letters for letter in pair) for pair in ("RL", "AP", "SI")]
         if letters and (len(letters) != 3 or pairs != [1, 1, 1]):
@@ -90,3 +127,10 @@ class PreprocessPlan(Settings):
     def in_channels(self) -> int:
         """Image channels that a model sees."""
         return 1 if self.colour == "grey" else len(self.channels)
+
+    @property
+    def usual_spacing(self) -> tuple[float, ...]:
+        """Of what a model sees, in mm: the plan's, else the median of the training, else 1."""
+        if self.spacing is not None:
+            return self.spacing
+        return (1.0,) * self.dims if self.training is None else self.training.spacing

@@ -81,7 +81,9 @@ class PredictionSettings(Settings):
     uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own.
     memory_budget_gb: what a prediction may take in all (10^9 bytes, above the loaded model); larger
     volumes are computed in tiles, or refused. precision: of an automaton's state and weights;
-    bfloat16 halves the memory of the state.
+    bfloat16 halves the memory of the state. match_spacing: bring an image whose spacing is unlike
+    the training's to that spacing. unlike: what becomes of an image that is then still unlike those
+    of the training (coarser, of another size, turned otherwise): a warning, or a refusal.
     """
 
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
@@ -91,6 +93,8 @@ class PredictionSettings(Settings):
     memory_budget_gb: MemoryGb = 4.0
     probabilities: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
+    match_spacing: bool = True
+    unlike: Literal["warn", "refuse"] = "warn"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

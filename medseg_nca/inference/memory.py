@@ -16,6 +16,7 @@ from medseg_nca.io.peek import Extent
 from medseg_nca.models import RunOptions
 from medseg_nca.transforms.encode import written_type
 from medseg_nca.transforms.grid import Grid, planned_grids
+from medseg_nca.transforms.likeness import compare
 
 # What the engine keeps from one roll-out to the next, and libraries that are loaded late.
 _ALWAYS = 120e6
@@ -63,7 +64,7 @@ class Footprint:
 def footprint(loaded: LoadedModel, settings: PredictionSettings, extent: Extent) -> Footprint:
     """What a prediction of an image of this extent needs."""
     plan, labels = loaded.spec.plan, loaded.spec.labels
-    spaced, shape = _prepared(loaded, extent)
+    spaced, shape = _prepared(loaded, settings, extent)
     voxels, cells = prod(extent.shape), prod(shape)
     channels = 1 if plan.colour == "grey" else extent.channels
     source = float(extent.channels * voxels * extent.item_bytes)
@@ -108,13 +109,16 @@ def _votes(
     return float(kept), kept + labels + 2.0 * back * voxels * _FLOAT
 
 
-def _prepared(loaded: LoadedModel, extent: Extent) -> tuple[bool, tuple[int, ...]]:
+def _prepared(
+    loaded: LoadedModel, settings: PredictionSettings, extent: Extent
+) -> tuple[bool, tuple[int, ...]]:
     """Whether the spacing changes, and the voxels per axis of the prepared image."""
-    plan = loaded.spec.plan
     if extent.affine is None:
         return False, extent.shape
     rows = tuple(tuple(float(v) for v in row) for row in extent.affine)
-    oriented, prepared = planned_grids(Grid(extent.shape, rows), plan)
+    grid = Grid(extent.shape, rows)
+    plan = compare(grid, loaded.spec.plan, match=settings.match_spacing).plan
+    oriented, prepared = planned_grids(grid, plan)
     return prepared != oriented, prepared.shape
 
 

@@ -24,6 +24,8 @@ from medseg_nca.models import RunOptions, SegmentationModel
 from medseg_nca.models.base import Sink
 from medseg_nca.nca.window import cut
 from medseg_nca.progress import Share, Watch, unwatched
+from medseg_nca.transforms.grid import Grid
+from medseg_nca.transforms.likeness import Likeness, compare
 from medseg_nca.transforms.prepare import Trace, prepare
 
 
@@ -36,9 +38,11 @@ class Prediction:
         probabilities: ``(K, *shape)`` in channel order, if asked for.
         uncertainty: ``(1, *shape)``, the standard deviation of the foreground probability over the
             stochastic passes, if asked for.
+        likeness: of the image with those of the training.
     """
 
     label_map: Volume
+    likeness: Likeness
     probabilities: Volume | None = None
     uncertainty: Volume | None = None
 
@@ -112,30 +116,45 @@ class Predictor:
             watch: told how far it is; what it raises stops the prediction.
 
         Raises:
-            ImageError: if the volume does not fit the model or cannot be used.
+            ImageError: if the volume does not fit the model or cannot be used; or is unlike those
+                of the training and the settings refuse such.
             MemoryBudgetError: if the memory budget is too small.
         """
         plan, name = self.spec.plan, str(volume.sources[0]) if volume.sources else "volume"
         if volume.dims != plan.dims:
             raise ImageError(f"{name}: has {volume.dims} axes; the model needs {plan.dims}.")
+        likeness = self._compare(volume, name)
         left = self._memory_left(Extent.of(volume), name)
-        prepared = prepare(volume, plan)
+        prepared = prepare(volume, likeness.plan)
         trace = prepared.trace
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
         del prepared
         votes = self._votes(trace)
         self._run(image, votes, left / 1e9, watch)
         del image
-        label_map = votes.label_map(trace)
         probabilities = uncertainty = None
         if isinstance(votes, MeanVotes):
             probabilities = votes.probabilities(trace) if self.settings.probabilities else None
             uncertainty = votes.spread(trace)
+        label_map = votes.label_map(trace)
         return Prediction(
             label_map=volume.with_array(label_map),
+            likeness=likeness,
             probabilities=None if probabilities is None else volume.with_array(probabilities),
             uncertainty=None if uncertainty is None else volume.with_array(uncertainty),
         )
+
+    def _compare(self, volume: Volume, name: str) -> Likeness:
+        """Compare a volume with those of the training, and refuse it if the settings say so."""
+        settings = self.settings
+        found = compare(Grid.of(volume), self.spec.plan, match=settings.match_spacing)
+        if found.unlike and settings.unlike == "refuse":
+            raise ImageError(
+                f"{name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
+                hint="Use a model for such images, or let it pass with a warning: --unlike warn "
+                "(prediction.unlike).",
+            )
+        return found
 
     def _memory_left(self, extent: Extent, name: str) -> float:
         """The bytes that the model may use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,12 @@ from torch import Tensor
 
 from medseg_nca.config import LabelTable
 from medseg_nca.nca.window import cut
-from medseg_nca.transforms.encode import decode_channels, written_type
+from medseg_nca.transforms.encode import (
+    decode_channels,
+    decode_weighed,
+    weigh_background,
+    written_type,
+)
 from medseg_nca.transforms.prepare import Trace, restore, restored_slabs, turn_back
 
 FloatArray = NDArray[np.float32]
@@ -117,10 +123,16 @@ class MeanVotes(Votes):
         return mean
 
     def label_map(self, trace: Trace) -> NDArray[Any]:
-        """See :meth:`Votes.label_map`."""
-        found = np.zeros(trace.cropped.shape, written_type(self._labels))
-        for part, values in restored_slabs(self._mean(), trace):
-            found[part] = decode_channels(values, self._labels)
+        """See :meth:`Votes.label_map`; nothing else can be asked for afterwards."""
+        mean, labels = self._mean(), self._labels
+        decode: Callable[[FloatArray, LabelTable], NDArray[Any]] = decode_channels
+        if trace.prepared != trace.cropped and not labels.multi_label:
+            for plane in mean.swapaxes(0, 1):
+                weigh_background(plane)
+            decode = decode_weighed
+        found = np.zeros(trace.cropped.shape, written_type(labels))
+        for part, values in restored_slabs(mean, trace):
+            found[part] = decode(values, labels)
         back: NDArray[Any] = turn_back(found[None], trace)
         return back
 

@@ -17,6 +17,8 @@ MAX_BYTES = 2**33
 # Deflate never packs more than 1032 bytes into one.
 MAX_INFLATION = 1100
 
+_LEAST_VOXEL = 1e-7  # mm: an atom's width; a shorter one is a zero that was computed
+
 DAMAGED = "The file is damaged or incomplete: copy it again from where it came from."
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -42,7 +44,13 @@ def check_file(path: Path) -> None:
 
 
 def check_claim(
-    path: Path, shape: Sequence[int], item_bytes: int, *, compressed: bool, offset: int = 0
+    path: Path,
+    shape: Sequence[int],
+    item_bytes: int,
+    *,
+    compressed: bool,
+    offset: int = 0,
+    inflation: float = MAX_INFLATION,
 ) -> None:
     """Compare the size that a header claims with the file, before any memory is taken.
 
@@ -50,8 +58,9 @@ def check_claim(
         path: the file.
         shape: what the header says, all axes.
         item_bytes: bytes of one value on disk.
-        compressed: whether the voxels are packed by deflate.
-        offset: bytes before the voxels.
+        compressed: whether the voxels are packed.
+        offset: bytes before the voxels, unpacked.
+        inflation: bytes that a packed byte can become at most; that of deflate if not given.
 
     Raises:
         ImageError: if an axis has no voxels, or the claim is absurd or more than the file holds.
@@ -60,7 +69,7 @@ def check_claim(
         raise ImageError(f"{path}: the header gives the size {tuple(shape)}.", hint=DAMAGED)
     claimed = math.prod(int(n) for n in shape) * item_bytes
     size = path.stat().st_size
-    possible = size * MAX_INFLATION if compressed else max(size - offset, 0)
+    possible = max(int(size * (inflation if compressed else 1)) - offset, 0)
     if claimed <= min(possible, MAX_BYTES):
         return
     text = f"the header claims {claimed:,} bytes of voxels, size {tuple(int(n) for n in shape)}"
@@ -95,10 +104,18 @@ def check_affine(path: Path, affine: NDArray[np.float64]) -> None:
     Raises:
         ImageError: if the affine is not finite or an axis has no length.
     """
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    finite = bool(np.isfinite(affine).all())
-    if not finite or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
+    if not is_grid(affine):
         raise ImageError(
             f"{path}: the header's geometry cannot be used (affine {affine[:3].tolist()}).",
             hint="Mend the header (qform, sform, spacing, direction) with your imaging tool.",
         )
+
+
+def is_grid(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine can be that of a voxel grid: finite, axes with a length and a volume."""
+    if not np.isfinite(affine).all():
+        return False
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(
+        lengths.min() > _LEAST_VOXEL and abs(np.linalg.det(affine[:3, :3] / lengths)) >= 1e-3
+    )

@@ -9,12 +9,14 @@ from pathlib import Path
 from medseg_nca.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")
-# Detached headers (.nhdr, .mhd) are left out: their voxels lie in a second file.
 ITK = (".nrrd", ".mha")
+# Left out: headers whose voxels lie in a second file, and such files.
+DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".hdr.gz", ".img.gz")
 RASTER = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF = (".tif", ".tiff")
 # Names that promise DICOM; most DICOM files have others, or no suffix at all.
 DICOM = (".dcm", ".dicom", ".ima")
+AS_ONE = "Save both as one file: .nii.gz, .nrrd or .mha."
 SUFFIXES = NIFTI + ITK + RASTER + TIFF
 
 
@@ -53,6 +55,20 @@ def folders_below(folder: Path) -> dict[Path, int]:
         if number >= MOST_FOLDERS:
             break
     return found
+
+
+def half_images(folder: Path) -> str | None:
+    """What to do about files in a folder that are the header or the voxels of an image only."""
+    files = {path.name.lower(): path.name for path in folder.iterdir()}
+    names = [
+        name
+        for lower, name in sorted(files.items())
+        if lower.endswith((".mhd", ".nhdr"))
+        or (lower.endswith(".hdr") and lower.removesuffix("hdr") + "img" in files)
+    ]
+    if not names:
+        return None
+    return f"Headers and voxels in files of their own ({in_short(names)}): {AS_ONE}"
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:

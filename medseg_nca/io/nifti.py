@@ -1,90 +1,72 @@
-"""Read NIfTI-1 and NIfTI-2, plain or gzipped, with nibabel.
+"""Read NIfTI-1 and NIfTI-2, plain or gzipped.
 
 SimpleITK is not used here: it fills what is missing from a truncated file without a word.
 """
 
 from __future__ import annotations
 
-import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import DAMAGED, check_claim
+from medseg_nca.io.nifti_affine import tell_sizes
+from medseg_nca.io.nifti_header import NiftiHeader, read_header
+from medseg_nca.io.streams import ONLY_GZIP, inflated, plain, whole
 from medseg_nca.io.volume import Volume
-
-_FAULTS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read one file: 2D, 3D, 4D (the fourth axis becomes the channels) or vector-valued 5D.
+    """Read one file: 2D, 3D, or more axes, of which one behind the third becomes the channels.
 
     Raises:
-        ImageError: if the file is not NIfTI, is damaged or truncated, or has another shape.
+        ImageError: if the file is not NIfTI, is damaged or truncated, has another shape, or holds
+            more volumes than its header says.
     """
+    header = read_header(path)
+    packed = path.name.lower().endswith(".gz")
+    check_claim(path, header.shape, header.dtype.itemsize, compressed=packed, offset=header.offset)
+    array = _values(_stored(path, header, packed), header)
+    tell_sizes(path, header.stored)
+    known = {"nifti": header.stored, "step": abs(header.slope) if header.scaled else 0.0}
+    return Volume(_channels_first(array, header), header.affine, (path,), known)
+
+
+def _stored(path: Path, header: NiftiHeader, packed: bool) -> NDArray[Any]:
+    size = header.dtype.itemsize
+    length = header.offset + math.prod(header.shape) * size
     try:
-        image: Any = nib.load(path)
-        shape, dtype = image.shape, image.get_data_dtype()
-        if dtype.fields is not None:
-            raise ImageError(f"{path}: is a colour NIfTI; save one volume per colour instead.")
-        packed = path.name.lower().endswith(".gz")
-        offset = int(image.dataobj.offset)
-        check_claim(path, shape, dtype.itemsize, compressed=packed, offset=offset)
-        if packed:
-            image = _unpack(path, image, offset + int(np.prod(shape)) * dtype.itemsize)
-        array = _values(image)
-    except _FAULTS as error:
+        with path.open("rb") as file:
+            blocks = inflated(file, ONLY_GZIP) if packed else plain(file)
+            content = whole(path, blocks, length, math.prod(header.spatial) * size)
+    except (OSError, EOFError, zlib.error) as error:
         raise ImageError(
-            f"{path}: cannot be read as NIfTI, it is damaged or truncated ({_reason(error)}).",
-            hint=DAMAGED,
+            f"{path}: cannot be read as NIfTI, it is damaged or truncated ({error}).", hint=DAMAGED
         ) from error
-    affine = np.array(image.affine, dtype=np.float64)
-    # The extensions stay behind: they often hold the DICOM header, and so the patient's name.
-    header = image.header.copy()
-    header.extensions.clear()
-    return Volume(_channels_first(path, array), affine, (path,), {"nifti": header})
+    array = np.frombuffer(content, header.dtype, offset=header.offset)
+    return array.reshape(header.shape, order="F")
 
 
-def _unpack(path: Path, image: Any, length: int) -> Any:
-    """Inflate the whole file once, so that a missing end or a wrong checksum is found."""
-    with gzip.open(path) as file:
-        content = file.read(length)
-        file.read(1)  # reaching the end makes gzip compare the checksum
-    if len(content) < length:
-        raise EOFError(f"{len(content):,} of {length:,} bytes")
-    return type(image).from_bytes(content)
-
-
-def _values(image: Any) -> NDArray[Any]:
+def _values(stored: NDArray[Any], header: NiftiHeader) -> NDArray[Any]:
     """Return the stored values; scaled ones as float32 unless they were stored in more."""
-    stored = image.dataobj
-    scaled = (stored.slope, stored.inter) != (1.0, 0.0)
-    if scaled and image.get_data_dtype().itemsize < 8:
-        # nibabel computes in float64: one slice after the other needs no such array.
-        array: NDArray[Any] = np.empty(stored.shape, np.float32, order="F")
-        for index in range(stored.shape[-1]):
-            array[..., index] = stored[..., index]
-        return array
-    array = np.asanyarray(stored)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not header.scaled or stored.dtype.kind not in "iuf":
+        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    exact = stored.dtype.itemsize >= 8
+    array = np.empty(stored.shape, np.float64 if exact else np.float32, order="F")
+    planes = (math.prod(header.spatial[:2]), -1)
+    source, target = (part.reshape(planes, order="F") for part in (stored, array))
+    for index in range(source.shape[1]):  # one slice after the other in float64
+        target[:, index] = source[:, index].astype(np.float64) * header.slope + header.inter
+    return array
 
 
-def _channels_first(path: Path, array: NDArray[Any]) -> NDArray[Any]:
-    if array.ndim == 5 and array.shape[3] == 1:
-        array = array[:, :, :, 0]
-    if array.ndim in (2, 3):
-        return array[None]
-    if array.ndim == 4:
-        return np.ascontiguousarray(np.moveaxis(array, 3, 0))
-    raise ImageError(f"{path}: has {array.ndim} axes {array.shape}; 2, 3 or 4 can be read.")
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _channels_first(array: NDArray[Any], header: NiftiHeader) -> NDArray[Any]:
+    array = array.reshape(*header.spatial, header.channels, order="F")
+    if header.channels == 1:
+        return array[..., 0][None]
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.formats import ITK, NIFTI, image_suffix
-from medseg_nca.io.itk_header import read_layout
+from medseg_nca.io.itk import read_itk_header
+from medseg_nca.io.nifti_header import read_header
 from medseg_nca.io.volume import Volume
 
 
@@ -47,38 +46,26 @@ def peek(paths: tuple[Path, ...]) -> Extent | None:
     """
     first = Path(paths[0])
     suffix = image_suffix(first)
-    if suffix in NIFTI:
-        found = _nifti(first)
-    elif suffix in ITK:
-        found = _itk(first)
-    else:
+    if suffix not in (*NIFTI, *ITK):
         return None
-    if found is None or len(paths) == 1:
+    try:
+        found = _nifti(first) if suffix in NIFTI else _itk(first)
+    except ImageError:
+        return None
+    if len(paths) == 1:
         return found
     return Extent(len(paths), found.shape, found.item_bytes, found.affine)
 
 
-def _nifti(path: Path) -> Extent | None:
-    try:
-        image: Any = nib.load(path)
-        shape = tuple(int(n) for n in image.shape)
-        slope, inter = image.header.get_slope_inter()
-    except Exception:  # whatever a damaged header makes nibabel raise
-        return None
-    scaled = slope is not None and (slope, inter) != (1.0, 0.0)
-    size = int(image.get_data_dtype().itemsize)
-    spatial, rest = shape[:3], shape[3:]
+def _nifti(path: Path) -> Extent:
+    header = read_header(path)
+    size = header.dtype.itemsize
     return Extent(
-        int(np.prod(rest, dtype=int)), spatial, max(size, 4) if scaled else size,
-        np.array(image.affine, np.float64),
-    )  # fmt: skip
+        header.channels, header.spatial, max(size, 4) if header.scaled else size, header.affine
+    )
 
 
-def _itk(path: Path) -> Extent | None:
-    try:
-        layout = read_layout(path)
-    except ImageError:
-        return None
-    if len(layout.shape) not in (2, 3):
-        return None
-    return Extent(1, tuple(layout.shape), layout.item_bytes)
+def _itk(path: Path) -> Extent:
+    header = read_itk_header(path)
+    size = header.layout.dtype.itemsize
+    return Extent(header.channels, header.spatial, size, header.affine)

@@ -1,133 +1,112 @@
-"""Read PNG, JPEG and BMP with Pillow and TIFF with tifffile.
+"""Read pictures: PNG, JPEG, BMP and TIFF, told by their content, whatever the name says.
 
-The array's axes are (x, y) = (column, row), the affine is the identity: a pixel is 1 mm wide, as
-these formats seldom say what it measures, x runs along the rows of the picture and y down its
-columns. The pages of a TIFF are z.
+The array's axes are (x, y) = (column, row) of the picture as it is shown, the affine is the
+identity: a pixel is 1 mm wide, as these formats seldom say what it measures; x runs along the rows
+of the picture and y down its columns. The pages of a TIFF are z.
+
+All bits and all pictures of a file are accounted for, or it is refused.
 """
 
 from __future__ import annotations
 
-import warnings
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
-from medseg_nca.io.checks import DAMAGED, check_claim
+from medseg_nca.io.bmp import SIGNATURE as BMP
+from medseg_nca.io.bmp import read_bmp
+from medseg_nca.io.content import describe
+from medseg_nca.io.jpeg import SIGNATURE as JPEG
+from medseg_nca.io.jpeg import read_jpeg
+from medseg_nca.io.picture import (
+    Picture,
+    as_volume,
+    check_size,
+    damaged,
+    is_lossless_webp,
+    lossy_label,
+    palette_of,
+    plain_pillow,
+    several_pictures,
+    told_of_palette,
+)
+from medseg_nca.io.png import SIGNATURE as PNG
+from medseg_nca.io.png import read_png
+from medseg_nca.io.tiff import SIGNATURES as TIFF
+from medseg_nca.io.tiff import read_tiff
 from medseg_nca.io.volume import Volume
 
-# Pillow's modes that numpy takes over as they are; "P" holds indices into a palette.
-_DIRECT = {"1", "L", "I", "F", "RGB", "RGBA", "LA", "I;16", "I;16B", "I;16L"}
-_WITH_ALPHA = {2, 4}
+# What Pillow reads whole: 8 bit each.
+_OTHERS = ("GIF", "WEBP")
+_KNOWN = "PNG, JPEG, BMP, TIFF, and single pictures of GIF and WebP"
 
 
-def read_raster(path: Path, *, indices: bool = False) -> Volume:
-    """Read one picture: grey ``(1, x, y)`` or colour ``(3, x, y)``, 8 or 16 bit.
+def read_raster(path: Path, *, label: bool = False) -> Volume:
+    """Read one picture: grey ``(1, x, y)`` or colour ``(3, x, y)``; or the pages of a TIFF.
 
     Args:
-        path: a PNG, JPEG or BMP file.
-        indices: keep the numbers of a palette picture instead of its colours; label maps are
-            often stored so.
+        path: the file; its content decides what it is.
+        label: it is a label map, so its numbers count: those of a palette instead of its colours,
+            and none that were packed with loss.
 
     Raises:
-        ImageError: if it is damaged or truncated, or has a transparency that is not constant.
+        ImageError: if it is damaged or truncated, holds several pictures or bits that cannot all
+            be read, has a transparency that is not constant, or is a label map packed with loss.
     """
-    from PIL import Image
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(TIFF):
+        return as_volume(path, read_tiff(path, label=label))
+    content = path.read_bytes()
+    with plain_pillow():
+        if start.startswith(PNG):
+            return as_volume(path, read_png(path, content, label=label))
+        if start.startswith(JPEG):
+            return as_volume(path, read_jpeg(path, content, label=label))
+        if start.startswith(BMP):
+            return as_volume(path, read_bmp(path, content, label=label))
+        return as_volume(path, _read_other(path, content, label))
+
+
+def _read_other(path: Path, content: bytes, label: bool) -> Picture:
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        # Our own limit on the size stands in check_claim.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture: Any = Image.open(path)
-        with picture:
-            check_claim(path, picture.size, 1, compressed=True)
-            if picture.mode == "P" and not indices:
-                picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-            elif picture.mode not in {*_DIRECT, "P"}:
-                picture = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
-            array = np.asarray(picture)
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.format not in _OTHERS:
+                raise ImageError(
+                    f"{path}: holds a picture of the format {picture.format}.",
+                    hint=f"These can be read, under any of their names: {_KNOWN}.",
+                )
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise several_pictures(path, f"{frames} pictures ({picture.format})")
+            check_size(path, picture.width * picture.height * 4, bounded=False)
+            if label and picture.format == "WEBP" and not is_lossless_webp(content):
+                raise lossy_label(path, "WebP")
+            return _decoded(picture, label)
+    except UnidentifiedImageError as error:
+        what = describe(path)
+        if what is not None:
+            raise ImageError(
+                f"{path}: is {what}, whatever its name says.",
+                hint="Give it the name of its format, or save it as a picture.",
+            ) from error
+        raise damaged(path, "it does not begin like a picture of a known format") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
+
+
+def _decoded(picture: Any, label: bool) -> Picture:
+    orientation = picture.getexif().get(0x0112, 1)
+    if picture.mode == "P" and not label:
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    elif picture.mode not in {"1", "L", "P", "RGB", "RGBA", "LA"}:
+        picture = picture.convert("RGBA" if "A" in picture.getbands() else "RGB")
+    array = np.asarray(picture)
+    told = told_of_palette(palette_of(picture), array) if picture.mode == "P" else {}
     array = array[..., None] if array.ndim == 2 else array
-    return _volume(path, _without_alpha(path, array).transpose(2, 1, 0))
-
-
-def read_tiff(path: Path) -> Volume:
-    """Read one TIFF: a picture as :func:`read_raster` does, or pages as ``(1, x, y, page)``.
-
-    Raises:
-        ImageError: if it is damaged or truncated, or its axes cannot be understood.
-    """
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            if series.nbytes is not None:
-                check_claim(path, (series.nbytes,), 1, compressed=True)
-            _check_pages(path, file)
-            axes, array = series.axes, series.asarray()
-    except (tifffile.TiffFileError, OSError, EOFError, IndexError, KeyError) as error:
-        raise _damaged(path, error) from error
-    except ValueError as error:
-        if "imagecodecs" in str(error):  # a compression that tifffile leaves to another package
-            return read_raster(path)
-        raise _damaged(path, error) from error
-    return _volume(path, _tiff_axes(path, array, axes))
-
-
-def _check_pages(path: Path, file: Any) -> None:
-    """Every page's data must lie inside the file: tifffile fills what is missing with zeros."""
-    size = path.stat().st_size
-    for page in file.pages:
-        ends = (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False))
-        if max(ends, default=0) > size:
-            raise EOFError(f"a page ends at byte {max(ends, default=size + 1):,} of {size:,}")
-
-
-def _tiff_axes(path: Path, array: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Sort tifffile's axes into (C, x, y[, z])."""
-    kept = [k for k, n in enumerate(array.shape) if n > 1 or axes[k] in "YX"]
-    array, axes = array.reshape([array.shape[k] for k in kept]), "".join(axes[k] for k in kept)
-    channel = next((k for k, name in enumerate(axes) if name in "SC"), None)
-    if channel is not None:
-        array = np.moveaxis(array, channel, -1)
-        if axes[channel] == "S":
-            array = _without_alpha(path, array)
-    else:
-        array = array[..., None]
-    rest = axes.replace("S", "").replace("C", "")
-    if rest == "YX":
-        return array.transpose(2, 1, 0)
-    if len(rest) == 3 and rest.endswith("YX"):
-        return array.transpose(3, 2, 1, 0)
-    raise ImageError(
-        f"{path}: has the TIFF axes {axes}; a picture (YX, YXS) or a stack of pages can be read."
-    )
-
-
-def _without_alpha(path: Path, array: NDArray[Any]) -> NDArray[Any]:
-    """Drop a transparency that is the same everywhere; ``(row, column, bands)``."""
-    if array.shape[-1] not in _WITH_ALPHA:
-        return array
-    alpha = array[..., -1]
-    if (alpha == alpha.flat[0]).all():
-        return array[..., :-1]
-    raise ImageError(
-        f"{path}: has an alpha channel that varies, so its colours depend on what lies behind.",
-        hint="Save the picture without transparency.",
-    )
-
-
-def _volume(path: Path, array: NDArray[Any]) -> Volume:
-    array = array.astype(np.uint8) if array.dtype == np.bool_ else array
-    return Volume(np.ascontiguousarray(array), np.eye(4), (path,))
-
-
-def _damaged(path: Path, error: BaseException) -> ImageError:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return ImageError(
-        f"{path}: cannot be read, it is damaged or truncated ({reason}).", hint=DAMAGED
-    )
+    return Picture(array, "A" in picture.getbands(), orientation, told=told)

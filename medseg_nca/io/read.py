@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config import LabelTable
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import check_affine, check_file, check_values
-from medseg_nca.io.formats import DICOM, ITK, NIFTI, SUFFIXES, TIFF, image_suffix
+from medseg_nca.io.formats import AS_ONE, DETACHED, DICOM, ITK, NIFTI, SUFFIXES, image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.annotations.legend import Legend
+
+# Labels that went through 32-bit scales or resampling with nearest neighbours miss their whole
+# number by less; values in between, as interpolation makes them, miss it by more.
+_ROUNDING = 1e-3
+_MOST_ROUNDING = 0.05
 
 
 def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
@@ -33,7 +40,7 @@ def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
             absurd size, holds NaN or infinity, or is 4D and that is not allowed.
     """
     path = Path(path)
-    volume = _read(path, indices=False)
+    volume = _read(path, label=False)
     if not allow_4d and volume.array.shape[0] > 1 and volume.dims == 3:
         raise _four_axes(volume)
     return volume
@@ -72,14 +79,13 @@ def read_image(paths: Sequence[Path]) -> Volume:
     return Volume(array, first.affine, tuple(Path(path) for path in paths), first.header)
 
 
-def read_label(
-    path: Path, image: Volume | None = None, segments: LabelTable | None = None
-) -> Volume:
+def read_label(path: Path, image: Volume | None = None, segments: Legend | None = None) -> Volume:
     """Read a label map as integers, ``(1, x, y, z)`` or ``(1, x, y)``.
 
     The indices of a palette picture are the labels; a picture whose colour channels are equal
-    counts as grey; floating-point files are taken if every value is a whole number. A DICOM SEG or
-    RTSTRUCT is placed on the grid of its image.
+    counts as grey; floating-point and scaled files are taken if every value is a whole number, up
+    to a rounding of 0.001 or half a step of the scale. A DICOM SEG or RTSTRUCT is placed on the
+    grid of its image.
 
     Args:
         path: the file.
@@ -93,7 +99,7 @@ def read_label(
     path = Path(path)
     if path.is_file() and _is_dicom(path):
         return _read_annotation(path, image, segments)
-    volume = _read(path, indices=True)
+    volume = _read(path, label=True)
     array = volume.array
     if volume.dims == 3 and array.shape[0] > 1:
         raise _four_axes(volume)
@@ -104,7 +110,7 @@ def read_label(
                 hint="Save the label numbers as a grey or palette picture.",
             )
         array = array[:1]
-    return volume.with_array(_as_integers(path, array))
+    return volume.with_array(_as_integers(path, volume.with_array(array)))
 
 
 def _is_dicom(path: Path) -> bool:
@@ -124,7 +130,7 @@ def _read_dicom(paths: Sequence[Path]) -> Volume:
     return read_dicom(paths)
 
 
-def _read_annotation(path: Path, image: Volume | None, segments: LabelTable | None) -> Volume:
+def _read_annotation(path: Path, image: Volume | None, segments: Legend | None) -> Volume:
     from medseg_nca.io.dicom.annotations.assign import read_label_file
 
     if image is None:
@@ -135,23 +141,28 @@ def _read_annotation(path: Path, image: Volume | None, segments: LabelTable | No
     return read_label_file(path, image, segments)
 
 
-def _read(path: Path, *, indices: bool) -> Volume:
+def _read(path: Path, *, label: bool) -> Volume:
     if path.exists() and _is_dicom(path):
         return _read_dicom([path])
     suffix = image_suffix(path)
     check_file(path)
+    if path.name.lower().endswith(DETACHED):
+        raise ImageError(
+            f"{path}: is half of an image, the header or the voxels.",
+            hint=AS_ONE,
+        )
     if suffix is None:
         raise ImageError(
             f"{path}: is not of a known format.",
             hint=f"These can be read: {', '.join(SUFFIXES)}, and DICOM under any name.",
         )
-    volume = _dispatch(path, suffix, indices)
+    volume = _dispatch(path, suffix, label)
     check_affine(path, volume.affine)
     check_values(path, volume.array)
     return volume
 
 
-def _dispatch(path: Path, suffix: str, indices: bool) -> Volume:
+def _dispatch(path: Path, suffix: str, label: bool) -> Volume:
     """Only the package that a format needs is imported."""
     if suffix in NIFTI:
         from medseg_nca.io.nifti import read_nifti
@@ -161,24 +172,37 @@ def _dispatch(path: Path, suffix: str, indices: bool) -> Volume:
         from medseg_nca.io.itk import read_itk
 
         return read_itk(path)
-    from medseg_nca.io.raster import read_raster, read_tiff
+    from medseg_nca.io.raster import read_raster
 
-    return read_tiff(path) if suffix in TIFF else read_raster(path, indices=indices)
+    return read_raster(path, label=label)
 
 
-def _as_integers(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+def _rounding(volume: Volume) -> float:
+    """By how much a label may miss its whole number.
+
+    Where the values are stored as whole numbers with a scale, a label is as near to its number as
+    the scale's steps allow.
+    """
+    step = float(volume.header.get("step", 0.0))
+    return max(_ROUNDING, min(0.501 * step, _MOST_ROUNDING))
+
+
+def _as_integers(path: Path, volume: Volume) -> NDArray[Any]:
+    array = volume.array
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind != "f":
         return array
     whole: NDArray[Any] = np.rint(array)
-    if not (whole == array).all():
-        value = array[whole != array].flat[0]
+    off = np.abs(array - whole)
+    worst = int(off.argmax()) if off.size else 0
+    if off.size and off.flat[worst] > _rounding(volume):
+        value = array.flat[worst]
         raise ImageError(
-            f"{path}: holds {value:.4g}; a label map has whole numbers.",
+            f"{path}: holds {value!s}; a label map has whole numbers.",
             hint="Was it resampled with interpolation, or is it an image?",
         )
-    if np.abs(whole).max(initial=0) >= 2**31:
+    if float(np.abs(whole).max(initial=0)) >= 2**31:
         raise ImageError(f"{path}: holds numbers beyond 32 bits; labels are small numbers.")
     return whole.astype(np.int32)
 

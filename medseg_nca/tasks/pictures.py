@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg_nca.datasets.prepared import PreparedCase
+from medseg_nca.datasets.truth import read_labelled
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
-from medseg_nca.io.read import read_image, read_label
+from medseg_nca.io.read import read_image
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import RunOptions
 from medseg_nca.models.multilevel import MultiLevelNca
@@ -31,20 +32,17 @@ def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: 
     predictor = Predictor(loaded, keeps_budget=False)
     scored = []
     for case in cases:
-        assert case.label is not None
-        volume = read_image(case.images)
-        truth = read_label(case.label, volume, case.segments).array[0]
+        volume, truth = read_labelled(case, loaded.spec.labels.known_values)
         predicted = predictor.predict(volume).label_map.array[0]
-        dice = dice_by_label(predicted, truth, loaded.spec.labels).values()
+        dice = dice_by_label(predicted, truth.array[0], loaded.spec.labels).values()
         score = float(np.mean([v for v in dice if v is not None] or [0.0]))
         scored.append((score, case))
     scored.sort(key=lambda row: row[0])
     chosen = {"worst": scored[0], "median": scored[len(scored) // 2]}
     paths = []
     for word, (score, case) in chosen.items():
-        assert case.label is not None
-        volume = read_image(case.images)
-        truth = read_label(case.label, volume, case.segments).array[0]
+        volume, found = read_labelled(case, loaded.spec.labels.known_values)
+        truth = found.array[0]
         predicted = predictor.predict(volume).label_map.array[0]
         path = folder / f"validation_{word}.png"
         title = f"{case.id}: {word} validation case, Dice {score:.3f}"

@@ -17,10 +17,10 @@ from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
 from medseg_nca.datasets.splits import Split
+from medseg_nca.datasets.truth import read_labelled
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
 from medseg_nca.inference.predictor import Predictor
-from medseg_nca.io.read import read_image, read_label
 from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
@@ -132,11 +132,9 @@ class Segmentation(Task):
         )
         rows: dict[str, Mapping[str, float | None]] = {}
         for case in cases:
-            assert case.label is not None
-            image = read_image(case.images)
+            image, truth = read_labelled(case, self.store.labels.known_values)
             predicted = predictor.predict(image).label_map.array[0]
-            truth = read_label(case.label, image, case.segments).array[0]
-            rows[case.id] = dice_by_label(predicted, truth, self.store.labels)
+            rows[case.id] = dice_by_label(predicted, truth.array[0], self.store.labels)
         return summarise(rows, self.store.labels.names)
 
     def _validation_cases(self) -> list[PreparedCase]:

@@ -46,7 +46,7 @@ def synthetic_volume(plan: PreprocessPlan) -> Volume:
     """Return the volume that a plan's stored predictions are made on.
 
     Interfering waves and a bright ball, per channel, without any random numbers: ``(C, *shape)``
-    float32, on the plan's spacing (1 mm if it has none), in the range of its intensities.
+    float32, on the plan's usual spacing, in the range of its intensities.
     """
     shape = tuple(min(n, SIDE[plan.dims]) for n in plan.crop_size)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
@@ -63,8 +63,7 @@ def synthetic_volume(plan: PreprocessPlan) -> Volume:
 
 def model_affine(plan: PreprocessPlan) -> NDArray[np.float64]:
     """Return the affine of a volume that lies on a plan's own grid, at the origin."""
-    spacing = plan.spacing or (1.0,) * plan.dims
-    return np.diag([*spacing, *(1.0,) * (4 - plan.dims)])
+    return np.diag([*plan.usual_spacing, *(1.0,) * (4 - plan.dims)])
 
 
 def _range(plan: PreprocessPlan, channel: int) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from medseg_nca.config import RunSettings
 from medseg_nca.config.training import TrackingSettings
-from medseg_nca.errors import Interrupted, TrackingError
+from medseg_nca.errors import Interrupted, StorePackageError, TrackingError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.store import (
@@ -187,6 +187,7 @@ def start_tracking(
 
     Raises:
         TrackingError: if ``tracking.uri`` is not a tracking store at all.
+        StorePackageError: if the store needs a package that is not installed.
     """
     if not settings.tracking.enabled or _is_worker():
         return RunTracker()
@@ -200,6 +201,8 @@ def start_tracking(
         run_id = _existing(client, link) or _create(client, settings, dataset_hash)
         write_json(folder / LINK, {"run_id": run_id, "tracking_uri": shown(uri)})
         monitor = _monitor(settings.tracking, run_id, uri)
+    except StorePackageError:
+        raise  # no store that may answer later: known before hours of training
     except Exception as error:
         logger.warning("The run is not tracked: %s", reason(error))
         return RunTracker()

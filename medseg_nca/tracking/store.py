@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg_nca.errors import TrackingError
+from medseg_nca.tracking.packages import missing_package
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +37,12 @@ NO_STORE = (
     "the current folder. The first `medseg-nca train` or `medseg-nca models register` makes it."
 )
 
-CREDENTIALS = re.compile(r"//[^/\s]*@")
+# A password may hold "/" and "@"; what a query calls a secret is one too.
+CREDENTIALS = re.compile(r"//(?:[^/\s:@]*:\S*|[^/\s@]*)@")
+SECRETS = re.compile(
+    r"(?i)\b(password|passwd|pwd|passfile|sslpassword|secret|token|sig|odbc_connect|"
+    r"\w*(?:password|secret|token)\w*)=[^&\s\"']+"
+)
 REASON_LENGTH = 200
 
 # MLflow's own patience with a dead server (7 tries, each up to 2 minutes) would stop a training
@@ -87,8 +93,8 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """Return the URI as it may be logged: without user name and password."""
-    return CREDENTIALS.sub("//", uri)
+    """Return the URI, or a text with URIs, as it may be logged: without user name and password."""
+    return SECRETS.sub(r"\1=...", CREDENTIALS.sub("//", uri))
 
 
 def quiet() -> None:
@@ -108,7 +114,7 @@ def connect(uri: str, *, create: bool = False) -> MlflowClient:
 
     Raises:
         TrackingError: if there is no such store, it cannot be reached, cannot be written or is of
-            another MLflow version.
+            another MLflow version; StorePackageError if it needs a package that is missing.
     """
     quiet()
     file = sqlite_file(uri)
@@ -160,7 +166,10 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 @contextmanager
 def store_errors(what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn whatever a store raises into a TrackingError that starts with ``what``."""
+    """Turn whatever a store raises into a TrackingError that starts with ``what``.
+
+    A package that the store needs and that is not installed is a StorePackageError.
+    """
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -173,7 +182,13 @@ def store_errors(what: str, hint: str | None = None) -> Iterator[None]:
         SQLAlchemyError,
         sqlite3.Error,
         OSError,
+        ImportError,
     ) as error:
+        missing = missing_package(error)
+        if missing is not None:
+            raise missing from error
+        if isinstance(error, ImportError):
+            raise
         default = "Check --tracking-uri and MLFLOW_TRACKING_URI; `medseg-nca doctor` looks at both."
         raise TrackingError(f"{what}: {reason(error)}.", hint=hint or default) from error
 
@@ -181,7 +196,10 @@ def store_errors(what: str, hint: str | None = None) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """Return what an error of a store says, in one line and without passwords."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
-    text = CREDENTIALS.sub("//", text)
+    missing = missing_package(error)
+    if missing is not None:
+        text = f"{missing.message.rstrip('.')} ({missing.hint})"
+    text = shown(text)
     return text if len(text) <= REASON_LENGTH else text[:REASON_LENGTH] + "..."
 
 

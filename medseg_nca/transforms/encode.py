@@ -60,6 +60,26 @@ def decode_channels(probabilities: NDArray[Any], table: LabelTable) -> NDArray[A
     return label_map
 
 
+def weigh_background(probabilities: NDArray[Any]) -> None:
+    """Replace the background's probability by its share against the likeliest label.
+
+    In ``(K, *S)``. Whether a voxel is foreground is then known from this channel alone, also
+    between voxels: where two labels meet, interpolation leaves less to each of them, but nothing to
+    the background.
+    """
+    background = probabilities[0]
+    both = probabilities[1:].max(0) + background
+    np.divide(background, both, out=background, where=both > 0)
+
+
+def decode_weighed(values: NDArray[Any], table: LabelTable) -> NDArray[Any]:
+    """As :func:`decode_channels` for exclusive labels, after :func:`weigh_background`."""
+    written = np.array([0, *(label.written for label in table.labels)], written_type(table))
+    found = values[1:].argmax(0) + 1
+    found[values[0] >= 0.5] = 0
+    return np.asarray(written[found])
+
+
 def written_type(table: LabelTable) -> np.dtype[Any]:
     """The type of label maps with the numbers that are written."""
     return np.dtype(_smallest(np.array([0, *(label.written for label in table.labels)])))

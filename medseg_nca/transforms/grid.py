@@ -1,8 +1,7 @@
 """The geometric part of the preprocessing: orientation, crop, spacing; and the way back.
 
 A step is left out when it would change nothing, so a volume that already has the right grid passes
-through untouched. Axes are turned and cut as views; spacing is changed slab by slab. MONAI, which
-decides on the grid of a new spacing, is imported only for that: it takes seconds.
+through untouched. Axes are turned and cut as views; spacing is changed slab by slab.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from medseg_nca.config import PreprocessPlan
 from medseg_nca.errors import ImageError
 from medseg_nca.io.volume import Volume
-from medseg_nca.transforms.resample import SLAB, Mapping, resample, slabs
+from medseg_nca.transforms.resample import SLAB, Mapping, resample, resample_labels, slabs
 
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 # As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
@@ -27,9 +26,6 @@ MOST_VOXELS = 2**31
 SPACING_HINT = "Check the voxel sizes in the image's header, and plan.spacing of the model."
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
-
-# 8 GiB of float32 a channel: as much as a reader takes of a file.
-MOST_VOXELS = 2**31
 
 Affine = tuple[tuple[float, ...], ...]
 
@@ -102,36 +98,42 @@ def resampling_fault(
 
 
 def to_plan_grid(
-    volume: Volume, plan: PreprocessPlan, channels: dict[str, NDArray[Any]]
-) -> tuple[dict[str, NDArray[Any]], Trace]:
-    """Bring arrays of one volume's grid to the grid of the plan.
+    volume: Volume,
+    plan: PreprocessPlan,
+    image: NDArray[Any],
+    label: NDArray[np.uint8] | None = None,
+) -> tuple[NDArray[Any], NDArray[np.uint8] | None, Trace]:
+    """Bring an image, and its label maps, to the grid of the plan.
 
     Args:
         volume: gives the affine.
         plan: orientation, crop and spacing.
-        channels: arrays ``(C, *S)`` by name, all on the volume's grid; "image" is among them and
-            decides on the crop.
+        image: ``(C, *S)`` on the volume's grid; decides on the crop.
+        label: ``(L, *S)`` on the same grid, each channel a label map.
 
     Returns:
-        The arrays, where the spacing changes linearly interpolated (float32), else of their own
-        type and perhaps views; and the trace.
+        The image, where the spacing changes linearly interpolated (float32); the label maps, as
+        :func:`.resample.resample_labels` brings them; both perhaps views; and the trace.
 
     Raises:
         ImageError: if the plan's spacing would make more voxels of it than any image has.
     """
     source = Grid.of(volume)
     turn = _turn(source, plan.orientation)
-    data = {key: _turned(array, turn) for key, array in channels.items()}
     oriented = _turned_grid(source, turn)
-    window = _crop(data["image"], plan)
-    data = {key: array[(slice(None), *window)] for key, array in data.items()}
-    start = tuple(part.start for part in window)
+    image = _turned(image, turn)
+    window = _crop(image, plan)
+    image = image[(slice(None), *window)]
+    if label is not None:
+        label = _turned(label, turn)[(slice(None), *window)]
     cropped = _part(oriented, window)
     prepared = _spaced(cropped, plan)
     if prepared != cropped:
         to_cropped = Mapping.between(cropped.matrix, prepared.matrix, prepared.shape)
-        data = {key: resample(array, to_cropped) for key, array in data.items()}
-    return data, Trace(source, oriented, start, cropped, prepared)
+        image = resample(image, to_cropped)
+        label = None if label is None else resample_labels(label, to_cropped)
+    trace = Trace(source, oriented, tuple(part.start for part in window), cropped, prepared)
+    return image, label, trace
 
 
 def restore(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] = 0.0) -> Any:
@@ -156,11 +158,14 @@ def restore(array: NDArray[Any], trace: Trace, fill: float | tuple[float, ...] =
 def restored_slabs(array: NDArray[Any], trace: Trace) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Undo the spacing only, slab by slab of the first axis of the cropped part.
 
+    The values decide on labels: where voxels lie halfway between two others, one side is preferred,
+    so that an object keeps its size (:meth:`.resample.Mapping.beside_ties`).
+
     Yields:
         Which part of that axis, and its values ``(K, part, *rest)``; see :func:`turn_back`.
     """
     if trace.prepared != trace.cropped:
-        yield from slabs(array, _to_prepared(trace))
+        yield from slabs(array, _to_prepared(trace).beside_ties())
         return
     thickness = max(SLAB * array.shape[1] // max(array.size, 1), 1)
     for start in range(0, array.shape[1], thickness):
@@ -292,14 +297,6 @@ def _crop(image: NDArray[Any], plan: PreprocessPlan) -> tuple[slice, ...]:
     return tuple(window)
 
 
-def changes_spacing(volume: Volume, plan: PreprocessPlan) -> bool:
-    """Whether bringing a volume to the plan's grid interpolates."""
-    if plan.spacing is None:
-        return False
-    order = axis_order(axis_codes(Grid.of(volume)), plan.orientation)
-    return not same_spacing(tuple(volume.spacing[k] for k in order), plan.spacing)
-
-
 def planned_grids(grid: Grid, plan: PreprocessPlan) -> tuple[Grid, Grid]:
     """The grids of an image from which nothing is cropped: its axes turned, and prepared."""
     oriented = _turned_grid(grid, _turn(grid, plan.orientation))
@@ -313,16 +310,22 @@ def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
     fault = resampling_fault(grid.shape, grid.spacing, plan.spacing)
     if fault is not None:
         raise ImageError(f"The image: {fault}.", hint=SPACING_HINT)
-    from monai.data.utils import compute_shape_offset, zoom_affine
+    shape = spaced_shape(grid.shape, grid.spacing, plan.spacing)
+    step = np.array(plan.spacing) / grid.spacing
+    # Both grids have their centre in common.
+    first = (np.array(grid.shape) - 1 - step * (np.array(shape) - 1)) / 2
+    move, dims = np.eye(4), len(grid.shape)
+    move[:dims, :dims], move[:dims, 3] = np.diag(step), first
+    return Grid(shape, _rows(grid.matrix @ move))
 
-    dims = len(grid.shape)
-    own = np.eye(dims + 1)
-    own[:dims, :dims], own[:dims, dims] = grid.matrix[:dims, :dims], grid.matrix[:dims, 3]
-    new = np.asarray(zoom_affine(own, plan.spacing, diagonal=False))
-    shape, offset = compute_shape_offset(grid.shape, own, new)
-    matrix = grid.matrix
-    matrix[:dims, :dims], matrix[:dims, 3] = new[:dims, :dims], np.asarray(offset)[:dims]
-    return Grid(tuple(int(n) for n in shape), _rows(matrix))
+
+def spaced_shape(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
+) -> tuple[int, ...]:
+    """How many voxels of another spacing fill the same part of space, rounded, per axis."""
+    return tuple(
+        max(round(n * own / new), 1) for n, own, new in zip(shape, spacing, target, strict=True)
+    )
 
 
 def same_spacing(first: tuple[float, ...], second: tuple[float, ...]) -> bool:

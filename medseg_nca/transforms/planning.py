@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from medseg_nca.config.loading import validate
 from medseg_nca.config.plan import ChannelStatistics
 from medseg_nca.errors import ConfigError
 from medseg_nca.transforms.fingerprint import CaseFingerprint, foreground_statistics
-from medseg_nca.transforms.grid import AXIS_LABELS, axis_order
+from medseg_nca.transforms.grid import AXIS_LABELS, axis_order, spaced_shape
+from medseg_nca.transforms.likeness import training_images
 
 # A level with fewer cells on an axis sees nothing that the next one does not.
 MIN_CELLS = 6
@@ -27,6 +29,7 @@ ANISOTROPY = 2.0
 # Settings that go into a plan as they are.
 _AS_SET = {"orientation", "crop", "crop_margin", "percentiles", "clip", "colour"}
 
+Number = TypeVar("Number", int, float)
 Memory = Callable[[tuple[int, ...]], float]
 
 
@@ -87,6 +90,7 @@ def make_plan(
         "statistics": statistics,
         "crop_size": size,
         "scales": pyramid(size, voxel),
+        "training": training_images(cases, settings.orientation),
         **settings.model_dump(include=_AS_SET),
     }
     draft = validate(PreprocessPlan, decided, source="The plan for the data set")
@@ -169,7 +173,7 @@ def _check(settings: PreprocessSettings, dims: int) -> None:
         )
 
 
-def _sorted(values: Sequence[float], order: Sequence[int]) -> list[float]:
+def _sorted(values: Sequence[Number], order: Sequence[int]) -> list[Number]:
     return [values[k] for k in order]
 
 
@@ -187,7 +191,7 @@ def _size(
     order: Sequence[int],
     spacing: tuple[float, ...] | None,
     settings: PreprocessSettings,
-) -> list[float]:
+) -> list[int]:
     """The shape that a case will have: turned, cropped, resampled."""
     shape = _sorted(case.shape, order)
     if settings.crop == "nonzero":
@@ -195,8 +199,7 @@ def _size(
         shape = [min(b + 2 * settings.crop_margin, n) for b, n in zip(box, shape, strict=True)]
     if spacing is None:
         return shape
-    edges = _sorted(case.spacing, order)
-    return [max(round(n * e / t), 1) for n, e, t in zip(shape, edges, spacing, strict=True)]
+    return list(spaced_shape(shape, _sorted(case.spacing, order), spacing))
 
 
 def _normalisation(

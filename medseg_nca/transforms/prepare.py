@@ -15,7 +15,6 @@ from medseg_nca.transforms.encode import encode_labels
 from medseg_nca.transforms.grid import (
     SPACING_HINT,
     Trace,
-    changes_spacing,
     resampling_fault,
     restore,
     restored_slabs,
@@ -51,9 +50,8 @@ def prepare(
     """Bring a volume, and its label map, to the grid and the intensities of a plan.
 
     Orientation, crop to the non-zero part, spacing, normalisation; 2D and 3D. Intensities are
-    interpolated linearly. A label map whose spacing changes is interpolated as one linear channel
-    per label, and each voxel takes the largest: smoother than nearest neighbour, and no label gets
-    lost to another one's number.
+    interpolated linearly. A label map whose spacing changes keeps the volumes of its labels
+    (:func:`.resample.resample_labels`).
 
     Args:
         volume: ``(C, *S)``.
@@ -67,19 +65,16 @@ def prepare(
             that the table does not know.
     """
     _check(volume, plan)
-    data = {"image": to_grey(volume.array) if plan.colour == "grey" else volume.array}
+    image = to_grey(volume.array) if plan.colour == "grey" else volume.array
+    encoded = None
     if label is not None:
         if labels is None:
             raise ValueError("prepare: a label map needs its label table")
-        data["label"] = _encode(volume, label, labels).astype(np.float32)
-        if not labels.multi_label and changes_spacing(volume, plan):
-            data["label"] = _one_hot(data["label"], len(labels.labels))
-    moved, trace = to_plan_grid(volume, plan, data)
-    prepared = normalise(moved["image"], plan)
-    target = None
-    if label is not None and labels is not None:
-        target = _collect(moved["label"], labels)
-    return Preparation(prepared, target, trace)
+        encoded = _encode(volume, label, labels)
+    moved, target, trace = to_plan_grid(volume, plan, image, encoded)
+    if target is not None:
+        target = np.ascontiguousarray(target)
+    return Preparation(normalise(moved, plan), target, trace)
 
 
 def _check(volume: Volume, plan: PreprocessPlan) -> None:
@@ -126,21 +121,6 @@ def _encode(volume: Volume, label: Volume, table: LabelTable) -> NDArray[np.uint
         return encode_labels(label.array[0], table)
     except ImageError as error:
         raise ImageError(f"{_name(label)}: {error.message}", hint=error.hint) from error
-
-
-def _one_hot(label: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """``(1, *S)`` channel numbers to ``(count + 1, *S)``, background first."""
-    numbers = np.arange(count + 1).reshape(-1, *(1,) * (label.ndim - 1))
-    return np.asarray(label == numbers, np.float32)
-
-
-def _collect(label: NDArray[np.float32], table: LabelTable) -> NDArray[np.uint8]:
-    """Back from interpolated channels to a target; untouched numbers pass as they are."""
-    if table.multi_label:
-        return np.asarray(label >= 0.5, np.uint8, order="C")
-    if label.shape[0] > 1:
-        return np.asarray(label.argmax(0)[None], np.uint8)
-    return label.astype(np.uint8, order="C")
 
 
 def _name(volume: Volume) -> str:

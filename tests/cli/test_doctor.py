@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,27 @@ def test_help_needs_no_torch(repository: Path) -> None:
         [sys.executable, "-c", program], cwd=repository, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "module", "package"),
+    [
+        ("postgresql://me:secret@localhost:1/x", "psycopg", "psycopg"),
+        ("mysql://me:secret@localhost:1/x", "MySQLdb", "mysqlclient"),
+    ],
+)
+def test_a_missing_driver_is_listed_and_the_rest_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, uri: str, module: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    code, found = findings("--tracking-uri", uri)
+    assert code == 2
+    assert found["tracking.store"]["value"].startswith("missing for ")
+    assert package in found["tracking.store"]["value"]
+    assert found["tracking.store"]["advice"].startswith("pip install")
+    assert "secret" not in json.dumps(found)
+    assert found["models.in the package"]["level"] == "ok"  # what is looked at last
+    result = CliRunner().invoke(cli, ["models", "list", "--tracking-uri", uri])
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert "secret" not in result.output

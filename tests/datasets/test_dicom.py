@@ -125,7 +125,8 @@ def test_it_can_be_prepared(folder: Path, tmp_path: Path) -> None:
     assert [sorted(k for k, n in case.foreground.items() if n) for case in store.cases] == [
         ["Liver", "Spleen"], ["Liver", "Spleen"], ["Liver"],
     ]  # fmt: skip
-    assert store.cases[0].segments == store.labels
+    legends = [case.segments for case in store.cases]
+    assert [legend and legend.table for legend in legends] == [store.labels] * 3
 
 
 def test_the_first_of_several_annotations_counts(

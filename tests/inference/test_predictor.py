@@ -16,9 +16,11 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError, ModelError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.inference.predictor import Predictor, stream_padded
+from medseg_nca.inference.votes import MeanVotes
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, create_model
 from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.transforms.prepare import prepare
 
 LABELS = LabelTable(labels=(Label(name="a", values=(3,)), Label(name="b", values=(7,))))
 
@@ -74,6 +76,54 @@ def test_another_grid_and_back(tmp_path: Path) -> None:
     assert prediction.probabilities is not None
     total = prediction.probabilities.array.sum(0)
     assert total == pytest.approx(np.ones_like(total), abs=1e-4)
+
+
+TRAINING = {
+    "spacing": (1, 1, 1), "finest": (1, 1, 1), "coarsest": (1, 1, 1),
+    "smallest": (10, 10, 10), "largest": (16, 16, 16), "orientations": ("RAS",),
+}  # fmt: skip
+
+
+def test_an_image_of_another_spacing_is_seen_as_the_training_was(tmp_path: Path) -> None:
+    """A plan that leaves the spacing: what the model sees is the image brought to 1 mm."""
+    fine = volume_of(24, 24, 24, affine=np.diag([0.5, 0.5, 0.5, 1.0]))
+    leaving = Predictor(bundle_of(tmp_path / "a", training=TRAINING))
+    bringing = Predictor(bundle_of(tmp_path / "b", spacing=(1, 1, 1)))
+    found = leaving.predict(fine)
+    np.testing.assert_array_equal(found.label_map.array, bringing.predict(fine).label_map.array)
+    assert found.label_map.array.shape == fine.array.shape
+    assert found.likeness.brought == (
+        "spacing 0.5 x 0.5 x 0.5 mm brought to 1 x 1 x 1 mm, as in the training"
+    )
+    kept = Predictor(leaving.loaded, PredictionSettings(match_spacing=False)).predict(fine)
+    assert (kept.label_map.array != found.label_map.array).any()
+    assert "is not brought to" in kept.likeness.unlike[0]
+
+
+def test_an_image_unlike_the_training_can_be_refused(tmp_path: Path) -> None:
+    predictor = Predictor(bundle_of(tmp_path, training=TRAINING))
+    coarse = volume_of(6, 6, 6, affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert "times as large" in predictor.predict(coarse).likeness.unlike[0]
+    refusing = Predictor(predictor.loaded, PredictionSettings(unlike="refuse"))
+    with pytest.raises(ImageError, match="is unlike the images of the training: its voxels"):
+        refusing.predict(coarse)
+
+
+def test_labels_that_touch_on_a_coarse_grid_touch_on_the_fine_one(tmp_path: Path) -> None:
+    """Sure of three labels that meet in a line: interpolated, none of them has half there."""
+    labels = LabelTable(labels=tuple(Label(name=n, values=(k,)) for k, n in enumerate("abc", 1)))
+    volume = volume_of(12, 12, 12, affine=np.eye(4))
+    coarse = PreprocessPlan(
+        dims=3, channels=("MR",), crop_size=(8,) * 3, orientation=None, spacing=(1.7,) * 3
+    )
+    trace = prepare(volume, coarse).trace
+    x, y, _ = np.meshgrid(*(np.arange(n) for n in trace.prepared.shape), indexing="ij")
+    sectors = np.where(x < 4, 1, np.where(y < 3, 2, 3))
+    votes = MeanVotes(trace.prepared.shape, labels)
+    one_hot = np.moveaxis(np.eye(4, dtype=np.float32)[sectors], -1, 0).copy()
+    votes.add((slice(None),) * 3, torch.from_numpy(one_hot))
+    votes.end_pass()
+    assert set(np.unique(votes.label_map(trace))) == {1, 2, 3}
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:

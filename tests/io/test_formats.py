@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.errors import DataError
-from medseg_nca.io.formats import find_images, image_suffix, stem
+from medseg_nca.io.formats import find_images, half_images, image_suffix, stem
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,12 @@ def test_images_are_found_in_order_without_hidden_ones(tmp_path: Path) -> None:
     assert len(find_images(tmp_path, recursive=True)) == 3
     with pytest.raises(DataError, match="no such folder"):
         find_images(tmp_path / "absent")
+
+
+def test_halves_of_images_are_named(tmp_path: Path) -> None:
+    for name in ("b.raw", "d.nrrd", "dicom.img", "light.hdr"):
+        (tmp_path / name).touch()
+    assert half_images(tmp_path) is None
+    for name in ("a.MHD", "c.nhdr", "e.hdr", "e.img"):
+        (tmp_path / name).touch()
+    assert "(a.MHD, c.nhdr, e.hdr): Save both as one file" in str(half_images(tmp_path))

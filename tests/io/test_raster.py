@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageOps
 
 from medseg_nca.errors import ImageError, OutputError
 from medseg_nca.io.read import read_label, read_volume
@@ -137,3 +138,95 @@ def test_an_absurd_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(bytes(content))
     with pytest.raises(ImageError, match=r"a\.png"):
         read_volume(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif"])
+def test_a_palette_that_shows_zero_as_white_is_told(
+    tmp_path: Path,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medseg_nca.io.picture._told", set())
+    image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode="P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / name)
+    assert read_label(tmp_path / name).array[0].tolist() == [[0, 1], [1, 0]]
+    assert "shows 1 in black, and 0 not" in caplog.text
+    caplog.clear()
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    image.save(tmp_path / name)
+    assert read_label(tmp_path / name).array[0].tolist() == [[0, 1], [1, 0]]
+    assert not caplog.text
+
+
+def test_a_codec_that_nobody_reads_is_named(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", picture(8, 8), compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        file.pages[0].tags[259].overwrite(32809)
+    with pytest.raises(ImageError, match="THUNDERSCAN") as caught:
+        read_volume(tmp_path / "a.tif")
+    assert "truncated" not in str(caught.value)
+
+
+def bmp(rows: Any, depth: int, colours: list[int]) -> bytes:
+    """A BMP whose palette has these greys."""
+    packed = b""
+    for row in rows[::-1]:
+        bits = "".join(f"{number:0{depth}b}" for number in row)
+        bits += "0" * (-len(bits) % 32)
+        packed += int(bits, 2).to_bytes(len(bits) // 8, "big")
+    palette = b"".join(bytes([grey, grey, grey, 0]) for grey in colours)
+    start, size = 54 + len(palette), (len(rows[0]), len(rows))
+    header = struct.pack("<IiiHHIIiiII", 40, *size, 1, depth, 0, len(packed), 0, 0, len(colours), 0)
+    return (
+        b"BM" + struct.pack("<IHHI", start + len(packed), 0, 0, start) + header + palette + packed
+    )
+
+
+@pytest.mark.parametrize("colours", [[0, 255], [255, 0], [0, 1, 2, 3], [0, 85, 170, 255]])
+@pytest.mark.parametrize("depth", [1, 4, 8])
+def test_the_numbers_of_a_bmp_are_those_in_the_file(
+    tmp_path: Path, depth: int, colours: list[int]
+) -> None:
+    high = min(len(colours), 2**depth)
+    rows = picture(5, 7, high=high)
+    (tmp_path / "a.bmp").write_bytes(bmp(rows.tolist(), depth, colours[:high]))
+    np.testing.assert_array_equal(read_label(tmp_path / "a.bmp").array[0], rows.T)
+    shown = np.array(colours)[rows]
+    if depth == 1 and shown.max() == 255 and colours[0] == 0:
+        shown = rows  # a bit is 0 or 1
+    for channel in read_volume(tmp_path / "a.bmp").array:
+        np.testing.assert_array_equal(channel, shown.T)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("result", ["r.png", "r.tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_result_lies_on_its_picture_in_a_viewer(
+    tmp_path: Path, name: str, result: str, orientation: int
+) -> None:
+    half = np.zeros((24, 16), np.uint8)
+    half[:10] = 250
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(half).save(tmp_path / name, exif=exif)
+    image = read_volume(tmp_path / name)
+    write_volume(image.with_array((image.array > 128).astype(np.uint8)), tmp_path / result)
+
+    def shown(path: Path) -> Any:
+        with Image.open(path) as opened:
+            return np.asarray(ImageOps.exif_transpose(opened))
+
+    np.testing.assert_array_equal(shown(tmp_path / result) > 0, shown(tmp_path / name) > 128)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"<!DOCTYPE html>", "a web page"), (b"version https://git-lfs", "a Git LFS pointer")],
+)
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_what_is_no_picture_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(content + bytes(100))
+    with pytest.raises(ImageError, match=f"is {what}"):
+        read_volume(tmp_path / name)

@@ -321,7 +321,9 @@ SPOILT: dict[str, tuple[Callable[[Path], None], set[str], str]] = {
         lambda f: named(f, '{"organ": 5}'),
         {"nothing_to_learn", "unknown_label_value"}, "hold 1, the labels mean 5",
     ),
-    "numbers of objects": (lambda f: put_labels(f, MANY, 0), {"unnamed_labels"}, "119 different"),
+    "numbers of objects": (
+        lambda f: put_labels(f, MANY, 0), {"not_a_label_map", "unnamed_labels"}, "119 different"
+    ),
     "a number below zero": (
         lambda f: put_labels(f, label(0).astype(np.int16) - 1, 0),
         {"unnamed_labels", "unknown_label_value"}, "hold -1",

@@ -24,7 +24,7 @@ from medseg_nca.datasets.splits import make_split
 from medseg_nca.errors import ConfigError, OutputError
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.quiet import quiet
-from medseg_nca.io.read import read_label, read_volume
+from medseg_nca.io.read import read_image, read_label, read_volume
 from medseg_nca.pipelines import dicom_case
 from medseg_nca.pipelines.dicom_import import ImportSettings, run
 from medseg_nca.pipelines.dicom_names import Names
@@ -158,6 +158,24 @@ def test_nothing_names_the_patient(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert len({case.patient for case in dataset.cases}) == 2
 
 
+def test_labels_that_lose_a_name_do_not_become_one(tmp_path: Path) -> None:
+    planes = ct()
+    masks = np.concatenate([box(low, low + 1) for low in range(2, 6)], axis=-1)
+    sides = ["Zorrofake left kidney", "Zorrofake right kidney", "Zorrofake x", "Zorrofake y"]
+    seg = referring.seg(planes, masks, names=sides, codes=[("SCT", "64033007", "Kidney")] * 4)
+    modifier = region("24028007")
+    modifier.CodeMeaning = "Right, Zorrofake"
+    seg.SegmentSequence[1].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    seg.SegmentSequence[1].AnatomicRegionSequence = [region("818981001")]
+    seg.SegmentSequence[1].AnatomicRegionSequence[0].CodeMeaning = "of Zorrofake"
+    build.write(tmp_path / "in" / "ct", planes)
+    build.write(tmp_path / "in" / "seg", [seg])
+    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    assert report.labels is not None
+    assert report.labels.names == ("Kidney left", "Kidney right", "Kidney 3", "Kidney 4")
+    assert tree_leaks(tmp_path / "out", ("Zorrofake",)) == {}
+
+
 def test_messages_name_no_file_when_names_are_hidden() -> None:
     root = Path("/data/in")
     names = Names(KEY, hidden=True)
@@ -272,6 +290,80 @@ def test_annotations_in_several_files_are_united_or_stay_apart(tmp_path: Path) -
     assert len({case.patient for case in dataset.cases}) == 1
 
 
+def two_patients(root: Path, *segs: dict[str, Any]) -> None:
+    """A CT of each patient with a SEG of one segment."""
+    for number, how in enumerate(segs):
+        planes = ct(study=str(number), PatientID=f"P{number}")
+        region = how.pop("region", None)
+        annotation = referring.seg(planes, box(1, 3 + number), **how)
+        if region is not None:
+            annotation.SegmentSequence[0].AnatomicRegionSequence = [region]
+        build.write(root / str(number) / "ct", planes)
+        build.write(root / str(number) / "seg", [annotation])
+
+
+def region(value: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "organ"
+    return item
+
+
+def labels_of(report: ImportReport) -> list[tuple[str, list[int]]]:
+    """The names of the labels, and the numbers that each case holds."""
+    assert report.labels is not None
+    maps = [read_label(report.out / "labelsTr" / Path(one.image).name) for _, one in report.maps]
+    held = [sorted(set(np.unique(found.array).tolist()) - {0}) for found in maps]
+    return list(zip(report.labels.names, held, strict=True))
+
+
+def test_the_sides_of_an_organ_are_two_labels(tmp_path: Path) -> None:
+    kidney = [("SCT", "64033007", "Kidney")]
+    left, right = {"names": ["rein gauche"]}, {"names": ["rein droit"]}
+    two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert labels_of(report) == [("rein gauche", [1]), ("rein droit", [2])]
+    tree = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [note["kind"] for note in tree["label_notes"]] == ["codes-of-several"]
+
+
+def test_masses_of_two_organs_are_two_labels(tmp_path: Path) -> None:
+    mass = {"names": ["mass"], "codes": [("SCT", "4147007", "Mass")]}
+    liver, kidney = region("10200004"), region("64033007")
+    two_patients(tmp_path / "in", mass | {"region": liver}, mass | {"region": kidney})
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert labels_of(report) == [
+        ("mass (4147007, 10200004)", [1]),
+        ("mass (4147007, 64033007)", [2]),
+    ]
+
+
+def test_an_organ_of_two_names_is_one_label_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    two_patients(tmp_path / "in", {"names": ["Leber"]}, {"names": ["foie"]})
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert report.labels is not None
+    assert report.labels.names == ("foie",)
+    assert "several names: 'foie' (1 case), 'leber' (1 case)" in caplog.text
+    tree = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [note["kind"] for note in tree["label_notes"]] == ["names-differ"]
+
+
+def test_preprocessing_the_folder_as_it_lies_gives_the_same_numbers(tmp_path: Path) -> None:
+    kidney = [("SCT", "64033007", "Kidney")]
+    left, right = {"names": ["Niere li."]}, {"names": ["Niere re."]}
+    two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
+    report = run(tmp_path / "in", tmp_path / "out")
+    dataset = open_dataset(tmp_path / "in")
+    assert dataset.labels == report.labels
+    for case in dataset.cases:
+        assert case.label is not None
+        lying = read_label(case.label, read_image(case.images), case.segments)
+        written = read_label(tmp_path / "out" / "labelsTr" / f"{case.id}.nii.gz")
+        assert np.unique(lying.array).tolist() == np.unique(written.array).tolist()
+        assert len(np.unique(lying.array)) == 2
+
+
 @pytest.mark.parametrize(("rule", "winner"), [("last", 2), ("smallest", 1), ("refuse", None)])
 def test_overlapping_segments_of_one_object(rule: Any, winner: int | None, tmp_path: Path) -> None:
     planes = ct()
@@ -356,16 +448,19 @@ def test_a_full_disk_stops_it_and_the_same_command_goes_on(
 ) -> None:
     source, out = clinic(tmp_path / "in"), tmp_path / "out"
     written: list[Path] = []
-    write = dicom_case.write_volume
 
-    def fill(volume: Any, path: Path) -> None:
-        if len(written) == 2:
-            raise OutputError(f"{path}: cannot be written (No space left on device).")
-        written.append(path)
-        write(volume, path)
+    def filling(write: Callable[[Any, Path], None]) -> Callable[[Any, Path], None]:
+        def fill(volume: Any, path: Path) -> None:
+            if len(written) == 2:
+                raise OutputError(f"{path}: cannot be written (No space left on device).")
+            written.append(path)
+            write(volume, path)
+
+        return fill
 
     with monkeypatch.context() as patch:
-        patch.setattr(dicom_case, "write_volume", fill)
+        for name in ("write_volume", "write_slices"):
+            patch.setattr(dicom_case, name, filling(getattr(dicom_case, name)))
         with pytest.raises(OutputError, match="No space"):
             run(source, out, ImportSettings(deidentify=True))
     assert not (out / "dataset.json").exists()

@@ -30,6 +30,8 @@ from medseg_nca.models import build_model
 from medseg_nca.pipelines import evaluate, preprocess
 from medseg_nca.pipelines.selection import match_labels
 from medseg_nca.progress import Watch, unwatched
+from medseg_nca.transforms.grid import Grid
+from medseg_nca.transforms.likeness import compare
 
 SHAPE = (12, 11, 9)
 AFFINE = np.array([[0, -1.5, 0, 3], [2, 0, 0, -1], [0, 0, 3, 7], [0, 0, 0, 1]], dtype=float)
@@ -98,7 +100,8 @@ class Oracle(Predictor):
 
     def predict(self, volume: Volume, watch: Watch = unwatched) -> Prediction:
         label_map = np.clip(volume.array.round(), 0, 2).astype(np.uint8)
-        return Prediction(volume.with_array(label_map))
+        likeness = compare(Grid.of(volume), self.spec.plan)
+        return Prediction(volume.with_array(label_map), likeness)
 
 
 @pytest.fixture(name="oracle")
@@ -233,7 +236,7 @@ def broken(case: str, data: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("value", r"c0\.nii\.gz: holds \[3, 6\]"),
+        ("value", r"c0\.nii\.gz: has label values outside the table: 3 \(\d+ voxels\), 6"),
         ("affine", r"c0\.nii\.gz: is not on the grid of its image"),
         ("truncated", r"c0\.nii\.gz"),
         ("nan", r"c0\.nii\.gz: .* NaN"),

@@ -89,6 +89,19 @@ def test_an_image_that_replaced_a_result_is_not_overwritten(
     assert mine.read_bytes().endswith(b"another picture")
 
 
+def test_halves_of_images_are_told_of(
+    images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (images / "other.mhd").write_text("ElementDataFile = other.raw\n")
+    predict.run(model, [images], tmp_path / "out")
+    assert "(other.mhd): Save both as one file" in caplog.text
+    assert names(tmp_path / "out") == INPUTS
+    for path in images.glob("*.nii.gz"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"\(other\.mhd\): Save both as one file"):
+        predict.run(model, [images], tmp_path / "out")
+
+
 def test_images_in_sub_folders_are_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from medseg_nca.config import RunSettings
-from medseg_nca.errors import Interrupted, TrackingError
+from medseg_nca.errors import Interrupted, StorePackageError, TrackingError
 from medseg_nca.tracking.run import (
     LINK,
     RunTracker,
@@ -240,3 +241,12 @@ def test_the_password_of_a_store_comes_from_the_caller(
     assert store_with_credentials(tmp_path, "https://me:secret@other") == "https://host"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     assert store_with_credentials(tmp_path) == given
+
+
+def test_a_driver_that_is_missing_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    settings = settings_of(tmp_path, uri="postgresql://me:secret@localhost:1/x")
+    with pytest.raises(StorePackageError, match="needs the package psycopg"):
+        start_tracking(settings, tmp_path)

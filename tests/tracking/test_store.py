@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from medseg_nca.config.training import TrackingSettings
-from medseg_nca.errors import TrackingError
+from medseg_nca.errors import StorePackageError, TrackingError
 from medseg_nca.tracking import registry, versions
 from medseg_nca.tracking.resolve import load_model
 from medseg_nca.tracking.store import connect, experiment_id, reason, shown, store_uri
@@ -124,3 +125,61 @@ def test_a_deleted_experiment_is_named(tmp_path: Path) -> None:
     client.delete_experiment(experiment_id(client, "old"))
     with pytest.raises(TrackingError, match="'old' was deleted"):
         experiment_id(client, "old")
+
+
+DRIVERS = [
+    ("postgresql://me:se/cr@et@localhost:1/x", "psycopg", "pip install 'psycopg[binary]'"),
+    ("postgresql+psycopg2://me:secret@localhost:1/x", "psycopg2", "pip install psycopg2-binary"),
+    ("mysql://me:secret@localhost:1/x", "MySQLdb", "pip install mysqlclient"),
+    ("mysql+pymysql://localhost:1/x?password=secret", "pymysql", "pip install pymysql"),
+    ("mssql+pyodbc://me:secret@localhost:1/x?driver=a", "pyodbc", "pip install pyodbc"),
+]
+
+
+@pytest.mark.parametrize(("uri", "module", "command"), DRIVERS)
+def test_a_driver_that_is_missing_is_named_with_its_package(
+    uri: str, module: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(StorePackageError, match="which is not installed") as caught:
+        connect(uri)
+    assert caught.value.hint == command
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+    for word in ("secret", "se/cr", "me:"):
+        assert word not in str(caught.value)
+
+
+def test_a_driver_that_no_package_has_is_named() -> None:
+    with pytest.raises(StorePackageError, match="the database driver 'nonesuch'"):
+        connect("postgresql+nonesuch://localhost:1/x")
+
+
+@pytest.mark.parametrize(
+    ("place", "module", "command"),
+    [
+        ("s3://bucket/x", "boto3", "pip install boto3"),
+        ("wasbs://c@a.blob.core.windows.net/x", "azure.storage.blob", "azure-storage-blob"),
+        ("gs://bucket/x", "google.cloud", "pip install google-cloud-storage"),
+    ],
+)
+def test_the_client_of_a_cloud_that_is_missing_is_named(
+    tmp_path: Path, place: str, module: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (module.partition(".")[0], module):
+        monkeypatch.setitem(sys.modules, name, None)
+    tracking = new_store(tmp_path)
+    client = connect(str(tracking.uri))
+    run = client.create_run(client.create_experiment("far", artifact_location=place))
+    with pytest.raises(StorePackageError, match="which is not installed") as caught:
+        load_model(f"runs:/{run.info.run_id}/model", tracking=tracking)
+    assert command in str(caught.value.hint)
+
+
+def test_secrets_in_a_query_are_not_shown() -> None:
+    uri = "mssql+pyodbc:///?odbc_connect=DRIVER%3Da%3BPWD%3Dhidden&x=1"
+    assert "hidden" not in shown(uri)
+    assert shown("postgresql://host/x?user=a&password=hid&sslmode=b").endswith("sslmode=b")
+    assert "hid" not in shown("postgresql://host/x?user=a&password=hid&sslmode=b")
+    assert shown("postgresql://me:a/b@c@host:5/x") == "postgresql://host:5/x"
+    assert shown("http://host:5000/a") == "http://host:5000/a"

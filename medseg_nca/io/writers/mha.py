@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from medseg_nca.io.writers._itk import write_itk
 from medseg_nca.io.writers.base import Writer
 
-WRITER = Writer(".mha", write_itk)
+WRITER = Writer(".mha", partial(write_itk, header_end=b"\nElementDataFile"))

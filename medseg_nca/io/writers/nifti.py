@@ -6,6 +6,7 @@ The header is nibabel's; the values are written slice by slice, packed by severa
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.io.gzipped import GzipWriter
+from medseg_nca.io.nifti_affine import affine_mm
 from medseg_nca.io.slices import Narrowest, Slices
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.writers.base import Writer
+
+# Intent codes of values along the fifth axis: matrices, vectors, colours.
+_OF_VECTORS = {1004, 1005, 1006, 1007, 1008, 1009, 2003, 2004}
 
 
 def write_sliced(slices: Slices, path: Path) -> None:
@@ -35,9 +40,9 @@ def write_sliced(slices: Slices, path: Path) -> None:
 def _write_as(slices: Slices, dtype: np.dtype[Any], path: Path) -> np.dtype[Any]:
     """Write slices in a type, up to the first that does not fit; the type that is needed."""
     needed = Narrowest()
-    header = _header(slices.shape, dtype, slices.affine, None)
+    image = _in_mm(np.broadcast_to(np.zeros((), dtype), slices.shape), slices.affine)
     with _stream(path) as stream:
-        stream.write(_header_bytes(header))
+        stream.write(_header_of(image))
         for values in slices.read():
             needed.add(values)
             if not needed.fits(dtype):
@@ -47,42 +52,17 @@ def _write_as(slices: Slices, dtype: np.dtype[Any], path: Path) -> np.dtype[Any]
 
 
 def _write(volume: Volume, path: Path) -> None:
-    array = _channels_last(volume)
-    header = _header(array.shape, array.dtype, volume.affine, volume.header.get("nifti"))
-    dtype = header.get_data_dtype()
+    known: Any = volume.header.get("nifti")
+    if known is None:
+        image = _in_mm(_channels_last(volume), volume.affine)
+    else:
+        image = _with_header(volume, known.copy())
+    array, dtype = np.asanyarray(image.dataobj), image.get_data_dtype()
     with _stream(path) as stream:
-        stream.write(_header_bytes(header))
-        for index in np.ndindex(array.shape[:1:-1]):
+        stream.write(_header_of(image))
+        for index in np.ndindex(array.shape[:1:-1]):  # the last axis is the slowest in the file
             part = array[(..., *index[::-1])]
             stream.write(part.astype(dtype, copy=False).tobytes("F"))
-
-
-def _header(
-    shape: tuple[int, ...], dtype: np.dtype[Any], affine: NDArray[np.float64], known: Any
-) -> Any:
-    """Nibabel's header for an array; ``known`` is that of the input, None if there is none."""
-    kind: Any = nib.Nifti2Image if isinstance(known, nib.Nifti2Header) else nib.Nifti1Image
-    array = np.broadcast_to(np.zeros((), dtype), shape)
-    if known is None:
-        image = kind(array, affine, dtype=dtype)
-        image.header.set_xyzt_units("mm")
-    else:
-        header = known.copy()
-        header.set_data_dtype(dtype)
-        # What describes the old values would mislead a viewer about the new ones.
-        header["cal_min"] = header["cal_max"] = 0
-        # nibabel leaves qform and sform alone when the affine is the header's own.
-        image = kind(array, affine, header=header, dtype=dtype)
-    image.update_header()
-    image.header.set_slope_inter(1, 0)
-    return image.header
-
-
-def _header_bytes(header: Any) -> bytes:
-    """The header up to the first value."""
-    block = io.BytesIO()
-    header.write_to(block)
-    return block.getvalue().ljust(header.get_data_offset(), b"\0")
 
 
 @contextmanager
@@ -94,6 +74,40 @@ def _stream(path: Path) -> Iterator[BinaryIO | GzipWriter]:
             return
         with GzipWriter(file) as packed:
             yield packed
+
+
+def _header_of(image: Any) -> bytes:
+    """What stands before the first value."""
+    image.update_header()
+    image.header.set_slope_inter(1, 0)
+    block = io.BytesIO()
+    image.header.write_to(block)
+    return block.getvalue().ljust(image.header.get_data_offset(), b"\0")
+
+
+def _in_mm(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:
+    image: Any = nib.Nifti1Image(array, affine, dtype=array.dtype)
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def _with_header(volume: Volume, header: Any) -> Any:
+    kind: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    shape = header.get_data_shape()
+    array = _channels_last(volume)
+    if array.size == math.prod(shape) and array.shape[:3] == shape[:3]:
+        array = array.reshape(shape)  # axes with one place stay
+    header.set_data_dtype(array.dtype)
+    # What describes the old values would mislead a viewer about the new ones.
+    header["cal_min"] = header["cal_max"] = 0
+    if array.ndim < 5 and int(header["intent_code"]) in _OF_VECTORS:
+        header.set_intent("none")
+    own = affine_mm(volume.sources[0] if volume.sources else Path(), header, shape[:3])
+    if np.allclose(own, volume.affine):
+        # nibabel leaves qform, sform and unit alone when it is given no affine.
+        return kind(array, None, header=header, dtype=array.dtype)
+    header["xyzt_units"] = int(header["xyzt_units"]) // 8 * 8 + 2  # mm, and the unit of time
+    return kind(array, volume.affine, header=header, dtype=array.dtype)
 
 
 def _channels_last(volume: Volume) -> NDArray[Any]:

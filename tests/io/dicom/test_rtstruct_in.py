@@ -276,10 +276,47 @@ def test_a_contour_that_is_there_twice_does_not_cancel_itself(tmp_path: Path) ->
     assert kinds(result) == ["repeated-contour"]
 
 
+INNER = [(7.5, 5.5), (9.5, 5.5), (9.5, 7.5), (7.5, 7.5)]  # 2 x 2 voxels of the square
+APART = [(12.5, 7.5), (18.5, 7.5), (18.5, 12.5), (12.5, 12.5)]  # 6 x 5, of which 2 x 2 are its
+
+
+def test_contours_that_overlap_are_united_and_told(tmp_path: Path) -> None:
+    result = read(tmp_path, [drawn(SQUARE, 1), drawn(APART, 1)])
+    assert result.segments[0].voxels == 50 + 30 - 4
+    assert kinds(result) == ["overlapping-contours"]
+    assert "ROI 1: 1 contours overlap" in result.notes[0].message
+    apart = read(tmp_path, [drawn(SQUARE, 1), drawn(APART, 2)])
+    assert apart.segments[0].voxels == 80
+    assert kinds(apart) == []
+
+
+def test_a_contour_within_another_is_a_hole_in_it(tmp_path: Path) -> None:
+    result = read(tmp_path, [drawn(INNER, 1), drawn(SQUARE, 1)], [drawn(INNER, 1)])
+    assert [segment.voxels for segment in result] == [50 - 4, 4]
+    assert kinds(result) == []
+
+
 def test_closed_xor_contours(tmp_path: Path) -> None:
-    inner = [(7.5, 5.5), (9.5, 5.5), (9.5, 7.5), (7.5, 7.5)]
-    pair = [drawn(c, 1, kind="CLOSEDPLANAR_XOR") for c in (SQUARE, inner)]
-    assert read(tmp_path, pair).segments[0].voxels == 50 - 4
+    def xor(*corners: Sequence[tuple[float, float]]) -> list[Dataset]:
+        return [drawn(c, 1, kind="CLOSEDPLANAR_XOR") for c in corners]
+
+    assert read(tmp_path, xor(SQUARE, INNER)).segments[0].voxels == 50 - 4
+    assert read(tmp_path, xor(SQUARE, APART)).segments[0].voxels == 50 + 30 - 2 * 4
+    mixed = read(tmp_path, [drawn(SQUARE, 1), *xor(INNER)])
+    assert mixed.segments[0].voxels == 50 - 4
+
+
+@pytest.mark.parametrize("kind", ["CLOSED_PLANAR", "CLOSEDPLANAR_XOR"])
+@pytest.mark.parametrize("shift_mm", [(0.0, 0.0, 0.0), (0.01, 0.01, 0.0), (0.0, -0.01, 0.005)])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_copy_of_a_contour_cancels_nothing(
+    kind: str, shift_mm: tuple[float, float, float], way: int, tmp_path: Path
+) -> None:
+    corners = points_lps(IMAGE, [(x, y, 1) for x, y in SQUARE])
+    copy = np.roll(corners, 1, axis=0)[::way] + shift_mm
+    result = read(tmp_path, [contour(corners, kind), contour(copy, kind)])
+    assert result.segments[0].voxels == 50
+    assert kinds(result) == ["repeated-contour"]
 
 
 def test_a_contour_without_a_centre_in_it(tmp_path: Path) -> None:

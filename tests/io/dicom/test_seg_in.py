@@ -22,7 +22,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from medseg_nca.config import Code
 from medseg_nca.errors import ConfigError, ImageError
-from medseg_nca.io.dicom.annotations.labels import Segments, compose, merge_tables
+from medseg_nca.io.dicom.annotations.labels import Segments, compose
+from medseg_nca.io.dicom.annotations.legend import make_legend
 from medseg_nca.io.dicom.annotations.references import referenced_instances, referenced_series
 from medseg_nca.io.dicom.annotations.seg import read_seg
 from medseg_nca.io.dicom.problems import DicomError
@@ -152,8 +153,8 @@ def test_overlapping_segments_are_those_of_others(ct: tuple[Path, Volume]) -> No
     assert [s.number for s in result] == [1, 2, 3, 4, 5]
     for segment in result:
         assert (segment.mask == np.any([m == segment.number for m in maps], axis=0)).all()
-    table = merge_tables([[segment.concept for segment in result]])
-    composed = compose(result, table, image)
+    legend = make_legend([[segment.concept for segment in result]])
+    composed = compose(result, legend, image)
     expected = np.max(maps, axis=0)  # the rule: the higher number covers
     assert (composed.label_map.array[0] == expected).all()
     lost = sum(s.voxels for s in result) - np.count_nonzero(expected)

@@ -92,12 +92,20 @@ def test_a_setting_in_other_digits_is_no_other_setting(
     assert_whole(done, 3)
 
 
-def test_one_slice_of_another_echo_time_is_no_echo() -> None:
+@pytest.mark.parametrize(
+    ("keyword", "usual", "other"),
+    [
+        ("EchoTime", "30", "33"),
+        ("EchoNumbers", 1, 2),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "M", "NORM"]),
+    ],
+)
+def test_one_slice_of_another_kind_is_no_volume(keyword: str, usual: Any, other: Any) -> None:
     """A slip that is larger than any rounding, at one position of four."""
 
     def change(dataset: Dataset, volume: int, z: int) -> None:
         dataset.TemporalPositionIdentifier = volume + 1
-        dataset.EchoTime = "33" if (volume, z) == (1, 2) else "30"
+        setattr(dataset, keyword, other if (volume, z) == (1, 2) else usual)
 
     done = sort(serial(3, change=change))
     assert names(done) == ["time-1", "time-2", "time-3"]
@@ -185,6 +193,21 @@ def test_a_volume_of_which_some_slices_are_derived_stays_one() -> None:
     for k in (2, 3, 5):
         made[k].ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
     assert names(sort(made)) == [""]
+
+
+@pytest.mark.parametrize("other", [(1, 2), (1, 4), (1, 3, 5), (0, 5)])
+def test_slices_that_say_another_thickness_stay_in_their_volume(other: tuple[int, ...]) -> None:
+    made = build.classic(build.pixels((6, 8, 6)))
+    for k in other:
+        made[k].SliceThickness = "2.499" if len(other) == 3 else "3"
+    assert names(sort(made)) == [""]
+
+
+def test_a_gap_is_no_reason_to_split() -> None:
+    made = build.classic(build.pixels((5, 8, 6)))
+    made[0].SliceThickness = made[4].SliceThickness = "5"
+    del made[2]
+    assert kinds(sort(made)) == ["missing-slices"]
 
 
 def test_odd_and_even_acquisitions_are_one_volume() -> None:
@@ -511,10 +534,12 @@ def test_a_whole_concatenation_is_one_volume() -> None:
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
 @pytest.mark.parametrize("total", [True, False], ids=["total", "no total"])
-def test_a_part_of_a_concatenation_is_refused(lost: int, total: bool) -> None:
+@pytest.mark.parametrize("uid", ["ConcatenationUID", "SOPInstanceUIDOfConcatenationSource"])
+def test_a_part_of_a_concatenation_is_refused(lost: int, total: bool, uid: str) -> None:
     made = concatenation(3)
     del made[lost]
     for dataset in made:
+        delattr(dataset, uid)  # the other is enough
         if not total:
             del dataset.InConcatenationTotalNumber
     done = sort(made)

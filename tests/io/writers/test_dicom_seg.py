@@ -70,7 +70,7 @@ def test_it_comes_back_as_the_same_label_map(
     for number, value in ((1, 1), (2, 2), (3, 7)):
         assert (segments[number].mask == (segmentation.label_map.array[0] == value)).all()
     assert segments[1].code == segments[2].code == results.HIPPOCAMPUS
-    assert segments[1].modifiers == (results.ANTERIOR,)
+    assert segments[1].concept.modifiers == (results.ANTERIOR,)
 
 
 def test_a_turned_array_is_written_by_its_affine(tmp_path: Path) -> None:

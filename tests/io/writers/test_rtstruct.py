@@ -28,7 +28,7 @@ def test_it_comes_back_as_the_same_label_map(tmp_path: Path, kind: str, enhanced
         assert (regions[number].mask == (segmentation.label_map.array[0] == value)).all()
     assert [regions[n].name for n in (1, 2, 3)] == ["Anterior", "Posterior", "odd blob"]
     assert regions[1].code == results.HIPPOCAMPUS
-    assert regions[1].modifiers == (results.ANTERIOR,)
+    assert regions[1].concept.modifiers == (results.ANTERIOR,)
 
 
 @pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])

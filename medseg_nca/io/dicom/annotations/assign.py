@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from medseg_nca.config import LabelTable
 from medseg_nca.errors import DataError, ImageError
 from medseg_nca.io.dicom.annotations.concepts import Concept
-from medseg_nca.io.dicom.annotations.labels import Segments, compose, merge_tables
+from medseg_nca.io.dicom.annotations.labels import Segments, compose
+from medseg_nca.io.dicom.annotations.legend import Legend, make_legend
 from medseg_nca.io.dicom.annotations.references import (
+    frames_of_reference,
     parsing,
     referenced_instances,
     referenced_series,
@@ -37,6 +39,7 @@ class Annotation:
         series_uid: its own series.
         image_uid: the series that it was drawn on; None where it names none.
         instances: SOPInstanceUIDs of the images that it names.
+        frames: the frames of reference that its positions are given in.
         order: by which several objects of one image are put in order: date and time of the content,
             series number, series UID, file.
     """
@@ -46,6 +49,7 @@ class Annotation:
     series_uid: str
     image_uid: str | None
     instances: frozenset[str] = field(repr=False)
+    frames: frozenset[str]
     order: tuple[str, str, float, str, str]
 
 
@@ -65,9 +69,11 @@ class Assigned:
 def assign(scan: Scan, kinds: Collection[Kind] = KINDS, ignored: Collection[str] = ()) -> Assigned:
     """Find the volumes that the annotations of a scan belong to.
 
-    An object belongs to the series that it refers to, and there to the stacks whose instances it
-    names, or to all if it names none of them. One that names no series belongs to the series of
-    the instances that it names. With both kinds, a volume with a SEG leaves its RTSTRUCTs aside.
+    An object belongs to the series of the instances that it names, else to the series that it
+    names; there to the stacks whose instances it names, or to all if it names none of them. One
+    that names neither belongs to the only image of its patient (and study, where one of it comes
+    into question) that has its frame of reference. With both kinds, a volume with a SEG leaves its
+    RTSTRUCTs aside.
 
     Args:
         scan: where they were found.
@@ -76,19 +82,20 @@ def assign(scan: Scan, kinds: Collection[Kind] = KINDS, ignored: Collection[str]
     """
     refused: dict[Path, Problem] = {}
     found: dict[tuple[str, str], list[Annotation]] = defaultdict(list)
-    images = {series.uid: series for series in scan.series if series.kind == "image"}
-    for annotation in _read(scan.series, kinds, refused):
-        series = _image_of(annotation, images)
-        if series is not None and series.uid in ignored:
+    images = _Images(scan)
+    for annotation, own in _read(scan.series, kinds, refused):
+        series = images.of(annotation, own)
+        if isinstance(series, Problem):
+            refused[annotation.path] = series
             continue
-        if series is None:
-            refused[annotation.path] = _absent(annotation)
-        elif not series.stacks:
+        if series.uid in ignored:
+            continue
+        if not series.stacks:
             reason = series.problems[0].message if series.problems else "it has no volume"
             text = f"{annotation.path}: the series that it was drawn on cannot be used: {reason}"
             refused[annotation.path] = Problem("source-refused", text)
         for stack in _stacks(annotation, series):
-            found[series.uid if series else "", stack.name].append(annotation)
+            found[series.uid, stack.name].append(annotation)
     return Assigned({key: _preferred(group) for key, group in found.items()}, refused)
 
 
@@ -109,7 +116,7 @@ def read_annotation(path: Path, kind: Kind, image: OnGrid) -> Segments:
 
 def _read(
     series: Iterable[Series], kinds: Collection[Kind], refused: dict[Path, Problem]
-) -> Iterable[Annotation]:
+) -> Iterable[tuple[Annotation, Series]]:
     for one in series:
         if one.kind not in kinds:
             continue
@@ -118,7 +125,7 @@ def _read(
                 refused[path] = one.problems[0]
                 continue
             try:
-                yield _annotation(path, one)
+                yield _annotation(path, one), one
             except DicomError as error:
                 refused[path] = error.problem
 
@@ -128,6 +135,7 @@ def _annotation(path: Path, series: Series) -> Annotation:
     with parsing(path):
         image = referenced_series(header)
         instances = referenced_instances(header)
+        frames = frames_of_reference(header)
         day, hour = (
             str(header.get(f"Content{part}") or header.get(f"StructureSet{part}") or "")
             for part in ("Date", "Time")
@@ -138,23 +146,90 @@ def _annotation(path: Path, series: Series) -> Annotation:
         series.uid,
         image,
         instances,
+        frames,
         (day, hour, series.number, series.uid, str(path)),
     )
 
 
-def _image_of(annotation: Annotation, images: Mapping[str, Series]) -> Series | None:
-    if annotation.image_uid is not None:
-        return images.get(annotation.image_uid)
-    for series in images.values():
-        planes = (plane for stack in series.stacks for plane in stack.planes)
-        if any(plane.sop_instance_uid in annotation.instances for plane in planes):
-            return series
-    return None
+class _Images:
+    """The image series of a scan, by what an annotation may name of them."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.uids = {series.uid for series in scan.series}
+        self.series = {series.uid: series for series in scan.series if series.kind == "image"}
+        self.by_instance = {
+            plane.sop_instance_uid: series
+            for series in self.series.values()
+            for stack in series.stacks
+            for plane in stack.planes
+        }
+        self._refused: dict[str, Series] | None = None
+
+    def of(self, annotation: Annotation, own: Series) -> Series | Problem:
+        """Return the series that an annotation belongs to, or why there is none.
+
+        Args:
+            annotation: in question.
+            own: the series of the annotation itself.
+        """
+        named = self.series.get(annotation.image_uid or "")
+        counts = Counter(
+            self.by_instance[uid].uid
+            for uid in sorted(annotation.instances)
+            if uid in self.by_instance
+        )
+        if counts and (named is None or named.uid not in counts):
+            return self.series[max(counts, key=lambda uid: (counts[uid], uid))]
+        if named is not None:
+            return named
+        for uid in sorted(annotation.instances):
+            if uid in self.refused:
+                return self.refused[uid]
+        if annotation.image_uid or annotation.instances:
+            return self._absent(annotation)
+        return self._by_frame(annotation, own)
+
+    @property
+    def refused(self) -> dict[str, Series]:
+        """The series that make no volume, by their instances; read when first asked for."""
+        if self._refused is None:
+            self._refused = {}
+            for series in self.series.values():
+                for path in () if series.stacks else series.files:
+                    with suppress(DicomError):
+                        self._refused[str(read_header(path).get("SOPInstanceUID"))] = series
+        return self._refused
+
+    def _absent(self, annotation: Annotation) -> Problem:
+        if annotation.image_uid in self.uids:
+            text = "refers to a series that holds no images, so it has no grid."
+        else:
+            what = "a series that is" if annotation.image_uid else "images that are"
+            text = f"was drawn on {what} not in this folder, so it has no grid."
+        return Problem("source-absent", f"{annotation.path}: {text}")
+
+    def _by_frame(self, annotation: Annotation, own: Series) -> Series | Problem:
+        """The only image with the frame of reference of an annotation that names none."""
+        text = f"{annotation.path}: names no series and no instance that it was drawn on"
+        if not annotation.frames:
+            return Problem("no-reference", f"{text}, and no frame of reference.")
+        near = [
+            series
+            for series in self.series.values()
+            if series.frame_of_reference_uid in annotation.frames
+            and series.patient_id == own.patient_id
+            and (series.stacks or series.refused)  # a localizer is none
+        ]
+        near = [series for series in near if series.study_uid == own.study_uid] or near
+        count = sum(max(1, len(series.stacks)) for series in near)
+        if count == 1:
+            return near[0]
+        how_many = f"{count} images of its patient have" if count else "no image of its patient has"
+        which = ", so it is not known which is meant" if count else ""
+        return Problem("no-reference", f"{text}, and {how_many} its frame of reference{which}.")
 
 
-def _stacks(annotation: Annotation, series: Series | None) -> Sequence[Stack]:
-    if series is None:
-        return ()
+def _stacks(annotation: Annotation, series: Series) -> Sequence[Stack]:
     named = [
         stack
         for stack in series.stacks
@@ -170,12 +245,6 @@ def _preferred(group: Sequence[Annotation]) -> tuple[Annotation, ...]:
     return tuple(sorted(chosen, key=lambda annotation: annotation.order))
 
 
-def _absent(annotation: Annotation) -> Problem:
-    what = "a series that is" if annotation.image_uid else "images that are"
-    text = f"{annotation.path}: was drawn on {what} not in this folder, so it has no grid."
-    return Problem("source-absent", text)
-
-
 def concepts_of(path: Path, kind: Kind) -> tuple[Concept, ...]:
     """List what the segments of an object are called, from its header alone.
 
@@ -189,18 +258,16 @@ def concepts_of(path: Path, kind: Kind) -> tuple[Concept, ...]:
         with parsing(path):
             descriptions = read_seg_header(path, header).descriptions
         return tuple(
-            Concept(found.name, found.code, found.modifiers)
-            for _, found in sorted(descriptions.items())
-            if not found.background
+            found.concept for _, found in sorted(descriptions.items()) if not found.background
         )
     from medseg_nca.io.dicom.annotations.rtstruct import find_rois
 
     with parsing(path):
         rois = find_rois(path, header)
-    return tuple(Concept(roi.name, roi.code, roi.modifiers) for roi in rois if roi.contours)
+    return tuple(roi.concept for roi in rois if roi.contours)
 
 
-def read_label_file(path: Path, image: OnGrid, labels: LabelTable | None = None) -> Volume:
+def read_label_file(path: Path, image: OnGrid, legend: Legend | None = None) -> Volume:
     """Read an object as a label map on the grid of its image, ``(1, x, y, z)``.
 
     Of overlapping segments the one with the higher number gets the voxel.
@@ -208,20 +275,18 @@ def read_label_file(path: Path, image: OnGrid, labels: LabelTable | None = None)
     Args:
         path: a SEG or an RTSTRUCT.
         image: that it was drawn on, read from DICOM.
-        labels: the numbers of the segments, as of
-            :func:`medseg_nca.io.dicom.annotations.labels.merge_tables`; their order in the object
-            if not given.
+        legend: the numbers of the segments; made of this object alone if not given.
 
     Raises:
         DicomError: if it is neither, or cannot be used with this image.
-        ImageError: if a segment is not in the table, or the image is not from DICOM.
+        ImageError: if a segment is not in the legend, or the image is not from DICOM.
     """
     segments = read_annotation(path, _kind_of(path), image)
     if not segments.segments:
         raise DicomError(Problem("no-segments", f"{path}: describes no segment."))
     try:
-        table = labels or merge_tables([[segment.concept for segment in segments]])
-        label_map = compose(segments, table, image).label_map
+        legend = legend or make_legend([[segment.concept for segment in segments]])
+        label_map = compose(segments, legend, image).label_map
     except ImageError:
         raise
     except DataError as error:

@@ -16,17 +16,36 @@ if TYPE_CHECKING:
 # Designators of the SNOMED codes that DICOM used before 2018 (PS3.16 8.1).
 _LEGACY_SNOMED = frozenset({"SRT", "SNM3", "99SDM"})
 _NAME_LENGTH = 64
+_SIDES = {
+    "L": Code(scheme="SCT", value="7771000", meaning="Left"),
+    "R": Code(scheme="SCT", value="24028007", meaning="Right"),
+}
 
 
 class Concept(NamedTuple):
-    """A name and, where there is one, a code.
+    """All that an object says of what a segment is.
 
-    ``modifiers`` tell apart what shares a code, for example Kidney with Left, and with Right.
+    Attributes:
+        name: SegmentLabel or ROIName.
+        code: the type; None where there is none, or one of ours.
+        modifiers: tell apart what shares a code, for example Kidney with Left, and with Right.
+        category: of the type, for example Anatomical Structure.
+        regions: where it is: anatomic region and primary anatomic structure.
+        region_modifiers: of the regions, for example the side.
     """
 
     name: str
     code: Code | None = None
     modifiers: tuple[Code, ...] = ()
+    category: Code | None = None
+    regions: tuple[Code, ...] = ()
+    region_modifiers: tuple[Code, ...] = ()
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """All codes but the category."""
+        own = () if self.code is None else (self.code,)
+        return (*own, *self.modifiers, *self.regions, *self.region_modifiers)
 
 
 def clean_name(name: str, fallback: str = "segment") -> str:
@@ -34,14 +53,6 @@ def clean_name(name: str, fallback: str = "segment") -> str:
     normal = unicodedata.normalize("NFC", name)
     visible = (" " if unicodedata.category(c).startswith(("C", "Z")) else c for c in normal)
     return " ".join("".join(visible).split())[:_NAME_LENGTH].strip() or fallback
-
-
-def side(name: str) -> str:
-    """Return "left" or "right" if a name says so in English or ends in l or r; else ""."""
-    words = re.findall(r"[a-z]+", name.casefold())
-    sides = {"left": "left", "l": "left", "right": "right", "r": "right"}
-    found = {sides[word] for word in words if word in sides}
-    return found.pop() if len(found) == 1 else ""
 
 
 def read_codes(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
@@ -52,6 +63,37 @@ def read_codes(dataset: Dataset, keyword: str) -> tuple[Code, ...]:
     """
     found = (_read_code(item) for item in items(dataset, keyword))
     return tuple(code for code in found if code is not None)
+
+
+def read_concept(name: str, item: Dataset, keyword: str, laterality: str = "") -> Concept:
+    """Read what a segment or a ROI is.
+
+    Args:
+        name: as it is to be shown.
+        item: that describes it, with its codes and those of its place.
+        keyword: of the sequence with the codes of its type.
+        laterality: L or R, where the file or its frames say so; other values say nothing.
+    """
+    modifiers: list[Code] = []
+    for holder in (item, *items(item, keyword)):
+        modifiers += read_codes(holder, "SegmentedPropertyTypeModifierCodeSequence")
+    regions: list[Code] = []
+    region_modifiers: list[Code] = []
+    for what in ("AnatomicRegion", "PrimaryAnatomicStructure"):
+        regions += read_codes(item, f"{what}Sequence")
+        for holder in (item, *items(item, f"{what}Sequence")):
+            region_modifiers += read_codes(holder, f"{what}ModifierSequence")
+    if laterality in _SIDES:
+        region_modifiers.append(_SIDES[laterality])
+    categories = read_codes(item, "SegmentedPropertyCategoryCodeSequence")
+    return Concept(
+        name,
+        public_code(read_codes(item, keyword)),
+        tuple(dict.fromkeys(modifiers)),
+        categories[0] if categories else None,
+        tuple(dict.fromkeys(regions)),
+        tuple(dict.fromkeys(region_modifiers)),
+    )
 
 
 def public_code(codes: tuple[Code, ...]) -> Code | None:

@@ -61,6 +61,26 @@ def referenced_instances(dataset: Dataset) -> frozenset[str]:
     )
 
 
+def frames_of_reference(dataset: Dataset) -> frozenset[str]:
+    """Return the FrameOfReferenceUIDs that the positions in a SEG or RTSTRUCT are given in."""
+    holders = (
+        dataset,
+        *items(dataset, "ReferencedFrameOfReferenceSequence"),
+    )
+    rois = items(dataset, "StructureSetROISequence")
+    found = {str(holder.get("FrameOfReferenceUID") or "").strip() for holder in holders}
+    found |= {str(roi.get("ReferencedFrameOfReferenceUID") or "").strip() for roi in rois}
+    return frozenset(found - {""})
+
+
+def refers_to(dataset: Dataset, source: Source) -> bool:
+    """Tell whether a SEG or RTSTRUCT names the series of an image, or one of its instances."""
+    if referenced_series(dataset) == source.series_uid:
+        return True
+    named = referenced_instances(dataset)
+    return any(plane.sop_instance_uid in named for plane in source.stack.planes)
+
+
 def image_source(image: OnGrid) -> Source:
     """Return what a volume came from.
 
@@ -77,19 +97,27 @@ def image_source(image: OnGrid) -> Source:
     return source
 
 
+def unnamed_image(path: Path, dataset: Dataset) -> tuple[Problem, ...]:
+    """Return a note where a SEG or RTSTRUCT names no image, so that only its space says which."""
+    if referenced_series(dataset) is not None or referenced_instances(dataset):
+        return ()
+    text = f"{path}: names no image; it was taken by its frame of reference."
+    return (Problem("no-reference", text),)
+
+
 def check_frame_of_reference(
-    path: Path, frame_of_reference: str | None, series: str | None, source: Source
+    path: Path, frame_of_reference: str | None, source: Source, *, refers: bool
 ) -> tuple[Problem, ...]:
     """Check that positions in a file mean the same place as positions in an image.
 
     Args:
         path: the file.
         frame_of_reference: FrameOfReferenceUID of the file or of one of its parts.
-        series: the series that the file refers to.
         source: what the image came from.
+        refers: whether the file names the image, as of :func:`refers_to`.
 
     Returns:
-        A note where a frame of reference is missing and the reference to the series stands for it.
+        A note where a frame of reference is missing and the reference to the image stands for it.
 
     Raises:
         DicomError: ``other-frame-of-reference`` or ``no-frame-of-reference``.
@@ -105,14 +133,14 @@ def check_frame_of_reference(
             hint="Use it with the series that it was drawn on, or register the two first.",
         )
     missing = "the image" if frame_of_reference else "the file"
-    if series and series == source.series_uid:
-        text = f"{path}: {missing} names no frame of reference; it refers to this image's series."
+    if refers:
+        text = f"{path}: {missing} names no frame of reference; the file refers to this image."
         return (Problem("no-frame-of-reference", text),)
     raise refusal(
         "no-frame-of-reference",
         path,
         f"cannot be placed: {missing} names no frame of reference, and the file does not refer to "
-        "the image's series.",
+        "the image.",
     )
 
 
@@ -129,12 +157,19 @@ def _instance_items(dataset: Dataset) -> Iterator[Dataset]:
     for series in _series_items(dataset):
         yield from items(series, "ReferencedInstanceSequence")
         yield from items(series, "ContourImageSequence")
-    for group in (
+    groups = (
         *items(dataset, "SharedFunctionalGroupsSequence"),
         *items(dataset, "PerFrameFunctionalGroupsSequence"),
-    ):
+    )
+    for group in groups:
         for derivation in items(group, "DerivationImageSequence"):
             yield from items(derivation, "SourceImageSequence")
+    for holder in (dataset, *groups):
+        for keyword in ("SourceImageSequence", "ReferencedImageSequence"):
+            yield from items(holder, keyword)
+    yield from items(dataset, "ReferencedInstanceSequence")
+    for roi in items(dataset, "StructureSetROISequence"):
+        yield from items(roi, "DefinitionSourceSequence")
     for roi in items(dataset, "ROIContourSequence"):
         for contour in items(roi, "ContourSequence"):
             yield from items(contour, "ContourImageSequence")

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config.labels import Code
-from medseg_nca.io.dicom.annotations.concepts import clean_name, public_code, read_codes
+from medseg_nca.io.dicom.annotations.concepts import (
+    Concept,
+    clean_name,
+    read_codes,
+    read_concept,
+)
 from medseg_nca.io.dicom.annotations.labels import Segment, Segments
 from medseg_nca.io.dicom.annotations.references import (
     check_frame_of_reference,
     image_source,
     parsing,
     referenced_series,
+    refers_to,
+    unnamed_image,
 )
-from medseg_nca.io.dicom.annotations.slices import Findings, fill_slices
+from medseg_nca.io.dicom.annotations.slices import Contour, Findings, fill_slices
 from medseg_nca.io.dicom.files.attributes import Attributes, items
 from medseg_nca.io.dicom.files.classes import RT_STRUCTURE_SET
 from medseg_nca.io.dicom.files.reader import read_file
@@ -31,8 +37,10 @@ from medseg_nca.io.volume import OnGrid
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_XOR = "CLOSEDPLANAR_XOR"
+_CLOSED = ("CLOSED_PLANAR", _XOR)
 
+_TYPES = "RTROIIdentificationCodeSequence"
 _FAR = 1e6
 _PLAIN = b"0123456789+-.eE\\ "
 
@@ -42,9 +50,7 @@ class Roi:
     """One region of interest: what it is called, and its contour items."""
 
     number: int
-    name: str
-    code: Code | None
-    modifiers: tuple[Code, ...]
+    concept: Concept
     algorithm: str
     frame_of_reference: str
     contours: tuple[Dataset, ...]
@@ -54,10 +60,12 @@ def read_rtstruct(path: Path, image: OnGrid) -> Segments:
     """Read the regions of interest of an RTSTRUCT as masks.
 
     A voxel belongs to a ROI if its centre lies inside the ROI's closed contours on the nearest
-    slice, by the even-odd rule: a contour in a contour is a hole, and so is the inner part of a
-    keyhole. A centre on a contour (within 0.001 voxels) is inside. A contour belongs to the
-    nearest slice; of several planes at one slice the nearest counts. Nothing is interpolated
-    between slices. ROIs without closed contours are left out. The notes say what was left out.
+    slice. Each is filled by the even-odd rule, so the inner part of a keyhole is a hole; a contour
+    that lies inside another is a hole in it, others are united, and CLOSEDPLANAR_XOR ones are
+    combined by XOR (:mod:`medseg_nca.io.dicom.annotations.nesting`). A centre on a contour (within
+    0.001 voxels) is inside. A contour belongs to the nearest slice; of several planes at one slice
+    the nearest counts. Nothing is interpolated between slices. ROIs without closed contours are
+    left out. The notes say what was left out.
 
     Args:
         path: the file.
@@ -76,7 +84,8 @@ def read_rtstruct(path: Path, image: OnGrid) -> Segments:
         if Attributes(dataset).text("SOPClassUID") != RT_STRUCTURE_SET:
             raise refusal("not-a-structure-set", path, "is no DICOM RT structure set.")
         rois = find_rois(path, dataset)
-        rois, notes = _in_frame(path, rois, referenced_series(dataset), source)
+        rois, notes = _in_frame(path, rois, source, refers=refers_to(dataset, source))
+        notes += unnamed_image(path, dataset)
         contours = {roi.number: _closed_contours(roi, findings) for roi in rois}
     with_area = [roi for roi in rois if contours[roi.number]]
     if not with_area:
@@ -85,17 +94,7 @@ def read_rtstruct(path: Path, image: OnGrid) -> Segments:
     for roi in with_area:
         packed, count = fill_slices(roi.number, contours.pop(roi.number), image, findings)
         placed += count
-        segments.append(
-            Segment(
-                roi.number,
-                roi.name,
-                roi.code,
-                image.shape,
-                packed,
-                roi.algorithm,
-                roi.modifiers,
-            )
-        )
+        segments.append(Segment(roi.number, roi.concept, image.shape, packed, roi.algorithm))
     if not placed:
         kinds = ", ".join(sorted({kind for _, kind in findings.counts}))
         raise refusal(
@@ -115,23 +114,24 @@ def find_rois(path: Path, dataset: Dataset) -> list[Roi]:
     """
     observations: dict[int, Dataset] = {}
     for item in items(dataset, "RTROIObservationsSequence"):
-        observations.setdefault(_number(path, item, "ReferencedROINumber"), item)
+        number = _number(path, item, "ReferencedROINumber")
+        if number not in observations or not read_codes(observations[number], _TYPES):
+            observations[number] = item
     contours: dict[int, list[Dataset]] = defaultdict(list)
     for item in items(dataset, "ROIContourSequence"):
         number = _number(path, item, "ReferencedROINumber")
         contours[number].extend(items(item, "ContourSequence"))
     frame = _frame_of_reference(dataset)
+    laterality = Attributes(dataset).text("Laterality")
     found: dict[int, Roi] = {}
     for item in items(dataset, "StructureSetROISequence"):
         number = _number(path, item, "ROINumber")
         if number in found:
             raise damaged(path, f"has two ROIs with the number {number}.")
-        code, modifiers = _codes(observations.get(number))
+        name = clean_name(str(item.get("ROIName") or ""), f"ROI {number}")
         found[number] = Roi(
             number,
-            clean_name(str(item.get("ROIName") or ""), f"ROI {number}"),
-            code,
-            modifiers,
+            read_concept(name, observations.get(number, item), _TYPES, laterality),
             clean_name(str(item.get("ROIGenerationAlgorithm") or ""), ""),
             Attributes(item).text("ReferencedFrameOfReferenceUID") or frame,
             tuple(contours.get(number, ())),
@@ -154,26 +154,15 @@ def _frame_of_reference(dataset: Dataset) -> str:
     return own or (named.pop() if len(named) == 1 else "")
 
 
-def _codes(observation: Dataset | None) -> tuple[Code | None, tuple[Code, ...]]:
-    if observation is None:
-        return None, ()
-    keyword = "RTROIIdentificationCodeSequence"
-    codes = read_codes(observation, keyword)
-    modifiers: list[Code] = []
-    for item in items(observation, keyword):
-        modifiers += read_codes(item, "SegmentedPropertyTypeModifierCodeSequence")
-    return public_code(codes), tuple(modifiers)
-
-
 def _in_frame(
-    path: Path, rois: Sequence[Roi], series: str | None, source: Source
+    path: Path, rois: Sequence[Roi], source: Source, *, refers: bool
 ) -> tuple[list[Roi], tuple[Problem, ...]]:
     """The ROIs in the image's frame of reference, and notes on the others."""
     kept, notes = [], {}
     error: DicomError | None = None
     for roi in rois:
         try:
-            found = check_frame_of_reference(path, roi.frame_of_reference, series, source)
+            found = check_frame_of_reference(path, roi.frame_of_reference, source, refers=refers)
         except DicomError as refused:
             error = error or refused
             text = f"{path}: ROI {roi.number} lies in another or no frame of reference; left out."
@@ -186,13 +175,14 @@ def _in_frame(
     return kept, tuple(notes.values())
 
 
-def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
-    """The points, ``(n, 3)`` LPS mm, of each usable closed contour."""
-    found: dict[bytes, NDArray[np.float64]] = {}
+def _closed_contours(roi: Roi, findings: Findings) -> list[Contour]:
+    """Each usable closed contour, LPS mm."""
+    found: dict[bytes, Contour] = {}
     closed = 0
     for item in roi.contours:
         values = Attributes(item)
-        if values.text("ContourGeometricType") not in _CLOSED:
+        kind = values.text("ContourGeometricType")
+        if kind not in _CLOSED:
             findings.add(roi.number, "not-closed")
             continue
         closed += 1
@@ -209,7 +199,7 @@ def _closed_contours(roi: Roi, findings: Findings) -> list[NDArray[np.float64]]:
         findings.add(roi.number, "point-count", int(claimed not in (None, len(points))))
         key = points.tobytes()
         findings.add(roi.number, "repeated-contour", int(key in found))
-        found[key] = points
+        found[key] = Contour(points, kind == _XOR)
     if not closed:
         findings.add(roi.number, "no-contours")
     return list(found.values())

@@ -22,6 +22,8 @@ from medseg_nca.io.dicom.annotations.references import (
     image_source,
     parsing,
     referenced_series,
+    refers_to,
+    unnamed_image,
 )
 from medseg_nca.io.dicom.annotations.regrid import PlaneGrid
 from medseg_nca.io.dicom.annotations.seg_header import (
@@ -72,11 +74,13 @@ def read_seg(path: Path, image: OnGrid, *, threshold: float = 0.5) -> Segments:
         with parsing(path):
             series = referenced_series(file.dataset)
             uid = str(file.dataset.get("FrameOfReferenceUID") or "").strip()
-            notes = check_frame_of_reference(path, uid, series, source)
+            refers = refers_to(file.dataset, source)
+            notes = check_frame_of_reference(path, uid, source, refers=refers)
+            notes += unnamed_image(path, file.dataset)
             header = read_seg_header(path, file.dataset)
             planes = find_planes(path, header)
         masks, more = _collect(file, header, planes, threshold)
-    grid = _plane_grid(header, planes, image, own=series in (None, source.series_uid))
+    grid = _plane_grid(header, planes, image, own=refers or series is None)
     return _place(path, header, masks, grid, image, (*notes, *more))
 
 
@@ -209,15 +213,7 @@ def _place(
             packed = Packed(packed.start[:2], packed.size[:2], packed.voxels, packed.bits)
         found, lost = found + packed.voxels, lost + outside
         segments.append(
-            Segment(
-                number,
-                description.name,
-                description.code,
-                image.shape,
-                packed,
-                description.algorithm,
-                description.modifiers,
-            )
+            Segment(number, description.concept, image.shape, packed, description.algorithm)
         )
     if lost and not found:
         raise refusal(

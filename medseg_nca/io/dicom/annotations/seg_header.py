@@ -5,7 +5,7 @@ PS3.3 A.51 (Segmentation), A.89 (Label Map Segmentation), C.8.20.2 (Segmentation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.config.labels import Code
-from medseg_nca.io.dicom.annotations.concepts import clean_name, public_code, read_codes
+from medseg_nca.io.dicom.annotations.concepts import (
+    Concept,
+    clean_name,
+    read_codes,
+    read_concept,
+)
 from medseg_nca.io.dicom.files.attributes import Attributes, group_values, items
 from medseg_nca.io.dicom.files.classes import (
     LABEL_MAP_SEGMENTATION,
@@ -44,9 +48,7 @@ class Description:
     """One item of the Segment Sequence."""
 
     number: int
-    name: str
-    code: Code | None
-    modifiers: tuple[Code, ...]
+    concept: Concept
     algorithm: str
     background: bool
 
@@ -55,13 +57,14 @@ class Description:
 class FrameInfo:
     """Where one frame lies and whose it is; vectors are LPS, lengths mm.
 
-    ``segment`` is None in a label map.
+    ``segment`` is None in a label map; ``laterality`` is that of the anatomy in the frame.
     """
 
     segment: int | None
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
+    laterality: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,12 @@ def read_seg_header(path: Path, dataset: Dataset) -> SegHeader:
     top = Attributes(dataset)
     kind = _kind(path, top)
     shape = _shape(path, top)
-    descriptions = _descriptions(path, dataset)
+    segments = _segments(path, dataset)
     frames, spacing, thickness = _frames(path, dataset, top, labelmap=kind == "LABELMAP")
+    descriptions = {
+        number: _description(number, item, _laterality(number, frames, top))
+        for number, item in segments.items()
+    }
     maximum = top.number("MaximumFractionalValue") if kind == "FRACTIONAL" else None
     if kind == "FRACTIONAL" and not (maximum and maximum > 0):
         raise damaged(path, "is a fractional segmentation without MaximumFractionalValue.")
@@ -193,33 +200,37 @@ def _shape(path: Path, top: Attributes) -> tuple[int, int]:
     return rows, columns
 
 
-def _descriptions(path: Path, dataset: Dataset) -> dict[int, Description]:
-    found: dict[int, Description] = {}
+def _segments(path: Path, dataset: Dataset) -> dict[int, Dataset]:
+    found: dict[int, Dataset] = {}
     for item in items(dataset, "SegmentSequence"):
         number = Attributes(item).number("SegmentNumber")
         if number is None or number != int(number) or int(number) in found:
             raise damaged(path, "has segments without a number, or two with the same.")
-        found[int(number)] = _description(int(number), item)
+        found[int(number)] = item
     if not found:
         raise refusal("no-segments", path, "describes no segment.")
     return found
 
 
-def _description(number: int, item: Dataset) -> Description:
-    codes = read_codes(item, "SegmentedPropertyTypeCodeSequence")
-    modifiers: list[Code] = []
-    for holder in (item, *items(item, "SegmentedPropertyTypeCodeSequence")):
-        modifiers += read_codes(holder, "SegmentedPropertyTypeModifierCodeSequence")
+def _description(number: int, item: Dataset, laterality: str) -> Description:
+    keyword = "SegmentedPropertyTypeCodeSequence"
+    codes = read_codes(item, keyword)
     code = codes[0] if codes else None
     fallback = (code.meaning if code else "") or f"segment {number}"
+    name = clean_name(str(item.get("SegmentLabel") or ""), fallback)
     return Description(
         number=number,
-        name=clean_name(str(item.get("SegmentLabel") or ""), fallback),
-        code=public_code(codes),
-        modifiers=tuple(dict.fromkeys(modifiers)),
+        concept=read_concept(name, item, keyword, laterality),
         algorithm=clean_name(str(item.get("SegmentAlgorithmType") or ""), ""),
         background=code is not None and (code.scheme, code.value) == ("DCM", "125040"),
     )
+
+
+def _laterality(number: int, frames: Sequence[FrameInfo], top: Attributes) -> str:
+    """The side of a segment where all its frames name the same, or the file does; else ""."""
+    sides = {frame.laterality for frame in frames if frame.segment in (number, None)}
+    named = sides.pop() if len(sides) == 1 else ""
+    return named or top.text("Laterality") or top.text("ImageLaterality")
 
 
 def _frames(
@@ -260,12 +271,13 @@ def _frame(path: Path, index: int, values: Attributes, *, labelmap: bool) -> Fra
     position, orientation, spacing = geometry
     if min(spacing) <= 0:
         raise _no_geometry(path, f"the pixels of frame {index + 1} have no size")
+    laterality = values.text("FrameLaterality")
     if labelmap:
-        return FrameInfo(None, position, orientation, spacing)
+        return FrameInfo(None, position, orientation, spacing, laterality)
     segment = values.number("ReferencedSegmentNumber")
     if segment is None:
         raise damaged(path, f"does not say which segment frame {index + 1} belongs to.")
-    return FrameInfo(int(segment), position, orientation, spacing)
+    return FrameInfo(int(segment), position, orientation, spacing, laterality)
 
 
 def _no_geometry(path: Path, text: str) -> DicomError:

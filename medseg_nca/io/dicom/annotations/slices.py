@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_nca.io.dicom.annotations.nesting import Filled, fill_plane
 from medseg_nca.io.dicom.annotations.packed import Packed
-from medseg_nca.io.dicom.annotations.polygons import contour_mask
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid
 
@@ -23,7 +23,8 @@ _NOTES = {
     "not-closed": "{n} contours are points or open lines; they have no area and are left out",
     "bad-contour": "{n} contours have unreadable, missing or absurd coordinates and are left out",
     "point-count": "{n} contours have another number of points than they claim",
-    "repeated-contour": "{n} contours are there twice and count once",
+    "repeated-contour": "{n} contours are there twice, or all but the same, and count once",
+    "overlapping-contours": "{n} contours overlap others in part; they are united",
     "no-contours": "it has no closed contour and is left out",
     "not-in-slice": "{n} contours do not lie in a slice of the image and are left out",
     "outside-image": "{n} contours lie outside the image",
@@ -52,22 +53,30 @@ class Findings:
             yield Problem(kind, f"{self.path}: ROI {roi}: {_NOTES[kind].format(n=count)}.")
 
 
+@dataclass(frozen=True)
+class Contour:
+    """The points of a closed contour, ``(n, 3)``, and whether it is declared CLOSEDPLANAR_XOR."""
+
+    points: NDArray[np.float64]
+    xor: bool = False
+
+
 def fill_slices(
-    roi: int, contours: Sequence[NDArray[np.float64]], image: OnGrid, findings: Findings
+    roi: int, contours: Sequence[Contour], image: OnGrid, findings: Findings
 ) -> tuple[Packed, int]:
     """Return the mask of one structure, and how many of its contours lie on slices of the image.
 
     Args:
         roi: its number.
-        contours: the points of each, ``(n, 3)`` LPS mm.
+        contours: LPS mm.
         image: its third axis counts the slices.
         findings: gets what was left out.
     """
     shape = (*image.shape, 1)[:3]
     to_index = np.linalg.inv(image.affine)
-    slices: dict[int, list[NDArray[np.float64]]] = defaultdict(list)
-    for points in contours:
-        index = (points * (-1, -1, 1)) @ to_index[:3, :3].T + to_index[:3, 3]
+    slices: dict[int, list[Contour]] = defaultdict(list)
+    for contour in contours:
+        index = (contour.points * (-1, -1, 1)) @ to_index[:3, :3].T + to_index[:3, 3]
         low, high = index.min(axis=0), index.max(axis=0)
         if high[2] - low[2] > _MAX_SPAN:
             findings.add(roi, "not-in-slice")
@@ -76,14 +85,16 @@ def fill_slices(
         if not 0 <= number < shape[2] or (high < -0.5).any() or (low > np.array(shape) - 0.5).any():
             findings.add(roi, "outside-image")
             continue
-        slices[number].append(index)
+        slices[number].append(Contour(index, contour.xor))
     masks = {}
     for number, found in sorted(slices.items()):
         nearest = _nearest_plane(number, found)
         findings.add(roi, "between-slices", len(found) - len(nearest))
-        off = [abs(points[:, 2].mean() - number) > _OFF_SLICE for points in nearest]
+        off = [abs(contour.points[:, 2].mean() - number) > _OFF_SLICE for contour in nearest]
         findings.add(roi, "off-slice", sum(off))
-        masks[number] = _fill([points[:, :2] for points in nearest], shape[:2])
+        masks[number], filled = _fill(nearest, shape[:2])
+        findings.add(roi, "repeated-contour", filled.copies)
+        findings.add(roi, "overlapping-contours", filled.overlapping)
     if slices:
         findings.add(roi, "slices-between-contours", max(slices) - min(slices) + 1 - len(slices))
     packed = _stack(masks)
@@ -97,28 +108,30 @@ def _slice_of(index: NDArray[np.float64]) -> int:
     return int(np.floor(index[:, 2].mean() + 0.5 + _ROUNDING))
 
 
-def _nearest_plane(
-    number: int, contours: Sequence[NDArray[np.float64]]
-) -> list[NDArray[np.float64]]:
+def _nearest_plane(number: int, contours: Sequence[Contour]) -> list[Contour]:
     """The contours of the plane that is nearest to a slice; others are of slices between."""
-    places = np.array([points[:, 2].mean() for points in contours])
+    places = np.array([contour.points[:, 2].mean() for contour in contours])
     nearest = places[np.argmin(np.abs(places - number))]
     return [
-        points
-        for points, place in zip(contours, places, strict=True)
+        contour
+        for contour, place in zip(contours, places, strict=True)
         if abs(place - nearest) <= _SAME_PLANE
     ]
 
 
-def _fill(contours: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> Packed:
-    """Fill the contours of one slice, ``(n, 2)`` voxel coordinates, within their bounding box."""
-    low = np.min([points.min(axis=0) for points in contours], axis=0)
-    high = np.max([points.max(axis=0) for points in contours], axis=0)
+def _fill(contours: Sequence[Contour], shape: tuple[int, ...]) -> tuple[Packed, Filled]:
+    """Fill the contours of one slice, in voxel coordinates, within their bounding box."""
+    low = np.min([contour.points.min(axis=0) for contour in contours], axis=0)[:2]
+    high = np.max([contour.points.max(axis=0) for contour in contours], axis=0)[:2]
     start = np.clip(np.floor(low), 0, shape).astype(int)
     stop = np.clip(np.ceil(high) + 1, start, shape).astype(int)
-    size = int(stop[0] - start[0]), int(stop[1] - start[1])
-    mask = contour_mask([points - start for points in contours], size)
-    return Packed.pack(mask, (int(start[0]), int(start[1])))
+    moved = [(contour.points[:, :2] - start, contour.xor) for contour in contours]
+    filled = fill_plane(
+        [points for points, xor in moved if not xor],
+        [points for points, xor in moved if xor],
+        (int(stop[0] - start[0]), int(stop[1] - start[1])),
+    )
+    return Packed.pack(filled.mask, (int(start[0]), int(start[1]))), filled
 
 
 def _stack(masks: Mapping[int, Packed]) -> Packed:

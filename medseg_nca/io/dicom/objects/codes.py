@@ -53,7 +53,12 @@ def category(code: Code) -> Code:
     """
     if code.scheme.startswith("99"):
         return SPATIAL_CONCEPT
-    return ABNORMAL_STRUCTURE if code.value in _lesions() else ANATOMICAL_STRUCTURE
+    return ABNORMAL_STRUCTURE if is_lesion(code) else ANATOMICAL_STRUCTURE
+
+
+def is_lesion(code: Code) -> bool:
+    """Tell whether a code is of a lesion (PS3.16 CID 7159), whatever the organ."""
+    return code.value in _lesions()
 
 
 def concept(code: Code) -> CodedConcept:

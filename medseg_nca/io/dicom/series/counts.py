@@ -32,7 +32,7 @@ class Concatenation:
     """Which part of one image, in several files, a file holds (PS3.3 C.7.6.16.2.2.4).
 
     Attributes:
-        uid: ConcatenationUID.
+        uid: ConcatenationUID, or where it is missing that of the whole image.
         number: InConcatenationNumber, from 1 on; None if the file does not say it.
         total: InConcatenationTotalNumber; None if the file does not say it.
         offset: ConcatenationFrameOffsetNumber: how many frames lie in the parts before.
@@ -48,7 +48,7 @@ class Concatenation:
 
 def concatenation_of(file: Attributes, frames: int) -> Concatenation | None:
     """The part that a file says it is; None if it is whole."""
-    uid = file.text("ConcatenationUID")
+    uid = file.text("ConcatenationUID") or file.text("SOPInstanceUIDOfConcatenationSource")
     if not uid:
         return None
     number, total, offset = (

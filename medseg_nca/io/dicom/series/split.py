@@ -16,11 +16,13 @@ import numpy as np
 
 from medseg_nca.io.dicom.records import Plane
 from medseg_nca.io.dicom.series.geometry import is_even, same_position_groups
-from medseg_nca.io.dicom.series.keys import IDENTITIES, ORDERS, SETTINGS
+from medseg_nca.io.dicom.series.keys import IDENTITIES, ORDERS
 from medseg_nca.io.dicom.series.values import Value, Values
 
 Named = tuple[tuple[str, ...], list[Plane]]
 
+# Thicknesses up to this much of each other do not tell slices from slabs.
+_SAME_THICKNESS = 1.05
 # What volumes are called that only the number of the instance tells apart.
 BY_NUMBER = "volume"
 # Values that say more than a number from 1 on.
@@ -106,13 +108,13 @@ def _apply(key: str, planes: list[Plane], values: Values) -> list[Named]:
 
 
 def _tells_apart(key: str, places: list[list[Plane]], values: Values) -> bool:
-    """Whether a key differs at one position; a setting has to at half of those that repeat.
+    """Whether a key differs at one position, or an identity at half of those that repeat.
 
-    One echo time that is off at a single slice is a slip of the scanner, and no echo.
+    One echo time or type that is off at a single slice of many is a slip, and no echo.
     """
     repeated = [group for group in places if len(group) > 1]
     telling = sum(len({values.of(plane, key) for plane in group}) > 1 for group in repeated)
-    return telling > 0 and (key not in SETTINGS or 2 * telling >= len(repeated))
+    return telling > 0 and (key not in IDENTITIES or 2 * telling >= len(repeated))
 
 
 def _by_value(key: str, planes: Sequence[Plane], values: Values) -> dict[Value | None, list[Plane]]:
@@ -190,23 +192,33 @@ def _interleaved(planes: list[Plane], values: Values) -> list[Named]:
             continue
         parts = _by_value(key, planes, values)
         groups = list(parts.values())
-        if len(groups) > 1 and _lie_between(groups, planes) and all(map(is_even, groups)):
+        alike = key == "thickness" and _nearly_equal(list(parts))
+        if len(groups) > 1 and not alike and _lie_between(groups, planes):
             return _named(key, parts)
     return whole
 
 
-def _lie_between(groups: Sequence[Sequence[Plane]], planes: Sequence[Plane]) -> bool:
-    """Whether groups of at least two planes reach into each other along the normal.
+def _nearly_equal(thicknesses: Sequence[Value | None]) -> bool:
+    known = [float(one) for one in thicknesses if isinstance(one, int | float)]
+    return len(known) < 2 or max(known) <= _SAME_THICKNESS * min(known)
 
-    One plane alone counts as a group only beside a volume which it makes uneven.
+
+def _lie_between(groups: Sequence[Sequence[Plane]], planes: Sequence[Plane]) -> bool:
+    """Whether groups reach into each other along the normal, each of them even by itself.
+
+    Planes that are even as they are must come from the groups in turns. Others must hold a volume,
+    of three planes or more, beside which one slab alone may lie.
     """
-    if min(map(len, groups)) < 2 and (max(map(len, groups)) < 3 or is_even(planes)):
-        return False
     place_of = {
         id(plane): k for k, group in enumerate(same_position_groups(planes)) for plane in group
     }
-    places = [[place_of[id(plane)] for plane in group] for group in groups]
-    ends = sorted((min(group), max(group)) for group in places)
+    places = [sorted(place_of[id(plane)] for plane in group) for group in groups]
+    if is_even(planes):
+        turns = [set(np.diff(found).tolist()) == {len(groups)} for found in places]
+        return all(turns)
+    if max(map(len, groups)) < 3 or not all(map(is_even, groups)):
+        return False
+    ends = sorted((found[0], found[-1]) for found in places)
     return any(after[0] < before[1] for before, after in pairwise(ends))
 
 

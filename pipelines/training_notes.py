@@ -1,0 +1,54 @@
+"""How the images of a run compare with those that the model learned from, told once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from medseg_nca.io.formats import in_short
+
+
+def read_likeness(tree: Any) -> dict[str, Any]:
+    """Read what ``Likeness.to_dict`` made.
+
+    Raises:
+        KeyError, TypeError, ValueError: if it is something else.
+    """
+    brought = tree["brought"]
+    return {
+        "spacing": [float(v) for v in tree["spacing"]],
+        "brought": None if brought is None else str(brought),
+        "unlike": [str(text) for text in tree["unlike"]],
+    }
+
+
+def notes_on_training(images: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Group what was found of many images.
+
+    Args:
+        images: what ``Likeness.to_dict`` says of each, by name.
+
+    Returns:
+        What was done to them, and what is to be doubted in their results: sentences that name the
+        images.
+    """
+    brought: dict[str, list[str]] = {}
+    unlike: dict[str, list[str]] = {}
+    for name, found in images.items():
+        if found["brought"] is not None:
+            brought.setdefault(found["brought"], []).append(name)
+        for text in found["unlike"]:
+            unlike.setdefault(text, []).append(name)
+    done = [f"{_of(names, images)}: {text}." for text, names in brought.items()]
+    doubts = [
+        f"{_of(names, images)} is unlike the images that the model learned from: {text}. "
+        "Look at the result with care."
+        for text, names in unlike.items()
+    ]
+    return done, doubts
+
+
+def _of(names: list[str], images: Mapping[str, Any]) -> str:
+    if len(images) == 1:
+        return names[0]
+    return f"{len(names)} of {len(images)} images ({in_short(names)})"

@@ -1,0 +1,411 @@
+"""TIFF: all pages, bits and colours that a file holds, or a refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from medseg_nca.errors import ImageError
+from medseg_nca.io.read import read_label, read_volume
+
+ORIENTATION, STRIP_COUNTS, TILE_COUNTS, PHOTOMETRIC = 274, 279, 325, 262
+
+
+def noise(*shape: int, high: int = 256, kind: Any = np.uint8) -> Any:
+    return np.random.default_rng(0).integers(0, high, shape).astype(kind)
+
+
+def disc() -> Any:
+    y, x = np.mgrid[:1024, :1024]
+    return (x - 500) ** 2 + (y - 400) ** 2 < 60**2
+
+
+def change_tag(path: Path, code: int, change: Any) -> None:
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tag = file.pages[0].tags[code]
+        tag.overwrite(change(tag.value))
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", "packbits", "zstd", "lzma", "jpeg2000"])
+def test_a_sparse_mask_is_read_however_well_it_packs(tmp_path: Path, compression: str) -> None:
+    mask = disc().astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", mask, compression=compression)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[0], mask.T)
+    tifffile.imwrite(tmp_path / "b.tif", mask * 0, compression=compression)
+    assert not read_label(tmp_path / "b.tif").array.any()
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
+def test_fax_codes_are_read_whole_or_not_at_all(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.tif"
+    for mask in (disc(), disc() & False):
+        Image.fromarray(mask).save(path, compression=compression)
+        np.testing.assert_array_equal(read_label(path).array[0], mask.T)
+    mask = disc()[300:500, 400:600]
+    Image.fromarray(mask).save(path, compression=compression, tiffinfo={278: 200})
+    change_tag(path, STRIP_COUNTS, lambda value: int(value[0] * 0.6))
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        read_label(path)
+
+
+def test_bits_of_deflate_are_counted_as_bits(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", disc(), compression="zlib", photometric="minisblack")
+    assert read_label(tmp_path / "a.tif").array.sum() == disc().sum()
+
+
+def test_white_for_zero_is_applied_to_images_and_told_of_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medseg_nca.io.picture._told", set())
+    for array, top in ((noise(6, 4), 255), (noise(6, 4, high=65536, kind=np.uint16), 65535)):
+        tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+        np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array[0], top - array.T)
+        np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[0], array.T)
+    assert caplog.text.count("taken as stored") == 1
+    bits = noise(6, 4, high=2).astype(bool)
+    tifffile.imwrite(tmp_path / "a.tif", bits, photometric="miniswhite")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array[0], ~bits.T)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[0], bits.T)
+    tifffile.imwrite(tmp_path / "a.tif", noise(6, 4, kind=np.float32), photometric="miniswhite")
+    with pytest.raises(ImageError, match="calls its lowest number white"):
+        read_volume(tmp_path / "a.tif")
+
+
+def test_a_palette_is_colours_for_images_and_numbers_for_labels(tmp_path: Path) -> None:
+    colours = noise(3, 256, kind=np.uint16) * 257
+    array = noise(6, 4)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=colours)
+    read = read_volume(tmp_path / "a.tif").array
+    np.testing.assert_array_equal(read, (colours >> 8)[:, array.T])
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[0], array.T)
+    colours[0, 0] = 12345  # says more than 8 bit
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="palette", colormap=colours)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, colours[:, array.T])
+
+
+UPRIGHT = [[0, 1, 2], [3, 4, 5]]
+SHOWN = {
+    1: [[0, 1, 2], [3, 4, 5]],
+    2: [[2, 1, 0], [5, 4, 3]],
+    3: [[5, 4, 3], [2, 1, 0]],
+    4: [[3, 4, 5], [0, 1, 2]],
+    5: [[0, 3], [1, 4], [2, 5]],
+    6: [[3, 0], [4, 1], [5, 2]],
+    7: [[5, 2], [4, 1], [3, 0]],
+    8: [[2, 5], [1, 4], [0, 3]],
+}
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("read", [read_volume, read_label])
+def test_the_orientation_is_applied(tmp_path: Path, orientation: int, read: Any) -> None:
+    tag = [(ORIENTATION, 3, 1, orientation, False)]
+    tifffile.imwrite(tmp_path / "a.tif", np.array(UPRIGHT, np.uint8), extratags=tag)
+    assert read(tmp_path / "a.tif").array[0].T.tolist() == SHOWN[orientation]
+    stack = np.stack([np.array(UPRIGHT, np.uint8), np.array(UPRIGHT, np.uint8) + 6])
+    tifffile.imwrite(
+        tmp_path / "b.tif", stack, extratags=tag, photometric="minisblack", metadata=None
+    )
+    for page in (0, 1):
+        shown = np.array(SHOWN[orientation]) + 6 * page
+        np.testing.assert_array_equal(read(tmp_path / "b.tif").array[0, ..., page].T, shown)
+
+
+def test_pages_that_are_turned_differently_are_refused(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for orientation in (1, 3):
+            tag = [(ORIENTATION, 3, 1, orientation, True)]
+            file.write(noise(6, 4), extratags=tag, metadata=None)
+    with pytest.raises(ImageError, match=r"turned differently \(Orientation \[1, 3\]\)"):
+        read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "kind", ["int8", "int16", "uint32", "int32", "float16", "float32", "float64"]
+)
+def test_numbers_of_every_kind_are_read(tmp_path: Path, kind: str) -> None:
+    array = noise(6, 4, high=100, kind=kind)
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    read = read_volume(tmp_path / "a.tif").array
+    np.testing.assert_array_equal(read[0], array.T)
+    assert read.dtype == kind
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif").array[0], array.T)
+
+
+def test_twelve_bits_in_a_row_are_read(tmp_path: Path) -> None:
+    array = noise(6, 4, high=4096, kind=np.uint16)
+    pairs = array.reshape(-1, 2).astype(int)
+    packed = np.stack(
+        [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], axis=-1
+    ).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", packed.reshape(6, 6), metadata=None)
+    for code, value in ((256, 4), (258, 12)):  # width, bits
+        change_tag(tmp_path / "a.tif", code, lambda _, value=value: value)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array[0], array.T)
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_bands_in_either_order_are_bands(tmp_path: Path, planar: str) -> None:
+    array = noise(3, 6, 4) if planar == "separate" else noise(6, 4, 3)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", planarconfig=planar)
+    expected = array.transpose(0, 2, 1) if planar == "separate" else array.T
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, expected)
+
+
+def test_a_band_is_no_alpha_unless_the_file_says_so(tmp_path: Path) -> None:
+    array = noise(6, 4, 2)
+    array[..., 1] = 7
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, array.T)
+    tifffile.imwrite(
+        tmp_path / "b.tif", array, photometric="minisblack", planarconfig="contig",
+        extrasamples=["unassalpha"],
+    )  # fmt: skip
+    np.testing.assert_array_equal(read_volume(tmp_path / "b.tif").array, array[..., :1].T)
+
+
+def write_two_kinds(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(noise(6, 4), metadata=None)
+        file.write(noise(6, 4, kind=np.uint16), metadata=None)
+
+
+def write_two_series(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(noise(6, 4))
+        file.write(noise(6, 4))
+
+
+def write_half_as_large(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(noise(64, 48), metadata=None)
+        file.write(noise(32, 24), metadata=None)
+
+
+def write_picture_within(path: Path) -> None:
+    with tifffile.TiffWriter(path) as file:
+        file.write(noise(6, 4), subifds=1, metadata=None)
+        file.write(noise(9, 9), metadata=None)
+
+
+def write_time_points(path: Path) -> None:
+    tifffile.imwrite(path, noise(5, 6, 4), imagej=True, metadata={"axes": "TYX"})
+
+
+def write_ome_time_points(path: Path) -> None:
+    tifffile.imwrite(path, noise(5, 9, 8), ome=True, metadata={"axes": "TYX"})
+
+
+def write_time_and_depth(path: Path) -> None:
+    tifffile.imwrite(path, noise(2, 3, 6, 4), imagej=True, metadata={"axes": "TZYX"})
+
+
+def write_printing_colours(path: Path) -> None:
+    tifffile.imwrite(path, noise(6, 4, 4), photometric="separated")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        write_two_kinds,
+        write_two_series,
+        write_half_as_large,
+        write_picture_within,
+        write_time_points,
+        write_ome_time_points,
+        write_time_and_depth,
+        write_printing_colours,
+    ],
+)
+def test_no_part_is_taken_for_the_whole(tmp_path: Path, write: Any) -> None:
+    write(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=r"a\.tif: (holds|has the TIFF axes)") as caught:
+        read_volume(tmp_path / "a.tif")
+    assert "damaged" not in str(caught.value)
+
+
+def test_smaller_copies_that_say_so_are_passed_over(tmp_path: Path) -> None:
+    array = noise(64, 48)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(array, metadata=None)
+        file.write(array[::2, ::2], subfiletype=1, metadata=None)
+    with tifffile.TiffWriter(tmp_path / "b.tif", ome=True) as file:
+        file.write(array, subifds=1, tile=(16, 16))
+        file.write(array[::2, ::2], subfiletype=1, tile=(16, 16))
+    with tifffile.TiffWriter(tmp_path / "c.tif") as file:
+        file.write(array[::2, ::2], subfiletype=1, metadata=None)
+        file.write(array, metadata=None)
+    for name in ("a.tif", "b.tif", "c.tif"):
+        np.testing.assert_array_equal(read_volume(tmp_path / name).array[0], array.T)
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "ZCYX", "CYX"])
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_stacks_and_channels_of_microscopes_are_read(tmp_path: Path, axes: str, kind: str) -> None:
+    array = noise(*{"ZYX": (5, 6, 7), "ZCYX": (5, 2, 6, 7), "CYX": (2, 6, 7)}[axes])
+    options = {kind: True, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.tif", array, metadata={"axes": axes}, **options)
+    order = {"ZYX": (2, 1, 0), "ZCYX": (1, 3, 2, 0), "CYX": (0, 2, 1)}[axes]
+    expected = array.transpose(order)
+    read = read_volume(tmp_path / "a.tif").array
+    np.testing.assert_array_equal(read, expected[None] if axes == "ZYX" else expected)
+
+
+def test_a_missing_page_of_a_stack_is_noticed(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for _ in range(4):
+            file.write(noise(64, 48), compression="zlib", metadata=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages[2].offset
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: place + 8])
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome", "plain"])
+@pytest.mark.parametrize("keep", [0.4, 0.8, 0.97])
+def test_a_stack_that_was_cut_short_is_refused(tmp_path: Path, kind: str, keep: float) -> None:
+    options = {} if kind == "plain" else {kind: True}
+    tifffile.imwrite(
+        tmp_path / "a.tif", noise(6, 64, 48), photometric="minisblack",
+        metadata={"axes": "ZYX"}, **options,
+    )  # fmt: skip
+    assert read_volume(tmp_path / "a.tif").shape == (48, 64, 6)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        read_volume(tmp_path / "a.tif")
+
+
+def test_tiles_and_strips_that_are_not_there_are_not_filled_up(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(64, 64), tile=(16, 16), compression="zlib")
+    change_tag(path, TILE_COUNTS, lambda value: [0, *value[1:]])
+    with pytest.raises(ImageError, match="lacks strips or tiles"):
+        read_volume(path)
+    tifffile.imwrite(path, noise(64, 64), rowsperstrip=16, compression="zlib")
+    change_tag(path, STRIP_COUNTS, lambda value: [*value[:3], 0])
+    with pytest.raises(ImageError, match="lacks strips or tiles"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    "compression", ["zlib", "lzw", "packbits", "zstd", "lzma", "webp", "jpeg", "jpeg2000"]
+)
+def test_a_strip_that_was_cut_short_is_refused(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(64, 64, 3), compression=compression, photometric="rgb")
+    assert read_volume(path).array.shape == (3, 64, 64)
+    change_tag(path, STRIP_COUNTS, lambda value: int(value[0] * 0.6))
+    with pytest.raises(ImageError, match="damaged or truncated"):
+        read_volume(path)
+
+
+def test_jpeg_within_tiff_that_ends_early_is_refused_also_with_an_end_marker(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(64, 64, 3), compression="jpeg", photometric="rgb")
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        place = page.dataoffsets[0] + page.databytecounts[0] * 2 // 3
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = b"\xff\xd9"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="end before its pixels do"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("compression", "options", "lossy"),
+    [
+        ("jpeg", {}, True),
+        ("jpeg", {"lossless": True}, False),
+        ("jpeg2000", {"level": 30, "reversible": False}, True),
+        ("jpeg2000", {"reversible": True}, False),
+        ("webp", {"level": 50, "lossless": False}, True),
+        ("webp", {"lossless": True}, False),
+        ("zstd", {}, False),
+    ],
+)
+def test_a_label_map_may_not_be_lossy(
+    tmp_path: Path, compression: str, options: dict[str, Any], lossy: bool
+) -> None:
+    mask = np.repeat((noise(64, 64, high=2) * 3)[..., None], 3, axis=-1)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, mask, compression=compression, compressionargs=options, photometric="rgb"
+    )
+    assert read_volume(path).array.shape == (3, 64, 64)
+    if lossy:
+        with pytest.raises(ImageError, match="packed with loss"):
+            read_label(path)
+    else:
+        np.testing.assert_array_equal(read_label(path).array[0], mask[..., 0].T)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "zstd"])
+def test_a_claim_beyond_the_file_is_refused(tmp_path: Path, compression: str | None) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, noise(64, 64), compression=compression, rowsperstrip=64, metadata=None)
+    for code in (256, 257, 278):
+        change_tag(path, code, lambda _: 60_000)
+    with pytest.raises(ImageError, match="the header claims 3,600,000,000 bytes"):
+        read_volume(path)
+
+
+def test_a_tiff_is_known_by_its_content(tmp_path: Path) -> None:
+    array = noise(6, 4)
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(read_volume(tmp_path / "b.png").array[0], array.T)
+    Image.fromarray(array).save(tmp_path / "c.png")
+    (tmp_path / "d.tif").write_bytes((tmp_path / "c.png").read_bytes())
+    np.testing.assert_array_equal(read_volume(tmp_path / "d.tif").array[0], array.T)
+
+
+def test_a_private_tag_that_is_broken_does_not_matter(tmp_path: Path) -> None:
+    array = noise(6, 4)
+    path = tmp_path / "a.tif"
+    tags = [(42113, 2, 0, "nonsense", True), (50000, 2, 0, "a text that lies elsewhere", True)]
+    tifffile.imwrite(path, array, extratags=tags, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[50000].offset + 8
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = (10**6).to_bytes(4, "little")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_volume(path).array[0], array.T)
+
+
+def test_one_file_of_several_is_no_stack(tmp_path: Path) -> None:
+    stack = noise(2, 6, 7)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", stack, ome=True, photometric="minisblack",
+        metadata={"axes": "ZYX"},
+    )  # fmt: skip
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        xml = str(file.ome_metadata)
+    plane = (
+        '<TiffData IFD="{0}" FirstZ="{0}" PlaneCount="1">'
+        '<UUID FileName="{1}">urn:uuid:{2}</UUID></TiffData>'
+    )
+    start, end = xml.index("<TiffData"), xml.rindex("</Pixels>")
+    parts = plane.format(0, "a.ome.tif", "a") + plane.format(1, "b.ome.tif", "b")
+    parts = parts.replace('IFD="1"', 'IFD="0"')
+    whole = (xml[:start] + parts + xml[end:]).replace("<OME ", '<OME UUID="urn:uuid:a" ')
+    for name, page, there in (("a", 0, whole), ("b", 1, whole.replace('uuid:a" ', 'uuid:b" '))):
+        tifffile.imwrite(
+            tmp_path / f"{name}.ome.tif", stack[page], description=there.encode(), metadata=None
+        )
+    for missing in (False, True):
+        if missing:
+            (tmp_path / "b.ome.tif").unlink()
+        with pytest.raises(ImageError):
+            read_volume(tmp_path / "a.ome.tif")
