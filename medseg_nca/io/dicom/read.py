@@ -177,7 +177,7 @@ def _read(series: Series, stack: Stack) -> Volume:
     # Without a copy: in memory x is next to x, y to y and z to z, as in a NIfTI file.
     planes = read_planes(stack.planes, upwards=len(stack.shape) == 3)
     if planes.ndim == 3:
-        planes = planes[..., None]
+        planes = planes.reshape(*planes.shape, 1)
     array = planes.transpose(3, 2, 1, 0)
     if len(stack.shape) == 2:
         array = array[..., 0]
