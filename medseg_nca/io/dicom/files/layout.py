@@ -61,8 +61,7 @@ class Walker:
         self.source, self.path, self.little, self._bulk = source, path, little, bulk
         order = "<" if little else ">"
         self._tag = struct.Struct(f"{order}HH")
-        self._short = struct.Struct(f"{order}HH2sH")
-        self._long = struct.Struct(f"{order}L")
+        self._explicit_header = struct.Struct(f"{order}HH2sHL")  # with the length of long VRs
         self._implicit_header = struct.Struct(f"{order}HHL")
         self._implicit = implicit
         self._items = self._elements = 0
@@ -281,30 +280,37 @@ class Walker:
 
     def _element(self, position: int, implicit: bool) -> Element | None:
         """The element at a position; None at the end of the data."""
-        begin = position - self._window_start
-        if begin < 0 or begin + 12 > len(self._window):
-            self._window = self.source.peek(position, _WINDOW)
+        window, begin = self._window, position - self._window_start
+        if begin < 0 or begin + 12 > len(window):
+            window = self._window = self.source.peek(position, _WINDOW)
             self._window_start, begin = position, 0
-            if len(self._window) < 8:
-                return None
+            if len(window) < 12:  # the last element may be empty
+                return self._last_element(window, position, implicit)
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
             raise too_large(self.path, f"it has more than {MAX_ELEMENTS:,} elements.")
         vr: bytes | None = None
         value = position + 8
         if implicit:
-            group, number, length = self._implicit_header.unpack_from(self._window, begin)
+            group, number, length = self._implicit_header.unpack_from(window, begin)
         else:
-            group, number, vr, length = self._short.unpack_from(self._window, begin)
+            group, number, vr, length, long = self._explicit_header.unpack_from(window, begin)
             if vr in _LONG_VR:
-                if len(self._window) < begin + 12:
-                    return None
-                length, value = self._long.unpack_from(self._window, begin + 8)[0], value + 4
+                length, value = long, position + 12
             elif not b"AA" <= vr <= b"ZZ":  # an implicit element within explicit ones
                 vr = None
-                group, number, length = self._implicit_header.unpack_from(self._window, begin)
+                group, number, length = self._implicit_header.unpack_from(window, begin)
         undefined = length == _UNDEFINED
         return Element(group << 16 | number, vr, position, value, None if undefined else length)
+
+    def _last_element(self, window: bytes, position: int, implicit: bool) -> Element | None:
+        """An element in the last bytes of the data; None if it is not complete."""
+        if len(window) < 8 or (not implicit and window[4:6] in _LONG_VR):
+            return None
+        self._window = window.ljust(12, b"\0")
+        element = self._element(position, implicit)
+        self._window = window
+        return element
 
     def _really_implicit(self, position: int, implicit: bool) -> bool:
         """Some files have or lack VRs against their transfer syntax; the first element tells."""

@@ -17,8 +17,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.claims import check_claims
@@ -40,7 +41,7 @@ from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large
 from medseg_nca.io.dicom.quiet import quiet
 
 if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
 __all__ = [
     "DicomError",
@@ -53,6 +54,8 @@ __all__ = [
 ]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
+# Parts of headers up to this size are remembered: no functional groups of many frames.
+_REMEMBERED = 2**14
 _USUAL_META, _MAX_META = 2**10, 2**17
 _SYNTAX, _SOP_CLASS = 0x00020010, 0x00020002
 _NOT_DICOM = "Name a DICOM file, or a folder with DICOM files."
@@ -64,14 +67,15 @@ class Opened:
 
     Attributes:
         path: the file.
-        dataset: the header, without pixel data.
+        dataset: the header, without pixel data, or the part of it that was asked for; other files
+            may share that: it is not to be changed.
         syntax: how it is encoded.
         source: the bytes that the offsets of ``pixels`` count in.
         pixels: None if there are none.
     """
 
     path: Path
-    dataset: FileDataset
+    dataset: Dataset
     syntax: Syntax
     source: Source
     pixels: Pixels | None
@@ -89,7 +93,7 @@ def read_header(path: Path) -> FileDataset:
         DicomError: see the module.
     """
     with opened(path) as file:
-        return file.dataset
+        return cast("FileDataset", file.dataset)
 
 
 def read_file(path: Path, *, bulk: int = BULK) -> FileDataset:
@@ -107,7 +111,7 @@ def read_file(path: Path, *, bulk: int = BULK) -> FileDataset:
     with opened(path, bulk=bulk) as file, _guarded(Path(path)):
         if file.pixels is not None:
             _add_pixels(file, file.pixels)
-        return file.dataset
+        return cast("FileDataset", file.dataset)
 
 
 @contextmanager
@@ -129,7 +133,7 @@ def opened(
     with _stream(path) as stream:
         with _guarded(path):
             found = _survey(path, stream, bulk, only)
-            dataset = _parse(found)
+            dataset = _parse(found) if found.elements is None else _parse_part(found)
             _check(found, found.elements or elements_of(dataset))
         yield Opened(path, dataset, found.syntax, found.source, found.layout.pixels)
 
@@ -285,8 +289,7 @@ def _parse(found: _Surveyed) -> FileDataset:
     from pydicom.filereader import read_dataset
 
     layout, little = found.layout, found.syntax.little
-    data = b"".join(found.source.read(start, end - start) for start, end in layout.ranges)
-    dataset = read_dataset(io.BytesIO(data), layout.implicit, little)
+    dataset = read_dataset(io.BytesIO(_bytes(found)), layout.implicit, little)
     encoding = dataset._character_set
     result = FileDataset(
         str(found.path),
@@ -298,6 +301,28 @@ def _parse(found: _Surveyed) -> FileDataset:
     )
     result.set_original_encoding(layout.implicit, little, encoding)
     return result
+
+
+def _parse_part(found: _Surveyed) -> Dataset:
+    data = _bytes(found)
+    parse = _parsed if len(data) <= _REMEMBERED else _parsed.__wrapped__
+    return parse(data, implicit=found.layout.implicit, little=found.syntax.little)
+
+
+@lru_cache(16)
+def _parsed(data: bytes, *, implicit: bool, little: bool) -> Dataset:
+    """A part of a header; that of most files of a series is the same."""
+    from pydicom.filereader import read_dataset
+
+    dataset = read_dataset(io.BytesIO(data), implicit, little)
+    encoding = dataset._character_set
+    settle(dataset).set_original_encoding(implicit, little, encoding)
+    return dataset
+
+
+def _bytes(found: _Surveyed) -> bytes:
+    ranges = found.layout.ranges
+    return b"".join(found.source.read(start, end - start) for start, end in ranges)
 
 
 def _check_whole(found: _Surveyed, header: Elements) -> None:

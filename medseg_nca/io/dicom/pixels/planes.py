@@ -32,9 +32,13 @@ _GROUPS = {0x0028, 0x5200, 0x7FE0}
 _TAGS = {0x00080005, 0x00080016, 0x00080060, 0x00541001}
 
 
+# Of those groups, what differs from plane to plane and only says how to show it: extremes, windows.
+_SHOWN = {0x00280106, 0x00280107, 0x00281050, 0x00281051, 0x00281055}
+
+
 def of_pixels(tag: int) -> bool:
     """Whether an element matters for what the pixels of its file mean."""
-    return tag >> 16 in _GROUPS or tag in _TAGS
+    return (tag >> 16 in _GROUPS and tag not in _SHOWN) or tag in _TAGS
 
 
 def read_planes(planes: Sequence[Plane], *, upwards: bool = False) -> NDArray[Any]:
