@@ -2,7 +2,7 @@
 
     python benchmarks/dicom.py [--slices 600] [--size 512] [--repeats 3] [--json]
 
-A synthetic CT is written first: each slice has some 250 elements, private ones, nested sequences
+A synthetic CT is written first: each slice has some 210 elements, private ones, nested sequences
 and a private header of 64 kB among them, as scanners write them. ``scan`` is compared with
 ``pydicom.dcmread(stop_before_pixels=True)`` and reading the tags that a scan reads; each is a
 process of its own, in turns, and the least time of the repeats counts. Starting Python is left out
