@@ -19,8 +19,8 @@ from medseg_nca.errors import ImageError
 from medseg_nca.io.bmp import SIGNATURE as BMP
 from medseg_nca.io.bmp import read_bmp
 from medseg_nca.io.content import describe
-from medseg_nca.io.jpeg import SIGNATURE as JPEG
 from medseg_nca.io.jpeg import read_jpeg
+from medseg_nca.io.jpeg_markers import SIGNATURE as JPEG
 from medseg_nca.io.picture import (
     Picture,
     as_volume,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.jpeg import outline, with_junk
+from medseg_nca.io.jpeg_markers import outline, with_junk
 from medseg_nca.io.picture import damaged, is_lossless_webp
 
 _FAX, _JPEG, _J2K, _WEBP = {2, 3, 4}, 7, {33003, 33004, 33005, 34712}, {34927, 50001}
