@@ -77,10 +77,8 @@ def read_tiff(path: Path, *, label: bool) -> Picture:
         ImageError: if it is damaged or truncated, holds more than one picture or stack, or its
             axes, bits or colours cannot be understood; for a label map also if it is lossy.
     """
-    import tifffile
-
     try:
-        with _listening() as heard, tifffile.TiffFile(path) as file:
+        with _listening() as heard, _opened(path) as file:
             pages = list(file.pages)
             series = _the_series(path, file, pages)
             if lost := next(filter(_is_loss, heard), None):
@@ -99,6 +97,28 @@ def read_tiff(path: Path, *, label: bool) -> Picture:
         raise
     except Exception as error:  # tifffile and its codecs raise whatever they like
         raise damaged(path, error) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file. Pages that were written one after the other with their shapes are one stack.
+
+    tifffile takes each for a series of its own, and without those shapes for slices, as all do.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if not _are_slices(file):
+            yield file
+            return
+    with tifffile.TiffFile(path, is_shaped=False) as file:
+        yield file
+
+
+def _are_slices(file: Any) -> bool:
+    """Whether tifffile wrote the pages one by one, each of the same kind."""
+    kinds = {(one.kind, len(one.pages), one.shape, one.axes, one.dtype) for one in file.series}
+    return len(file.series) > 1 and len(kinds) == 1 and kinds.pop()[:2] == ("shaped", 1)
 
 
 def _is_loss(text: str) -> bool:
@@ -133,7 +153,7 @@ def _the_series(path: Path, file: Any, pages: Sequence[Any]) -> Any:
     found = [one for one in file.series if not _is_copy(one.keyframe)]
     if len(found) != 1:
         shapes = ", ".join(" x ".join(map(str, one.shape)) for one in found[:3])
-        raise several_pictures(path, f"{len(found)} pictures of different kinds ({shapes})")
+        raise several_pictures(path, f"{len(found)} pictures or stacks ({shapes})")
     series = found[0]
     if any(page is None for page in series.pages):
         raise damaged(path, "pages of the stack are missing")

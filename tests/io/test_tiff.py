@@ -178,8 +178,8 @@ def write_two_kinds(path: Path) -> None:
 
 def write_two_series(path: Path) -> None:
     with tifffile.TiffWriter(path) as file:
-        file.write(noise(6, 4))
-        file.write(noise(6, 4))
+        file.write(noise(5, 9, 8))
+        file.write(noise(5, 9, 8))
 
 
 def write_half_as_large(path: Path) -> None:
@@ -255,6 +255,22 @@ def test_stacks_and_channels_of_microscopes_are_read(tmp_path: Path, axes: str, 
     expected = array.transpose(order)
     read = read_volume(tmp_path / "a.tif").array
     np.testing.assert_array_equal(read, expected[None] if axes == "ZYX" else expected)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_slices_that_were_written_one_by_one_are_a_stack(
+    tmp_path: Path, compression: str | None
+) -> None:
+    stack = noise(5, 30, 40)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in stack:
+            writer.write(plane, contiguous=False, compression=compression)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, stack.T[None])
+    with tifffile.TiffWriter(tmp_path / "b.tif") as writer:
+        for plane in (*stack, stack[0, :20]):
+            writer.write(plane, contiguous=False, compression=compression)
+    with pytest.raises(ImageError, match=r"b\.tif: holds 6 pictures or stacks"):
+        read_volume(tmp_path / "b.tif")
 
 
 def test_a_missing_page_of_a_stack_is_noticed(tmp_path: Path) -> None:
