@@ -28,6 +28,11 @@ class Volume:
     header: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def name(self) -> str:
+        """What messages call it: its first file."""
+        return str(self.sources[0]) if self.sources else "the volume"
+
+    @property
     def dims(self) -> int:
         """2 or 3: the number of spatial axes."""
         return self.array.ndim - 1
