@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import MAX_INFLATION, check_claim
+from medseg_nca.io.held import Held, Restore
 from medseg_nca.io.picture import (
     SPLIT,
     Picture,
@@ -129,9 +130,26 @@ def _is_loss(text: str) -> bool:
     return bool(_LOSS.search(_OBJECT.sub("", text)))
 
 
+def _make_tifffile_talk() -> Restore:
+    log = logging.getLogger("tifffile")
+    before = (log.disabled, log.level, log.propagate, log.manager.disable)
+    log.disabled, log.propagate, log.manager.disable = False, False, logging.NOTSET
+    log.setLevel(logging.WARNING)
+
+    def restore() -> None:
+        log.disabled, level, log.propagate, log.manager.disable = before
+        log.setLevel(level)
+
+    return restore
+
+
+# Other code can switch off what tifffile logs, and there it says what it leaves out.
+_TALKING = Held(_make_tifffile_talk)
+
+
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """What tifffile logs in this thread, warnings and worse."""
+    """What tifffile logs in this thread, warnings and worse; it is told to nobody else."""
     heard: list[str] = []
     here = threading.get_ident()
 
@@ -143,13 +161,16 @@ def _listening() -> Iterator[list[str]]:
     log, ear = logging.getLogger("tifffile"), Ear(logging.WARNING)
     log.addHandler(ear)
     try:
-        yield heard
+        with _TALKING.held():
+            yield heard
     finally:
         log.removeHandler(ear)
 
 
 def _the_series(path: Path, file: Any, pages: Sequence[Any]) -> Any:
     """The one picture or stack of the file; smaller copies of it are passed over."""
+    if any(math.prod(getattr(page, "shape", (1,)) or (0,)) == 0 for page in pages):
+        raise damaged(path, "a page has no pixels")
     found = [one for one in file.series if not _is_copy(one.keyframe)]
     if len(found) != 1:
         shapes = ", ".join(" x ".join(map(str, one.shape)) for one in found[:3])
