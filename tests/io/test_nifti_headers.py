@@ -349,3 +349,23 @@ def test_one_file_with_the_mark_of_two_is_read(
     np.testing.assert_allclose(volume.affine, affine(), atol=1e-5)
     write_volume(volume, tmp_path / "b.nii.gz")
     np.testing.assert_array_equal(nib.load(tmp_path / "b.nii.gz").get_fdata(), ARRAY)
+
+
+def test_forms_that_point_elsewhere_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = nib.Nifti1Image(ARRAY, np.diag([1.0, 1, 1, 1]))
+    made.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
+    made.set_sform(np.diag([1.0, 1, 1, 1]), 2)
+    nib.save(made, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(np.diag(read_volume(tmp_path / "a.nii.gz").affine), [1, 1, 1, 1])
+    assert "point to RAS by the sform, and to LAS by the qform; the sform is taken" in caplog.text
+    # That of an atlas lies elsewhere, and a turn by some degrees is no contradiction.
+    caplog.clear()
+    made = image()
+    moved = affine()
+    moved[:3, 3] += 40
+    made.set_qform(moved, 1)
+    nib.save(made, tmp_path / "b.nii.gz")
+    read_volume(tmp_path / "b.nii.gz")
+    assert not caplog.text
