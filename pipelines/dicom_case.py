@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from medseg_nca.io.dicom.annotations.assign import Annotation
 from medseg_nca.io.dicom.annotations.labels import OverlapRule
 from medseg_nca.io.dicom.annotations.legend import FoundSegment
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier, burned_in
-from medseg_nca.io.dicom.deid.words import IdentityWords, identity_words
+from medseg_nca.io.dicom.deid.words import IdentityWords
 from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.files.syntaxes import syntax_name
 from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.read import Tilt, read_stack
 from medseg_nca.io.dicom.records import Problem, Series, Stack
 from medseg_nca.io.dicom.series.turn import as_dcm2niix
@@ -132,6 +131,7 @@ class Importing:
         stack_name: its name as reports may show it.
         annotations: that were drawn on it, in their order.
         how: what all volumes share.
+        words: that name its patient, from all of his or her files.
     """
 
     id: str
@@ -140,6 +140,7 @@ class Importing:
     stack_name: str
     annotations: tuple[Annotation, ...]
     how: How
+    words: IdentityWords = field(default_factory=IdentityWords)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -178,6 +179,11 @@ def import_case(work: Importing) -> Imported:
         problem = Problem("unusable", error.message)
     except MemoryError:
         problem = Problem("too-large", f"{work.files[0]}: does not fit in memory.")
+    except Exception as error:
+        if work.how.deidentifier is None:
+            raise
+        # Its text may quote the header, and would be logged.
+        problem = Problem("unexpected", f"unexpected {type(error).__name__}")
     return Imported(work.id, problem=problem)
 
 
@@ -207,33 +213,27 @@ def _is_complete(out: Path, record: Record) -> bool:
 def _import(work: Importing, key: str) -> Record:
     how = work.how
     header = read_header(work.stack.planes[0].path)
-    words = None if how.deidentifier is None else _words(work, header, how.deidentifier)
+    if how.deidentifier is not None:
+        _check_burned_in(work, header, how.deidentifier)
     image = read_stack(work.series, work.stack, tilt=how.tilt)
     placed = place_annotations(
-        image, work.annotations, how.overlap, None if words is None else words.found_in
+        image,
+        work.annotations,
+        how.overlap,
+        None if how.deidentifier is None else work.words.found_in_label,
     )
     turned = as_dcm2niix(image, work.series, work.stack)
     maps = _write(work, turned, placed)
-    record = _record(
-        work, key, str(header.file_meta.TransferSyntaxUID), turned, placed, maps, words
-    )
+    record = _record(work, key, str(header.file_meta.TransferSyntaxUID), turned, placed, maps)
     write_json(record_file(how.out, work.id), record.model_dump(mode="json"))
     return record
 
 
-def _words(work: Importing, header: Any, how: Deidentifier) -> IdentityWords:
-    """The names that may not come through; refuses images that may have writing in them."""
+def _check_burned_in(work: Importing, header: Any, how: Deidentifier) -> None:
+    """Refuse images that may have writing in them."""
     problem = None if how.allow_burned_in else _burned_in(work.series, header)
     if problem is not None:
         raise DicomError(Problem(problem.kind, f"{work.files[0]}: {problem.message}"))
-    parts: set[str] = set()
-    wholes: set[str] = set()
-    with quiet():
-        for source in (header, *(read_header(a.path) for a in work.annotations)):
-            words = identity_words(source)
-            parts |= words.parts
-            wholes |= words.wholes
-    return IdentityWords(frozenset(parts), frozenset(wholes))
 
 
 def _burned_in(series: Series, header: Any) -> Problem | None:
@@ -305,7 +305,6 @@ def _record(
     image: Volume,
     placed: Placed,
     maps: Sequence[MapRecord],
-    words: IdentityWords | None,
 ) -> Record:
     names, series = work.how.names, work.series
     notes = [_note(work, problem) for problem in series.notes]
@@ -327,17 +326,17 @@ def _record(
         orientation="".join(map(str, nib.aff2axcodes(image.affine)))[: image.dims],
         affine=tuple(tuple(float(v) for v in row) for row in image.affine),
         resampled=bool(work.stack.shear_mm),
-        tags=_tags(work, words),
+        tags=_tags(work),
         maps=tuple(maps),
         refused=tuple(_note(work, problem, a.series_uid) for a, problem in placed.refused),
         notes=tuple(notes),
     )
 
 
-def _tags(work: Importing, words: IdentityWords | None) -> Mapping[str, str]:
+def _tags(work: Importing) -> Mapping[str, str]:
     """What the volume was selected by, unless it may name the patient."""
     tags = {tag: work.series.tags.get(tag, "") for tag in work.how.tags}
-    if words is None:
+    if work.how.deidentifier is None:
         return tags
     from pydicom.datadict import dictionary_VR, tag_for_keyword
 
@@ -347,13 +346,13 @@ def _tags(work: Importing, words: IdentityWords | None) -> Mapping[str, str]:
     for tag, value in tags.items():
         number = tag_for_keyword(tag)
         known = number is not None and action_of(number, dictionary_VR(number)) is Action.KEEP
-        kept[tag] = value if known and not words.found_in(value) else "REMOVED"
+        kept[tag] = value if known and not work.words.found_in(value) else "REMOVED"
     return kept
 
 
 def _note(work: Importing, problem: Problem, annotation: str | None = None) -> Note:
     names = work.how.names
-    message = names.message(problem.message, work.how.root, work.files)
+    message = names.message(problem.message, work.how.root, work.files, work.words)
     return Note(kind=problem.kind, message=message, object=names.uid(annotation))
 
 
@@ -376,6 +375,6 @@ def _key(work: Importing) -> str:
         how.tags,
         how.tilt,
         how.overlap,
-        None if deidentifier is None else [deidentifier.allow_burned_in],
+        None if deidentifier is None else [deidentifier.allow_burned_in, work.words.listed()],
     ]
     return how.names.secret.token("key", json.dumps(parts))

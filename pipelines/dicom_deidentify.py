@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medseg_nca import __version__
 from medseg_nca.datasets.hashing import file_hash
@@ -15,19 +16,24 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier, deidentify_dataset, save_dataset
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.deid.words import IdentityWords
 from medseg_nca.io.dicom.files.layout import MAX_HEADER
-from medseg_nca.io.dicom.files.reader import read_file
+from medseg_nca.io.dicom.files.reader import read_file, read_header
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
-from medseg_nca.pipelines.dicom_state import open_state
-from medseg_nca.pipelines.parallel import Progress, Silent, cores, run_each
+from medseg_nca.pipelines.dicom_people import People, Person, person_of
+from medseg_nca.pipelines.dicom_state import State, open_state
+from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, cores, run_each
 
 logger = logging.getLogger(__name__)
 
+R = TypeVar("R")
+
 REPORT = "report.json"
+_WORDS = "words.json"
 _NO_DICOM = {"not-dicom", "empty", "dicomdir"}
 # Starting processes takes a second or two; so many files are done in that time.
 _FEW = 500
@@ -65,10 +71,22 @@ class DeidentifyReport:
 
 @dataclass(frozen=True)
 class _Work:
+    """A file, how it is treated, and the words that its patient's other files know."""
+
     path: Path
     root: Path
     out: Path
     how: Deidentifier
+    words: IdentityWords = field(default_factory=IdentityWords)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Who a file is of and the place of its copy, or why there will be none."""
+
+    person: Person | None = None
+    target: Path | None = None
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -119,25 +137,32 @@ def run(
     state = open_state(root, out, deidentify=True, key=key, work="deidentify", options=options)
     how = replace(how, pseudonyms=state.names.secret)
     found = walk(root)
-    items = [_Work(path, root, out, how) for path in found.files]
-    count = workers if workers is not None else cores() if len(items) > _FEW else 0
-    running = run_each(
-        _deidentify, items, count, scheduler=scheduler, folder=out / STATE / CLUSTER, files=_files
-    )
-    sources: dict[Path, list[int]] = defaultdict(list)
+    every = [_Work(path, root, out, how) for path in found.files]
+    count = workers if workers is not None else cores() if len(every) > _FEW else 0
+
+    def each(
+        function: Callable[[_Work], R], works: list[_Work], stage: str
+    ) -> Iterable[Outcome[R]]:
+        running = run_each(
+            function, works, count, scheduler=scheduler, folder=out / STATE / CLUSTER, files=_files
+        )
+        return (progress or Silent()).track(running, stage, len(works))
+
     refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
     passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})
-    for outcome in (progress or Silent()).track(running, "files", len(items)):
-        # An error that nobody foresaw may quote what it stumbled over.
-        reason = (outcome.error or "").partition(":")[0]
-        done = outcome.result or _Done(problem=Problem("unexpected", reason))
+    items, failed = _identify(state, every, each(_look, every, "headers"))
+    for path, problem in failed:
+        if problem.kind in _NO_DICOM:
+            passed_over[problem.kind] += 1
+        else:
+            refused.append(_hidden(state.names, root, problem, path))
+    sources: dict[Path, list[int]] = defaultdict(list)
+    for outcome in each(_deidentify, items, "files"):
+        work, done = items[outcome.index], outcome.result or _Done(problem=_unexpected(outcome))
         if done.target is not None:
             sources[done.target].append(outcome.index)
-        elif done.problem is not None and done.problem.kind in _NO_DICOM:
-            passed_over[done.problem.kind] += 1
         elif done.problem is not None:
-            path = items[outcome.index].path
-            refused.append(_hidden(state.names, root, done.problem, path))
+            refused.append(_hidden(state.names, root, done.problem, work.path, work.words))
     refused += _settle_copies(sources, items)
     for problem in refused:
         logger.error("Refused: %s", problem.message)
@@ -158,8 +183,66 @@ def _check(root: Path, out: Path) -> None:
         )
 
 
+def _unexpected(outcome: Outcome[Any]) -> Problem:
+    """An error that nobody foresaw may quote what it stumbled over."""
+    return Problem("unexpected", (outcome.error or "").partition(":")[0])
+
+
+def _identify(
+    state: State, every: Sequence[_Work], outcomes: Iterable[Outcome[_Seen]]
+) -> tuple[list[_Work], list[tuple[Path, Problem]]]:
+    """Give every file the words of all files of its patient; and what could not be read."""
+    people = People()
+    targets: dict[int, Path] = {}
+    failed: dict[int, Problem] = {}
+    for outcome in outcomes:
+        one = outcome.result or _Seen(problem=_unexpected(outcome))
+        if one.person is not None and one.target is not None:
+            targets[outcome.index] = one.target
+            people.add(every[outcome.index].path, one.person)
+        elif one.problem is not None:
+            failed[outcome.index] = one.problem
+    places = sorted(targets)
+    items = [replace(every[place], words=people.words(every[place].path)) for place in places]
+    _forget_stale(state, items, [targets[place] for place in places])
+    return items, [(every[place].path, failed[place]) for place in sorted(failed)]
+
+
+def _forget_stale(state: State, items: Sequence[_Work], targets: Sequence[Path]) -> None:
+    """Remove copies of an earlier run that did not know all words of their patient.
+
+    Before anything is written the words of this run are noted, as a fingerprint of each patient's,
+    so that a run that was stopped goes on.
+    """
+    notes = state.out / STATE / _WORDS
+    secret = state.names.secret
+    tokens = {
+        words: secret.token("words", json.dumps(words.listed()))
+        for words in {item.words for item in items}
+    }
+    try:
+        known = set(json.loads(notes.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = set()
+    for item, target in zip(items, targets, strict=True):
+        if tokens[item.words] not in known:
+            target.unlink(missing_ok=True)
+    write_json(notes, sorted(tokens.values()))
+
+
 def _files(work: _Work) -> tuple[Path, ...]:
     return (work.path,)
+
+
+def _look(work: _Work) -> _Seen:
+    """Read a header."""
+    try:
+        header = read_header(work.path)
+        return _Seen(person_of(header), _target(work, header))
+    except DicomError as error:
+        return _Seen(problem=error.problem)
+    except Exception as error:  # its text may quote the header, and would be logged
+        return _Seen(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
 
 
 def _deidentify(work: _Work) -> _Done:
@@ -168,10 +251,14 @@ def _deidentify(work: _Work) -> _Done:
         dataset = read_file(work.path, bulk=MAX_HEADER)
         target = _target(work, dataset)
         if not _is_newer(target, work.path):
-            save_dataset(deidentify_dataset(dataset, work.how), target)
+            save_dataset(deidentify_dataset(dataset, work.how, work.words), target)
         return _Done(target)
     except DicomError as error:
         return _Done(problem=error.problem)
+    except OutputError:
+        raise
+    except Exception as error:  # its text may quote the header, and would be logged
+        return _Done(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
 
 
 def _target(work: _Work, header: Any) -> Path:
@@ -217,6 +304,12 @@ def _settle_copies(sources: Mapping[Path, list[int]], items: list[_Work]) -> lis
     return problems
 
 
-def _hidden(names: Names, root: Path, problem: Problem, path: Path | None = None) -> Problem:
+def _hidden(
+    names: Names,
+    root: Path,
+    problem: Problem,
+    path: Path | None = None,
+    words: IdentityWords | None = None,
+) -> Problem:
     files = () if path is None else (path,)
-    return Problem(problem.kind, names.message(problem.message, root, files))
+    return Problem(problem.kind, names.message(problem.message, root, files, words))

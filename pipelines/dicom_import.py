@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from medseg_nca.errors import OutputError
-from medseg_nca.io.atomic import remove_leftovers, write_json
+from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.io.dicom.annotations.assign import KINDS, Annotation, Kind, assign
 from medseg_nca.io.dicom.annotations.labels import OverlapRule
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier
@@ -20,8 +19,6 @@ from medseg_nca.io.dicom.read import Tilt
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import scan
 from medseg_nca.io.dicom.select import OF_STACKS, Selection, parse_selection
-from medseg_nca.io.read import read_label
-from medseg_nca.io.write import write_volume
 from medseg_nca.pipelines.dicom_case import (
     CLUSTER,
     IMAGES,
@@ -34,7 +31,9 @@ from medseg_nca.pipelines.dicom_case import (
     import_case,
     record_file,
 )
-from medseg_nca.pipelines.dicom_labels import legend_of, numbers_of, renumber
+from medseg_nca.pipelines.dicom_labels import legend_of
+from medseg_nca.pipelines.dicom_numbers import number_labels
+from medseg_nca.pipelines.dicom_people import People, find_people
 from medseg_nca.pipelines.dicom_report import (
     DATASET,
     ImportReport,
@@ -57,7 +56,6 @@ _KINDS: dict[LabelSource, tuple[Kind, ...]] = {
 }
 # Starting processes takes a second or two; this many bytes are imported in that time.
 _SMALL = 50_000_000
-_NUMBERS = "numbers.json"
 _LOCALIZER = "localizer"
 
 
@@ -127,7 +125,12 @@ def run(
     state = open_state(root, out, deidentify=settings.deidentify, key=settings.key)
     for folder in (IMAGES, LABELS, f"{STATE}/cases", f"{STATE}/labels"):
         remove_leftovers(out / folder)
-    plan = _Plan(found, selection, settings, state)
+    people = (
+        find_people(root, workers or 1, scheduler, out / STATE / CLUSTER)
+        if settings.deidentify
+        else People()
+    )
+    plan = _Plan(found, selection, settings, state, people)
     count = _workers(plan.items) if workers is None else workers
     running = run_each(
         import_case,
@@ -139,7 +142,7 @@ def run(
     )
     outcomes = list((progress or Silent()).track(running, "importing", len(plan.items)))
     report, dims = _collect(plan, outcomes)
-    report = _number_labels(report, count, scheduler, progress or Silent())
+    report = number_labels(report, count, scheduler, progress or Silent())
     write_reports(report, state, _written_settings(settings), dims)
     if found.series:  # a folder that is empty may be a disk that is not there
         _remove_strangers(report)
@@ -151,9 +154,14 @@ class _Plan:
     """What is imported, and what is refused or left out before anything is read."""
 
     def __init__(
-        self, found: Scan, selection: Selection, settings: ImportSettings, state: State
+        self,
+        found: Scan,
+        selection: Selection,
+        settings: ImportSettings,
+        state: State,
+        people: People,
     ) -> None:
-        self.root, self.state = found.root, state
+        self.root, self.state, self.people = found.root, state, people
         self.refused: list[Refusal] = []
         self.left_out: Counter[str] = Counter(
             {f"file-{reason}": n for reason, n in found.passed_over.items() if n}
@@ -176,6 +184,7 @@ class _Plan:
                 state.names.stack(series, stack),
                 annotations.get((series.uid, stack.name), ()),
                 how,
+                people.words_of(series.files),
             )
             for name, (series, stack) in zip(state.names.cases(stacks), stacks, strict=True)
         ]
@@ -189,7 +198,8 @@ class _Plan:
     ) -> None:
         """Note what cannot be imported, and say so."""
         names = self.state.names
-        message = names.message(problem.message, self.root, files)
+        words = self.people.words_of(files)
+        message = names.message(problem.message, self.root, files, words)
         refusal = Refusal(
             problem.kind,
             message,
@@ -314,61 +324,6 @@ def _unexpected(outcome: Outcome[Imported], state: State) -> Problem:
     """An error that nobody foresaw may quote what it stumbled over."""
     text = outcome.error or "failed"
     return Problem("unexpected", text.partition(":")[0] if state.names.hidden else text)
-
-
-@dataclass(frozen=True)
-class _Numbering:
-    """A label map that gets the numbers of the data set."""
-
-    own: Path
-    target: Path
-    numbers: Mapping[int, int]
-
-
-def _number_labels(
-    report: ImportReport, workers: int, scheduler: str | None, progress: Progress
-) -> ImportReport:
-    """Write the final label maps; those whose numbers are as an earlier run wrote them stay."""
-    if report.legend is None:
-        return report
-    out = report.out
-    notes = out / STATE / _NUMBERS
-    known = _read_numbers(notes)
-    wanted: dict[str, Any] = {}
-    items: list[_Numbering] = []
-    for record, one in report.maps:
-        if one.own is None:
-            continue
-        numbers = numbers_of(one.segments, report.legend)
-        wanted[one.id] = [record.key, {str(own): number for own, number in numbers.items()}]
-        target = out / label_file(one)
-        if known.get(one.id) != wanted[one.id] or not target.is_file():
-            items.append(_Numbering(out / one.own, target, numbers))
-    if not items:
-        return report
-    # From here on the list of an earlier run no longer tells the truth.
-    (out / DATASET).unlink(missing_ok=True)
-    notes.unlink(missing_ok=True)
-    running = run_each(_number, items, workers, scheduler=scheduler, folder=out / STATE / CLUSTER)
-    failed = [o.error for o in progress.track(running, "labels", len(items)) if o.error]
-    if failed:
-        raise OutputError(f"{out}: label maps cannot be written: {failed[0]}")
-    write_json(notes, wanted)
-    return report
-
-
-def _number(work: _Numbering) -> None:
-    own = read_label(work.own)
-    array = renumber(own.array, work.numbers)
-    write_volume(replace(own, array=array, header={}), work.target)
-
-
-def _read_numbers(path: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 def _remove_strangers(report: ImportReport) -> None:

@@ -26,6 +26,7 @@ from medseg_nca.io.dicom.annotations.legend import (
     segment_key,
 )
 from medseg_nca.io.dicom.annotations.sides import side
+from medseg_nca.io.dicom.deid.rules import SCHEMES
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import Volume
@@ -169,11 +170,11 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
     if forbidden is None:
         return segment
 
-    def clean(code: Code) -> Code:
-        return code.model_copy(update={"meaning": ""}) if forbidden(code.meaning) else code
+    def clean(*codes: Code | None) -> tuple[Code, ...]:
+        return tuple(_clean(c, forbidden) for c in codes if c and not _is_named(c, forbidden))
 
     given = segment.concept
-    code = None if given.code is None else clean(given.code)
+    code = next(iter(clean(given.code)), None)
     name = given.name
     if forbidden(name):
         meaning = code.meaning if code is not None else ""
@@ -181,12 +182,24 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
     concept = Concept(
         name,
         code,
-        tuple(map(clean, given.modifiers)),
-        None if given.category is None else clean(given.category),
-        tuple(map(clean, given.regions)),
-        tuple(map(clean, given.region_modifiers)),
+        clean(*given.modifiers),
+        next(iter(clean(given.category)), None),
+        clean(*given.regions),
+        clean(*given.region_modifiers),
     )
     return replace(segment, concept=concept)
+
+
+def _clean(code: Code, forbidden: Forbidden) -> Code:
+    """A code without a meaning that names a patient."""
+    return code.model_copy(update={"meaning": ""}) if forbidden(code.meaning) else code
+
+
+def _is_named(code: Code, forbidden: Forbidden) -> bool:
+    """Whether the code itself names a patient; numbers of known schemes are what they are."""
+    if code.scheme in SCHEMES and code.value.isdigit():
+        return False
+    return forbidden(code.value) or (code.scheme not in SCHEMES and forbidden(code.scheme))
 
 
 def _numbered(given: Sequence[Segment], named: Sequence[Segment]) -> list[Segment]:

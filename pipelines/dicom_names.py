@@ -11,14 +11,17 @@ from medseg_nca.datasets.dicom import case_names, patient_name
 from medseg_nca.io.dicom.deid.deidentify import patient_key
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.deid.rules import MODALITIES
-from medseg_nca.io.dicom.deid.words import uids_in
+from medseg_nca.io.dicom.deid.words import IdentityWords, uids_in
 from medseg_nca.io.dicom.records import Series, Stack
 
-# Names of stacks that are made of a fixed word and a number: "echo-2", "b-1000".
-_HARMLESS = re.compile(r"[a-z]+-[\d.]+(_[a-z]+-[\d.]+)*")
+# Names of stacks that are made of a fixed word and a small number: "echo-2", "b-1000". What
+# stands behind the other words is a text, or a time of day.
+_PART = r"(?!stack|type|component|kernel|clock|content)[a-z]+-\d{1,5}(\.\d{1,3})?"
+_HARMLESS = re.compile(rf"{_PART}(_{_PART})*")
 # A shorter name of a file would be found in every number of a message.
 _SHORTEST_NAME = 4
 _A_FILE = "a file"
+_LEFT_OUT = "a file: what is wrong with it quotes its header, and is left out."
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,20 @@ class Names:
         text = series.tags.get("Modality", "")
         return text if not self.hidden or text in MODALITIES else ""
 
-    def message(self, text: str, root: Path, files: Sequence[Path] = ()) -> str:
+    def message(
+        self,
+        text: str,
+        root: Path,
+        files: Sequence[Path] = (),
+        words: IdentityWords | None = None,
+    ) -> str:
         """A message as it may be shown: hidden names of files and folders are replaced, and UIDs.
 
         Args:
             text: the message.
             root: the folder that is read, in the form that messages have it.
             files: those that the message is likely to name.
+            words: a message that holds one of them is left out.
         """
         if not self.hidden:
             return text
@@ -88,4 +98,5 @@ class Names:
             text = f"{before}{_A_FILE}{''.join(after.partition(': ')[1:])}"
         for match in reversed(list(uids_in(text))):
             text = text[: match.start()] + self.secret.uid(match[0]) + text[match.end() :]
-        return text
+        named = words is not None and words.found_in(text.removeprefix(_A_FILE))
+        return _LEFT_OUT if named else text

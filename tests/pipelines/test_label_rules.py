@@ -19,6 +19,7 @@ from medseg_nca.datasets.prepared import PreparedStore, write_store
 from medseg_nca.datasets.rules import label_map_problem, thin_labels
 from medseg_nca.errors import DataError, MedsegError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
+from medseg_nca.io.dicom.annotations.legend import FoundSegment, Legend
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import check, evaluate, preprocess, train
 from medseg_nca.pipelines.selection import open_source
@@ -305,8 +306,9 @@ def test_numbers_of_a_mask_that_was_once_lossy_are_doubted(
 
 def test_a_prepared_dicom_label_keeps_its_numbers_in_an_evaluation(tmp_path: Path) -> None:
     names = LabelTable.model_validate({"labels": [{"name": "one", "values": [1]}]})
+    legend = Legend(table=names, segments=(FoundSegment(value=1, name="one"),))
     data = pictures(tmp_path / "data", {key: [1] for key in NAMES}, "{one: 1}")
     store = preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
-    cases = tuple(case.model_copy(update={"segments": names}) for case in store.cases)
+    cases = tuple(case.model_copy(update={"segments": legend}) for case in store.cases)
     write_store(store.folder, store.index.model_copy(update={"cases": cases}), store.plan)
-    assert {case.segments for case in open_source(store.folder).cases} == {names}
+    assert [case.segments for case in open_source(store.folder).cases] == [legend] * len(cases)

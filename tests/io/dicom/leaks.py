@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +16,9 @@ from pydicom.uid import (
     UID_dictionary,
 )
 
+from medseg_nca.io.dicom.quiet import quiet
+
+BINARY = {"OB", "OW", "OF", "OD", "OL", "OV", "UN", "SQ"}
 CODINGS = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "utf-32-le")
 
 
@@ -66,3 +71,29 @@ def _contents(path: Path) -> Iterator[bytes]:
         if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
             start = 132 + 12 + dataset.file_meta.FileMetaInformationGroupLength
             yield zlib.decompress(raw[start:], -zlib.MAX_WBITS)
+
+
+def texts(path: Path) -> list[str]:
+    """Every text in a DICOM file, decoded by its character sets, at any depth."""
+    with quiet():
+        dataset = dcmread(path)
+        list(dataset.iterall())
+    found = [str(element.value) for element in dataset.iterall() if element.VR not in BINARY]
+    return found + [str(element.value) for element in dataset.file_meta if element.VR not in BINARY]
+
+
+def text_leaks(texts: Iterable[str], secrets: Iterable[str]) -> list[str]:
+    """The secrets that occur in some texts, in any case; whole words if they are short."""
+    texts = [unicodedata.normalize("NFC", text).casefold() for text in texts]
+    return sorted(
+        secret
+        for secret in secrets
+        for word in [unicodedata.normalize("NFC", secret).casefold()]
+        if any(_occurs(word, text) for text in texts)
+    )
+
+
+def _occurs(word: str, text: str) -> bool:
+    if len(word) > 3 and not word.isdigit():
+        return word in text
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None

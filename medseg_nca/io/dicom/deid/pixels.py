@@ -1,115 +1,243 @@
-"""What hides beside the pixels: bytes after the image, comments in the compressed stream."""
+"""What hides beside the pixels: bytes after the image, unused bits, data in compressed streams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from medseg_nca.io.dicom.deid.streams import precision, strip_comments, strip_rle
+from medseg_nca.io.dicom.problems import DicomError
+from medseg_nca.io.dicom.records import Problem
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from pydicom import Dataset
 
-# Marker segments of ISO/IEC 10918-1 table B.1 that say nothing about the pixels: comments and
-# application data, except JFIF (APP0), JPEG-LS colour transforms (APP8) and Adobe's (APP14).
-_COMMENT = 0xFE
-_APPLICATION = {0xE0 + n for n in range(16)} - {0xE0, 0xE8, 0xEE}
-_JPEG_START, _JPEG_SCAN = b"\xff\xd8", 0xDA
-# ISO/IEC 15444-1 table A.2.
-_J2K_START, _J2K_COMMENT, _J2K_TILE = b"\xff\x4f", 0x64, 0x90
+_WHOLE_BYTES = (8, 16, 32, 64)
+_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
+_PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+# An offset of the basic offset table has 32 bits.
+_LONGEST_TABLE = 2**32 - 1
 
 
 def clean_pixels(dataset: Dataset) -> None:
     """Remove, in place, what lies in the pixel data and is no pixel.
 
-    Native pixels are cut to the length that the image has; unused high bits, which may hold an
-    overlay, are cleared where an overlay says so. From JPEG, JPEG-LS and JPEG 2000 frames comments
-    and application segments are taken; the coded pixels stay bit for bit.
+    Native pixels are cut to the length that the image has. Of compressed frames only what a decoder
+    needs is left, each in one fragment, with a new offset table. Bits that an image does not use
+    (BitsStored, HighBit) are cleared, of signed values set to the sign, in every transfer syntax;
+    where compressed frames have something there, the pixels become Explicit VR Little Endian.
+
+    Args:
+        dataset: with its file meta information, which may get another transfer syntax.
+
+    Raises:
+        DicomError: if unused bits of compressed pixels cannot be cleared.
+        ValueError, AttributeError, KeyError, TypeError, EOFError: if the pixel data is damaged.
     """
+    for keyword in _FLOATS:
+        if keyword in dataset:
+            _cut(dataset, keyword)
     if "PixelData" not in dataset or not dataset.PixelData:
         return
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         _clean_frames(dataset)
     else:
-        _cut(dataset)
-
-
-def strip_comments(frame: bytes) -> bytes:
-    """Return a compressed frame without comments; what is not understood is left as it is."""
-    if frame.startswith(_JPEG_START):
-        return _without(frame, {_COMMENT, *_APPLICATION}, end=_JPEG_SCAN)
-    if frame.startswith(_J2K_START):
-        return _without(frame, {_J2K_COMMENT}, end=_J2K_TILE)
-    return frame
-
-
-def _without(frame: bytes, unwanted: set[int], end: int) -> bytes:
-    """Copy the marker segments of a header, but the unwanted ones; then the rest."""
-    kept = [frame[:2]]
-    place = 2
-    for marker, start, stop in _segments(frame, end):
-        if marker not in unwanted:
-            kept.append(frame[start:stop])
-        place = stop
-    result = b"".join([*kept, frame[place:]])
-    return result + b"\0" * (len(result) % 2)
-
-
-def _segments(frame: bytes, end: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the coded data."""
-    place = 2
-    while place + 4 <= len(frame) and frame[place] == 0xFF:
-        marker = frame[place + 1]
-        stop = place + 2 + int.from_bytes(frame[place + 2 : place + 4])
-        if marker == end or stop > len(frame) or stop < place + 4:
-            return
-        yield marker, place, stop
-        place = stop
+        _cut(dataset, "PixelData")
+        _clear_native(dataset)
+    _clear_padding(dataset)
 
 
 def _clean_frames(dataset: Dataset) -> None:
-    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.encaps import encapsulate, encapsulate_extended
+    from pydicom.uid import RLELossless
+
+    rle = dataset.file_meta.TransferSyntaxUID == RLELossless
+    length = int(dataset.Rows) * int(dataset.Columns)
+    frames = [
+        strip_rle(frame, length) if rle else strip_comments(frame) for frame in _frames(dataset)
+    ]
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    if sum(len(frame) + 8 for frame in frames) > _LONGEST_TABLE:
+        made = encapsulate_extended(frames)
+        dataset.PixelData, dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths = made
+    else:
+        dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+    bits = int(dataset.BitsAllocated) if rle else max(map(precision, frames))
+    if bits > int(dataset.BitsStored) or int(dataset.HighBit) != int(dataset.BitsStored) - 1:
+        _clear_compressed(dataset, bits)
+
+
+def _frames(dataset: Dataset) -> list[bytes]:
+    """The frames as they are; offset tables are used only where fragments do not tell."""
+    from pydicom.encaps import generate_fragments, generate_frames, parse_basic_offsets
+    from pydicom.filebase import DicomBytesIO
 
     count = int(dataset.get("NumberOfFrames") or 1)
-    frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
-    cleaned = [strip_comments(frame) for frame in frames]
-    # One that is already clean stays as it is, with its fragments and its offset table.
-    if any(len(new) != len(old) + len(old) % 2 for new, old in zip(cleaned, frames, strict=True)):
-        dataset.PixelData = encapsulate(cleaned)
-        for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-            if keyword in dataset:
-                delattr(dataset, keyword)
+    try:
+        buffer = DicomBytesIO(dataset.PixelData)
+        buffer.is_little_endian = True
+        parse_basic_offsets(buffer)
+        fragments = list(generate_fragments(buffer))
+        if len(fragments) == count:
+            return fragments
+        if count == 1:
+            return [b"".join(fragments)]
+        offsets = _offsets(dataset)
+        data = dataset.PixelData
+        return list(generate_frames(data, number_of_frames=count, extended_offsets=offsets))
+    except Exception as error:
+        raise ValueError("frames that cannot be found") from error
 
 
-def _cut(dataset: Dataset) -> None:
+def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+        return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+    return None
+
+
+def _clear_compressed(dataset: Dataset, bits: int) -> None:
+    """Write the pixels anew, natively, if any of their unused bits says something.
+
+    Args:
+        dataset: with clean frames.
+        bits: of a sample within the frames.
+    """
+    import numpy as np
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    size = int(dataset.BitsAllocated)
+    name = dataset.file_meta.TransferSyntaxUID.name
+    if size not in _WHOLE_BYTES or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        raise _unclear(f"its pixels have {bits} bits in {name}, of which it uses fewer")
+    try:
+        values = _decoded(dataset, bits)
+    except (DicomError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError("frames that cannot be decoded") from error
+    values = values.view(f"u{values.dtype.itemsize}").astype(f"u{size // 8}")
+    cleared = _cleared(values, dataset)
+    unused = ~_mask(dataset) & ((1 << bits) - 1)
+    if (
+        not ((values ^ cleared) & values.dtype.type(unused)).any()
+        or not (values & values.dtype.type(unused)).any()
+    ):
+        return
+    data = cleared.astype(cleared.dtype.newbyteorder("<")).tobytes()
+    dataset.PixelData = data + b"\0" * (len(data) % 2)
+    dataset["PixelData"].VR = "OB" if size == 8 else "OW"
+    dataset["PixelData"].is_undefined_length = False
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    assert np.prod(cleared.shape) * size // 8 == len(data)
+
+
+def _decoded(dataset: Dataset, bits: int) -> NDArray[Any]:
+    """All bits of all frames, as they are in the streams."""
+    from medseg_nca.io.dicom.pixels.planes import decoder_of
+
+    decoder, plugin = decoder_of(str(dataset.file_meta.TransferSyntaxUID))
+    array: NDArray[Any]
+    options: dict[str, Any] = {
+        "rows": dataset.Rows,
+        "columns": dataset.Columns,
+        "samples_per_pixel": 1,
+        "bits_allocated": dataset.BitsAllocated,
+        "bits_stored": bits,
+        "pixel_representation": dataset.PixelRepresentation,
+        "photometric_interpretation": dataset.PhotometricInterpretation,
+        "number_of_frames": int(dataset.get("NumberOfFrames") or 1),
+        "pixel_keyword": "PixelData",
+        "pixel_vr": "OB",
+    }
+    array, _ = decoder.as_array(dataset.PixelData, raw=True, decoding_plugin=plugin, **options)
+    return array
+
+
+def _cut(dataset: Dataset, keyword: str) -> None:
+    """Cut to the length of the image, and clear the byte that makes it even."""
     from pydicom.pixels.utils import get_expected_length
 
     length = int(get_expected_length(dataset))
-    even = length + length % 2  # big-endian words have their padding before the last pixel
-    if 0 < even < len(dataset.PixelData):
-        dataset.PixelData = dataset.PixelData[:even]
+    value = getattr(dataset, keyword)
+    if 0 < length < len(value):
+        swapped = (
+            dataset[keyword].VR != "OB" and not dataset.file_meta.TransferSyntaxUID.is_little_endian
+        )
+        data = bytearray(value[: length + length % 2])
+        if length % 2:  # big-endian words have it before the last pixel
+            data[-2 if swapped else -1] = 0
+        setattr(dataset, keyword, bytes(data))
 
 
-def hides_overlay(dataset: Dataset) -> bool:
-    """Whether an overlay lies in bits of the pixels that the image does not use (retired)."""
-    groups = range(0x6000, 0x6020, 2)
-    used = (dataset.get((group, 0x0102)) for group in groups)
-    return any(element is not None and element.value not in (None, 0) for element in used)
-
-
-def clear_unused_bits(dataset: Dataset) -> None:
-    """Clear, in place, the bits of native pixels outside the stored ones."""
+def _clear_native(dataset: Dataset) -> None:
     import numpy as np
 
-    if "PixelData" not in dataset or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+    size = int(dataset.BitsAllocated)
+    if size == 1:
+        _clear_last_bits(dataset)
+        return
+    if size not in _WHOLE_BYTES:
+        raise _unclear(f"its pixels have {size} bits each, which is not a whole number of bytes")
+    if int(dataset.BitsStored) == size:
         return
     order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-    values = np.frombuffer(dataset.PixelData, f"{order}u{dataset.BitsAllocated // 8}")
-    low = int(dataset.HighBit) - int(dataset.BitsStored) + 1
-    mask = ((1 << int(dataset.BitsStored)) - 1) << low
-    cleared = values & values.dtype.type(mask)
-    if dataset.PixelRepresentation == 1 and low == 0:  # the sign goes on into the unused bits
-        sign = (cleared >> (int(dataset.BitsStored) - 1)) & 1
-        cleared |= (sign * values.dtype.type(~mask & ((1 << dataset.BitsAllocated) - 1))).astype(
-            values.dtype
-        )
-    dataset.PixelData = cleared.astype(values.dtype).tobytes()
+    values = np.frombuffer(dataset.PixelData, f"{order}u{size // 8}")
+    dataset.PixelData = _cleared(values, dataset).astype(values.dtype).tobytes()
+
+
+def _clear_last_bits(dataset: Dataset) -> None:
+    """Single bits: clear what stands behind the last pixel in its byte."""
+    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+    whole, rest = divmod(pixels * int(dataset.get("SamplesPerPixel") or 1), 8)
+    if rest and dataset.file_meta.TransferSyntaxUID.is_little_endian:
+        data = bytearray(dataset.PixelData)
+        data[whole] &= (1 << rest) - 1
+        dataset.PixelData = bytes(data)
+
+
+def _mask(dataset: Dataset) -> int:
+    """The bits that an image uses."""
+    stored, high = int(dataset.BitsStored), int(dataset.HighBit)
+    low = high - stored + 1
+    if not 0 < stored <= int(dataset.BitsAllocated) or not 0 <= low <= high:
+        raise ValueError("bits that do not fit")
+    return int(((1 << stored) - 1) << low)
+
+
+def _cleared(values: NDArray[Any], dataset: Dataset) -> NDArray[np.unsignedinteger[Any]]:
+    """Unsigned values without unused bits; the sign goes on into those above."""
+    mask, dtype = _mask(dataset), values.dtype.type
+    cleared: NDArray[Any] = values & dtype(mask)
+    if dataset.PixelRepresentation == 1:
+        high = int(dataset.HighBit)
+        above = ((1 << int(dataset.BitsAllocated)) - 1) & ~((1 << (high + 1)) - 1)
+        cleared = cleared | ((cleared >> high) & 1) * dtype(above)
+    return cleared
+
+
+def _clear_padding(dataset: Dataset) -> None:
+    """Padding is compared with the stored bits, so it loses the same bits as the pixels."""
+    import numpy as np
+
+    size = int(dataset.BitsAllocated)
+    if size not in _WHOLE_BYTES or int(dataset.BitsStored) == size:
+        return
+    for keyword in _PADDING:
+        value = dataset.get(keyword)
+        if not isinstance(value, int):
+            continue
+        bits = np.array([int(value) & ((1 << size) - 1)], f"u{size // 8}")
+        cleared = _cleared(bits, dataset)
+        signed = dataset[keyword].VR in {"SS", "SL"}
+        setattr(dataset, keyword, int((cleared.view(f"i{size // 8}") if signed else cleared)[0]))
+
+
+def _unclear(text: str) -> DicomError:
+    return DicomError(
+        Problem("unsupported-pixels", f"{text}; what else is in them cannot be cleared."),
+        hint="Convert it to Explicit VR Little Endian with whole bytes first.",
+    )

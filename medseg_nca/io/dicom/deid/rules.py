@@ -88,6 +88,11 @@ _MODALITIES = """
     RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
 """
 MODALITIES = frozenset(_MODALITIES.split())
+# Schemes whose codes are short or of six digits, as names and dates are.
+SCHEMES = frozenset(
+    {"DCM", "SCT", "SRT", "SNM3", "99SDM", "UCUM", "LN", "RADLEX", "FMA", "NCIt", "UMLS", "ICD10",
+     "I10", "I9C", "MDC", "NEU", "RFC3066", "RFC5646", "ISO639_1", "ISO639_2", "ISO3166_1"}
+)  # fmt: skip
 
 
 def action_of(tag: int, vr: str) -> Action:
@@ -119,13 +124,30 @@ def _action(tag: int, vr: str) -> Action:
         return Action.REMOVE
     keyword = keyword_for_tag(tag)
     listed = _table().get(tag)
+    if _is_sequence(tag) != (vr == "SQ"):
+        return Action.REMOVE
     if keyword in _KEPT_ITEMS:
         return Action.ITEMS
     if listed is not None:
-        return listed
+        return Action.REMOVE if listed is Action.UID and vr != "UI" else listed
     if group == _PATIENT and keyword not in _OF_PATIENT:
         return Action.REMOVE
-    return _unlisted(keyword, vr)
+    action = _unlisted(keyword, vr)
+    return Action.REMOVE if action is Action.KEEP and not _fits(tag, vr) else action
+
+
+def _is_sequence(tag: int) -> bool:
+    from pydicom.datadict import dictionary_VR
+
+    return str(dictionary_VR(tag)) == "SQ"
+
+
+def _fits(tag: int, vr: str) -> bool:
+    """Whether a VR is one of those of the dictionary: bytes in place of a text are not searched."""
+    from pydicom.datadict import dictionary_VR
+
+    allowed = set(str(dictionary_VR(tag)).split(" or "))
+    return vr in allowed or (vr in _TEXT | {"CS"} and bool(allowed & (_TEXT | {"CS"})))
 
 
 def _is_known(tag: int) -> bool:

@@ -1,83 +1,75 @@
-"""The words that name a patient, collected from a file so that they are found where none belong.
+"""The words that name a patient, so that they are found where none belong.
 
 A table of attributes cannot know that someone typed a name into a segment's label. What identifies
-the patient in the attributes made for it is therefore searched for in everything that is kept.
+the patient in the attributes made for it (names, identifiers, dates; :mod:`.collect`) is therefore
+searched for in everything that is kept (:mod:`.finder`). Words of all files of a patient and of a
+study belong together: see :meth:`IdentityWords.__or__`.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
 
-if TYPE_CHECKING:
-    from pydicom import DataElement, Dataset
+from medseg_nca.io.dicom.deid.dates import has_full_date
+from medseg_nca.io.dicom.deid.finder import finder, signs
 
-# Shorter texts occur by chance: "Li" is a name and begins "Liver".
-_SHORTEST_PART, _SHORTEST_WHOLE = 3, 4
-_IDEOGRAPHS = "\u2e80"  # and kana and Hangul: what comes after it in Unicode
-_WHOLE_KEYWORDS = """
-    PatientID OtherPatientIDs PatientBirthDate AccessionNumber StudyID PatientAddress
-    PatientTelephoneNumbers PatientTelecomInformation MilitaryRank MedicalRecordLocator
-    PatientMotherBirthName InsurancePlanIdentification IssuerOfPatientID AdmissionID
-    ServiceEpisodeID InstitutionName InstitutionAddress InstitutionalDepartmentName StationName
-    RequestedProcedureID ScheduledProcedureStepID PerformedProcedureStepID
-    PlacerOrderNumberImagingServiceRequest FillerOrderNumberImagingServiceRequest
-    DeviceSerialNumber ReferringPhysicianAddress ReferringPhysicianTelephoneNumbers
-    ResponsibleOrganization PersonAddress PersonTelephoneNumbers RequestingService
-"""
-_WHOLE = frozenset(_WHOLE_KEYWORDS.split())
-# Fillers that many systems write where nothing is known.
-_FILLERS = frozenset({"anon", "anonymous", "anonymized", "unknown", "none", "removed", "0000"})
 # Five dots and more: no version number, a UID.
 _UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
 
 
 @dataclass(frozen=True)
 class IdentityWords:
-    """Parts of names (matched as words) and identifiers (matched anywhere), lower case.
+    """What identifies a patient and the staff, in the form in which it is compared.
 
-    An identifier of digits is not found within a longer number, which may be a code.
+    Attributes:
+        names: parts of names, composed, lower case; those of two letters and more.
+        joined: names written as one word, with short parts and initials.
+        wholes: identifiers and addresses, plain.
+        numbers: digits of identifiers, without zeros at their start.
+        initials: of the patient, the letters in one word.
+        days: every date of the header.
+        births: those of them that are dates of birth.
     """
 
-    parts: frozenset[str]
-    wholes: frozenset[str]
+    names: frozenset[str] = frozenset()
+    joined: frozenset[str] = frozenset()
+    wholes: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    initials: frozenset[str] = frozenset()
+    days: frozenset[datetime.date] = frozenset()
+    births: frozenset[datetime.date] = frozenset()
 
-    def found_in(self, text: str) -> bool:
-        """Whether a text names the patient or someone of the staff."""
-        text = text.lower()
-        if any(_holds(text, whole) for whole in self.wholes):
-            return True
-        return any(word in self.parts for word in re.findall(r"[^\W_]+", text)) or any(
-            len(part) > _SHORTEST_WHOLE and part in text for part in self.parts
-        )
+    def __or__(self, other: IdentityWords) -> IdentityWords:
+        """The words of both."""
+        if self == other:
+            return self
+        both = {f.name: getattr(self, f.name) | getattr(other, f.name) for f in fields(self)}
+        return IdentityWords(**both)
+
+    def found_in(self, text: str, *, loose: bool = True) -> bool:
+        """Whether a text names the patient or someone of the staff, or a date of the header.
+
+        Args:
+            text: any.
+            loose: False for codes: forms that stand in a code by chance do not count.
+        """
+        return finder(self, loose)(text)
+
+    def found_in_label(self, text: str) -> bool:
+        """:meth:`found_in`, or any whole date: a person typed it, so it is one."""
+        return self.found_in(text) or has_full_date(text)
 
     def found_in_bytes(self, content: bytes) -> bool:
         """Whether a binary value holds such a word, in any 8-bit coding or UTF-16."""
-        plain = content.lower()
-        for word in (*self.wholes, *(p for p in self.parts if len(p) > _SHORTEST_WHOLE)):
-            for coding in ("utf-8", "latin-1", "utf-16-le"):
-                if word.encode(coding, "ignore").lower() in plain:
-                    return True
-        return False
+        return any(sign in content.lower() for sign in signs(self))
 
-
-def identity_words(dataset: Dataset) -> IdentityWords:
-    """Collect the words of all names and identifiers of a file, at any depth."""
-    parts: set[str] = set()
-    wholes: set[str] = set()
-    for element in _elements(dataset):
-        if element.VR == "PN":
-            words = {part for value in _values(element) for part in _words(value)}
-            wholes |= {word for word in words if _is_ideographic(word)}
-            parts |= words
-        elif element.keyword in _WHOLE:
-            wholes |= {form for value in _values(element) for form in _forms(value)}
-    return IdentityWords(
-        frozenset(part for part in parts if len(part) >= _SHORTEST_PART) - _FILLERS,
-        frozenset(w for w in wholes if len(w) >= _SHORTEST_WHOLE or _is_ideographic(w)) - _FILLERS,
-    )
+    def listed(self) -> list[list[str]]:
+        """All of it as plain sorted values, from which a fingerprint is made."""
+        return [sorted(map(str, getattr(self, f.name))) for f in fields(self)]
 
 
 def uids_in(text: str) -> Iterator[re.Match[str]]:
@@ -88,50 +80,3 @@ def uids_in(text: str) -> Iterator[re.Match[str]]:
 def is_several(value: Any) -> bool:
     """Whether the value of an element is a list of values."""
     return isinstance(value, list | tuple) or type(value).__name__ == "MultiValue"
-
-
-def _holds(text: str, whole: str) -> bool:
-    if not whole.isdigit():
-        return whole in text
-    return re.search(rf"(?<!\d){whole}(?!\d)", text) is not None
-
-
-def _elements(dataset: Dataset) -> Iterator[DataElement]:
-    for tag in list(dataset.keys()):
-        try:
-            element = dataset[tag]
-        except Exception:  # a value that cannot be decoded is removed later
-            continue
-        if element.tag.is_private:
-            continue
-        yield element
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _elements(item)
-
-
-def _values(element: Any) -> Iterable[str]:
-    value = element.value
-    if value is None:
-        return []
-    return [str(item) for item in (value if is_several(value) else [value])]
-
-
-def _is_ideographic(word: str) -> bool:
-    """Whether two characters are a whole name, and words stand without blanks between them."""
-    return len(word) > 1 and all(character >= _IDEOGRAPHS for character in word)
-
-
-def _words(name: str) -> Iterator[str]:
-    return (word.lower() for word in re.findall(r"[^\W_]+", name))
-
-
-def _forms(value: str) -> Iterator[str]:
-    """An identifier as it stands; a date also as people write it."""
-    value = value.strip().lower()
-    yield value
-    if re.fullmatch(r"\d{8}", value):
-        year, month, day = value[:4], value[4:6], value[6:]
-        for mark in "-./":
-            yield mark.join((year, month, day))
-            yield mark.join((day, month, year))

@@ -213,6 +213,13 @@ def _bits(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
     return bits[skip : skip + count].reshape(shape)
 
 
+def decoder_of(uid: str) -> tuple[Decoder, str]:
+    """The decoder of a transfer syntax, and which of its plug-ins is to be used."""
+    from medseg_nca.io.dicom.files.syntaxes import SYNTAXES
+
+    return _decoder(uid), SYNTAXES[uid].decoder
+
+
 @cache
 def _decoder(uid: str) -> Decoder:
     """Pydicom's decoder, or one with our plug-in; pydicom's own table is not changed."""
