@@ -81,8 +81,8 @@ def tell_doubts(path: Path, stored: Any, spatial: tuple[int, ...]) -> None:
     codes = ["".join(map(str, aff2axcodes(form))) for form in (affine, other)]
     if codes[0] != codes[1]:
         logger.warning(
-            "%s: its axes point to %s by the sform, and to %s by the qform; the sform is taken, and "
-            "other programs may take the qform.", path, *codes,
+            "%s: its axes point to %s by the sform, and to %s by the qform; the sform is taken, "
+            "and other programs may take the qform.", path, *codes,
         )  # fmt: skip
 
 
