@@ -65,6 +65,11 @@ class Volume:
         return int(self.array.shape[0])
 
     @property
+    def name(self) -> str:
+        """What messages call it: its first file."""
+        return str(self.sources[0]) if self.sources else "the volume"
+
+    @property
     def dims(self) -> int:
         """2 or 3: the number of spatial axes."""
         return self.array.ndim - 1
