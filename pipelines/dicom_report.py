@@ -49,15 +49,19 @@ class Refusal:
 
 
 def warn_of_doubts(records: Sequence[Record]) -> None:
-    """Tell once of each series what a person should look at."""
-    doubts = {
-        (record.series, note.message): record.id
-        for record in reversed(records)
-        for note in record.notes
-        if note.kind in DOUBTS
-    }
-    for (_, message), case in doubts.items():
-        logger.warning("%s: %s", case, message)
+    """Tell once of each series what a person should look at: the first of each kind."""
+    cases: dict[tuple[str | None, str], str] = {}
+    messages: dict[tuple[str | None, str], dict[str, None]] = {}
+    for record in records:
+        for note in record.notes:
+            if note.kind in DOUBTS:
+                key = record.series, note.kind
+                cases.setdefault(key, record.id)
+                messages.setdefault(key, {})[note.message] = None
+    for key, case in cases.items():
+        first, *others = messages[key]
+        more = f" (and {len(others)} more, see {PROVENANCE})" if others else ""
+        logger.warning("%s: %s%s", case, first, more)
 
 
 @dataclass(frozen=True)

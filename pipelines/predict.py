@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,8 +167,9 @@ def run(
     finish(out)
     if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
         raise MemoryBudgetError(str(found[0].error))
+    called = _called(results)
     tell_of_training(
-        {r.source.name: r.record.training for r in results if r.record is not None},
+        {called[r.name]: r.record.training for r in results if r.record is not None},
         predictor.spec.plan,
     )
     _tell_of_empty(results)
@@ -253,14 +255,21 @@ def _write_list(results: Sequence[PredictedFile], predictor: Predictor, out: Pat
     )
 
 
+def _called(results: Sequence[PredictedFile]) -> dict[str, str]:
+    """What to call each result: its file, or itself where files of several have one name."""
+    counts = Counter(result.source.name for result in results)
+    return {r.name: r.source.name if counts[r.source.name] == 1 else r.name for r in results}
+
+
 def _tell_of_empty(results: Sequence[PredictedFile]) -> None:
     """Nothing found is a result, and often the sign of an image that the model was not made for."""
-    empty = [result for result in results if result.empty]
+    called = _called(results)
+    empty = [called[result.name] for result in results if result.empty]
     if empty:
         logger.warning(
             "No label was found in %d of %d images (%s). Are they of the kind that the model was "
             "trained on (modality, part of the body, unit of the spacing)?",
-            len(empty), len(results), in_short(result.source.name for result in empty),
+            len(empty), sum(result.error is None for result in results), in_short(empty),
         )  # fmt: skip
 
 

@@ -71,7 +71,8 @@ def notes_on_training(images: Mapping[str, Mapping[str, Any]]) -> tuple[list[str
             unlike.setdefault(text, []).append(name)
     done = [f"{_of(names, images)}: {text}." for text, names in brought.items()]
     doubts = [
-        f"{_of(names, images)} is unlike the images that the model learned from: {text}. "
+        f"{_of(names, images)} {'is' if len(images) == 1 else 'are'} unlike the images that the "
+        f"model learned from: {text}. "
         "Look at the result with care."
         for text, names in unlike.items()
     ]

@@ -337,6 +337,31 @@ def test_masses_of_two_organs_are_two_labels(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_lost_of_outlines_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each kind once, by import and by reading the folder as it lies."""
+    image = build.classic(build.pixels())
+    across = np.array([(1.0, 2.0, 1.0), (4.0, 2.0, 1.0), (4.0, 2.0, 3.0), (1.0, 2.0, 3.0)])
+    sagittal = across @ build.AXIAL[:3, :3].T + build.AXIAL[:3, 3]
+    outlines = [(plane, referring.square(build.AXIAL, plane, 1.0, 4.0)) for plane in (1, 3, 40)]
+    outlines = [(min(plane, 4), points) for plane, points in [*outlines, (2, sagittal)]]
+    broken = referring.rtstruct(image, {"a": outlines, "b": outlines})
+    for roi in broken.ROIContourSequence:
+        roi.ContourSequence.append(Dataset())
+        roi.ContourSequence[-1].ContourGeometricType = "CLOSED_PLANAR"
+    build.write(tmp_path / "in", [*image, broken])
+    report = run(tmp_path / "in", tmp_path / "out")
+    assert len(report.records) == 1
+    told = caplog.text.splitlines()
+    for text in ("not lie in a slice", "outside the image", "slices between", "unreadable"):
+        (line,) = (one for one in told if text in one)
+        assert "and 1 more, see provenance.json" in line
+    caplog.clear()
+    (case,) = open_dataset(tmp_path / "in").cases
+    assert case.label is not None
+    read_label(case.label, read_image(case.images), case.segments)
+    assert caplog.text.count("outside the image") == 2
+
+
 def test_an_organ_of_two_names_is_one_label_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

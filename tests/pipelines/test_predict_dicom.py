@@ -366,3 +366,19 @@ def test_what_may_be_missing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert "declares 20 (ImagesInAcquisition), and there are 12 planes" in caplog.text
     scanned = CliRunner().invoke(cli, ["dicom", "scan", str(folder)])
     assert "note fewer-images: " in scanned.output
+
+
+def test_series_whose_files_have_the_same_names_are_all_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both are far too small; each is called as its result, for 0000.dcm is in both folders."""
+    for number in (1, 2):
+        series(tmp_path / "in" / str(number), number)
+    gap = tmp_path / "in" / "gap"
+    series(gap, 3)
+    (gap / "0005.dcm").unlink()
+    result = predict(tmp_path / "out", tmp_path / "in")
+    assert result.exit_code == 3
+    names = "FAKEID-0815-XQ_1, FAKEID-0815-XQ_2"
+    assert f"2 of 2 images ({names}) are unlike the images" in caplog.text
+    assert f"No label was found in 2 of 2 images ({names})" in caplog.text

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,33 @@ Vector = tuple[float, float, float]
 
 # Notes that a person should look at: something may be missing, or was told from little.
 DOUBTS = frozenset(
-    {"fewer-images", "wider-spacing", "unequal-volumes", "by-number", "assumed-slope"}
-)
+    {
+        # of series
+        "fewer-images", "wider-spacing", "unequal-volumes", "by-number", "assumed-slope",
+        "assumed-intercept",
+        # of annotations
+        "no-reference", "no-frame-of-reference", "other-frame-of-reference", "unknown-segment",
+        "outside-image", "not-in-slice", "slices-between-contours", "bad-contour",
+    }
+)  # fmt: skip
+
+
+class Meaning(NamedTuple):
+    """What a header says of the values of a plane; one volume has one meaning.
+
+    Attributes:
+        unit: Units, else RescaleType; "" where it names none.
+        rescale: ``none`` where the header has neither slope nor intercept, ``same`` where they
+            change nothing, else ``own``.
+        shown: MONOCHROME1 where values may be turned for it, else "".
+    """
+
+    unit: str = ""
+    rescale: str = "none"
+    shown: str = ""
+
+
+_UNKNOWN = Meaning()
 
 
 @dataclass(frozen=True)
@@ -48,6 +73,7 @@ class Plane:
         keys: what tells the volumes of a 4D series apart, for example ``{"echo": 1, "b": 1000}``.
         thickness: SpacingBetweenSlices, else SliceThickness, mm; None where the file has neither.
             It is the z spacing of a single plane only.
+        meaning: what the header says of its values.
     """
 
     path: Path
@@ -61,6 +87,7 @@ class Plane:
     instance_number: int | None = None
     keys: Mapping[str, str | float | int] = field(default_factory=dict)
     thickness: float | None = None
+    meaning: Meaning = _UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def sct(value: str, meaning: str = "") -> Code:
 
 LIVER, SPLEEN, KIDNEY = sct("10200004", "Liver"), sct("78961009"), sct("64033007", "Kidney")
 LUNG, VERTEBRA, HIPPOCAMPUS = sct("39607008"), sct("51282000"), sct("5366008")
+HEART = sct("80891009")
 LEFT, RIGHT, ANTERIOR = sct("7771000", "Left"), sct("24028007", "Right"), sct("255549009")
 MASS, NEOPLASM, TISSUE, ORGAN = sct("4147007"), sct("108369006"), sct("85756007"), sct("113343008")
 ANATOMY, ABNORMAL = sct("91723000"), sct("49755003")
@@ -141,6 +142,9 @@ def test_a_lesion_with_a_place_is_known_by_its_codes() -> None:
         [[("Tumor 1", NEOPLASM)], [("Tumor 2", NEOPLASM)]],
         [[("Vertebra L1", VERTEBRA)], [("Vertebra L2", VERTEBRA)]],
         [[("upper lobe", LUNG)], [("lower lobe", LUNG)]],
+        [[("Myocardium", HEART)], [("LV cavity", HEART)]],
+        [[("heart", HEART)], [("Transition zone", HEART)]],
+        [[("좌신장", KIDNEY)], [("우신장", KIDNEY)]],
         [[("anterior", HIPPOCAMPUS)], [("posterior", HIPPOCAMPUS)]],
         [[("x", LIVER, (), ANATOMY)], [("x", LIVER, (), ABNORMAL)]],
         [[Concept("m", MASS, **place(LIVER))], [Concept("m", MASS, **place(KIDNEY))]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -173,3 +174,15 @@ def test_many_holes_take_little_time_and_memory() -> None:
     holes = [box(x - 0.6, x + 0.6, y - 0.6, y + 0.6) for x in range(2, 398, 4) for y in (3, 9, 15)]
     result = fill_plane([box(-0.5, 399.5, -0.5, 29.5), *holes], [], (400, 30))
     assert result.mask.sum() == 400 * 30 - len(holes)
+
+
+def test_outlines_of_very_many_points_take_little_time() -> None:
+    """Ten rings in rings of 20,000 points each: every pair is compared."""
+    radii = np.linspace(2.0, 29.0, 10)
+    rings = [circle(40.2, 40.3, radius, 20_000) for radius in radii]
+    started = time.process_time()
+    result = fill_plane(rings, [], (80, 80))
+    assert time.process_time() - started < 20
+    few = fill_plane([circle(40.2, 40.3, radius, 500) for radius in radii], [], (80, 80))
+    assert np.count_nonzero(result.mask != few.mask) <= 5
+    assert (result.copies, result.overlapping) == (0, 0)

@@ -523,9 +523,21 @@ def _surface(d: Dataset) -> None:
     d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.5"
 
 
+def _a_part(d: Dataset) -> None:
+    d.ConcatenationUID = uid("seg in parts")
+    d.InConcatenationNumber = 1
+
+
+def _two_of_two(d: Dataset) -> None:
+    _a_part(d)
+    d.InConcatenationNumber = d.InConcatenationTotalNumber = 2
+
+
 @pytest.mark.parametrize(
     ("damage", "kind"),
     [
+        (_a_part, "incomplete-concatenation"),
+        (_two_of_two, "incomplete-concatenation"),
         (_no_groups, "damaged"),
         (_few_groups, "damaged"),
         (_no_identification, "damaged"),
@@ -551,6 +563,14 @@ def test_broken_objects_are_refused(
     dataset = seg(series, blobs())
     damage(dataset)
     assert refused(save(dataset, tmp_path), image).problem.kind == kind
+
+
+def test_the_only_part_of_a_concatenation_is_whole(tmp_path: Path) -> None:
+    series, image = series_and_image()
+    dataset = seg(series, blobs())
+    _a_part(dataset)
+    dataset.InConcatenationTotalNumber = 1
+    assert len(read_seg(save(dataset, tmp_path), image).segments) > 0
 
 
 def test_frames_of_nothing(tmp_path: Path) -> None:

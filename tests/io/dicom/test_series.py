@@ -120,6 +120,37 @@ def test_echoes_that_lie_near_to_each_other_stay_echoes(first: float, second: fl
     assert names(sort(serial(2, change=change))) == ["echo-1", "echo-2"]
 
 
+@pytest.mark.parametrize(
+    ("keyword", "pairs"),
+    [
+        ("EchoTime", ((4.6, 4.603), (9.2, 9.203))),
+        ("InversionTime", ((2500, 2500.4), (2900, 2900.4))),
+        ("DiffusionBValue", ((995.0, 1000.0), (1995.0, 2000.0))),
+    ],
+)
+def test_settings_that_change_a_little_from_slice_to_slice_tear_no_volume(
+    keyword: str, pairs: tuple[tuple[float, float], ...]
+) -> None:
+    """Every second slice of two volumes, and of one, has a little more."""
+
+    def change(dataset: Dataset, volume: int, z: int) -> None:
+        value = pairs[volume][z % 2]
+        setattr(dataset, keyword, value if keyword == "DiffusionBValue" else f"{value:g}")
+
+    for volumes in (1, 2):
+        assert_whole(sort(serial(volumes, change=change)), volumes)
+
+
+def test_a_setting_that_jitters_in_one_volume_of_a_series_tears_none() -> None:
+    def change(dataset: Dataset, volume: int, z: int) -> None:
+        dataset.TemporalPositionIdentifier = volume + 1
+        dataset.EchoTime = "30.01" if volume == 1 and z != 2 else "30"
+
+    done = sort(serial(3, change=change))
+    assert names(done) == ["time-1", "time-2", "time-3"]
+    assert_whole(done, 3)
+
+
 def test_directions_with_other_digits_are_one() -> None:
     vectors = ([0.70711, 0.70711, 0.0], [0.0, 0.6, 0.8])
 
@@ -366,6 +397,30 @@ def test_volumes_are_in_the_order_of_their_moments(
     assert numbers(done.stacks[0]) == [5, 6, 7, 8]
 
 
+def test_a_date_that_was_written_once_for_all_does_not_mix_volumes() -> None:
+    """The third slice of the first volume is of the next day, and says it is of the first."""
+
+    def change(dataset: Dataset, volume: int, z: int) -> None:
+        second = (86_394 + 20 * volume + 3 * z) % 86_400
+        dataset.AcquisitionDate = "20200102"
+        dataset.AcquisitionTime = f"{second // 3600:02}{second // 60 % 60:02}{second % 60:02}"
+
+    done = sort(serial(2, change=change))
+    assert names(done) == ["time-1", "time-2"]
+    assert [numbers(stack) for stack in done.stacks] == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+@pytest.mark.parametrize("days", [("20200102", "20200102"), ("20200102", "20200103")])
+def test_a_pause_of_hours_or_a_night_keeps_the_order(days: tuple[str, str]) -> None:
+    def change(dataset: Dataset, volume: int, z: int) -> None:
+        dataset.AcquisitionDate = days[volume]
+        hour = 8 if volume == 0 else 19 if days[0] == days[1] else 7
+        dataset.AcquisitionTime = f"{hour:02}00{z:02}"
+
+    done = sort(serial(2, change=change))
+    assert [numbers(stack)[0] for stack in done.stacks] == [1, 5]
+
+
 def test_slices_acquired_over_midnight_are_ranked() -> None:
     moments = ["235955", "235957", "235959", "000001", "000003", "000005", "000007", "000009"]
 
@@ -550,6 +605,19 @@ def test_a_part_of_a_concatenation_is_refused(lost: int, total: bool, uid: str) 
         assert not done.stacks
 
 
+def test_parts_that_do_not_say_of_how_many_are_told() -> None:
+    """The last one may be missing, and nothing tells."""
+    made = concatenation(3)[:2]
+    for part in made:
+        del part.InConcatenationTotalNumber
+    done = sort(made)
+    assert not done.problems
+    (note,) = done.notes
+    assert note.kind == "fewer-images"
+    assert "2 files are parts of one image, and none says of how many" in note.message
+    assert not sort(concatenation(3)).notes
+
+
 def test_frames_that_a_part_of_a_concatenation_lacks_are_missed() -> None:
     made = concatenation(2)
     made[0].NumberOfFrames = 3
@@ -602,6 +670,22 @@ def test_every_second_slice_is_missed_where_the_spacing_is_declared() -> None:
     (note,) = done.notes
     assert note.kind == "wider-spacing"
     assert "5 mm apart, and SpacingBetweenSlices is 2.5" in note.message
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_numbers_that_skip_slices_as_thick_as_the_gaps_are_told(every: int) -> None:
+    whole = build.classic(build.pixels((12, 8, 6)))
+    done = sort(whole[::every])
+    assert names(done) == [""]
+    assert [note.kind for note in done.notes] == ["wider-spacing"]
+    assert "SliceThickness is 2.5" in done.notes[0].message
+
+
+def test_thin_slices_with_gaps_that_are_numbered_on_are_not_told() -> None:
+    thin = build.classic(build.pixels((6, 8, 6)), build.affine(spacing=(0.9, 0.9, 10.0)))
+    for dataset in thin:
+        dataset.SliceThickness = "1"
+    assert not sort(thin).notes
 
 
 def test_private_counts_are_compared() -> None:

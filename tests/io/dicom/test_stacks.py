@@ -229,6 +229,22 @@ def test_three_crossed_planes_are_a_localizer() -> None:
     assert "1 coronal plane at (-40, -30, 100)" in done.problems[0].message
 
 
+@pytest.mark.parametrize("scouts", [(CORONAL,), (CORONAL, SAGITTAL)])
+def test_a_scout_that_says_it_is_a_slice_is_left_out(scouts: tuple[Any, ...]) -> None:
+    crossing = [series(a, 1, name=f"scout {k}")[0] for k, a in enumerate(scouts)]
+    done = sort([*series(), *crossing])
+    assert names(done) == [""]
+    assert len(done.stacks[0].planes) == len(series())
+    (note,) = done.notes
+    assert note.kind == "localizer"
+    assert f"{len(scouts)} plane" in note.message
+
+
+def test_a_slice_that_is_only_turned_is_no_scout() -> None:
+    turned = series(build.affine(degrees=(20, 0, 0)), 1, name="turned")
+    assert kinds(sort([*series(), *turned]).problems) == ["mixed-orientations"]
+
+
 def test_a_localizer_by_name_is_left_out_or_refused() -> None:
     scout = series(CORONAL, 1, name="scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     done = sort([*series(), *scout])
@@ -253,6 +269,40 @@ def test_stacks_that_the_file_names_are_volumes_of_their_own() -> None:
     done = sort([first])
     assert names(done) == ["stack-1", "stack-2"]
     assert [plane.frame for plane in done.stacks[1].planes] == [3, 4, 5]
+
+
+def packages(*stack_of: int) -> Dataset:
+    """An enhanced file with a frame every 2.5 mm, each in the stack of its number."""
+    dataset = build.enhanced(build.pixels((len(stack_of), 8, 6)))
+    for stack, group in zip(stack_of, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        group.FrameContentSequence[0].StackID = str(stack)
+    return dataset
+
+
+@pytest.mark.parametrize("stack_of", [(1, 2, 3) * 3, (1, 2) * 3, (1, 1, 2, 2, 1, 1, 2, 2)])
+def test_stacks_between_each_other_are_packages_of_one_volume(stack_of: tuple[int, ...]) -> None:
+    done = sort([packages(*stack_of)])
+    assert names(done) == [""]
+    assert len(done.stacks[0].planes) == len(stack_of)
+    assert done.stacks[0].affine[2, 2] == pytest.approx(2.5)
+
+
+def test_stacks_behind_each_other_stay_stacks() -> None:
+    done = sort([packages(1, 1, 1, 2, 2, 2)])
+    assert names(done) == ["stack-1", "stack-2"]
+
+
+def test_stacks_that_make_no_grid_together_stay_stacks() -> None:
+    dataset = packages(1, 2, 1, 2, 1, 2)
+    for group in dataset.PerFrameFunctionalGroupsSequence[1::2]:
+        place = group.PlanePositionSequence[0]
+        place.ImagePositionPatient = [
+            *place.ImagePositionPatient[:2],
+            place.ImagePositionPatient[2] + 0.7,
+        ]
+    done = sort([dataset])
+    assert names(done) == ["stack-1", "stack-2"]
+    assert {float(stack.affine[2, 2]) for stack in done.stacks} == {5.0}
 
 
 def test_stack_ids_that_number_the_frames_mean_nothing() -> None:

@@ -208,3 +208,84 @@ def test_palettes_of_sixteen_bits(scale: int, syntax: str, tmp_path: Path) -> No
     build.write(tmp_path, [made], syntax)
     found = read_dicom([tmp_path]).array[:, :, 0].T
     np.testing.assert_array_equal(found, [[0, 0, 0], [255, 128, 1], [9, 8, 7], [255, 128, 1]])
+
+
+def changed(made: list[Dataset], **tags: Any) -> list[Dataset]:
+    """With other tags in the second slice; None deletes one."""
+    for keyword, value in tags.items():
+        if value is None:
+            del made[1][keyword]
+        else:
+            setattr(made[1], keyword, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("made", "tags", "text"),
+    [
+        (
+            {"modality": "PT", "slope": [2, 3, 4, 5]},
+            {"RescaleSlope": None, "RescaleIntercept": None},
+            "1 of 4 slices have no RescaleSlope and RescaleIntercept",
+        ),
+        ({"intercept": -1024}, {"RescaleSlope": "", "RescaleIntercept": ""}, "1 of 4 slices"),
+        ({"modality": "PT"}, {"Units": "CNTS"}, "several units: BQML (3), CNTS (1)"),
+        ({}, {"RescaleType": "OD"}, "several units: HU (3), OD (1)"),
+        ({"modality": "OT"}, SHOWN_INVERTED, "opposite ways: MONOCHROME1 (1), MONOCHROME2 (3)"),
+    ],
+)
+def test_slices_whose_values_mean_other_things_make_no_volume(
+    made: dict[str, Any], tags: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    build.write(tmp_path, changed(build.classic(stored(), **made), **tags))
+    kind, message = refusal(tmp_path)
+    assert kind == "mixed-values"
+    assert text in message
+
+
+def test_a_frame_without_the_slope_of_the_others_makes_no_volume(tmp_path: Path) -> None:
+    frames = build.enhanced(stored(), slope=[2, 3, 4, 5])
+    del frames.PerFrameFunctionalGroupsSequence[2].PixelValueTransformationSequence
+    build.write(tmp_path, [frames])
+    assert refusal(tmp_path)[0] == "mixed-values"
+
+
+@pytest.mark.parametrize(
+    ("made", "tags"),
+    [
+        # Slices that need no slope, beside some that say so.
+        ({"modality": "MR"}, {"RescaleSlope": None, "RescaleIntercept": None}),
+        ({"intercept": -1024}, {"RescaleType": None}),
+        # Measured values are not turned.
+        ({"modality": "MR"}, SHOWN_INVERTED),
+    ],
+)
+def test_slices_that_mean_the_same_in_other_words_are_a_volume(
+    made: dict[str, Any], tags: dict[str, Any], tmp_path: Path
+) -> None:
+    build.write(tmp_path, changed(build.classic(stored(), **made), **tags))
+    expected = stored().astype(int) + made.get("intercept", 0)
+    np.testing.assert_array_equal(array_of(tmp_path), expected)
+
+
+def test_volumes_of_one_series_may_have_other_units(tmp_path: Path) -> None:
+    """A diffusion series with its map."""
+    made = build.classic(stored(), modality="MR")
+    for number, dataset in enumerate(build.classic(stored(), modality="MR", slope=2)):
+        dataset.ImageType = ["DERIVED", "SECONDARY", "ADC"]
+        dataset.RescaleType = "10^-6 mm2/s"
+        dataset.SOPInstanceUID = build.uid("map", number)
+        made.append(dataset)
+    build.write(tmp_path, made)
+    (series,) = scan(tmp_path).series
+    assert (len(series.stacks), series.problems) == (2, ())
+
+
+@pytest.mark.parametrize(
+    "tags", [{"RescaleIntercept": None}, {"RescaleIntercept": None, "RescaleSlope": None}]
+)
+def test_a_ct_without_an_intercept_is_told(tags: dict[str, Any], tmp_path: Path) -> None:
+    build.write(tmp_path, build.classic(stored(), **tags))
+    (series,) = scan(tmp_path).series
+    assert [note.kind for note in series.doubts] == ["assumed-intercept"]
+    np.testing.assert_array_equal(array_of(tmp_path), stored())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +23,10 @@ from medseg_nca.io.dicom.annotations.references import (
 from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.quiet import quiet
-from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
+from medseg_nca.io.dicom.records import DOUBTS, Problem, Scan, Series, Stack
 from medseg_nca.io.volume import OnGrid, Volume
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["seg", "rtstruct"]
 KINDS: tuple[Kind, ...] = ("seg", "rtstruct")
@@ -270,7 +273,8 @@ def concepts_of(path: Path, kind: Kind) -> tuple[Concept, ...]:
 def read_label_file(path: Path, image: OnGrid, legend: Legend | None = None) -> Volume:
     """Read an object as a label map on the grid of its image, ``(1, x, y, z)``.
 
-    Of overlapping segments the one with the higher number gets the voxel.
+    Of overlapping segments the one with the higher number gets the voxel. What could not be used
+    of the object is told by the log.
 
     Args:
         path: a SEG or an RTSTRUCT.
@@ -282,6 +286,9 @@ def read_label_file(path: Path, image: OnGrid, legend: Legend | None = None) -> 
         ImageError: if a segment is not in the legend, or the image is not from DICOM.
     """
     segments = read_annotation(path, _kind_of(path), image)
+    for note in segments.notes:
+        if note.kind in DOUBTS:
+            logger.warning("%s", note.message)
     if not segments.segments:
         raise DicomError(Problem("no-segments", f"{path}: describes no segment."))
     try:

@@ -30,6 +30,8 @@ COPY, COPY_OF_XOR = 0.5, 0.05
 LEAVES = 0.1
 # Between two samples of an outline, and at most so many samples.
 _STEP, _MOST = 0.25, 20_000
+# How outlines lie to each other is told from fewer points, which leave them by no more.
+_COARSE, _FEW = 0.005, 512
 # Distances that are computed at once.
 _BATCH = 2**20
 
@@ -60,7 +62,8 @@ def fill_plane(planar: Sequence[Points], xor: Sequence[Points], shape: tuple[int
         shape: voxels along x and y.
     """
     united = _united(planar, shape)
-    once = [group[0] for group in _copies(xor, COPY_OF_XOR)]
+    groups = _copies([_coarse(points) for points in xor], COPY_OF_XOR)
+    once = [xor[group[0]] for group in groups]
     copies = united.copies + len(xor) - len(once)
     if not once:
         return Filled(united.mask, copies, united.overlapping)
@@ -71,8 +74,10 @@ def fill_plane(planar: Sequence[Points], xor: Sequence[Points], shape: tuple[int
 def _united(outlines: Sequence[Points], shape: tuple[int, int]) -> Filled:
     if len(outlines) < 2:
         return Filled(contour_mask(outlines, shape))
-    groups = _copies(outlines, COPY)
-    inside = _inside([group[0] for group in groups])
+    coarse = [_coarse(points) for points in outlines]
+    copies = _copies(coarse, COPY)
+    groups = [[outlines[index] for index in group] for group in copies]
+    inside = _inside([coarse[group[0]] for group in copies])
     within: dict[int, list[int]] = {}
     for index, parents in enumerate(inside):
         nearest = [n for n in parents if not any(n in inside[m] for m in parents)]
@@ -123,19 +128,30 @@ def _on(outlines: Sequence[Points], shape: tuple[int, int]) -> Mask:
     return contour_mask([p for points in outlines for p in (points, points)], shape)
 
 
-def _copies(outlines: Sequence[Points], reach: float) -> list[list[Points]]:
-    """Group outlines that are nowhere further apart than a distance."""
-    groups: list[list[Points]] = []
+def _coarse(points: Points) -> Points:
+    """An outline of fewer points that is nowhere further away than :data:`_COARSE`."""
+    from skimage import measure
+
+    if len(points) <= _FEW:
+        return points
+    approximate: Any = measure.approximate_polygon  # scikit-image has no types
+    fewer: Points = approximate(np.concatenate([points, points[:1]]), _COARSE)[:-1]
+    return fewer if len(fewer) > 2 else points
+
+
+def _copies(outlines: Sequence[Points], reach: float) -> list[list[int]]:
+    """Group the numbers of outlines that are nowhere further apart than a distance."""
+    groups: list[list[int]] = []
     boxes: list[NDArray[np.float64]] = []
-    for points in outlines:
+    for number, points in enumerate(outlines):
         box = np.concatenate([points.min(axis=0), points.max(axis=0)])
         near = np.flatnonzero((np.abs(np.array(boxes) - box) < reach).all(axis=1)) if boxes else ()
         for index in near:
-            if _same(groups[index][0], points, reach):
-                groups[index].append(points)
+            if _same(outlines[groups[index][0]], points, reach):
+                groups[index].append(number)
                 break
         else:
-            groups.append([points])
+            groups.append([number])
             boxes.append(box)
     return groups
 

@@ -51,6 +51,10 @@ infar
 fract frakt
 cortex cortic kortex rinde
 medull mark
+cavity hohle
+myocard myokard
+zone zona
+transition ubergang
 wall wand paroi pared parete
 lumen
 vessel gefass vaisseau

@@ -26,6 +26,7 @@ from medseg_nca.io.dicom.files.classes import (
     SURFACE_SEGMENTATION,
 )
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large
+from medseg_nca.io.dicom.series.counts import concatenation_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -107,11 +108,12 @@ def read_seg_header(path: Path, dataset: Dataset) -> SegHeader:
     """Understand a segmentation object.
 
     Raises:
-        DicomError: ``not-a-segmentation``, ``no-segments``, ``no-frames``, ``no-geometry``,
-            ``damaged`` or ``too-large``.
+        DicomError: ``not-a-segmentation``, ``incomplete-concatenation``, ``no-segments``,
+            ``no-frames``, ``no-geometry``, ``damaged`` or ``too-large``.
     """
     top = Attributes(dataset)
     kind = _kind(path, top)
+    _check_whole(path, top)
     shape = _shape(path, top)
     segments = _segments(path, dataset)
     frames, spacing, thickness = _frames(path, dataset, top, labelmap=kind == "LABELMAP")
@@ -189,6 +191,19 @@ def _kind(path: Path, top: Attributes) -> str:
     if kind not in TYPES:
         raise damaged(path, f"its SegmentationType is none of {', '.join(TYPES)}.")
     return kind
+
+
+def _check_whole(path: Path, top: Attributes) -> None:
+    """Refuse a part: its segments go on in other files, and would be taken for whole ones."""
+    part = concatenation_of(top, frames=0)
+    if part is None or (part.total == 1 and part.number in (None, 1)):
+        return
+    raise refusal(
+        "incomplete-concatenation",
+        path,
+        "is one of several files that make one segmentation (a concatenation): not joined.",
+        hint="Have the segmentation exported as one file.",
+    )
 
 
 def _shape(path: Path, top: Attributes) -> tuple[int, int]:

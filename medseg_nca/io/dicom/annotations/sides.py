@@ -29,11 +29,13 @@ oikean dreapta drept kanan phai правый правая правое прав�
 """
 _BOTH = """
 both bilateral bilat beide beider beidseits beidseitig bds bilaterale bilaterales bilaterais ambos
-ambas entrambi entrambe obie oba обе оба двусторонний beidseitige
+ambas entrambi entrambe obie oba обе оба двусторонний beidseitige 좌우 양측
 """
 # In writing without blanks between words, anywhere.
 _LEFT_PARTS = ("左", "왼", "좌측", "ひだり", "שמאל")
 _RIGHT_PARTS = ("右", "오른", "우측", "みぎ", "ימין")
+# Before an organ in Korean, but for the bone that one sits on.
+_LEFT_START, _RIGHT_START, _OTHER_START = "좌", "우", "좌골"
 # Glued to an organ, as in Niererechts or lefthippocampus.
 _LEFT_ENDS = ("left", "links", "gauche", "izquierda", "izquierdo", "sinistra", "esquerda")
 _RIGHT_ENDS = ("right", "rechts", "droite", "derecha", "derecho", "dextra", "direita")
@@ -98,11 +100,13 @@ def is_side_word(word: str) -> bool:
 
 
 def _is_left(word: str) -> bool:
-    return _has(word, _LEFT_WORDS, _LEFT_PARTS, _LEFT_ENDS)
+    before = word.startswith(_LEFT_START) and not word.startswith(_OTHER_START)
+    return before or _has(word, _LEFT_WORDS, _LEFT_PARTS, _LEFT_ENDS)
 
 
 def _is_right(word: str) -> bool:
-    return _has(word, _RIGHT_WORDS, _RIGHT_PARTS, _RIGHT_ENDS)
+    before = word.startswith(_RIGHT_START)
+    return before or _has(word, _RIGHT_WORDS, _RIGHT_PARTS, _RIGHT_ENDS)
 
 
 def _has(word: str, whole: frozenset[str], parts: tuple[str, ...], ends: tuple[str, ...]) -> bool:

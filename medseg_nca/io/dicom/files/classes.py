@@ -17,11 +17,11 @@ RT_STRUCTURE_SET = STORAGE + "481.3"
 # of their own: parametric map, surface segmentation, slide tiles, RT dose.
 _NO_IMAGE = {STORAGE + "30", SURFACE_SEGMENTATION, STORAGE + "77.1.6", STORAGE + "481.2"}
 
+CT = {STORAGE + "2", STORAGE + "2.1", STORAGE + "2.2"}  # classic, enhanced, legacy converted
 # The values of these are measured, whatever PhotometricInterpretation says of how to show them.
-MEASURED = {
+MEASURED = CT | {
     STORAGE + number
     for number in (
-        "2", "2.1", "2.2",  # CT: classic, enhanced, legacy converted
         "4", "4.1", "4.3", "4.4",  # MR: classic, enhanced, enhanced colour, legacy converted
         "128", "130", "128.1",  # PET: classic, enhanced, legacy converted
         "20",  # nuclear medicine

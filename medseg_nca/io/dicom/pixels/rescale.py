@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RESCALE = ("RescaleSlope", "RescaleIntercept")
 # RescaleType and ModalityLUTType that name no unit: unspecified (PS3.3 C.11.1.1.2), and Philips'.
-_NO_UNIT = {"", "US", "NORMALIZED"}
+NO_UNIT = {"", "US", "NORMALIZED"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def is_turned(dataset: Dataset, unit: str, stored: NDArray[Any] | None = None) -
         return False
     if stored is not None and stored.dtype.kind == "f":
         return False
-    if dataset.get("SOPClassUID") in MEASURED or dataset.get("Units") or unit not in _NO_UNIT:
+    if dataset.get("SOPClassUID") in MEASURED or dataset.get("Units") or unit not in NO_UNIT:
         return False
     # A CT that was saved as a secondary capture.
     return not (dataset.get("Modality") == "CT" and dataset.get("RescaleIntercept") is not None)

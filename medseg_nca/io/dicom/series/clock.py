@@ -10,6 +10,8 @@ from itertools import pairwise
 # Microseconds.
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
+# No series pauses for so long within one day.
+MOST_OF_A_DAY = DAY * 5 // 6
 
 _ZONE = r"(?P<zone>[+-]\d{4})?"
 _TIME = r"(?P<hour>\d\d):?(?P<minute>\d\d)?:?(?P<second>\d\d)?(?:\.(?P<part>\d{1,6})\d*)?"
@@ -54,14 +56,17 @@ def in_order(moments: Collection[int]) -> dict[int, int]:
     """Numbers to sort moments by, of planes that belong together.
 
     Where one has no date, times of day alone are compared; the day then begins behind the longest
-    break of more than half a day, so that 23:59:58 comes before 00:00:02.
+    break of more than half a day, so that 23:59:58 comes before 00:00:02. Where all have the same
+    date, it was written once for all if there is a break of most of the day.
     """
-    if all(one >= DAY for one in moments):
+    days = {one // DAY for one in moments}
+    if len(days) > 1 and 0 not in days:
         return {one: one for one in moments}
+    longest = DAY // 2 if 0 in days else MOST_OF_A_DAY
     times = sorted({one % DAY for one in moments})
     start = 0
     gaps = [b - a for a, b in pairwise(times)]
-    if gaps and max(gaps) > DAY // 2:
+    if gaps and max(gaps) > longest:
         start = times[gaps.index(max(gaps)) + 1]
     return {one: (one % DAY - start) % DAY for one in moments}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medseg_nca.io.dicom.files.attributes import Attributes
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
@@ -85,6 +86,16 @@ def missing_parts(parts: Sequence[Concatenation]) -> Problem | None:
     return None
 
 
+def uncertain_parts(parts: Sequence[Concatenation]) -> Problem | None:
+    """A note on images in several files of which none says how many there are."""
+    whole = {part.uid for part in parts if part.total}
+    parts = [part for part in parts if part.uid not in whole]
+    if not parts:
+        return None
+    text = f"{len(parts)} files are parts of one image, and none says of how many"
+    return Problem("fewer-images", f"{text} (InConcatenationTotalNumber): some may be missing.")
+
+
 def _wrong(parts: Sequence[Concatenation]) -> str:
     total = max((part.total or 0 for part in parts), default=0)
     numbers = [part.number for part in parts if part.number is not None]
@@ -137,13 +148,27 @@ def _compare_volumes(volumes: Sequence[Stack]) -> list[Problem]:
 
 
 def _compare_spacing(declared: Mapping[str, float], volumes: Sequence[Stack]) -> list[Problem]:
-    wanted = declared.get(_SPACING)
     largest = max(volumes, key=lambda stack: len(stack.planes))
     found = float((largest.affine[:3, 2] ** 2).sum() ** 0.5)
+    wanted, source = declared.get(_SPACING), _SPACING
+    if not wanted and len(volumes) == 1:
+        wanted, source = _thickness_of_skipped(largest.planes, found), "SliceThickness"
     if not wanted or len(largest.planes) < 2 or found <= wanted * (1 + _OTHER_SPACING):
         return []
-    text = f"the slices lie {found:.6g} mm apart, and {_SPACING} is {wanted:g}"
+    text = f"the slices lie {found:.6g} mm apart, and {source} is {wanted:g}"
     return [Problem("wider-spacing", f"{text}: slices may be missing between them.")]
+
+
+def _thickness_of_skipped(planes: Sequence[Plane], spacing: float) -> float | None:
+    """The thickness, if the spacing is as many of it as the InstanceNumbers go on by."""
+    thickness = planes[0].thickness
+    numbers = [plane.instance_number for plane in planes]
+    steps = {abs(b - a) for a, b in pairwise(numbers) if a is not None and b is not None}
+    if not thickness or None in numbers or len(steps) != 1:
+        return None
+    step = steps.pop()
+    near = abs(spacing / thickness - step) <= _OTHER_SPACING * step
+    return thickness if step > 1 and near else None
 
 
 def _most_at_one_position(planes: Sequence[Plane]) -> int:

@@ -17,6 +17,7 @@ from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane, Problem, Vector
 from medseg_nca.io.dicom.series.counts import Concatenation, concatenation_of, declared_counts
 from medseg_nca.io.dicom.series.keys import plane_keys
+from medseg_nca.io.dicom.series.meaning import meaning_of, missing_rescale
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -208,6 +209,7 @@ class _Frames:
             instance_number=None if own_number is None else int(own_number),
             keys=plane_keys(attributes, private=self._single),
             thickness=abs(thickness) if thickness else None,
+            meaning=meaning_of(attributes),
         )
 
     def _orientation(
@@ -277,8 +279,8 @@ class _Frames:
         wrong = wrong_rescale(attributes)
         if wrong:
             self._refuse("bad-value", f"{wrong}.")
-        elif attributes.texts("RescaleIntercept") and not attributes.texts("RescaleSlope"):
-            self._note("assumed-slope", "RescaleSlope is missing beside RescaleIntercept: 1.")
+        elif missing := missing_rescale(attributes):
+            self._note(missing.kind, missing.message)
         bad = attributes.bad & {
             "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns",
         }  # fmt: skip

@@ -16,13 +16,15 @@ import numpy as np
 
 from medseg_nca.io.dicom.records import Plane
 from medseg_nca.io.dicom.series.geometry import is_even, same_position_groups
-from medseg_nca.io.dicom.series.keys import IDENTITIES, ORDERS
+from medseg_nca.io.dicom.series.keys import IDENTITIES, ORDERS, SETTINGS
 from medseg_nca.io.dicom.series.values import Value, Values
 
 Named = tuple[tuple[str, ...], list[Plane]]
 
-# Thicknesses up to this much of each other do not tell slices from slabs.
-_SAME_THICKNESS = 1.05
+# Settings up to this much of each other do not tell slices from slabs that lie between them.
+_ALIKE = 1.05
+# Those up to this much of each other tell volumes apart only if each of these is whole.
+_NEAR = 1.01
 # What volumes are called that only the number of the instance tells apart.
 BY_NUMBER = "volume"
 # Values that say more than a number from 1 on.
@@ -96,6 +98,10 @@ def _apply(key: str, planes: list[Plane], values: Values) -> list[Named]:
     if len(places) == len(planes) or not _tells_apart(key, places, values):
         return whole
     parts = _by_value(key, planes, values)
+    if key in SETTINGS:
+        parts = _near_joined(parts, places)
+        if len(parts) == 1:
+            return whole
     if key in IDENTITIES:
         if len(places) > 1 and all(len(part) == 1 for part in parts.values()):
             return whole
@@ -124,9 +130,33 @@ def _by_value(key: str, planes: Sequence[Plane], values: Values) -> dict[Value |
     return parts
 
 
+def _near_joined(
+    parts: dict[Value | None, list[Plane]], places: list[list[Plane]]
+) -> dict[Value | None, list[Plane]]:
+    """Parts whose settings are all but the same are one, unless each has all positions."""
+    numbers = sorted(float(value) for value in parts if isinstance(value, int | float))
+    starts = [k for k, value in enumerate(numbers) if k == 0 or value > _NEAR * numbers[k - 1]]
+    place_of = _places(places)
+    joined = dict(parts)
+    for start, end in pairwise([*starts, len(numbers)]):
+        near = [joined[value] for value in numbers[start:end]]
+        if all(len({place_of[id(plane)] for plane in part}) == len(places) for part in near):
+            continue
+        most = max(numbers[start:end], key=lambda value: len(parts[value]))
+        for value in numbers[start:end]:
+            del joined[value]
+        joined[most] = [plane for part in near for plane in part]
+    return joined
+
+
+def _places(places: list[list[Plane]]) -> dict[int, int]:
+    """The number of its position for each plane."""
+    return {id(plane): k for k, group in enumerate(places) for plane in group}
+
+
 def _is_clean(key: str, parts: list[list[Plane]], places: list[list[Plane]]) -> bool:
     """Whether each part is a volume: all positions once; acquisitions may follow each other."""
-    place_of = {id(plane): k for k, group in enumerate(places) for plane in group}
+    place_of = _places(places)
     for part in parts:
         found = sorted(place_of[id(plane)] for plane in part)
         if len(set(found)) < len(found):
@@ -192,15 +222,16 @@ def _interleaved(planes: list[Plane], values: Values) -> list[Named]:
             continue
         parts = _by_value(key, planes, values)
         groups = list(parts.values())
-        alike = key == "thickness" and _nearly_equal(list(parts))
+        comparable = key in SETTINGS and (key == "thickness" or None not in parts)
+        alike = comparable and _nearly_equal(list(parts))
         if len(groups) > 1 and not alike and _lie_between(groups, planes):
             return _named(key, parts)
     return whole
 
 
-def _nearly_equal(thicknesses: Sequence[Value | None]) -> bool:
-    known = [float(one) for one in thicknesses if isinstance(one, int | float)]
-    return len(known) < 2 or max(known) <= _SAME_THICKNESS * min(known)
+def _nearly_equal(settings: Sequence[Value | None]) -> bool:
+    known = [float(one) for one in settings if isinstance(one, int | float)]
+    return len(known) < 2 or max(known) <= _ALIKE * min(known)
 
 
 def _lie_between(groups: Sequence[Sequence[Plane]], planes: Sequence[Plane]) -> bool:
@@ -209,9 +240,7 @@ def _lie_between(groups: Sequence[Sequence[Plane]], planes: Sequence[Plane]) -> 
     Planes that are even as they are must come from the groups in turns. Others must hold a volume,
     of three planes or more, beside which one slab alone may lie.
     """
-    place_of = {
-        id(plane): k for k, group in enumerate(same_position_groups(planes)) for plane in group
-    }
+    place_of = _places(same_position_groups(planes))
     places = [sorted(place_of[id(plane)] for plane in group) for group in groups]
     if is_even(planes):
         turns = [set(np.diff(found).tolist()) == {len(groups)} for found in places]

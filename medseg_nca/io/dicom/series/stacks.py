@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Plane, Problem, Stack
-from medseg_nca.io.dicom.series.counts import compare_counts, missing_parts
+from medseg_nca.io.dicom.series.counts import compare_counts, missing_parts, uncertain_parts
 from medseg_nca.io.dicom.series.geometry import (
     SAME_SPACING,
     UNKNOWN_THICKNESS,
@@ -19,13 +20,18 @@ from medseg_nca.io.dicom.series.geometry import (
     orientation_name,
     picture,
     place,
+    same_position_groups,
 )
 from medseg_nca.io.dicom.series.instances import Instance
+from medseg_nca.io.dicom.series.meaning import mixed_meanings
 from medseg_nca.io.dicom.series.split import BY_NUMBER, safe_labels, split
 from medseg_nca.io.dicom.series.values import Value
 
 # Files, positions or orientations that a message names; the rest is counted.
 _NAMED = 4
+# The cosine of the angle from which on planes cross, and the planes that others can cross.
+_CROSSED = 0.5
+_LEAST_OF_A_VOLUME = 3
 
 
 @dataclass
@@ -60,10 +66,13 @@ def sort_planes(instances: Sequence[Instance]) -> Sorted:
     usable = _usable(instances, done)
     pictures = [instance for instance in usable if _is_picture(instance)]
     slices = [instance for instance in usable if not _is_picture(instance)]
-    missing = missing_parts([instance.part for instance in usable if instance.part])
+    parts = [instance.part for instance in usable if instance.part]
+    missing, uncertain = missing_parts(parts), uncertain_parts(parts)
     if missing:
         done.problems.append(missing)
         return done
+    if uncertain:
+        done.notes.append(uncertain)
     if slices and not done.problems:
         _add_volumes(slices, done, beside_pictures=bool(pictures))
         declared = next((i.declared for i in instances if i.declared), {})
@@ -120,28 +129,63 @@ def _add_volumes(instances: Sequence[Instance], done: Sorted, *, beside_pictures
         return
     stacks = _by_stack_id(planes)
     for name, stack_planes in stacks:
-        groups = orientation_groups(stack_planes)
+        groups = _without_overviews(orientation_groups(stack_planes), done)
         if len(groups) > 1:
             _refuse_orientations(groups, done)
             continue
-        if not _is_uniform(stack_planes, done):
+        if not _is_uniform(groups[0], done):
             continue
-        _add_parts(name, stack_planes, done, beside_pictures=beside_pictures)
+        _add_parts(name, groups[0], done, beside_pictures=beside_pictures)
+
+
+def _without_overviews(groups: list[list[Plane]], done: Sorted) -> list[list[Plane]]:
+    """Leave out single planes that cross a volume, as scouts do that ImageType does not name."""
+    volume = max(groups, key=len)
+    crossing = [group for group in groups if group is not volume]
+    if len(volume) < _LEAST_OF_A_VOLUME or any(len(group) > 1 for group in crossing):
+        return groups
+    normal = directions(volume)[2]
+    if any(abs(directions(group)[2] @ normal) > _CROSSED for group in crossing):
+        return groups
+    if crossing:
+        planes = [plane for group in crossing for plane in group]
+        text = f"{_count(planes, 'plane')} across the others at {_some(planes, place)} left out."
+        done.note("localizer", text)
+    return [volume]
 
 
 def _by_stack_id(planes: Sequence[Plane]) -> list[tuple[str, list[Plane]]]:
     """Stacks that the files name, where every plane is in one; else all planes together.
 
-    Each has a name; "" if it is the only one.
+    Each has a name; "" if it is the only one. Stacks that lie between each other are packages, in
+    which one volume was acquired.
     """
     found: dict[Value | None, list[Plane]] = {}
     for plane in planes:
         found.setdefault(plane.keys.get("stack"), []).append(plane)
     # Some writers number the frames with it; a stack of one plane is no volume.
     alone = len(found) == 1 or all(len(stack) == 1 for stack in found.values())
-    if None in found or alone:
+    if None in found or alone or _are_packages(planes):
         return [("", list(planes))]
     return list(zip(safe_labels("stack", list(found)), found.values(), strict=True))
+
+
+def _are_packages(planes: Sequence[Plane]) -> bool:
+    """Whether the stacks of parallel planes reach into each other and make one regular grid."""
+    if len(orientation_groups(planes)) > 1 or len({plane.shape for plane in planes}) > 1:
+        return False
+    places = same_position_groups(planes)
+    stacks = [{plane.keys["stack"] for plane in group} for group in places]
+    if any(len(found) > 1 for found in stacks):
+        return False
+    changes = sum(one != other for one, other in pairwise(stacks))
+    if changes < len({plane.keys["stack"] for plane in planes}):
+        return False
+    try:
+        build_stack("", [group[0] for group in places])
+    except DicomError:
+        return False
+    return True
 
 
 def _add_parts(
@@ -163,6 +207,10 @@ def _add_parts(
             name = "volume"
         if part.repeated:
             done.refuse("repeated-positions", _of(name) + _repeats(part.repeated))
+            continue
+        mixed = mixed_meanings(part.planes)
+        if mixed:
+            done.refuse("mixed-values", f"{_of(name)}{mixed}.")
             continue
         try:
             stack = build_stack(name, part.planes)
@@ -221,7 +269,7 @@ def _refuse_orientations(groups: Sequence[Sequence[Plane]], done: Sorted) -> Non
     more = f", and {len(groups) - _NAMED} more orientations" if len(groups) > _NAMED else ""
     where = f"{'; '.join(texts)}{more} (positions LPS)"
     normals = [directions(group)[2] for group in groups]
-    crossed = all(abs(a @ b) < 0.5 for k, a in enumerate(normals) for b in normals[:k])
+    crossed = all(abs(a @ b) < _CROSSED for k, a in enumerate(normals) for b in normals[:k])
     if len(groups) <= 3 and crossed and all(len(group) == 1 for group in groups):
         done.refuse("localizer", f"is no volume but a localizer: {where}.")
         return
