@@ -137,7 +137,7 @@ def _clear_compressed(dataset: Dataset, bits: int) -> None:
 
 def _decoded(dataset: Dataset, bits: int) -> NDArray[Any]:
     """All bits of all frames, as they are in the streams."""
-    from medseg_nca.io.dicom.pixels.planes import decoder_of
+    from medseg_nca.io.dicom.pixels.decode import decoder_of
 
     decoder, plugin = decoder_of(str(dataset.file_meta.TransferSyntaxUID))
     array: NDArray[Any]
