@@ -193,11 +193,10 @@ def run(
             hint=f"Look at the data set: medseg-nca data check {data}",
         )
     notes = (
+        *_notes_on_data(selection, source, model, measured), *selection.notes, *match.notes,
         *tell_of_training(
             {name: case.training for name, case in measured.items()}, predictor.spec.plan
         ),
-        *_notes_on_data(selection, source, model, measured),
-        *selection.notes, *match.notes,
     )  # fmt: skip
     provenance = _provenance(predictor, source, selection, match, settings)
     tree = {**provenance, **_results(measured, failed, notes, settings)}
