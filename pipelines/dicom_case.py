@@ -28,11 +28,12 @@ from medseg_nca.io.dicom.deid.words import IdentityWords
 from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.files.syntaxes import syntax_name
 from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.read import Tilt, read_stack
+from medseg_nca.io.dicom.read import Tilt, read_stack, stack_slices
 from medseg_nca.io.dicom.records import Problem, Series, Stack
-from medseg_nca.io.dicom.series.turn import as_dcm2niix
-from medseg_nca.io.volume import Volume
-from medseg_nca.io.write import write_volume
+from medseg_nca.io.dicom.series.turn import as_dcm2niix, is_turned
+from medseg_nca.io.slices import Slices
+from medseg_nca.io.volume import OnGrid, Volume
+from medseg_nca.io.write import write_slices, write_volume
 from medseg_nca.pipelines.dicom_labels import FoundOverlap, Placed, place_annotations
 from medseg_nca.pipelines.dicom_names import Names
 
@@ -215,18 +216,27 @@ def _import(work: Importing, key: str) -> Record:
     header = read_header(work.stack.planes[0].path)
     if how.deidentifier is not None:
         _check_burned_in(work, header, how.deidentifier)
-    image = read_stack(work.series, work.stack, tilt=how.tilt)
+    image = _image(work)
     placed = place_annotations(
         image,
         work.annotations,
         how.overlap,
         None if how.deidentifier is None else work.words.found_in_label,
     )
-    turned = as_dcm2niix(image, work.series, work.stack)
+    turned = as_dcm2niix(image, work.series, work.stack) if isinstance(image, Volume) else image
     maps = _write(work, turned, placed)
     record = _record(work, key, str(header.file_meta.TransferSyntaxUID), turned, placed, maps)
     write_json(record_file(how.out, work.id), record.model_dump(mode="json"))
     return record
+
+
+def _image(work: Importing) -> Volume | Slices:
+    """Slice by slice where the file is written in that order."""
+    if not is_turned(work.series, work.stack):
+        slices = stack_slices(work.series, work.stack)
+        if slices is not None:
+            return slices
+    return read_stack(work.series, work.stack, tilt=work.how.tilt)
 
 
 def _check_burned_in(work: Importing, header: Any, how: Deidentifier) -> None:
@@ -243,19 +253,20 @@ def _burned_in(series: Series, header: Any) -> Problem | None:
     return burned_in(header)
 
 
-def _write(work: Importing, image: Volume, placed: Placed) -> tuple[MapRecord, ...]:
+def _write(work: Importing, image: Volume | Slices, placed: Placed) -> tuple[MapRecord, ...]:
     """Write the image once for each label map; the maps keep numbers of their own."""
     out = work.how.out
     suffix = _suffix(work, image)
     maps: list[MapRecord] = []
-    plain = Volume(image.array, image.affine)
     for number, found in enumerate(placed.maps or (None,), start=1):
         name = work.id if number == 1 else f"{work.id}_annotation-{number}"
         target = out / IMAGES / f"{name}{suffix}"
         if maps:
             _copy(out / maps[0].image, target)
+        elif isinstance(image, Slices):
+            write_slices(image, target)
         else:
-            write_volume(plain, target)
+            write_volume(Volume(image.array, image.affine), target)
         if found is None:
             maps.append(MapRecord(id=name, image=f"{IMAGES}/{target.name}"))
             continue
@@ -279,9 +290,9 @@ def _write(work: Importing, image: Volume, placed: Placed) -> tuple[MapRecord, .
     return tuple(maps)
 
 
-def _suffix(work: Importing, image: Volume) -> str:
+def _suffix(work: Importing, image: Volume | Slices) -> str:
     """NIfTI has no 2D image with channels."""
-    if image.dims == 3 or image.array.shape[0] == 1:
+    if isinstance(image, Slices) or image.dims == 3 or image.channels == 1:
         return NIFTI
     if image.array.dtype.itemsize > 1:
         text = f"{work.files[0]}: is a colour picture of more than 8 bits."
@@ -302,7 +313,7 @@ def _record(
     work: Importing,
     key: str,
     syntax: str,
-    image: Volume,
+    image: OnGrid,
     placed: Placed,
     maps: Sequence[MapRecord],
 ) -> Record:
@@ -320,7 +331,7 @@ def _record(
         modality=names.modality(series),
         files=len({plane.path for plane in work.stack.planes}),
         transfer_syntax=syntax_name(syntax),
-        channels=image.array.shape[0],
+        channels=image.channels,
         shape=image.shape,
         spacing=tuple(round(step, 6) for step in image.spacing),
         orientation="".join(map(str, nib.aff2axcodes(image.affine)))[: image.dims],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medseg_nca import __version__
+from medseg_nca.cores import cores
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
@@ -26,7 +27,7 @@ from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_people import People, Person, person_of
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, cores, run_each
+from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
 
 logger = logging.getLogger(__name__)
 

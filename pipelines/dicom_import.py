@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg_nca.cores import cores
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.io.dicom.annotations.assign import KINDS, Annotation, Kind, assign
@@ -43,7 +44,7 @@ from medseg_nca.pipelines.dicom_report import (
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, cores, run_each
+from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
 
 logger = logging.getLogger(__name__)
 
@@ -275,13 +276,9 @@ def _files(work: Importing) -> Sequence[Path]:
 
 
 def _workers(items: Sequence[Importing]) -> int:
-    size = 0
-    for item in items:
-        for path in item.files:
-            size += path.stat().st_size if path.exists() else 0
-            if size > _SMALL and len(items) > 1:
-                return cores()
-    return 0
+    files = (path for item in items for path in item.files)
+    size = sum(path.stat().st_size for path in files if path.exists())
+    return cores() if size > _SMALL and len(items) > 1 else 0
 
 
 def _collect(plan: _Plan, outcomes: Iterable[Outcome[Imported]]) -> tuple[ImportReport, int]:

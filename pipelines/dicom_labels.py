@@ -29,7 +29,7 @@ from medseg_nca.io.dicom.annotations.sides import side
 from medseg_nca.io.dicom.deid.rules import SCHEMES
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid, Volume
 
 # Tells whether a name is that of a patient, so that it cannot be a label's.
 Forbidden = Callable[[str], bool]
@@ -84,7 +84,7 @@ class _Group:
 
 
 def place_annotations(
-    image: Volume,
+    image: OnGrid,
     annotations: Sequence[Annotation],
     overlap: OverlapRule,
     forbidden: Forbidden | None = None,
@@ -152,7 +152,7 @@ def numbers_of(segments: Sequence[FoundSegment], legend: Legend) -> dict[int, in
     return numbers
 
 
-def _read(image: Volume, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
+def _read(image: OnGrid, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
     found = read_annotation(annotation.path, annotation.kind, image)
     segments = _numbered(found.segments, [_named(segment, forbidden) for segment in found])
     if not segments:
@@ -214,7 +214,7 @@ def _numbered(given: Sequence[Segment], named: Sequence[Segment]) -> list[Segmen
     return result
 
 
-def _compose(image: Volume, group: _Group, overlap: OverlapRule) -> LabelMap:
+def _compose(image: OnGrid, group: _Group, overlap: OverlapRule) -> LabelMap:
     # Numbers of several objects would clash; a later object counts as the higher number.
     segments = [replace(s, number=index) for index, s in enumerate(group.segments, start=1)]
     legend = make_legend([[segment.concept for segment in segments]])

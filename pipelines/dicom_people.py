@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg_nca.io.dicom.deid.collect import identity_words
-from medseg_nca.io.dicom.deid.words import IdentityWords
+from medseg_nca.io.dicom.deid.collect import identity_words, is_nobody
+from medseg_nca.io.dicom.deid.words import IdentityWords, united
 from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
@@ -34,9 +34,6 @@ _LINKS = frozenset(
         0x30060024,  # ReferencedFrameOfReferenceUID
     }
 )
-# What stands in PatientID where there is none; two such patients are not one.
-_FILLERS = "anon anonymous anonymized anonymised anonym unknown none removed test"
-_NOBODY = frozenset(_FILLERS.split())
 
 
 @dataclass(frozen=True)
@@ -57,38 +54,40 @@ class People:
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}
-        self._words: dict[str, IdentityWords] = {}
+        self._words: dict[str, set[IdentityWords]] = {}
+        self._united: dict[str, IdentityWords] = {}
         self._files: dict[Path, str] = {}
 
     def add(self, path: Path, person: Person) -> None:
         """Add a file."""
         roots = {self._root(link) for link in person.links or {f"file {path}"}}
-        home = min(roots)
-        words = person.words
-        for root in roots:
+        home = max(roots, key=lambda root: (len(self._words.get(root, ())), root))
+        words = self._words.setdefault(home, set())
+        words.add(person.words)
+        for root in roots - {home}:
             self._parents[root] = home
-            words = words | self._words.pop(root, IdentityWords())
-        self._words[home] = words
+            words |= self._words.pop(root, set())
+        self._united.clear()
         self._files[path] = home
 
     def words(self, path: Path) -> IdentityWords:
         """All words of the patient that a file is of; none if the file was not added."""
         link = self._files.get(path)
-        return IdentityWords() if link is None else self._words[self._root(link)]
+        return IdentityWords() if link is None else self._words_at(self._root(link))
 
     def words_of(self, paths: Iterable[Path]) -> IdentityWords:
         """The words of the patients of several files."""
-        found = IdentityWords()
-        for words in {id(words): words for words in map(self.words, paths)}.values():
-            found = found | words
-        return found
+        roots = {self._root(self._files[path]) for path in paths if path in self._files}
+        return united(map(self._words_at, sorted(roots)))
 
     def everyone(self) -> IdentityWords:
         """The words of all patients: for what cannot be said to be of one of them."""
-        found = IdentityWords()
-        for words in self._words.values():
-            found = found | words
-        return found
+        return united(map(self._words_at, self._words))
+
+    def _words_at(self, root: str) -> IdentityWords:
+        if root not in self._united:
+            self._united[root] = united(self._words[root])
+        return self._united[root]
 
     def _root(self, link: str) -> str:
         root = link
@@ -104,7 +103,7 @@ def person_of(header: Dataset) -> Person:
     with quiet():
         links = set(_uids(header))
         patient = str(header.get("PatientID") or "").strip()
-        if patient and patient.casefold() not in _NOBODY:
+        if not is_nobody(patient):
             links.add(f"patient {patient}")
         return Person(frozenset(links), identity_words(header))
 

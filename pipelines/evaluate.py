@@ -50,7 +50,7 @@ from medseg_nca.pipelines.selection import (
     select_cases,
 )
 from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import notes_on_training
+from medseg_nca.pipelines.training_notes import tell_of_training
 from medseg_nca.tracking.evaluation import remember_evaluation
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.run import RunTracker, read_link, store_with_credentials
@@ -193,8 +193,10 @@ def run(
             hint=f"Look at the data set: medseg-nca data check {data}",
         )
     notes = (
-        *_notes_on_images(measured), *_notes_on_data(selection, source, model, measured),
-        *selection.notes, *match.notes,
+        *_notes_on_data(selection, source, model, measured), *selection.notes, *match.notes,
+        *tell_of_training(
+            {name: case.training for name, case in measured.items()}, predictor.spec.plan
+        ),
     )  # fmt: skip
     provenance = _provenance(predictor, source, selection, match, settings)
     tree = {**provenance, **_results(measured, failed, notes, settings)}
@@ -209,16 +211,6 @@ def _tidy(out: Path, fresh: bool) -> None:
         forget(out, LIST)
     for folder in (out, out / PREDICTIONS):
         remove_leftovers(folder)
-
-
-def _notes_on_images(measured: Mapping[str, Measured]) -> tuple[str, ...]:
-    """Say which images are unlike those of the training, and what was done about it."""
-    done, doubts = notes_on_training({name: found.training for name, found in measured.items()})
-    for note in done:
-        logger.info("%s", note)
-    for note in doubts:
-        logger.warning("%s", note)
-    return (*done, *doubts)
 
 
 def _notes_on_data(

@@ -17,6 +17,7 @@ from multiprocessing import connection, get_context, parent_process
 from types import TracebackType
 from typing import Any
 
+from medseg_nca.cores import cores
 from medseg_nca.pipelines.parallel import (
     KILLED,
     Files,
@@ -27,7 +28,6 @@ from medseg_nca.pipelines.parallel import (
     SchedulerError,
     T,
     attempt,
-    cores,
     noted,
     use_threads,
 )

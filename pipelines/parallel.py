@@ -207,16 +207,6 @@ def noted(outcome: Outcome[R]) -> Outcome[R]:
     return outcome
 
 
-def cores() -> int:
-    """How many cores this process may use: fewer than there are where OMP_NUM_THREADS says so."""
-    if hasattr(os, "sched_getaffinity"):
-        count = len(os.sched_getaffinity(0))
-    else:
-        count = os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return min(count, int(limit)) if limit.isdecimal() and int(limit) else count
-
-
 def use_threads(count: int) -> None:
     """Let torch and the libraries below it use that many threads in this process."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

@@ -43,7 +43,7 @@ from medseg_nca.pipelines.prediction_inputs import (
 )
 from medseg_nca.pipelines.records import finish, forget, read_record, set_aside, work_folder
 from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import notes_on_training
+from medseg_nca.pipelines.training_notes import tell_of_training
 from medseg_nca.progress import unwatched
 
 __all__ = ["PredictedFile", "group_channels", "run"]
@@ -167,7 +167,11 @@ def run(
     finish(out)
     if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
         raise MemoryBudgetError(str(found[0].error))
-    _tell_of_training(results)
+    called = _called(results)
+    tell_of_training(
+        {called[r.name]: r.record.training for r in results if r.record is not None},
+        predictor.spec.plan,
+    )
     _tell_of_empty(results)
     _raise_for_failures(results, out)
     return results
@@ -249,18 +253,6 @@ def _write_list(results: Sequence[PredictedFile], predictor: Predictor, out: Pat
             "predictions": [result.to_dict() for result in results],
         },
     )
-
-
-def _tell_of_training(results: Sequence[PredictedFile]) -> None:
-    """Say which images are unlike those of the training, and what was done about it."""
-    called = _called(results)
-    done, doubts = notes_on_training(
-        {called[r.name]: r.record.training for r in results if r.record is not None}
-    )
-    for note in done:
-        logger.info("%s", note)
-    for note in doubts:
-        logger.warning("%s", note)
 
 
 def _called(results: Sequence[PredictedFile]) -> dict[str, str]:

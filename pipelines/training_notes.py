@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from medseg_nca.config import PreprocessPlan
 from medseg_nca.io.formats import in_short
+
+logger = logging.getLogger(__name__)
+
+# Of a model that was made before plans kept it.
+_NOT_KNOWN = (
+    "The model does not say what the images that it learned from were like: no image is compared "
+    "with them{more}."
+)
 
 
 def read_likeness(tree: Any) -> dict[str, Any]:
@@ -20,6 +30,26 @@ def read_likeness(tree: Any) -> dict[str, Any]:
         "brought": None if brought is None else str(brought),
         "unlike": [str(text) for text in tree["unlike"]],
     }
+
+
+def tell_of_training(
+    images: Mapping[str, Mapping[str, Any]], plan: PreprocessPlan
+) -> tuple[str, ...]:
+    """Log, and return, how images compare with those of the training and what was done about it.
+
+    Args:
+        images: what ``Likeness.to_dict`` says of each, by name.
+        plan: of the model.
+    """
+    done, doubts = notes_on_training(images)
+    if plan.training is None and images:
+        more = "" if plan.spacing else ", or brought to their spacing"
+        doubts.append(_NOT_KNOWN.format(more=more))
+    for note in done:
+        logger.info("%s", note)
+    for note in doubts:
+        logger.warning("%s", note)
+    return (*done, *doubts)
 
 
 def notes_on_training(images: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:

@@ -61,10 +61,17 @@ class Footprint:
         return (budget - _ALWAYS) / _MARGIN - self.source - self.held
 
 
-def footprint(loaded: LoadedModel, settings: PredictionSettings, extent: Extent) -> Footprint:
-    """What a prediction of an image of this extent needs."""
+def footprint(
+    loaded: LoadedModel, settings: PredictionSettings, extent: Extent, name: str = "the image"
+) -> Footprint:
+    """What a prediction of an image of this extent needs.
+
+    Raises:
+        ImageError: if its spacing is out of all proportion to the model's; it names the image by
+            ``name``.
+    """
     plan, labels = loaded.spec.plan, loaded.spec.labels
-    spaced, shape = _prepared(loaded, settings, extent)
+    spaced, shape = _prepared(loaded, settings, extent, name)
     voxels, cells = prod(extent.shape), prod(shape)
     channels = 1 if plan.colour == "grey" else extent.channels
     source = float(extent.channels * voxels * extent.item_bytes)
@@ -110,7 +117,7 @@ def _votes(
 
 
 def _prepared(
-    loaded: LoadedModel, settings: PredictionSettings, extent: Extent
+    loaded: LoadedModel, settings: PredictionSettings, extent: Extent, name: str
 ) -> tuple[bool, tuple[int, ...]]:
     """Whether the spacing changes, and the voxels per axis of the prepared image."""
     if extent.affine is None:
@@ -118,7 +125,7 @@ def _prepared(
     rows = tuple(tuple(float(v) for v in row) for row in extent.affine)
     grid = Grid(extent.shape, rows)
     plan = compare(grid, loaded.spec.plan, match=settings.match_spacing).plan
-    oriented, prepared = planned_grids(grid, plan)
+    oriented, prepared = planned_grids(grid, plan, name)
     return prepared != oriented, prepared.shape
 
 
@@ -129,8 +136,9 @@ def refuse(
 
     Raises:
         MemoryBudgetError: if it is more; says how much is needed, and which option to change.
+        ImageError: as :func:`footprint`.
     """
-    found = footprint(loaded, settings, extent)
+    found = footprint(loaded, settings, extent, name)
     budget = settings.memory_budget_gb * 1e9
     if found.least <= budget:
         return found

@@ -26,7 +26,7 @@ from medseg_nca.nca.window import cut
 from medseg_nca.progress import Share, Watch, unwatched
 from medseg_nca.transforms.grid import Grid
 from medseg_nca.transforms.likeness import Likeness, compare
-from medseg_nca.transforms.prepare import Trace, prepare
+from medseg_nca.transforms.prepare import Trace, check_axes, prepare
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,9 @@ class Predictor:
                 of the training and the settings refuse such.
             MemoryBudgetError: if the memory budget is too small.
         """
-        plan, name = self.spec.plan, str(volume.sources[0]) if volume.sources else "volume"
-        if volume.dims != plan.dims:
-            raise ImageError(f"{name}: has {volume.dims} axes; the model needs {plan.dims}.")
-        likeness = self._compare(volume, name)
-        left = self._memory_left(Extent.of(volume), name)
+        check_axes(volume, self.spec.plan)
+        likeness = self._compare(volume)
+        left = self._memory_left(Extent.of(volume), volume.name)
         prepared = prepare(volume, likeness.plan)
         trace = prepared.trace
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
@@ -144,13 +142,20 @@ class Predictor:
             uncertainty=None if uncertainty is None else volume.with_array(uncertainty),
         )
 
-    def _compare(self, volume: Volume, name: str) -> Likeness:
+    def _compare(self, volume: Volume) -> Likeness:
         """Compare a volume with those of the training, and refuse it if the settings say so."""
-        settings = self.settings
-        found = compare(Grid.of(volume), self.spec.plan, match=settings.match_spacing)
+        settings, plan = self.settings, self.spec.plan
+        found = compare(Grid.of(volume), plan, match=settings.match_spacing)
+        if plan.training is None and settings.unlike == "refuse":
+            raise ImageError(
+                f"{volume.name}: the model does not say what the images that it learned from were "
+                "like, so this one cannot be compared with them.",
+                hint="Use a model that says it (plan.training in model.json), or let it pass with "
+                "a warning: --unlike warn (prediction.unlike).",
+            )
         if found.unlike and settings.unlike == "refuse":
             raise ImageError(
-                f"{name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
+                f"{volume.name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
                 hint="Use a model for such images, or let it pass with a warning: --unlike warn "
                 "(prediction.unlike).",
             )
@@ -161,7 +166,7 @@ class Predictor:
         budget = self.settings.memory_budget_gb * 1e9
         if self.keeps_budget:
             return refuse(self.loaded, self.settings, extent, name).left(budget)
-        found = footprint(self.loaded, self.settings, extent)
+        found = footprint(self.loaded, self.settings, extent, name)
         return max(found.left(budget), found.model or 0.0)
 
     def _votes(self, trace: Trace) -> Votes:

@@ -85,7 +85,10 @@ def check_values(path: Path, array: NDArray[Any]) -> None:
         ImageError: with the number of values that are NaN or infinite.
     """
     if array.dtype.kind not in "biuf":
-        raise ImageError(f"{path}: has values of type {array.dtype}; real numbers are needed.")
+        raise ImageError(
+            f"{path}: has values of type {array.dtype}; real numbers are needed.",
+            hint="Save the magnitude, or one file for each part, with your imaging tool.",
+        )
     if array.dtype.kind != "f":
         return
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))

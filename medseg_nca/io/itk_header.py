@@ -94,12 +94,25 @@ def read_layout(path: Path) -> Layout:
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}).") from error
     except (KeyError, ValueError) as error:
-        found = describe(path)
-        text = str(error) if found is None else f"{error}; it is {found}"
-        raise ImageError(
-            f"{path}: has no {path.suffix[1:].upper()} header that can be read ({text}).",
-            hint=DAMAGED,
-        ) from error
+        raise _no_header(path, error) from error
+
+
+def _no_header(path: Path, error: Exception) -> ImageError:
+    """What to raise where a header cannot be understood, or is another format's."""
+    promised = path.suffix[1:].upper()
+    reason = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
+    found = describe(path)
+    if found is not None and not found.endswith(f"({path.suffix.lower()})"):
+        return ImageError(
+            f"{path}: has no {promised} header ({reason}): it is {found}.",
+            hint="Give it the name of its format, or convert it to NIfTI, NRRD or MHA.",
+        )
+    if found is None:
+        return ImageError(f"{path}: has no {promised} header ({reason}).", hint=DAMAGED)
+    return ImageError(
+        f"{path}: its {promised} header cannot be used ({reason}).",
+        hint="Save it anew with your imaging tool, or copy it again if it is damaged.",
+    )
 
 
 def _nrrd(path: Path, head: bytes) -> Layout:
@@ -169,7 +182,10 @@ def _nrrd_type(fields: dict[str, str]) -> np.dtype[Any]:
     text = fields["encoding"].lower() in {"txt", "text", "ascii"}
     if found.endswith("1") or (text and "endian" not in fields):
         return np.dtype(found)
-    return np.dtype(order[fields["endian"].lower()] + found)
+    endian = fields["endian"].lower()
+    if endian not in order:
+        raise ValueError(f"endian {endian!r}")
+    return np.dtype(order[endian] + found)
 
 
 def _components(path: Path, kinds: list[str]) -> int | None:
@@ -218,7 +234,9 @@ def _mha(path: Path, head: bytes) -> Layout:
     sizes = tuple(int(n) for n in fields["DimSize"].split())
     _check_dims(sizes, fields["NDims"])
     channels = int(fields.get("ElementNumberOfChannels", "1"))
-    code = _MET_TYPES[fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")]
+    code = _MET_TYPES.get(fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY"))
+    if code is None:
+        raise ValueError(f"ElementType = {fields['ElementType']}")
     big = _true(fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")))
     encoding: Encoding = "raw"
     if _true(fields.get("CompressedData", "False")):

@@ -1,16 +1,14 @@
 """Read JPEG: one whole picture, with all its bits.
 
-libjpeg fills what is missing with grey and only warns, which no binding passes on. So the file is
-decoded a second time with more data before its end: that changes nothing in a picture that is
-whole.
+libjpeg fills what is missing with grey and only warns, which no binding passes on. So the markers
+are counted first, and the file is decoded a second time with more data before each end: that
+changes nothing in a picture that is whole.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
+from medseg_nca.io.jpeg_markers import SIGNATURE, Outline, outline, with_junk
 from medseg_nca.io.picture import (
     Picture,
     check_size,
@@ -26,87 +25,8 @@ from medseg_nca.io.picture import (
     several_pictures,
 )
 
-SIGNATURE = b"\xff\xd8\xff"
-# Markers that begin a frame; 0xC3, 0xC7, 0xCB and 0xCF are without loss.
-_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-_LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
-_ALONE = {0x01, *range(0xD0, 0xD8)}
-_END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
-# Packed data end at a marker that is neither a stuffed byte nor a restart.
-_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
-# No 0xFF in it, so that all of it is packed data; any other numbers would do.
-JUNK = bytes((37 * k * k + 11 * k + 85) % 255 for k in range(96))
 # What a camera adds to a picture: the same, smaller.
 _PREVIEW = "Large Thumbnail"
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What the markers say.
-
-    Attributes:
-        lossless: whether the numbers are those that were packed.
-        precision: bits of a sample.
-        width, height, components: of the picture.
-        data_end: where the packed data end.
-        end: where the picture ends in the file.
-        exif: the first such block, b"" if there is none.
-    """
-
-    lossless: bool
-    precision: int
-    width: int
-    height: int
-    components: int
-    data_end: int
-    end: int
-    exif: bytes = b""
-
-
-def outline(content: bytes) -> Outline:
-    """Walk through the markers of a JPEG stream.
-
-    Raises:
-        ValueError: if it ends before its end marker, or has no picture.
-    """
-    position, data_end, exif = 2, 0, b""
-    frame: tuple[int, bytes] | None = None
-    while True:
-        while content[position : position + 2] == b"\xff\xff":
-            position += 1
-        if len(content) < position + 2:
-            raise ValueError("it ends before its end marker")
-        if content[position] != 0xFF:
-            raise ValueError(f"no marker at byte {position:,}")
-        marker = content[position + 1]
-        if marker == _END:
-            break
-        if marker in _ALONE:
-            position += 2
-            continue
-        body = content[position + 4 : position + 2 + _length(content, position)]
-        position += 2 + _length(content, position)
-        if marker in _FRAMES and frame is None:
-            frame = (marker, body)
-        elif marker == _APP1 and body.startswith(b"Exif\x00\x00"):
-            exif = exif or body
-        elif marker == _SCAN:
-            found = _AFTER_SCAN.search(content, position)
-            if found is None:
-                raise ValueError("it ends before its end marker")
-            position = data_end = found.start()
-    if frame is None or len(frame[1]) < 6 or not data_end:
-        raise ValueError("no picture in it")
-    marker, body = frame
-    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
-    return Outline(
-        marker in _LOSSLESS, body[0], width, height, body[5], data_end, position + 2, exif
-    )
-
-
-def with_junk(content: bytes, found: Outline) -> bytes:
-    """The stream with more data before its end."""
-    return content[: found.data_end] + JUNK + content[found.data_end :]
 
 
 def read_jpeg(path: Path, content: bytes, *, label: bool) -> Picture:
@@ -127,13 +47,6 @@ def read_jpeg(path: Path, content: bytes, *, label: bool) -> Picture:
     if found.lossless or found.precision != 8:
         return _deep(path, content, found)
     return _usual(path, content, found)
-
-
-def _length(content: bytes, position: int) -> int:
-    length = int.from_bytes(content[position + 2 : position + 4], "big")
-    if length < 2 or position + 2 + length > len(content):
-        raise ValueError("it ends before its end marker")
-    return length
 
 
 def _usual(path: Path, content: bytes, found: Outline) -> Picture:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import DAMAGED, check_claim
-from medseg_nca.io.nifti_affine import tell_sizes
+from medseg_nca.io.nifti_affine import tell_doubts
 from medseg_nca.io.nifti_header import NiftiHeader, read_header
 from medseg_nca.io.streams import ONLY_GZIP, inflated, plain, whole
 from medseg_nca.io.volume import Volume
@@ -32,7 +32,7 @@ def read_nifti(path: Path) -> Volume:
     packed = path.name.lower().endswith(".gz")
     check_claim(path, header.shape, header.dtype.itemsize, compressed=packed, offset=header.offset)
     array = _values(_stored(path, header, packed), header)
-    tell_sizes(path, header.stored)
+    tell_doubts(path, header.stored, header.spatial)
     known = {"nifti": header.stored, "step": abs(header.slope) if header.scaled else 0.0}
     return Volume(_channels_first(array, header), header.affine, (path,), known)
 

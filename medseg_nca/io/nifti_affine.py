@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import aff2axcodes
 from nibabel.quaternions import quat2mat
 from nibabel.volumeutils import shape_zoom_affine
 from numpy.typing import NDArray
@@ -55,16 +56,33 @@ def affine_mm(path: Path, stored: Any, spatial: tuple[int, ...]) -> NDArray[np.f
     return _in(affine, unit)
 
 
-def tell_sizes(path: Path, stored: Any) -> None:
-    """Log it where the sform, which counts, gives other voxel sizes than the header's pixdim."""
-    if int(stored["sform_code"]) <= 0:
+def tell_doubts(path: Path, stored: Any, spatial: tuple[int, ...]) -> None:
+    """Log where the sform, which counts, contradicts the header's pixdim or qform.
+
+    Sizes count, and which way each axis points; that forms lie elsewhere in space, as one of the
+    scanner and one of an atlas do, changes no result.
+    """
+    affine = _sform(stored, 1.0)
+    if affine is None:
         return
-    sizes = np.linalg.norm(np.array(stored.get_sform(), np.float64)[:3, :3], axis=0)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
     said = np.array(stored["pixdim"][1:4], np.float64)
     if not np.allclose(sizes[said > 0], said[said > 0], rtol=_SAME_SIZE, atol=0):
         logger.warning(
             "%s: the sform gives voxels of %s, pixdim %s; the sform is taken.",
             path, np.round(sizes, 6).tolist(), np.round(said, 6).tolist(),
+        )  # fmt: skip
+    if int(stored["qform_code"]) <= 0:
+        return
+    try:
+        other = _qform(path, stored, spatial)
+    except ImageError:
+        return  # one that cannot be used is asked by nobody
+    codes = ["".join(map(str, aff2axcodes(form))) for form in (affine, other)]
+    if codes[0] != codes[1]:
+        logger.warning(
+            "%s: its axes point to %s by the sform, and to %s by the qform; the sform is taken, "
+            "and other programs may take the qform.", path, *codes,
         )  # fmt: skip
 
 

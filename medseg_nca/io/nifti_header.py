@@ -175,14 +175,26 @@ def _stored(path: Path, head: bytes) -> Any:
             f"{path}: is damaged: line ends were changed in it, as by a transfer as text.",
             hint="Copy it again, as binary.",
         )
-    magic = header["magic"].item()
-    if magic.rstrip(b"\0") != header.single_magic.rstrip(b"\0"):
+    if not _is_single(header):
+        magic = header["magic"].item()
         raise ImageError(
             f"{path}: is no single NIfTI file: its header says (magic {magic!r}) that the voxels "
             "lie in another.",
             hint="Save header and voxels as one file: .nii or .nii.gz.",
         )
     return header
+
+
+def _is_single(header: Any) -> bool:
+    """Whether the voxels follow the header.
+
+    Some programs write the mark of two files into one; then the voxels have a place behind it.
+    """
+    magic = header["magic"].item().rstrip(b"\0")
+    if magic == header.single_magic.rstrip(b"\0"):
+        return True
+    marked = magic == header.pair_magic.rstrip(b"\0")
+    return bool(marked and header["vox_offset"] >= header.single_vox_offset)
 
 
 def _shape(path: Path, stored: Any) -> tuple[int, ...]:

@@ -19,9 +19,10 @@ from medseg_nca.errors import ImageError
 from medseg_nca.io.bmp import SIGNATURE as BMP
 from medseg_nca.io.bmp import read_bmp
 from medseg_nca.io.content import describe
-from medseg_nca.io.jpeg import SIGNATURE as JPEG
 from medseg_nca.io.jpeg import read_jpeg
+from medseg_nca.io.jpeg_markers import SIGNATURE as JPEG
 from medseg_nca.io.picture import (
+    PLAIN_PILLOW,
     Picture,
     as_volume,
     check_size,
@@ -29,7 +30,6 @@ from medseg_nca.io.picture import (
     is_lossless_webp,
     lossy_label,
     palette_of,
-    plain_pillow,
     several_pictures,
     told_of_palette,
 )
@@ -41,6 +41,7 @@ from medseg_nca.io.volume import Volume
 
 # What Pillow reads whole: 8 bit each.
 _OTHERS = ("GIF", "WEBP")
+_GIF_END = b";"
 _KNOWN = "PNG, JPEG, BMP, TIFF, and single pictures of GIF and WebP"
 
 
@@ -61,7 +62,7 @@ def read_raster(path: Path, *, label: bool = False) -> Volume:
     if start.startswith(TIFF):
         return as_volume(path, read_tiff(path, label=label))
     content = path.read_bytes()
-    with plain_pillow():
+    with PLAIN_PILLOW.held():
         if start.startswith(PNG):
             return as_volume(path, read_png(path, content, label=label))
         if start.startswith(JPEG):
@@ -81,6 +82,8 @@ def _read_other(path: Path, content: bytes, label: bool) -> Picture:
                     f"{path}: holds a picture of the format {picture.format}.",
                     hint=f"These can be read, under any of their names: {_KNOWN}.",
                 )
+            if picture.format == "GIF" and not content.rstrip(b"\0").endswith(_GIF_END):
+                raise damaged(path, "it ends before its end marker")
             frames = getattr(picture, "n_frames", 1)
             if frames > 1:
                 raise several_pictures(path, f"{frames} pictures ({picture.format})")

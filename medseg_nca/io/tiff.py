@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import MAX_INFLATION, check_claim
+from medseg_nca.io.held import Held, Restore
 from medseg_nca.io.picture import (
     SPLIT,
     Picture,
@@ -77,10 +78,8 @@ def read_tiff(path: Path, *, label: bool) -> Picture:
         ImageError: if it is damaged or truncated, holds more than one picture or stack, or its
             axes, bits or colours cannot be understood; for a label map also if it is lossy.
     """
-    import tifffile
-
     try:
-        with _listening() as heard, tifffile.TiffFile(path) as file:
+        with _listening() as heard, _opened(path) as file:
             pages = list(file.pages)
             series = _the_series(path, file, pages)
             if lost := next(filter(_is_loss, heard), None):
@@ -101,6 +100,28 @@ def read_tiff(path: Path, *, label: bool) -> Picture:
         raise damaged(path, error) from error
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file. Pages that were written one after the other with their shapes are one stack.
+
+    tifffile takes each for a series of its own, and without those shapes for slices, as all do.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if not _are_slices(file):
+            yield file
+            return
+    with tifffile.TiffFile(path, is_shaped=False) as file:
+        yield file
+
+
+def _are_slices(file: Any) -> bool:
+    """Whether tifffile wrote the pages one by one, each of the same kind."""
+    kinds = {(one.kind, len(one.pages), one.shape, one.axes, one.dtype) for one in file.series}
+    return len(file.series) > 1 and len(kinds) == 1 and kinds.pop()[:2] == ("shaped", 1)
+
+
 def _is_loss(text: str) -> bool:
     """Whether tifffile says that it leaves out a part of the file."""
     tag = _TAG.search(text)
@@ -109,9 +130,26 @@ def _is_loss(text: str) -> bool:
     return bool(_LOSS.search(_OBJECT.sub("", text)))
 
 
+def _make_tifffile_talk() -> Restore:
+    log = logging.getLogger("tifffile")
+    before = (log.disabled, log.level, log.propagate, log.manager.disable)
+    log.disabled, log.propagate, log.manager.disable = False, False, logging.NOTSET
+    log.setLevel(logging.WARNING)
+
+    def restore() -> None:
+        log.disabled, level, log.propagate, log.manager.disable = before
+        log.setLevel(level)
+
+    return restore
+
+
+# Other code can switch off what tifffile logs, and there it says what it leaves out.
+_TALKING = Held(_make_tifffile_talk)
+
+
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """What tifffile logs in this thread, warnings and worse."""
+    """What tifffile logs in this thread, warnings and worse; it is told to nobody else."""
     heard: list[str] = []
     here = threading.get_ident()
 
@@ -123,17 +161,20 @@ def _listening() -> Iterator[list[str]]:
     log, ear = logging.getLogger("tifffile"), Ear(logging.WARNING)
     log.addHandler(ear)
     try:
-        yield heard
+        with _TALKING.held():
+            yield heard
     finally:
         log.removeHandler(ear)
 
 
 def _the_series(path: Path, file: Any, pages: Sequence[Any]) -> Any:
     """The one picture or stack of the file; smaller copies of it are passed over."""
+    if any(math.prod(getattr(page, "shape", (1,)) or (0,)) == 0 for page in pages):
+        raise damaged(path, "a page has no pixels")
     found = [one for one in file.series if not _is_copy(one.keyframe)]
     if len(found) != 1:
         shapes = ", ".join(" x ".join(map(str, one.shape)) for one in found[:3])
-        raise several_pictures(path, f"{len(found)} pictures of different kinds ({shapes})")
+        raise several_pictures(path, f"{len(found)} pictures or stacks ({shapes})")
     series = found[0]
     if any(page is None for page in series.pages):
         raise damaged(path, "pages of the stack are missing")

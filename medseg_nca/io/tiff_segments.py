@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.jpeg import outline, with_junk
+from medseg_nca.io.jpeg_markers import outline, with_junk
 from medseg_nca.io.picture import damaged, is_lossless_webp
 
 _FAX, _JPEG, _J2K, _WEBP = {2, 3, 4}, 7, {33003, 33004, 33005, 34712}, {34927, 50001}
@@ -23,6 +23,8 @@ _NONSENSE = tuple(
 )
 # In the header of JPEG 2000: the coding style, whose tenth byte names the wavelet.
 _COD, _REVERSIBLE = b"\xff\x52", 1
+# Its beginning, that of a part of a tile, and its end.
+_SOC, _SOT, _EOC = b"\xff\x4f\xff", b"\xff\x90", b"\xff\xd9"
 
 
 def check_segments(path: Path, series: Any) -> None:
@@ -42,6 +44,8 @@ def check_segments(path: Path, series: Any) -> None:
         codec = int(page.compression)
         if codec in _FAX or codec == _JPEG:
             _check_ends(path, page, codec in _FAX, where)
+        if codec in _J2K:
+            _check_tile_parts(path, page, where)
 
 
 def is_lossless(path: Path, page: Any) -> bool:
@@ -82,6 +86,26 @@ def _check_ends(path: Path, page: Any, fax: bool, where: str) -> None:
             others = (_decoded(page, more, index) for more in longer)
             if as_is is None or not all(_same(as_is, other) for other in others):
                 raise damaged(path, f"the data of {where} end before its pixels do")
+
+
+def _check_tile_parts(path: Path, page: Any, where: str) -> None:
+    """Decoders of JPEG 2000 show what there is, and say nothing of what is not."""
+    with path.open("rb") as file:
+        if not all(_has_all_parts(data) for _, data in _segments(file, page)):
+            raise damaged(path, f"the data of {where} end before its pixels do")
+
+
+def _has_all_parts(data: bytes) -> bool:
+    """Whether the parts of the tiles, each as long as it says, are followed by the end marker."""
+    place = data.find(_SOC) + 2
+    while place >= 2 and data[place : place + 2] not in (_SOT, b""):
+        place += 2 + max(int.from_bytes(data[place + 2 : place + 4], "big"), 2)
+    while data[place : place + 2] == _SOT:
+        length = int.from_bytes(data[place + 6 : place + 10], "big")
+        if not length:  # up to the end
+            return data.rstrip(b"\0").endswith(_EOC)
+        place += length
+    return data[place : place + 2] == _EOC
 
 
 def _same(array: NDArray[Any], other: NDArray[Any] | None) -> bool:

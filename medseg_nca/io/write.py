@@ -11,7 +11,9 @@ import numpy as np
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.formats import image_suffix
+from medseg_nca.io.integers import holding
 from medseg_nca.io.segmentation import Segmentation
+from medseg_nca.io.slices import Slices
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.writers.base import ResultWriter, Writer
 from medseg_nca.registry import ModuleRegistry
@@ -42,6 +44,18 @@ def write_volume(volume: Volume, path: Path) -> None:
         )
     with atomic_file(path) as temporary:
         writer.write(_compact(volume), temporary)
+
+
+def write_slices(slices: Slices, path: Path) -> None:
+    """Write a volume that comes slice by slice as NIfTI; the file is as :func:`write_volume`'s.
+
+    Raises:
+        OutputError: if the disk refuses. Errors of the slices come through.
+    """
+    from medseg_nca.io.writers.nifti import write_sliced
+
+    with atomic_file(Path(path)) as temporary:
+        write_sliced(slices, temporary)
 
 
 def result_formats() -> tuple[str, ...]:
@@ -167,7 +181,6 @@ def _compact(volume: Volume) -> Volume:
     if array.dtype.kind not in "iu" or array.dtype.itemsize == 1:
         return volume
     low, high = int(array.min(initial=0)), int(array.max(initial=0))
-    for kind in (np.uint8, np.int16, np.uint16, np.int32):
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
-            return volume.with_array(array.astype(kind))
+    for kind in holding(low, high):
+        return volume.with_array(array.astype(kind, copy=False))
     return volume

@@ -23,7 +23,7 @@ from medseg_nca.transforms.resample import SLAB, Mapping, resample, resample_lab
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
 # As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
 MOST_VOXELS = 2**31
-SPACING_HINT = "Check the voxel sizes in the image's header, and plan.spacing of the model."
+SPACING_HINT = "Check the voxel sizes in the image's header: is their unit right?"
 # Spacings closer than this (relative) are the same: headers are rounded.
 SAME_SPACING = 1e-3
 
@@ -90,7 +90,7 @@ def resampling_fault(
     count = prod(shape) * prod(spacing) / prod(target)
     if count <= MOST_VOXELS:
         return None
-    own, wanted = (" x ".join(f"{v:.3g}" for v in values) for values in (spacing, target))
+    own, wanted = (" x ".join(f"{v:.4g}" for v in values) for values in (spacing, target))
     return (
         f"the spacing {own} mm brought to {wanted} mm makes {count:.3g} voxels; "
         f"at most {MOST_VOXELS:,} can be used"
@@ -127,7 +127,7 @@ def to_plan_grid(
     if label is not None:
         label = _turned(label, turn)[(slice(None), *window)]
     cropped = _part(oriented, window)
-    prepared = _spaced(cropped, plan)
+    prepared = _spaced(cropped, plan, volume.name)
     if prepared != cropped:
         to_cropped = Mapping.between(cropped.matrix, prepared.matrix, prepared.shape)
         image = resample(image, to_cropped)
@@ -297,19 +297,24 @@ def _crop(image: NDArray[Any], plan: PreprocessPlan) -> tuple[slice, ...]:
     return tuple(window)
 
 
-def planned_grids(grid: Grid, plan: PreprocessPlan) -> tuple[Grid, Grid]:
-    """The grids of an image from which nothing is cropped: its axes turned, and prepared."""
+def planned_grids(grid: Grid, plan: PreprocessPlan, name: str) -> tuple[Grid, Grid]:
+    """The grids of an image from which nothing is cropped: its axes turned, and prepared.
+
+    Raises:
+        ImageError: if the plan's spacing would make more voxels of it than any image has; it names
+            the image by ``name``.
+    """
     oriented = _turned_grid(grid, _turn(grid, plan.orientation))
-    return oriented, _spaced(oriented, plan)
+    return oriented, _spaced(oriented, plan, name)
 
 
-def _spaced(grid: Grid, plan: PreprocessPlan) -> Grid:
+def _spaced(grid: Grid, plan: PreprocessPlan, name: str) -> Grid:
     """The grid of the plan's spacing over the same part of space."""
     if plan.spacing is None or same_spacing(grid.spacing, plan.spacing):
         return grid
     fault = resampling_fault(grid.shape, grid.spacing, plan.spacing)
     if fault is not None:
-        raise ImageError(f"The image: {fault}.", hint=SPACING_HINT)
+        raise ImageError(f"{name}: {fault}.", hint=SPACING_HINT)
     shape = spaced_shape(grid.shape, grid.spacing, plan.spacing)
     step = np.array(plan.spacing) / grid.spacing
     # Both grids have their centre in common.

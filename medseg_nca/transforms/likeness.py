@@ -128,13 +128,13 @@ def _size(size: Sequence[float], known: TrainingImages) -> list[str]:
     if all(low / SIZE <= value <= high * SIZE for value, low, high in ranges):
         return []
     return [
-        f"it shows {_mm(size, 0)}; images of the training show {_mm(known.smallest, 0)} to "
-        f"{_mm(known.largest, 0)}"
+        f"it shows {_mm(size, 1)}; images of the training show {_mm(known.smallest, 1)} to "
+        f"{_mm(known.largest, 1)}"
     ]
 
 
-def _mm(values: Sequence[float], digits: int | None = None) -> str:
-    shown = (f"{v:.3g}" if digits is None or v < 1 else f"{v:.{digits}f}" for v in values)
+def _mm(values: Sequence[float], whole_from: float = 1000) -> str:
+    shown = (f"{v:.0f}" if v >= whole_from else f"{v:.3g}" for v in values)
     return f"{' x '.join(shown)} mm"
 
 

@@ -23,7 +23,15 @@ from medseg_nca.transforms.grid import (
 )
 from medseg_nca.transforms.intensity import normalise, to_grey
 
-__all__ = ["Preparation", "Trace", "prepare", "restore", "restored_slabs", "turn_back"]
+__all__ = [
+    "Preparation",
+    "Trace",
+    "check_axes",
+    "prepare",
+    "restore",
+    "restored_slabs",
+    "turn_back",
+]
 
 
 @dataclass(frozen=True)
@@ -77,13 +85,22 @@ def prepare(
     return Preparation(normalise(moved, plan), target, trace)
 
 
-def _check(volume: Volume, plan: PreprocessPlan) -> None:
-    name = _name(volume)
+def check_axes(volume: Volume, plan: PreprocessPlan) -> None:
+    """Refuse a slice where volumes are needed, and the other way round.
+
+    Raises:
+        ImageError: with the number of axes that are needed.
+    """
     if volume.dims != plan.dims:
         raise ImageError(
-            f"{name}: has {volume.dims} axes {volume.shape}; {plan.dims} are needed.",
+            f"{volume.name}: has {volume.dims} axes {volume.shape}; {plan.dims} are needed.",
             hint="Slices make no volume and a volume no slice: use a model for this kind of image.",
         )
+
+
+def _check(volume: Volume, plan: PreprocessPlan) -> None:
+    check_axes(volume, plan)
+    name = volume.name
     count, wanted = volume.array.shape[0], len(plan.channels)
     if count != wanted and not (plan.colour == "grey" and count in (1, 3)):
         raise _other_channels(name, count, plan)
@@ -113,15 +130,11 @@ def _encode(volume: Volume, label: Volume, table: LabelTable) -> NDArray[np.uint
     difference = grid_difference(volume, label)
     if difference:
         raise ImageError(
-            f"{_name(label)}: the label map lies on another grid than its image "
-            f"{_name(volume)}: {difference}.",
+            f"{label.name}: the label map lies on another grid than its image "
+            f"{volume.name}: {difference}.",
             hint="Resample the label map to its image, or mend the header.",
         )
     try:
         return encode_labels(label.array[0], table)
     except ImageError as error:
-        raise ImageError(f"{_name(label)}: {error.message}", hint=error.hint) from error
-
-
-def _name(volume: Volume) -> str:
-    return str(volume.sources[0]) if volume.sources else "the volume"
+        raise ImageError(f"{label.name}: {error.message}", hint=error.hint) from error

@@ -32,7 +32,7 @@ def test_an_image_of_another_spacing(shared_data: SharedData, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     image = "1 of 2 images (hippocampus_2.0mm.nii.gz)"
     assert f"{image}: spacing 2 x 2 x 2 mm brought to 1 x 1 x 1 mm" in result.output
-    assert f"{image} is unlike the images that the model learned from" in result.output
+    assert f"{image} are unlike the images that the model learned from" in result.output
     entries = json.loads((tmp_path / "predictions.json").read_text())["predictions"]
     assert [entry["training"]["brought"] is None for entry in entries] == [True, False]
     assert entries[1]["training"]["spacing"] == [1, 1, 1]

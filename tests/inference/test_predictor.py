@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,24 @@ def test_an_image_unlike_the_training_can_be_refused(tmp_path: Path) -> None:
         refusing.predict(coarse)
 
 
+def test_a_model_that_says_nothing_of_its_training_cannot_refuse_by_it(tmp_path: Path) -> None:
+    predictor = Predictor(bundle_of(tmp_path), PredictionSettings(unlike="refuse"))
+    with pytest.raises(ImageError, match="the model does not say what the images"):
+        predictor.predict(volume_of(6, 6, 6))
+
+
+@pytest.mark.parametrize("keeps_budget", [True, False])
+def test_a_spacing_out_of_all_proportion_is_refused_by_name(
+    tmp_path: Path, keeps_budget: bool
+) -> None:
+    predictor = Predictor(bundle_of(tmp_path, training=TRAINING), keeps_budget=keeps_budget)
+    huge = replace(
+        volume_of(6, 6, 6, affine=np.diag([1e3, 1e3, 1e3, 1.0])), sources=(Path("huge.nii"),)
+    )
+    with pytest.raises(ImageError, match=r"huge\.nii: the spacing 1000 x 1000 x 1000 mm brought"):
+        predictor.predict(huge)
+
+
 def test_labels_that_touch_on_a_coarse_grid_touch_on_the_fine_one(tmp_path: Path) -> None:
     """Sure of three labels that meet in a line: interpolated, none of them has half there."""
     labels = LabelTable(labels=tuple(Label(name=n, values=(k,)) for k, n in enumerate("abc", 1)))
@@ -189,7 +208,7 @@ def test_settings_that_do_not_fit_the_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_image_of_other_axes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="2 axes; the model needs 3"):
+    with pytest.raises(ImageError, match=r"2 axes \(9, 10\); 3 are needed"):
         Predictor(bundle_of(tmp_path)).predict(volume_of(9, 10))
 
 

@@ -303,12 +303,12 @@ def test_two_axes_that_are_none_of_space_are_refused(tmp_path: Path, kinds: str)
 def test_a_count_of_axes_that_is_wrong_is_refused(tmp_path: Path, said: str) -> None:
     head = mha(tmp_path / "a.mha", VOXELS).read_bytes()
     (tmp_path / "a.mha").write_bytes(head.replace(b"NDims = 3", b"NDims = " + said.encode()))
-    with pytest.raises(ImageError, match=r"a\.mha: has no MHA header"):
+    with pytest.raises(ImageError, match=r"a\.mha: its MHA header cannot be used"):
         read_volume(tmp_path / "a.mha")
     head = nrrd(tmp_path / "a.nrrd", VOXELS, "encoding: raw", "endian: little").read_bytes()
     wrong = head.replace(b"dimension: 3", b"dimension: " + said.encode())
     (tmp_path / "a.nrrd").write_bytes(wrong)
-    with pytest.raises(ImageError, match=r"a\.nrrd: has no NRRD header"):
+    with pytest.raises(ImageError, match=r"a\.nrrd: its NRRD header cannot be used"):
         read_volume(tmp_path / "a.nrrd")
 
 
@@ -329,3 +329,30 @@ def test_a_field_too_long_for_itk_is_refused(tmp_path: Path) -> None:
         read_volume(path)
     path = nrrd(tmp_path / "a.nrrd", VOXELS, *lines, f"key:={' 1' * 5000}", "# " + "1" * 9000)
     np.testing.assert_array_equal(read_volume(path).array[0], LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("a.nrrd", b"type: short", b"type: block", "type 'block'"),
+        ("a.nrrd", b"endian: little\n", b"", "no field 'endian'"),
+        ("a.nrrd", b"endian: little", b"endian: middle", "endian 'middle'"),
+        ("a.mha", b"MET_SHORT", b"MET_STRING", "MET_STRING"),
+        ("a.mha", b"DimSize", b"DimSized", "no field 'DimSize'"),
+    ],
+)
+def test_a_header_of_its_format_is_not_called_damaged(
+    tmp_path: Path, name: str, old: bytes, new: bytes, said: str
+) -> None:
+    path = tmp_path / name
+    if name == "a.mha":
+        mha(path, VOXELS)
+    else:
+        nrrd(path, VOXELS, "endian: little", "encoding: raw")
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(ImageError) as refusal:
+        read_volume(path)
+    text = str(refusal.value)
+    assert f"its {name[2:].upper()} header cannot be used" in text
+    assert said in text
+    assert "Save it anew" in text

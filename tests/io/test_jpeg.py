@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,48 @@ def test_data_that_end_early_are_refused_also_with_an_end_marker(
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", lenient)
     content = jpeg(noise(64, 64), **options)
     (tmp_path / "a.jpg").write_bytes(content[: int(len(content) * keep)] + end)
+    with pytest.raises(ImageError, match=r"a\.jpg: .*damaged or truncated"):
+        read_volume(tmp_path / "a.jpg")
+
+
+def scans(content: bytes) -> list[int]:
+    """Where the scans of a JPEG begin."""
+    return [place.start() for place in re.finditer(rb"\xff\xda", content)]
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (40, 30, 3)])
+def test_a_progressive_picture_without_its_last_scans_is_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    content = jpeg(noise(*shape), progressive=True)
+    for place in scans(content)[1:]:
+        (tmp_path / "a.jpg").write_bytes(content[:place] + b"\xff\xd9")
+        with pytest.raises(ImageError, match=r"a\.jpg: .*scans of it are missing"):
+            read_volume(tmp_path / "a.jpg")
+
+
+def test_an_inner_scan_that_lost_its_end_is_refused(tmp_path: Path) -> None:
+    content = jpeg(noise(64, 64), progressive=True)
+    for place in scans(content)[1:]:
+        (tmp_path / "a.jpg").write_bytes(content[: place - 40] + content[place:])
+        with pytest.raises(ImageError, match=r"a\.jpg: .*damaged or truncated"):
+            read_volume(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("lost", ["its last", "one", "eight", "the end of one"])
+@pytest.mark.parametrize("shape", [(64, 64), (64, 64, 3)])
+def test_intervals_that_are_lost_are_refused(
+    tmp_path: Path, shape: tuple[int, ...], lost: str
+) -> None:
+    content = jpeg(noise(*shape), restart_marker_blocks=1)
+    marks = [place.start() for place in re.finditer(rb"\xff[\xd0-\xd7]", content)]
+    without = {
+        "its last": content[: marks[-1]] + b"\xff\xd9",
+        "one": content[: marks[3]] + content[marks[4] :],
+        "eight": content[: marks[3]] + content[marks[11] :],
+        "the end of one": content[: marks[3] - 20] + content[marks[3] :],
+    }
+    (tmp_path / "a.jpg").write_bytes(without[lost])
     with pytest.raises(ImageError, match=r"a\.jpg: .*damaged or truncated"):
         read_volume(tmp_path / "a.jpg")
 

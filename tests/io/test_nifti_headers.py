@@ -315,7 +315,7 @@ def test_volumes_that_the_header_does_not_count_are_not_passed_over(
         ({"datatype": 1}, "header that cannot be used"),
         ({"datatype": 9999}, "header that cannot be used"),
         ({"dim": [9, 6, 5, 4, 1, 1, 1, 1]}, r"dim\[0\] is 9"),
-        ({"magic": b"ni1"}, "no single NIfTI file"),
+        ({"magic": b"ni1", "vox_offset": 0}, "no single NIfTI file"),
         ({"vox_offset": 1e12}, "header that cannot be used"),
         ({"vox_offset": 100}, "header that cannot be used"),
         ({"vox_offset": np.nan}, "header that cannot be used"),
@@ -334,3 +334,38 @@ def test_line_ends_that_were_changed_are_found(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", made, eol_check=[10, 26, 10, 0])
     with pytest.raises(ImageError, match="line ends were changed"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("kind", "mark"), [(nib.Nifti1Image, b"ni1"), (nib.Nifti2Image, b"ni2\0\r\n\x1a\n")]
+)
+def test_one_file_with_the_mark_of_two_is_read(
+    tmp_path: Path, name: str, kind: Any, mark: bytes
+) -> None:
+    path = save(tmp_path / name, image(kind=kind), magic=mark)
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array[0], ARRAY)
+    np.testing.assert_allclose(volume.affine, affine(), atol=1e-5)
+    write_volume(volume, tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(nib.load(tmp_path / "b.nii.gz").get_fdata(), ARRAY)
+
+
+def test_forms_that_point_elsewhere_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = nib.Nifti1Image(ARRAY, np.diag([1.0, 1, 1, 1]))
+    made.set_qform(np.diag([-1.0, 1, 1, 1]), 1)
+    made.set_sform(np.diag([1.0, 1, 1, 1]), 2)
+    nib.save(made, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(np.diag(read_volume(tmp_path / "a.nii.gz").affine), [1, 1, 1, 1])
+    assert "point to RAS by the sform, and to LAS by the qform; the sform is taken" in caplog.text
+    # That of an atlas lies elsewhere, and a turn by some degrees is no contradiction.
+    caplog.clear()
+    made = image()
+    moved = affine()
+    moved[:3, 3] += 40
+    made.set_qform(moved, 1)
+    nib.save(made, tmp_path / "b.nii.gz")
+    read_volume(tmp_path / "b.nii.gz")
+    assert not caplog.text

@@ -230,3 +230,14 @@ def test_what_is_no_picture_is_named(tmp_path: Path, name: str, content: bytes, 
     (tmp_path / name).write_bytes(content + bytes(100))
     with pytest.raises(ImageError, match=f"is {what}"):
         read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9])
+def test_a_gif_that_ends_early_is_refused(tmp_path: Path, keep: float) -> None:
+    Image.fromarray(picture(20, 30)).save(tmp_path / "a.png", "GIF")
+    content = (tmp_path / "a.png").read_bytes()
+    lost = int(len(content) * keep)
+    for tail in (b"", bytes(len(content) - lost)):
+        (tmp_path / "b.png").write_bytes(content[:lost] + tail)
+        with pytest.raises(ImageError, match=r"b\.png: .*damaged or truncated"):
+            read_volume(tmp_path / "b.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +180,8 @@ def write_two_kinds(path: Path) -> None:
 
 def write_two_series(path: Path) -> None:
     with tifffile.TiffWriter(path) as file:
-        file.write(noise(6, 4))
-        file.write(noise(6, 4))
+        file.write(noise(5, 9, 8))
+        file.write(noise(5, 9, 8))
 
 
 def write_half_as_large(path: Path) -> None:
@@ -255,6 +257,22 @@ def test_stacks_and_channels_of_microscopes_are_read(tmp_path: Path, axes: str, 
     expected = array.transpose(order)
     read = read_volume(tmp_path / "a.tif").array
     np.testing.assert_array_equal(read, expected[None] if axes == "ZYX" else expected)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_slices_that_were_written_one_by_one_are_a_stack(
+    tmp_path: Path, compression: str | None
+) -> None:
+    stack = noise(5, 30, 40)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for plane in stack:
+            writer.write(plane, contiguous=False, compression=compression)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array, stack.T[None])
+    with tifffile.TiffWriter(tmp_path / "b.tif") as writer:
+        for plane in (*stack, stack[0, :20]):
+            writer.write(plane, contiguous=False, compression=compression)
+    with pytest.raises(ImageError, match=r"b\.tif: holds 6 pictures or stacks"):
+        read_volume(tmp_path / "b.tif")
 
 
 def test_a_missing_page_of_a_stack_is_noticed(tmp_path: Path) -> None:
@@ -409,3 +427,63 @@ def test_one_file_of_several_is_no_stack(tmp_path: Path) -> None:
             (tmp_path / "b.ome.tif").unlink()
         with pytest.raises(ImageError):
             read_volume(tmp_path / "a.ome.tif")
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
+def test_jpeg_2000_that_ends_early_is_refused(
+    tmp_path: Path, tile: tuple[int, int] | None, keep: float
+) -> None:
+    array = noise(48, 48)
+    tifffile.imwrite(tmp_path / "a.tif", array, compression="jpeg2000", tile=tile)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array[0], array.T)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        start, count = file.pages[0].dataoffsets[-1], file.pages[0].databytecounts[-1]
+    lost = start + int(count * keep)
+    content[lost : start + count] = bytes(start + count - lost)
+    (tmp_path / "b.tif").write_bytes(content)
+    with pytest.raises(ImageError, match=r"b\.tif: .*damaged or truncated"):
+        read_volume(tmp_path / "b.tif")
+
+
+@pytest.fixture(params=["all", "logger", "level"])
+def silence(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As configurations of logging do it in other people's programs."""
+    log = logging.getLogger("tifffile")
+    level = log.level
+    if request.param == "all":
+        logging.disable(logging.CRITICAL)
+    elif request.param == "logger":
+        log.disabled = True
+    else:
+        log.setLevel(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+    log.disabled = False
+    log.setLevel(level)
+
+
+@pytest.mark.usefixtures("silence")
+def test_a_stack_that_was_cut_short_is_refused_though_nobody_logs(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", noise(5, 30, 40), imagej=True, metadata={"axes": "ZYX"})
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageError, match=r"a\.tif: .*damaged or truncated"):
+        read_volume(tmp_path / "a.tif")
+    assert not logging.getLogger("tifffile").isEnabledFor(logging.WARNING)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (3, 30, 40)])
+def test_pages_that_were_overwritten_with_zeros_are_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for plane in noise(3, *shape)[:, :30, :40]:
+            file.write(plane, metadata=None, photometric="minisblack", contiguous=False)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        second = file.pages[1].offset
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[:second] + bytes(len(content) - second))
+    with pytest.raises(ImageError, match=r"a\.tif: "):
+        read_volume(tmp_path / "a.tif")

@@ -473,16 +473,19 @@ def test_a_full_disk_stops_it_and_the_same_command_goes_on(
 ) -> None:
     source, out = clinic(tmp_path / "in"), tmp_path / "out"
     written: list[Path] = []
-    write = dicom_case.write_volume
 
-    def fill(volume: Any, path: Path) -> None:
-        if len(written) == 2:
-            raise OutputError(f"{path}: cannot be written (No space left on device).")
-        written.append(path)
-        write(volume, path)
+    def filling(write: Callable[[Any, Path], None]) -> Callable[[Any, Path], None]:
+        def fill(volume: Any, path: Path) -> None:
+            if len(written) == 2:
+                raise OutputError(f"{path}: cannot be written (No space left on device).")
+            written.append(path)
+            write(volume, path)
+
+        return fill
 
     with monkeypatch.context() as patch:
-        patch.setattr(dicom_case, "write_volume", fill)
+        for name in ("write_volume", "write_slices"):
+            patch.setattr(dicom_case, name, filling(getattr(dicom_case, name)))
         with pytest.raises(OutputError, match="No space"):
             run(source, out, ImportSettings(deidentify=True))
     assert not (out / "dataset.json").exists()

@@ -182,7 +182,8 @@ def test_a_changed_data_set_does_not_let_training_cases_in(tmp_path: Path) -> No
     write_split(split, tmp_path / "run" / "split.json")
     tree = evaluate.run(model, data, tmp_path / "out", settings=QUICK).tree
     assert [case["id"] for case in tree["cases"]] == ["c3"]
-    assert len(tree["notes"]) == 3
+    assert len(tree["notes"]) == 4
+    assert "does not say what the images" in tree["notes"][-1]
     other = data_set(tmp_path / "other", {"x": 0, "y": 1})
     tree = evaluate.run(model, other, tmp_path / "out", settings=QUICK).tree
     assert [case["id"] for case in tree["cases"]] == ["x", "y"]

@@ -142,4 +142,11 @@ def test_a_result_without_any_label_is_told_of(
         assert [result.empty for result in results] == [True, True]
         assert [entry["empty"] for entry in listed(tmp_path / "empty")] == [True, True]
         assert f"No label was found in 2 of 2 images ({', '.join(INPUTS)})" in caplog.text
-        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_a_model_that_says_nothing_of_its_training_is_told_of(
+    images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict.run(model, [images], tmp_path / "out")
+    assert caplog.text.count("no image is compared with them") == 1

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import MAX_BYTES, check_affine, check_values
-from medseg_nca.io.dicom.pixels.planes import read_planes
+from medseg_nca.io.dicom.pixels.planes import check_shape, each_plane, read_planes
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Source, Stack
 from medseg_nca.io.dicom.scan import read_files, scan, series_uid_of_damaged
 from medseg_nca.io.dicom.select import parse_selection
 from medseg_nca.io.dicom.series.tilt import upright
+from medseg_nca.io.slices import Slices
 from medseg_nca.io.volume import Volume
 
 Tilt = Literal["resample", "refuse"]
@@ -48,6 +51,55 @@ def read_stack(series: Series, stack: Stack, *, tilt: Tilt = "resample") -> Volu
         DicomError: if a file cannot be read or decoded, or the planes are ``tilted``.
         ImageError: if values are NaN or infinite, or there are too many for any memory.
     """
+    _check(stack, tilt)
+    volume = _read(series, stack)
+    check_values(stack.planes[0].path, volume.array)
+    return upright(volume) if stack.shear_mm else volume
+
+
+def stack_slices(series: Series, stack: Stack) -> Slices | None:
+    """The voxels of one stack of a scan, slice by slice; one of them is read here.
+
+    Args:
+        series: that the stack is of.
+        stack: a volume.
+
+    Returns:
+        What :func:`read_stack` returns in one array. None where only that is possible: pictures,
+        colours, tilted gantries, planes of several files that lie between each other.
+
+    Raises:
+        DicomError: as :func:`read_stack`, also while the slices are read.
+        ImageError: likewise.
+    """
+    files = _files(stack)
+    runs = [path for path, _ in groupby(plane.path for plane in stack.planes)]
+    if len(stack.shape) != 3 or stack.shear_mm or len(runs) != len(files):
+        return None
+    _check(stack, "refuse")
+    middle = read_planes([stack.planes[len(stack.planes) // 2]])
+    if middle.ndim != 3:
+        return None
+    columns, rows, count = stack.shape
+    return Slices(
+        (columns, rows, count),
+        stack.affine,
+        lambda: _slices(stack),
+        middle.dtype,
+        files,
+        {"dicom": _source(series, stack)},
+    )
+
+
+def _slices(stack: Stack) -> Iterator[NDArray[Any]]:
+    columns, rows = stack.shape[:2]
+    for plane, values in zip(stack.planes, each_plane(stack.planes), strict=True):
+        check_shape(plane.path, values, (rows, columns))
+        check_values(plane.path, values)
+        yield values[::-1].T
+
+
+def _check(stack: Stack, tilt: Tilt) -> None:
     first = stack.planes[0].path
     if math.prod(stack.shape) * np.dtype(np.float32).itemsize > MAX_BYTES:
         raise DicomError(
@@ -62,10 +114,7 @@ def read_stack(series: Series, stack: Stack, *, tilt: Tilt = "resample") -> Volu
             ),
             hint="Read it with tilt='resample'.",
         )
-    volume = _read(series, stack)
-    check_affine(first, volume.affine)
-    check_values(first, volume.array)
-    return upright(volume) if stack.shear_mm else volume
+    check_affine(first, stack.affine)
 
 
 def read_dicom(
@@ -125,14 +174,22 @@ def find_stack(found: Scan, *, select: str | None = None) -> tuple[Series, Stack
 
 
 def _read(series: Series, stack: Stack) -> Volume:
-    planes = read_planes(stack.planes)
+    # Without a copy: in memory x is next to x, y to y and z to z, as in a NIfTI file.
+    planes = read_planes(stack.planes, upwards=len(stack.shape) == 3)
     if planes.ndim == 3:
-        planes = planes[..., None]
+        planes = planes.reshape(*planes.shape, 1)
+    array = planes.transpose(3, 2, 1, 0)
     if len(stack.shape) == 2:
-        array = planes[0].transpose(2, 1, 0)
-    else:
-        array = planes[:, ::-1].transpose(3, 2, 1, 0)
-    source = Source(
+        array = array[..., 0]
+    return Volume(array, stack.affine, _files(stack), {"dicom": _source(series, stack)})
+
+
+def _files(stack: Stack) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(plane.path for plane in stack.planes))
+
+
+def _source(series: Series, stack: Stack) -> Source:
+    return Source(
         stack=stack,
         series_uid=series.uid,
         study_uid=series.study_uid,
@@ -140,8 +197,6 @@ def _read(series: Series, stack: Stack) -> Volume:
         modality=series.tags.get("Modality", ""),
         resampled=bool(stack.shear_mm),
     )
-    files = tuple(dict.fromkeys(plane.path for plane in stack.planes))
-    return Volume(np.ascontiguousarray(array), stack.affine, files, {"dicom": source})
 
 
 def _check_files(found: Scan) -> None:

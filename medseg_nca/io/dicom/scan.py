@@ -8,7 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from medseg_nca.errors import ImageError, MedsegError
-from medseg_nca.io.dicom.files.reader import read_header
+from medseg_nca.io.dicom.files.reader import scanned
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
@@ -182,11 +182,10 @@ def _read_chunk(paths: Sequence[Path]) -> list[Instance | Problem]:
 
 def _read_one(path: Path, known: set[str]) -> Instance | Problem:
     try:
-        header = read_header(path)
+        with scanned(path) as header:
+            return read_instance(path, header, known=known)
     except DicomError as error:
         return error.problem
-    try:
-        return read_instance(path, header, known=known)
     except Exception as error:  # a scan goes on, whatever stands in a header
         return Problem("damaged", f"{path}: has a header of no sense ({type(error).__name__}).")
 

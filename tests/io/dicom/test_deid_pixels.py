@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
+    MPEG4HP41,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -296,7 +298,7 @@ def test_rle_frames(place: str, tmp_path: Path) -> None:
         runs = [bytes((63,)) + low[start : start + 64] for start in range(0, 1024 - 64, 64)]
         runs.append(bytes((63 + len(SECRET),)) + low[-64:] + SECRET)
         made = frame[:second] + b"".join(runs)
-    clean = strip_rle(made + b"\0" * (len(made) % 2), 1024)
+    clean = strip_rle(made + b"\0" * (len(made) % 2), 1024, 2)
     assert SECRET not in clean
     original.PixelData = encapsulate([clean])
     del original._pixel_array
@@ -376,3 +378,65 @@ def test_big_endian_drawings(tmp_path: Path) -> None:
     image, _, right = with_drawing(signed=False)
     new = copy_of(read(image, tmp_path, ExplicitVRBigEndian), tmp_path)
     np.testing.assert_array_equal(np.frombuffer(new.PixelData, ">u2"), right.ravel())
+
+
+@pytest.mark.parametrize("marker", [0x57, 0x58, 0x63, 0x30, 0x6F, 0x74, 0x77])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, HTJ2KLossless], ids=ids)
+def test_jpeg_2000_segments_that_no_decoder_needs(syntax: str, marker: int, tmp_path: Path) -> None:
+    """Lengths of packets, places of components, and whatever a vendor calls his own."""
+    original = read(build.classic(build.pixels((1, 32, 32)))[0], tmp_path, syntax)
+    plain = strip_comments(next(generate_frames(original.PixelData, number_of_frames=1)))
+    after_size = 4 + int.from_bytes(plain[4:6])
+    made = plain[:after_size] + segment(marker, SECRET) + plain[after_size:]
+    assert strip_comments(made) == plain
+
+
+@pytest.mark.parametrize(
+    ("marker", "content"),
+    [
+        (0xDB, bytes(65) + SECRET),
+        (0xC4, bytes(17) + SECRET),
+        (0xDD, bytes(2) + SECRET),
+        (0xF8, b"\1" + bytes(10) + SECRET),
+        (0xF8, SECRET),
+    ],
+    ids=["quantization", "huffman", "restart", "parameters", "parameters-of-no-kind"],
+)
+def test_jpeg_tables_that_hold_more_are_refused(
+    marker: int, content: bytes, tmp_path: Path
+) -> None:
+    original = read(build.classic(build.pixels((1, 32, 32)))[0], tmp_path, JPEGLSLossless)
+    frame = next(generate_frames(original.PixelData, number_of_frames=1))
+    original.PixelData = encapsulate([frame[:2] + segment(marker, content) + frame[2:]])
+    with pytest.raises(DicomError, match="damaged"):
+        deidentify_dataset(original, HOW)
+
+
+def test_an_rle_segment_that_the_image_does_not_have_is_refused(tmp_path: Path) -> None:
+    """It could be a picture of its own."""
+    original = read(build.classic(build.pixels((1, 32, 32)))[0], tmp_path, RLELossless)
+    frame = next(generate_frames(original.PixelData, number_of_frames=1))
+    _, first, second = struct.unpack_from("<3L", frame)
+    made = struct.pack("<4L", 3, first, second, len(frame)) + frame[16:] + frame[second:]
+    original.PixelData = encapsulate([made])
+    with pytest.raises(DicomError, match="damaged"):
+        deidentify_dataset(original, HOW)
+
+
+@pytest.mark.parametrize("keyword", ["Rows", "Columns", "SamplesPerPixel"])
+def test_pixel_data_of_no_pixels_is_refused(keyword: str, tmp_path: Path) -> None:
+    original = read(build.classic(build.pixels((1, 8, 6)))[0], tmp_path, ExplicitVRLittleEndian)
+    setattr(original, keyword, 0)
+    original.PixelData = SECRET * 2
+    with pytest.raises(DicomError, match="damaged"):
+        deidentify_dataset(original, HOW)
+
+
+@pytest.mark.parametrize("syntax", [MPEG4HP41, "1.2.840.10008.1.2.4.110", "1.2.3.4"])
+def test_other_codings_are_refused_by_name(syntax: str, tmp_path: Path) -> None:
+    original = read(build.classic(build.pixels((1, 32, 32)))[0], tmp_path, JPEG2000Lossless)
+    original.file_meta.TransferSyntaxUID = UID(syntax)
+    with pytest.raises(DicomError) as caught:
+        deidentify_dataset(original, HOW)
+    assert caught.value.problem.kind in {"unsupported-pixels", "cannot-be-deidentified"}
+    assert "damaged" not in str(caught.value)

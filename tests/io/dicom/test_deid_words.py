@@ -14,8 +14,10 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from medseg_nca.io.dicom.deid.collect import identity_words
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier, deidentify_dataset, save_dataset
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
+from medseg_nca.io.dicom.deid.words import IdentityWords
 from medseg_nca.io.dicom.quiet import quiet
 from tests.io.dicom import build, referring
 from tests.io.dicom.leaks import leaks, text_leaks, texts
@@ -276,3 +278,93 @@ def test_every_element_of_the_dictionary(
     assert text_leaks(texts(tmp_path / "new.dcm"), [secret]) == []
     if secret != "Xu":  # two letters are in any bytes
         assert leaks((tmp_path / "new.dcm").read_bytes(), [secret.removeprefix("by ")]) == []
+
+
+CHARSETS = [
+    ("Müller^Jörg", "latin-1", "ISO_IR 192", ["Müller", "Joerg"]),
+    ("Müller^Jörg", "latin-1", "ISO_IR 144", ["Mueller", "Jörg"]),
+    ("Müller^Jörg", "cp850", "ISO_IR 6", ["Müller", "Jörg"]),
+    ("Wałęsa^Łukasz", "iso8859_2", "ISO_IR 100", ["Wałęsa", "Lukasz"]),
+    ("Yıldız^Ağaoğlu", "iso8859_9", "ISO_IR 100", ["Yildiz", "Ağaoğlu"]),
+    ("Žukauskas^Ėglė", "iso8859_4", "ISO_IR 6", ["Zukauskas", "Ėglė"]),
+    ("Иванов^Пётр", "koi8_r", "ISO_IR 6", ["Иванов", "Pyotr"]),
+    ("Иванов^Пётр", "iso8859_5", "ISO_IR 100", ["Ivanov", "Пётр"]),
+    ("Иванов^Пётр", "cp1251", "ISO_IR 192", ["Иванов", "Пётр"]),
+    ("Иванов^Пётр", "utf-8", "ISO_IR 144", ["Иванов", "Пётр"]),
+    ("שרון^דבורה", "iso8859_8", "ISO_IR 6", ["שרון", "דבורה"]),
+    ("สมชาย^ใจดี", "cp874", "ISO_IR 6", ["สมชาย"]),
+    ("山田^太郎", "iso2022_jp", "ISO_IR 6", ["山田", "太郎"]),
+    ("山田^太郎", "euc_jp", "ISO_IR 100", ["山田", "太郎"]),
+    ("王^小東", "big5", "ISO_IR 100", ["小東", "GTV小東 left"]),
+]
+
+
+@pytest.mark.parametrize(("name", "coding", "declared", "labels"), CHARSETS)
+def test_a_name_in_a_character_set_that_its_file_does_not_name(
+    name: str, coding: str, declared: str, labels: list[str], tmp_path: Path
+) -> None:
+    raw = name.encode(coding)
+    raw += b" " * (len(raw) % 2)
+    wrong = drawn([], SpecificCharacterSet=declared, PatientName="x" * len(raw))
+    path = build.save(wrong, tmp_path / "wrong.dcm")
+    path.write_bytes(path.read_bytes().replace(b"x" * len(raw), raw))
+    with quiet():
+        words = identity_words(dcmread(path))
+    made = drawn([*labels, *CLINICAL], PatientName="ANON")
+    original = dcmread(build.save(made, tmp_path / "original.dcm"))
+    save_dataset(deidentify_dataset(original, KEEP, words), tmp_path / "new.dcm")
+    kept = [str(roi.ROIName) for roi in dcmread(tmp_path / "new.dcm").StructureSetROISequence]
+    assert split([*labels, *CLINICAL], kept) == (list(CLINICAL), labels)
+
+
+@pytest.mark.parametrize(("name", "coding", "declared", "labels"), CHARSETS)
+def test_a_label_in_a_character_set_that_its_file_does_not_name(
+    name: str, coding: str, declared: str, labels: list[str], tmp_path: Path
+) -> None:
+    """No program may read the name from it, whatever it takes the bytes for."""
+    raw = name.partition("^")[2].encode(coding)
+    raw += b" " * (len(raw) % 2)
+    with quiet():
+        known = dcmread(build.save(drawn([], PatientName=name), tmp_path / "known.dcm"))
+        words = identity_words(known)
+    wrong = drawn(["x" * len(raw), "Liver"], PatientName="ANON", SpecificCharacterSet=declared)
+    path = build.save(wrong, tmp_path / "wrong.dcm")
+    path.write_bytes(path.read_bytes().replace(b"x" * len(raw), raw))
+    with quiet():
+        save_dataset(deidentify_dataset(dcmread(path), KEEP, words), tmp_path / "new.dcm")
+    kept = [str(roi.ROIName) for roi in dcmread(tmp_path / "new.dcm").StructureSetROISequence]
+    assert kept == ["REMOVED", "Liver"]
+    assert raw.strip() not in (tmp_path / "new.dcm").read_bytes()
+
+
+def test_letters_with_blanks_between_them(tmp_path: Path) -> None:
+    bad, good = ["N O W A K", "n.o.w.a.k", "GTV N-o-w-a-k"], ["L R", "a b c d", "T E S T"]
+    made = drawn([*bad, *good], PatientName="Nowak^Anna")
+    assert split([*bad, *good], labels_of(made, tmp_path)) == (good, bad)
+
+
+def test_identifiers_of_three_characters(tmp_path: Path) -> None:
+    bad, good = ["QX7", "GTV qx7", "qx7_left", "(QX7)"], ["QX71", "AQX7", "QX", *CLINICAL]
+    made = drawn([*bad, *good], PatientID="QX7")
+    assert split([*bad, *good], labels_of(made, tmp_path)) == (good, bad)
+
+
+def test_weeks_and_calendars(tmp_path: Path) -> None:
+    bad = ["KW10/2021", "KW 10 2021", "week 10, 2021", "2021W10", "2021-KW10", "14thMarch",
+           "1399/12/24", "1442-07-30", "2564-03-14"]  # fmt: skip
+    good = ["KW11/2021", "week 10", "PTV_2500_10_5", "15thMarch"]
+    made = drawn([*bad, *good], StudyDate="20210314")
+    assert split([*bad, *good], labels_of(made, tmp_path)) == (good, bad)
+
+
+@pytest.mark.parametrize("word", ["Zwickelbauer", "HOSP-778812", "Жуков"])
+def test_words_in_bytes(word: str) -> None:
+    """A table of numbers is searched at every place, in any case and several codings."""
+    words = IdentityWords(names=frozenset({word.casefold()}))
+    for text in (word, word.upper()) if word.isascii() else (word,):
+        for coding in ("utf-8", "utf-16-le"):
+            assert words.found_in_bytes(text.encode(coding))
+            assert words.found_in_bytes(bytes(range(256)) + text.encode(coding) + b"\xff" * 3)
+    assert not words.found_in_bytes(bytes(range(256)) + word[:-1].encode())
+    assert not words.found_in_bytes(b"")
+    assert not IdentityWords().found_in_bytes(word.encode())

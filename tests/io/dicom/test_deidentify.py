@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
@@ -418,3 +418,72 @@ def test_values_that_break_their_vr_do_not_stop_it(syntax: str, tmp_path: Path) 
     original["StudyDate"]._value = "Zorrofake"
     treated(original, tmp_path)
     assert not leaks((tmp_path / "new.dcm").read_bytes(), ["Zorrofake"])
+
+
+def test_moved_times_are_times(tmp_path: Path) -> None:
+    """What is no time of day, and what stands behind a date and its time, does not stay."""
+    original = stored(image(), tmp_path)
+    with quiet(), config.disable_value_validation():
+        original.StudyTime, original.SeriesTime = "Zorrofake", "20200102"
+        original.AcquisitionTime, original.ContentTime = "10:11:12", "1011"
+        original.AcquisitionDateTime = "20200102101112.5+0100"
+        original.FrameReferenceDateTime = "20200102Zorrofake"
+        original.DateTimeOfLastCalibration = "20200101-20200102"
+        new = treated(original, tmp_path, Deidentifier(KEY, dates="shift"))
+    assert new.StudyTime == new.SeriesTime == ""
+    assert (new.AcquisitionTime, new.ContentTime) == ("10:11:12", "1011")
+    assert new.AcquisitionDateTime == f"{new.StudyDate}101112.5+0100"
+    assert not new.get("FrameReferenceDateTime")
+    assert not new.get("DateTimeOfLastCalibration")
+    assert leaks((tmp_path / "new.dcm").read_bytes(), ["Zorrofake", "20200102", "20200101"]) == []
+
+
+@pytest.mark.parametrize(
+    "number", ["778812", "778812.0", "+778812", "-778812", "0778812", "778812 "]
+)
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "TableHeight"])
+def test_numbers_that_are_identifiers(keyword: str, number: str, tmp_path: Path) -> None:
+    original = stored(image(PatientID="HOSP-778812"), tmp_path)
+    original.add_new(keyword, "DS", number)
+    original.ExposureTime = 778813
+    new = treated(original, tmp_path)
+    assert new[keyword].value == 0
+    assert new.ExposureTime == 778813
+    assert leaks((tmp_path / "new.dcm").read_bytes(), ["778812"]) == []
+
+
+def test_classes_that_are_not_of_the_standard(tmp_path: Path) -> None:
+    """A class says what an object is; a private one may have been made from a number."""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = "1.2.840.113619.778812.1"
+    reference.ReferencedSOPInstanceUID = "1.2.3.778812"
+    original = stored(image(PatientID="778812"), tmp_path)
+    original.ReferencedImageSequence = [reference]
+    original.RelatedGeneralSOPClassUID = [original.SOPClassUID, "1.2.840.10008.5.1.4.1.1.2.778812"]
+    new = treated(original, tmp_path)
+    kept, other = new.RelatedGeneralSOPClassUID
+    assert kept == new.SOPClassUID == original.SOPClassUID
+    assert other.startswith("2.25.")
+    assert leaks((tmp_path / "new.dcm").read_bytes(), ["778812"]) == []
+
+
+@pytest.mark.parametrize(
+    "uid", ["2.25.123456789012345678901234567890", "1.2.276.19410527.33441", "1.2.3.4.5.6.7"]
+)
+def test_uids_in_texts_are_replaced(uid: str, tmp_path: Path) -> None:
+    original = stored(image(Manufacturer=f"as in {uid}.", SoftwareVersions="1.2.3.4"), tmp_path)
+    new = treated(original, tmp_path)
+    assert new.Manufacturer == f"as in {KEY.uid(uid)}."
+    assert new.SoftwareVersions == "1.2.3.4"
+
+
+@pytest.mark.parametrize("nobody", ["", "ANON", "unknown", "Anonymous "])
+def test_patients_who_are_not_named_share_no_days(nobody: str, tmp_path: Path) -> None:
+    """Who knows the day of one study must not learn those of all others."""
+    shift = Deidentifier(KEY, dates="shift")
+    first, second = (
+        treated(stored(image(study=study, PatientID=nobody), tmp_path), tmp_path, shift)
+        for study in ("a", "b")
+    )
+    assert first.PatientID != second.PatientID
+    assert first.StudyDate != second.StudyDate

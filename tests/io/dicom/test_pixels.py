@@ -101,9 +101,9 @@ def test_each_file_is_opened_once_and_planes_may_interleave(
     ]
     opened: list[Path] = []
 
-    def count(path: Path) -> Any:
+    def count(path: Path, **how: Any) -> Any:
         opened.append(path)
-        return files.opened(path)
+        return files.opened(path, **how)
 
     monkeypatch.setattr(pixels, "opened", count)
     wanted = [(1, 2), (0, 1), (1, 0), (0, 1)]

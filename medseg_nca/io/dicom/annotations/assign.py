@@ -24,7 +24,7 @@ from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import DOUBTS, Problem, Scan, Series, Stack
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def assign(scan: Scan, kinds: Collection[Kind] = KINDS, ignored: Collection[str]
     return Assigned({key: _preferred(group) for key, group in found.items()}, refused)
 
 
-def read_annotation(path: Path, kind: Kind, image: Volume) -> Segments:
+def read_annotation(path: Path, kind: Kind, image: OnGrid) -> Segments:
     """Read the segments of an object on the grid of an image.
 
     Raises:
@@ -270,7 +270,7 @@ def concepts_of(path: Path, kind: Kind) -> tuple[Concept, ...]:
     return tuple(roi.concept for roi in rois if roi.contours)
 
 
-def read_label_file(path: Path, image: Volume, legend: Legend | None = None) -> Volume:
+def read_label_file(path: Path, image: OnGrid, legend: Legend | None = None) -> Volume:
     """Read an object as a label map on the grid of its image, ``(1, x, y, z)``.
 
     Of overlapping segments the one with the higher number gets the voxel. What could not be used

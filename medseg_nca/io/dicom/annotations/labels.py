@@ -16,7 +16,7 @@ from medseg_nca.io.dicom.annotations.concepts import Concept
 from medseg_nca.io.dicom.annotations.legend import Legend
 from medseg_nca.io.dicom.annotations.packed import Packed
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid, Volume
 
 _BATCH = 2**22
 
@@ -106,7 +106,7 @@ class Composed:
 
 
 def compose(
-    segments: Iterable[Segment], legend: Legend, image: Volume, *, overlap: OverlapRule = "last"
+    segments: Iterable[Segment], legend: Legend, image: OnGrid, *, overlap: OverlapRule = "last"
 ) -> Composed:
     """Make one label map of segments, which may overlap.
 

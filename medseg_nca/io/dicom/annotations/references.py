@@ -12,7 +12,7 @@ from medseg_nca.io.dicom.files.attributes import items
 from medseg_nca.io.dicom.problems import damaged, refusal
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem, Source
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -81,7 +81,7 @@ def refers_to(dataset: Dataset, source: Source) -> bool:
     return any(plane.sop_instance_uid in named for plane in source.stack.planes)
 
 
-def image_source(image: Volume) -> Source:
+def image_source(image: OnGrid) -> Source:
     """Return what a volume came from.
 
     Raises:

@@ -32,7 +32,7 @@ from medseg_nca.io.dicom.files.classes import RT_STRUCTURE_SET
 from medseg_nca.io.dicom.files.reader import read_file
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal
 from medseg_nca.io.dicom.records import Problem, Source
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -56,7 +56,7 @@ class Roi:
     contours: tuple[Dataset, ...]
 
 
-def read_rtstruct(path: Path, image: Volume) -> Segments:
+def read_rtstruct(path: Path, image: OnGrid) -> Segments:
     """Read the regions of interest of an RTSTRUCT as masks.
 
     A voxel belongs to a ROI if its centre lies inside the ROI's closed contours on the nearest

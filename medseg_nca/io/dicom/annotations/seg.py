@@ -33,18 +33,18 @@ from medseg_nca.io.dicom.annotations.seg_header import (
     read_seg_header,
 )
 from medseg_nca.io.dicom.files.reader import Opened, opened
-from medseg_nca.io.dicom.pixels.planes import decode_frame
+from medseg_nca.io.dicom.pixels.decode import decode_frame
 from medseg_nca.io.dicom.problems import damaged, refusal
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid
 
 _Masks = dict[int, dict[int, Packed]]
 # Of a slice: a plane that lies so near to a slice of the image lies on it.
 _ON_SLICE = 0.1
 
 
-def read_seg(path: Path, image: Volume, *, threshold: float = 0.5) -> Segments:
+def read_seg(path: Path, image: OnGrid, *, threshold: float = 0.5) -> Segments:
     """Read the segments of a DICOM SEG: binary, fractional or label map.
 
     Every segment that the object describes is returned in the order of its numbers, an empty one
@@ -157,7 +157,7 @@ def _stored(file: Opened, count: int) -> Iterator[NDArray[Any]]:
         yield frame
 
 
-def _plane_grid(header: SegHeader, planes: Planes, image: Volume, *, own: bool) -> PlaneGrid:
+def _plane_grid(header: SegHeader, planes: Planes, image: OnGrid, *, own: bool) -> PlaneGrid:
     """Complete the planes by how thick they are.
 
     SpacingBetweenSlices where the positions agree with it; else, for planes on slices of the image
@@ -185,7 +185,7 @@ def _multiples(gaps: NDArray[np.float64], spacing: float) -> bool:
     return bool((np.abs(times - np.rint(times)) < _ON_SLICE).all() and (times > 0.5).all())
 
 
-def _on_slices(planes: Planes, image: Volume) -> bool:
+def _on_slices(planes: Planes, image: OnGrid) -> bool:
     """Whether the planes coincide with slices of the image, or with what would continue them."""
     axis = image.affine[:3, 2]
     if np.linalg.norm(np.cross(axis / np.linalg.norm(axis), planes.normal)) > _ON_SLICE:
@@ -200,7 +200,7 @@ def _place(
     header: SegHeader,
     masks: _Masks,
     grid: PlaneGrid,
-    image: Volume,
+    image: OnGrid,
     notes: tuple[Problem, ...],
 ) -> Segments:
     shape = (*image.shape, 1)[:3]
@@ -223,7 +223,7 @@ def _place(
 
 
 def _findings(
-    path: Path, grid: PlaneGrid, image: Volume, segments: list[Segment], lost: int
+    path: Path, grid: PlaneGrid, image: OnGrid, segments: list[Segment], lost: int
 ) -> Iterator[Problem]:
     difference = grid.difference(image.affine)
     if difference:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medseg_nca.io.dicom.annotations.nesting import Filled, fill_plane
 from medseg_nca.io.dicom.annotations.packed import Packed
 from medseg_nca.io.dicom.records import Problem
-from medseg_nca.io.volume import Volume
+from medseg_nca.io.volume import OnGrid
 
 # All in slices. A contour that spans more does not lie in a slice; contours further apart are drawn
 # on two planes; a contour further from its slice is told of; half-way between is not left to noise.
@@ -62,7 +62,7 @@ class Contour:
 
 
 def fill_slices(
-    roi: int, contours: Sequence[Contour], image: Volume, findings: Findings
+    roi: int, contours: Sequence[Contour], image: OnGrid, findings: Findings
 ) -> tuple[Packed, int]:
     """Return the mask of one structure, and how many of its contours lie on slices of the image.
 

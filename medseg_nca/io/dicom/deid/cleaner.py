@@ -39,7 +39,14 @@ _TERM_WORDS = """
 _TERMS = MODALITIES | frozenset(_TERM_WORDS.split())
 # A number of so many digits is no count: it may be a date or an identifier.
 _LONG_NUMBER = 6
+# Stands for bytes that are no text in the character set of the file; nobody can search them.
+_UNREADABLE = "\ufffd"
 _UID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*))+")
+# Classes and syntaxes are the standard's; whoever made another may have put a number into it.
+_STANDARD = re.compile(r"1\.2\.840\.10008(?:\.\d{1,4})+")
+# What stands behind the day in a DT, and what a TM is (PS3.5 table 6.2-1; TM once had colons).
+_AFTER_DAY = re.compile(r"\d{0,6}(?:\.\d{1,6})?(?:[+-]\d{4})?")
+_TIME = re.compile(r"\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,6})?)?)?")
 # What an instance is and how it is stored: never a patient's.
 _CLASSES = re.compile(r"(SOPClass|TransferSyntax|SpecializedSOPClass|SOPClasses)")
 
@@ -100,8 +107,12 @@ class Cleaner:
 
     def _uids(self, element: DataElement) -> DataElement:
         if _CLASSES.search(element.keyword):
-            return _new(element, _each(element.value, bare_uid))
+            return _new(element, _each(element.value, self._class))
         return _new(element, _each(element.value, self._uid))
+
+    def _class(self, value: Any) -> Any:
+        uid = bare_uid(value)
+        return uid if _STANDARD.fullmatch(uid) else self._uid(value)
 
     def _uid(self, value: Any) -> Any:
         text = str(value or "").strip(" \0")
@@ -141,10 +152,11 @@ class Cleaner:
     def _number(self, value: Any) -> Any:
         """A number, unless its digits are a date or an identifier."""
         text = str(getattr(value, "original_string", value)).strip()
-        named = (
-            len(text) >= _LONG_NUMBER
-            and text.isdigit()
-            and self.words.found_in(text, loose=len(text) > _LONG_NUMBER)
+        digits = re.split(r"[.eE]", text.lstrip("+-"))[0]
+        if len(digits) < _LONG_NUMBER or not digits.isdigit():
+            return value
+        named = digits.lstrip("0") in self.words.numbers or self.words.found_in(
+            digits, loose=len(digits) > _LONG_NUMBER
         )
         return 0 if named else value
 
@@ -153,7 +165,11 @@ class Cleaner:
         if text.strip().upper() in _TERMS and not label:
             return text
         words = self.words
-        named = words.found_in_label(text) if label else words.found_in(text, loose=not code)
+        named = (
+            _UNREADABLE in text or words.found_in_label(text)
+            if label
+            else words.found_in(text, loose=not code)
+        )
         if named:
             return REMOVED
         for match in reversed(list(uids_in(text))):
@@ -207,11 +223,12 @@ def _each(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _shift(text: str, vr: str, days: int) -> str:
-    """Move a DA or DT value; a time of day stays; what is no date is dropped."""
-    if vr == "TM" or not text:
-        return text
-    match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})(.*)", text.strip())
-    if match is None or (vr == "DA" and match[4]):
+    """Move a DA or DT value; a time of day stays; what is neither is dropped."""
+    text = text.strip(" \0")
+    if vr == "TM":
+        return text if _TIME.fullmatch(text) else ""
+    match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})(.*)", text)
+    if match is None or not _AFTER_DAY.fullmatch(match[4]) or (vr == "DA" and match[4]):
         return ""
     try:
         day = datetime.date(int(match[1]), int(match[2]), int(match[3]))

@@ -14,6 +14,7 @@ from medseg_nca.io.dicom.deid.spelling import (
     is_ideographic,
     plain,
     readable,
+    readings,
     words_of,
 )
 from medseg_nca.io.dicom.deid.words import IdentityWords, is_several
@@ -21,11 +22,12 @@ from medseg_nca.io.dicom.deid.words import IdentityWords, is_several
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# A shorter text is in others by chance.
-_SHORTEST_WHOLE = 4
-# Shorter numbers are in every text.
-_SHORTEST_NUMBER = 4
-_SHORTEST_PATIENT_NUMBER = 3
+# Stands for bytes that are no text in the character set of the file.
+_UNREADABLE = "\ufffd"
+_SHORTEST_WORD = 4
+# Shorter identifiers and numbers are in every text; that of the patient counts for more.
+_SHORTEST_IDENTIFIER = 4
+_SHORTEST_PATIENT_IDENTIFIER = 3
 _WHOLE_KEYWORDS = """
     PatientID OtherPatientIDs AccessionNumber StudyID PatientAddress
     PatientTelephoneNumbers PatientTelecomInformation MilitaryRank MedicalRecordLocator
@@ -54,6 +56,9 @@ _FILLER_WORDS = """
     patient nobody noname unbekannt ct mr mri pet
 """
 _FILLERS = frozenset(_FILLER_WORDS.split())
+# What stands in PatientID where there is none; two such patients are not one.
+_NOBODY_WORDS = "anon anonymous anonymized anonymised anonym unknown none removed test"
+_NOBODY = frozenset({"", *_NOBODY_WORDS.split()})
 _TITLE_WORDS = """
     dr prof med mr mrs ms miss sir phd md mdphd jr sr ii iii iv msc bsc dipl ing herr frau
 """
@@ -63,6 +68,11 @@ _PARTICLE_WORDS = """
     zum zur und y e et af av bin ibn abu st saint op mc mac
 """
 _PARTICLES = frozenset(_PARTICLE_WORDS.split())
+
+
+def is_nobody(patient_id: str) -> bool:
+    """Whether a PatientID names no patient."""
+    return patient_id.strip(" \0").casefold() in _NOBODY
 
 
 def identity_words(dataset: Dataset) -> IdentityWords:
@@ -86,9 +96,12 @@ class _Collected:
             vr = _vr(dataset, tag)
             if vr not in {"PN", "DA", "DT", "SQ", "UT", "LO", "SH", "ST", "LT", "CS", "UC"}:
                 continue
+            raw = _raw(dataset, tag)
             try:
                 element = dataset[tag]
                 keyword, values = element.keyword, list(_values(element))
+                if any(_UNREADABLE in value for value in values):  # of another character set
+                    values += [one for text in readings(raw) for one in text.split("\\")]
             except Exception:  # a value that cannot be decoded is removed later
                 continue
             if element.VR == "SQ":
@@ -138,15 +151,15 @@ class _Collected:
         whole = plain(value.strip(" \0^"))
         if not any(c.isalnum() for c in whole) or whole in _FILLERS:
             return
-        if len(whole) >= _SHORTEST_WHOLE and not whole.isdigit():
+        shortest = _SHORTEST_PATIENT_IDENTIFIER if keyword in _PATIENT_IDS else _SHORTEST_IDENTIFIER
+        if len(whole) >= shortest and not whole.isdigit():
             self.sets["wholes"].add(whole)
         runs = re.findall(r"\d+", whole)
-        shortest = _SHORTEST_PATIENT_NUMBER if keyword in _PATIENT_IDS else _SHORTEST_NUMBER
         for run in (*runs, *(["".join(runs)] if len(runs) > 1 else [])):
             bare = run.lstrip("0")
             if len(bare) >= shortest:
                 self.sets["numbers"].add(bare)
-            elif bare and len(run) >= _SHORTEST_NUMBER:
+            elif bare and len(run) >= _SHORTEST_IDENTIFIER:
                 self.sets["numbers"].add(run)
 
 
@@ -158,6 +171,19 @@ def _vr(dataset: Dataset, tag: Any) -> str:
     if vr in (None, "UN") and dictionary_has_tag(tag):
         return str(dictionary_VR(tag))
     return "LO" if vr is None else str(vr)
+
+
+def _raw(dataset: Dataset, tag: Any) -> bytes:
+    """The bytes of a text as they stand in the file."""
+    from pydicom.valuerep import PersonName
+
+    value = dataset.get_item(tag).value
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, PersonName):
+        original = value.original_string
+        return original if isinstance(original, bytes) else b""
+    return b""
 
 
 def _values(element: Any) -> Iterable[str]:
@@ -185,5 +211,5 @@ def _joined(parts: list[str]) -> Iterator[str]:
     for one, other in permutations(parts[:6], 2):
         for made in (one + other, one[0] + other, one + other[0]):
             whole = is_ideographic(made) and made == one + other
-            if (whole or len(made) >= _SHORTEST_WHOLE) and made not in parts:
+            if (whole or len(made) >= _SHORTEST_WORD) and made not in parts:
                 yield made

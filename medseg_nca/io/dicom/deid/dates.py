@@ -18,7 +18,11 @@ Reading = tuple[str | None, int, int]
 
 _OLDEST = 1850
 # What a label may call a day.
-_EARLIEST, _LATEST = 1900, 2100
+_YEARS = (
+    range(1900, 2101),
+    range(1350, 1481),  # Persian and Islamic
+    range(2540, 2571),  # Thai
+)
 # Years of other calendars that run along with ours: Thai, Taiwan's, Reiwa, Heisei, Showa.
 _ERAS = (543, -1911, -2018, -1988, -1925)
 # How the names of months begin, in lower case and without accents.
@@ -53,7 +57,10 @@ _WITHOUT_YEAR = (
 _OF_MONTH = re.compile(r"(?<![\w./-])(\d{1,2})[-./](\d{4})(?![\w]|[-./]\d)")
 _MONTH_OF = re.compile(r"(?<![\w./-])(\d{4})[-/年](\d{1,2})(?![\w]|[-./]\d)")
 _ORDINAL = re.compile(r"(?<!\d)(\d{4})[-./_ ]?(\d{3})(?!\d)")
-_WEEK = re.compile(r"(?<!\d)(\d{4})[-_ ]?w(\d{2})")
+_WEEK = re.compile(
+    r"(?<!\d)(?P<year>\d{4})[-_/ ]?(?:k?w|cw|week|woche)[ -]?(?P<week>\d{1,2})(?!\d)"
+    r"|(?<![^\W_])(?:k?w|cw|wk|week|woche)[ .-]?(?P<first>\d{1,2})[ ,/-]{1,2}(?P<then>\d{4})(?!\d)"
+)
 _CHINESE_DIGITS = str.maketrans("〇零一二三四五六七八九", "00123456789")
 _CHINESE = re.compile(r"[〇零一二三四五六七八九十]+(?=[年月日号號])")
 _DAY = datetime.timedelta(days=1)
@@ -96,7 +103,7 @@ def has_full_date(text: str) -> bool:
     text = _western(readable(text))
     return any(
         year is not None
-        and _EARLIEST <= int(year) < _LATEST
+        and any(int(year) in years for years in _YEARS)
         and _date(int(year), month, day) is not None
         for year, month, day in (*_readings(text, loose=False), *_spelled(text))
     )
@@ -160,7 +167,10 @@ def _is_counted(text: str, days: Collection[datetime.date]) -> bool:
     ordinals = {(int(m[1]), int(m[2])) for m in _ORDINAL.finditer(text)}
     if any((day.year, day.timetuple().tm_yday) in ordinals for day in days):
         return True
-    weeks = {(int(m[1]), int(m[2])) for m in _WEEK.finditer(text.lower())}
+    weeks = {
+        (int(m["year"] or m["then"]), int(m["week"] or m["first"]))
+        for m in _WEEK.finditer(text.lower())
+    }
     if any(day.isocalendar()[:2] in weeks for day in days):
         return True
     seconds = [int(m[0][:10]) for m in re.finditer(r"(?<!\d)\d{10}(\d{3})?(?!\d)", text)]
@@ -217,7 +227,8 @@ def _spelled(text: str) -> Iterator[Reading]:
 
 def _tokens(text: str) -> list[str]:
     """Numbers and words, without the little words that stand in dates."""
-    found = re.findall(r"\d+|[^\W\d_]+", plain(text))
+    text = re.sub(r"(?<=\d)(st|nd|rd|th)(?=[^\W\d_])", " ", plain(text))
+    found = re.findall(r"\d+|[^\W\d_]+", text)
     return [token for token in found if token not in _FILLING]
 
 

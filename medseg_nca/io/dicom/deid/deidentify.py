@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from medseg_nca import __version__
 from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.dicom.deid.cleaner import Cleaner, bare_uid
-from medseg_nca.io.dicom.deid.collect import identity_words
+from medseg_nca.io.dicom.deid.collect import identity_words, is_nobody
 from medseg_nca.io.dicom.deid.pixels import clean_pixels
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.deid.words import IdentityWords
@@ -140,6 +140,8 @@ def _check(dataset: Dataset, how: Deidentifier) -> None:
     name = _name_of(dataset)
     if "TransferSyntaxUID" not in getattr(dataset, "file_meta", ()):
         kind = "its transfer syntax is missing"
+    elif not UID(dataset.file_meta.TransferSyntaxUID, validation_mode=0).is_transfer_syntax:
+        kind = "its transfer syntax is unknown"
     elif not dataset.get("SOPInstanceUID"):
         kind = "its SOPInstanceUID is missing"
     elif not sop_class.startswith(STORAGE):  # also kinds that pydicom does not know yet
@@ -171,8 +173,8 @@ def _patient_of(dataset: Dataset) -> str:
 
 
 def patient_key(patient_id: str, study_uid: str) -> str:
-    """The patient, or the study where no patient is named: two unknown ones are never merged."""
-    return patient_id.strip() or f"study {study_uid}"
+    """The patient, or the study where none is named (ANON): two unknown ones are never merged."""
+    return f"study {study_uid}" if is_nobody(patient_id) else patient_id.strip()
 
 
 def _finish(result: Dataset, original: Dataset, cleaner: Cleaner) -> FileDataset:

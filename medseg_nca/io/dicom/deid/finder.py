@@ -8,6 +8,8 @@ from functools import lru_cache
 from itertools import permutations
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from medseg_nca.io.dicom.deid.dates import names_day
 from medseg_nca.io.dicom.deid.spelling import (
     decodings,
@@ -21,6 +23,8 @@ from medseg_nca.io.dicom.deid.spelling import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from medseg_nca.io.dicom.deid.words import IdentityWords
 
 # A name of so many letters is also found within a word; a shorter one, and "Li" begins "Liver",
@@ -32,8 +36,9 @@ _SHORTEST_MARKED = 6
 # Lengths where software cuts a text (SH, LO).
 _CUT_LENGTHS = frozenset({16, 64})
 _SHORTEST_CUT = 3
-# In a text with its UIDs there are numbers that are no dates.
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
+# Five dots and more, or so many characters that it is no version number. The numbers in a UID are
+# no dates: all of it is replaced.
+UID = re.compile(r"(?<![\d.])(?=(?:\d+\.){5}|[\d.]{20})[0-2](?:\.\d+){2,}(?![\d.]*\d)")
 _DOTTED = re.compile(
     r"(?<![^\W_])([^\W\d_])[.][\s_-]*([^\W\d_])(?:[.][\s_-]*([^\W\d_]))?[.]?(?![^\W_])"
 )
@@ -73,7 +78,7 @@ class _Finder:
         )
 
     def finds(self, text: str) -> bool:
-        return any(self._finds(reading) for reading in decodings(text))
+        return any(self._finds(reading) for reading in decodings(text, every=True))
 
     def _finds(self, text: str) -> bool:
         whole = plain(text)
@@ -83,7 +88,7 @@ class _Finder:
             return True
         if any(self._is_named(word) for word in words_of(text)):
             return True
-        without_uids = _UID.sub(" ", text)
+        without_uids = UID.sub(" ", text)
         if names_day(without_uids, self.words.days, loose=self.loose):
             return True
         return self.loose and (self._has_initials(text) or self._is_cut(text))
@@ -137,6 +142,8 @@ def _compiled(patterns: Iterable[str]) -> re.Pattern[str] | None:
 def _identifier_pattern(whole: str) -> str:
     """An identifier with any mark, or none, between its letters and digits."""
     characters = [c for c in whole if c.isalnum()]
+    if len(whole) < _SHORTEST_WHOLE:
+        return rf"(?<![^\W_]){re.escape(whole)}(?![^\W_])"
     if len(characters) < _SHORTEST_WITHIN or not any(c.isdigit() for c in characters):
         return re.escape(whole)
     before = r"(?<!\d)" if characters[0].isdigit() else ""
@@ -150,18 +157,46 @@ def _number_pattern(digits: str) -> str:
     return rf"(?<!\d)(?:0{marks})*{marks.join(digits)}(?!\d)"
 
 
+def holds_sign(content: bytes, words: IdentityWords) -> bool:
+    """Whether bytes hold one of the words, in any case and in one of some codings."""
+    signs = _signs(words)
+    if not signs or len(content) < _SHORTEST_WITHIN:
+        return False
+    content = content.lower()
+    begins = _beginnings(content)
+    candidates = np.flatnonzero(np.isin(begins, np.array(list(signs), np.uint64)))
+    return any(
+        content.startswith(signs[begin], place)
+        for place, begin in zip(candidates.tolist(), begins[candidates].tolist(), strict=True)
+    )
+
+
+def _beginnings(content: bytes) -> NDArray[np.uint64]:
+    """The first bytes from every place on, as one number; as many as the shortest sign has."""
+    single = np.frombuffer(content, np.uint8)
+    count = len(single) - _SHORTEST_WITHIN + 1
+    made = np.zeros(count, np.uint64)
+    for place in range(_SHORTEST_WITHIN):
+        made = (made << np.uint64(8)) | single[place : place + count]
+    return made
+
+
 @lru_cache(maxsize=64)
-def signs(words: IdentityWords) -> tuple[bytes, ...]:
-    """Words as bytes, long enough not to be there by chance."""
+def _signs(words: IdentityWords) -> dict[int, tuple[bytes, ...]]:
+    """Words as bytes, long enough not to be there by chance, by their first bytes."""
     texts = {word for word in words.wholes if len(word) >= _SHORTEST_WITHIN}
     texts |= {number for number in words.numbers if len(number) >= _SHORTEST_MARKED}
     for name in words.names:
         for form in {name, plain(name), latin(name)}:
-            if len(form.encode()) >= _SHORTEST_WITHIN:
-                texts.add(form)
+            if len(form.encode()) >= _SHORTEST_WITHIN:  # bytes.lower() knows ASCII alone
+                texts |= {form, form.title(), form.upper()}
     for day in words.days:
         texts |= {day.strftime(form) for form in ("%Y%m%d", "%Y-%m-%d", "%d.%m.%Y", "%Y:%m:%d")}
     codings = ("utf-8", "latin-1", "utf-16-le", "utf-16-be", "shift_jis", "gb18030", "euc_kr",
                "iso2022_jp", "iso8859_5", "iso8859_7", "cp1251")  # fmt: skip
     signs = {text.encode(coding, "ignore").lower() for text in texts for coding in codings}
-    return tuple(sign for sign in signs if len(sign) >= _SHORTEST_WITHIN)
+    found: dict[int, tuple[bytes, ...]] = {}
+    for sign in sorted(sign for sign in signs if len(sign) >= _SHORTEST_WITHIN):
+        begin = int.from_bytes(sign[:_SHORTEST_WITHIN])
+        found[begin] = (*found.get(begin, ()), sign)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.deid.streams import precision, strip_comments, strip_rle
+from medseg_nca.io.dicom.files.syntaxes import syntax_name
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
+# JPEG, JPEG-LS, JPEG 2000, HTJ2K and RLE (PS3.6 table A-1); no film, no coordinates in three
+# dimensions, no frames in JPEG XL.
+_JPEG_NUMBERS = (*range(50, 71), 80, 81, 90, 91, 201, 202, 203)
+_CLEANABLE = frozenset(
+    {"1.2.840.10008.1.2.5", *(f"1.2.840.10008.1.2.4.{n}" for n in _JPEG_NUMBERS)}
+)
 _WHOLE_BYTES = (8, 16, 32, 64)
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
@@ -32,7 +39,7 @@ def clean_pixels(dataset: Dataset) -> None:
         dataset: with its file meta information, which may get another transfer syntax.
 
     Raises:
-        DicomError: if unused bits of compressed pixels cannot be cleared.
+        DicomError: if unused bits of compressed pixels cannot be cleared, or frames of such a kind.
         ValueError, AttributeError, KeyError, TypeError, EOFError: if the pixel data is damaged.
     """
     for keyword in _FLOATS:
@@ -52,10 +59,15 @@ def _clean_frames(dataset: Dataset) -> None:
     from pydicom.encaps import encapsulate, encapsulate_extended
     from pydicom.uid import RLELossless
 
-    rle = dataset.file_meta.TransferSyntaxUID == RLELossless
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax not in _CLEANABLE:
+        raise _unclear(f"its pixels are coded as {syntax_name(syntax)}")
+    rle = syntax == RLELossless
     length = int(dataset.Rows) * int(dataset.Columns)
+    segments = int(dataset.get("SamplesPerPixel") or 1) * int(dataset.BitsAllocated) // 8
     frames = [
-        strip_rle(frame, length) if rle else strip_comments(frame) for frame in _frames(dataset)
+        strip_rle(frame, length, segments) if rle else strip_comments(frame)
+        for frame in _frames(dataset)
     ]
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in dataset:
@@ -137,7 +149,7 @@ def _clear_compressed(dataset: Dataset, bits: int) -> None:
 
 def _decoded(dataset: Dataset, bits: int) -> NDArray[Any]:
     """All bits of all frames, as they are in the streams."""
-    from medseg_nca.io.dicom.pixels.planes import decoder_of
+    from medseg_nca.io.dicom.pixels.decode import decoder_of
 
     decoder, plugin = decoder_of(str(dataset.file_meta.TransferSyntaxUID))
     array: NDArray[Any]
@@ -163,7 +175,9 @@ def _cut(dataset: Dataset, keyword: str) -> None:
 
     length = int(get_expected_length(dataset))
     value = getattr(dataset, keyword)
-    if 0 < length < len(value):
+    if length <= 0:
+        raise ValueError("an image without pixels")
+    if length < len(value):
         swapped = (
             dataset[keyword].VR != "OB" and not dataset.file_meta.TransferSyntaxUID.is_little_endian
         )

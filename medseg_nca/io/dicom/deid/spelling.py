@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 
 # Ideographs, kana, Hangul: words stand without blanks between them.
 _IDEOGRAPHS = "\u2e80"
@@ -59,8 +60,25 @@ _ALPHABETS = _GREEK | _CYRILLIC
 _FUZZY = {"a": "ae", "o": "eou", "u": "eu", "s": "s"}
 # A shorter name is taken letter by letter: "Noe" is not "no".
 _SHORTEST_FUZZY = 4
-# Character sets that a file may be in without saying so.
-_CODINGS = ("utf-8", "gb18030", "shift_jis", "euc_kr", "cp1251", "iso8859_7", "cp1250", "cp1256")
+# Character sets that names may be in without a file saying so: with some letters beyond ASCII, and
+# with most.
+_WESTERN = (
+    "latin-1", "iso8859_2", "cp1250", "iso8859_9", "iso8859_4", "cp1257", "cp850", "mac_roman",
+    "shift_jis",
+)  # fmt: skip
+_FOREIGN = (
+    "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "koi8_r", "iso8859_5", "cp866",
+    "iso8859_7", "cp1253", "cp1250", "iso8859_2", "iso8859_6", "cp1256", "iso8859_8", "cp1255",
+    "cp874",
+)  # fmt: skip
+_ESCAPED = ("iso2022_jp_2", "iso2022_jp_ext")
+_ESCAPE = re.compile(rb"\x1b[$()\-./]{1,2}.")
+# What pydicom may have taken such a text for.
+_DECLARED = (
+    "latin-1", "iso8859_2", "iso8859_3", "iso8859_4", "iso8859_5", "iso8859_6", "iso8859_7",
+    "iso8859_8", "iso8859_9", "cp874",
+)  # fmt: skip
+_SPACED = re.compile(r"(?<![^\W_])[^\W\d_](?:[ ._-][^\W\d_]){3,}(?![^\W_])")
 _JOINTS = re.compile(r"(?<=[^\W\d_])[-'’ʼ‘`´‐‑](?=[^\W\d_])")
 
 
@@ -89,11 +107,12 @@ def words_of(text: str) -> tuple[str, ...]:
     """The words of a text as they stand in it, and the parts of those written together.
 
     ``GTVXuBo1`` gives itself without its number, GTV, Xu and Bo. What a hyphen or an apostrophe
-    joins is also given as one word.
+    joins is also given as one word, and so are single letters: N O W A K.
     """
     text = readable(text)
     found: dict[str, None] = {}
-    for form in dict.fromkeys((text, _JOINTS.sub("", text))):
+    joined = _SPACED.sub(lambda match: re.sub(r"[\W_]", "", match[0]), text)
+    for form in dict.fromkeys((text, _JOINTS.sub("", text), joined)):
         for word in _WORD.findall(form):
             found[word] = None
             found.update(dict.fromkeys(_parts(word)))
@@ -126,23 +145,100 @@ def pattern(word: str) -> str:
     return "".join(made)
 
 
-def decodings(text: str) -> Iterator[str]:
-    """A text, and what it is if its character set was not told: MÃ¼ller is Müller."""
-    yield text
-    if text.isascii():
+@lru_cache(maxsize=4096)
+def decodings(text: str, every: bool = False) -> tuple[str, ...]:
+    """A text, and what it is if its character set was not told, or a wrong one.
+
+    MÃ¼ller is Müller, Wa³êsa is Wałęsa. What was decoded in vain is left out where something else
+    makes words.
+
+    Args:
+        text: any.
+        every: also character sets that are not likely for it: for a text in which known words are
+            searched, not for one of which words are made.
+    """
+    if text.isascii() and "\x1b" not in text:
+        return (text,)
+    found = {reading: None for raw in _raws(text) for reading in readings(raw, every)}
+    own = () if found and not every and not _is_of_words(text) else (text,)
+    return tuple(dict.fromkeys((*own, *found)))
+
+
+def readings(raw: bytes, every: bool = False) -> Iterator[str]:
+    """The texts that bytes may be, in character sets in which they are whole words."""
+    if b"\x1b" in raw:  # each component begins anew, whether the one before it has ended or not
+        parts = [list(_decoded(part, _ESCAPED)) for part in re.split(rb"([\^=\\])", raw)]
+        if all(parts):
+            yield "".join(part[0] for part in parts)
+        raw = _ESCAPE.sub(b"", raw)
+    if raw.isascii():
         return
-    try:
-        raw = text.encode("latin-1")
-    except UnicodeEncodeError:
+    for found in _decoded(raw, ("utf-8",)):  # nothing else looks like it
+        yield found
         return
-    for coding in _CODINGS if _is_foreign(raw) else _CODINGS[:1]:
+    letters = sum(chr(byte).isalpha() for byte in raw if byte < 0x80)
+    beyond = sum(byte >= 0x80 for byte in raw)
+    codings = (*_WESTERN * (every or beyond <= letters), *_FOREIGN * (every or beyond >= letters))
+    for found in _decoded(raw, codings):
+        if every or not _is_chance(found):
+            yield found
+
+
+def _decoded(raw: bytes, codings: Iterable[str]) -> Iterator[str]:
+    for coding in codings:
         try:
             found = raw.decode(coding)
         except UnicodeDecodeError:
             continue
-        yield found
-        if coding == "utf-8":  # nothing else looks like it
-            return
+        if _is_of_words(found):
+            yield found
+
+
+def _raws(text: str) -> set[bytes]:
+    """The bytes that a text was decoded from by one of the sets of DICOM with one byte a letter."""
+    raws = set()
+    for coding in _DECLARED:
+        try:
+            raws.add(text.encode(coding))
+        except UnicodeEncodeError:
+            continue
+    return raws
+
+
+def _is_of_words(text: str) -> bool:
+    """Whether what is not ASCII are letters, one script a word, and capitals where they may be."""
+    if any(not c.isascii() and unicodedata.category(c)[0] not in "LM" for c in text):
+        return False
+    if any(c < " " and c not in "\r\n\t\f" for c in text):
+        return False
+    return all(
+        len({_script(c) for c in word if not c.isascii()} - {""}) <= 1
+        and not _has_capital_within(word)
+        for word in _WORD.findall(text)
+        if not word.isascii()
+    )
+
+
+def _has_capital_within(word: str) -> bool:
+    """JosÚ is no word."""
+    return any(
+        one.islower() and other.isupper() and not (one + other).isascii()
+        for one, other in pairwise(word)
+    )
+
+
+def _is_chance(reading: str) -> bool:
+    """Whether it has a short Latin word with a letter of its own: many bytes look like one."""
+    words = [word for word in _WORD.findall(reading) if not word.isascii()]
+    return any(len(word) < _SHORTEST_FUZZY and _script(word[0]) == "LATIN" for word in words)
+
+
+@lru_cache(maxsize=4096)
+def _script(character: str) -> str:
+    """The script of a letter; those that Japanese and Korean names are written in are one."""
+    if character >= _IDEOGRAPHS:
+        return "CJK"
+    return "" if _MARKS.match(character) else unicodedata.name(character, "").partition(" ")[0]
 
 
 def is_ideographic(word: str) -> bool:
@@ -186,9 +282,3 @@ def _any_of(*spellings: str) -> str:
 
 def _hiragana(character: str) -> str:
     return chr(ord(character) - 0x60) if "ァ" <= character <= "ヶ" else character
-
-
-def _is_foreign(raw: bytes) -> bool:
-    """Whether most letters are beyond ASCII: not so in the alphabets that Latin-1 is made for."""
-    beyond = sum(byte >= 0x80 for byte in raw)
-    return beyond > sum(chr(byte).isalpha() for byte in raw if byte < 0x80)

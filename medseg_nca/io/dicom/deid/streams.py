@@ -7,7 +7,7 @@ HTJ2K, T.800 annex A and I; RLE, PS3.5 annex G.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _RESTARTS = frozenset(range(0xD0, 0xD8))
@@ -15,11 +15,16 @@ _RESTARTS = frozenset(range(0xD0, 0xD8))
 # hierarchy; of JPEG-LS its frame and parameters.
 _NEEDED = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xF7, 0xF8})
 _LOSSLESS, _MODULO_BITS = frozenset({0xC3, 0xC7, 0xCB, 0xCF}), 16
+# Number of lines, restart interval, expansion: how long they are.
+_FIXED = {0xDC: 2, 0xDD: 2, 0xDF: 1}
 # Application data that says how colours are coded: what it begins with, and how long it is.
 _COLOURS = {0xE0: (b"JFIF\0", 14), 0xE8: (b"mrfx", 5), 0xEE: (b"Adobe", 12)}
 
 _J2K_START, _J2K_END = b"\xff\x4f", b"\xff\xd9"
-_J2K_COMMENT, _J2K_LENGTHS, _J2K_TILE, _J2K_DATA = 0x64, 0x55, 0x90, 0x93
+_J2K_CAPABILITIES, _J2K_TILE, _J2K_DATA = 0x50, 0x90, 0x93
+# Capabilities, size, coding, quantization, region of interest, order, headers of packets. Lengths
+# of tile-parts and packets may change here, and decoders do without; nothing else is needed.
+_J2K_NEEDED = frozenset({0x50, 0x51, 0x52, 0x53, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61})
 _JP2, _JP2_STREAM = b"\x00\x00\x00\x0cjP  ", b"jp2c"
 
 _RLE_HEADER, _RLE_SEGMENTS = 64, 15
@@ -40,12 +45,13 @@ def strip_comments(frame: bytes) -> bytes:
     raise ValueError("not a frame of a known kind")
 
 
-def strip_rle(frame: bytes, length: int) -> bytes:
+def strip_rle(frame: bytes, length: int, segments: int) -> bytes:
     """Return an RLE frame whose segments end with their last pixel.
 
     Args:
         frame: with its header of 64 bytes.
         length: decoded bytes of each segment.
+        segments: how many the image has: the bytes of a pixel.
 
     Raises:
         ValueError: if it is damaged.
@@ -53,15 +59,15 @@ def strip_rle(frame: bytes, length: int) -> bytes:
     if len(frame) < _RLE_HEADER:
         raise ValueError("an RLE frame without header")
     count, *starts = struct.unpack_from("<16L", frame)
-    if not 0 < count <= _RLE_SEGMENTS:
+    if count != segments or not 0 < count <= _RLE_SEGMENTS:
         raise ValueError("an RLE frame with a strange number of segments")
-    segments = [_even(_rle_segment(frame, start, length)) for start in starts[:count]]
+    kept = [_even(_rle_segment(frame, start, length)) for start in starts[:count]]
     offsets, place = [], _RLE_HEADER
-    for segment in segments:
+    for segment in kept:
         offsets.append(place)
         place += len(segment)
     offsets += [0] * (_RLE_SEGMENTS - count)
-    return struct.pack("<16L", count, *offsets) + b"".join(segments)
+    return struct.pack("<16L", count, *offsets) + b"".join(kept)
 
 
 def precision(frame: bytes) -> int:
@@ -108,6 +114,8 @@ def _jpeg(frame: bytes) -> Iterator[bytes]:
 def _kept(marker: int, segment: bytes) -> bytes:
     """A marker segment, shortened to what a decoder looks at; nothing of one that none needs."""
     if marker in _NEEDED:
+        if _length_of(marker, segment[4:]) != len(segment) - 4:
+            raise ValueError("a frame with a segment that holds more than its tables")
         return segment
     begin, length = _COLOURS.get(marker, (b"", 0))
     content = segment[4 : 4 + length]
@@ -116,6 +124,34 @@ def _kept(marker: int, segment: bytes) -> bytes:
     if marker == 0xE0:  # without the small picture
         content = content[:12] + b"\0\0"
     return segment[:2] + (2 + len(content)).to_bytes(2) + content
+
+
+def _length_of(marker: int, content: bytes) -> int:
+    """How long the content of a needed segment is by what stands in it; -1 if that is strange."""
+    try:
+        if marker in _FIXED:
+            return _FIXED[marker]
+        if marker == 0xDA:
+            return 4 + 2 * content[0]
+        if marker == 0xDB:
+            return _tables(content, lambda at: 129 if content[at] >> 4 else 65)
+        if marker == 0xC4:
+            return _tables(content, lambda at: 17 + sum(content[at + 1 : at + 17]))
+        if marker == 0xF8:  # parameters; tables that map colours, and their continuation
+            return {1: 11}.get(content[0], len(content) if content[0] in {2, 3, 4} else -1)
+        if marker == 0xCC:
+            return len(content) - len(content) % 2
+        return 6 + 3 * content[5]
+    except IndexError:
+        return -1
+
+
+def _tables(content: bytes, length: Callable[[int], int]) -> int:
+    """Where the last of several tables ends."""
+    place = 0
+    while place < len(content):
+        place += length(place)
+    return place
 
 
 def _segments(frame: bytes, place: int) -> Iterator[tuple[int, int, int]]:
@@ -168,8 +204,11 @@ def _j2k(frame: bytes) -> Iterator[bytes]:
     place = 2
     for marker, start, stop in _j2k_segments(frame, 2, _J2K_TILE):
         place = stop
-        # Lengths of tile-parts, which may change here; decoders do without.
-        if marker not in {_J2K_COMMENT, _J2K_LENGTHS}:
+        if marker == _J2K_CAPABILITIES:  # one word for each bit that is set
+            words = int.from_bytes(frame[start + 4 : start + 8]).bit_count()
+            if stop - start != 8 + 2 * words:
+                raise ValueError("a JPEG 2000 frame with strange capabilities")
+        if marker in _J2K_NEEDED:
             yield frame[start:stop]
     while frame[place : place + 2] == bytes((0xFF, _J2K_TILE)):
         length = int.from_bytes(frame[place + 6 : place + 10])
@@ -184,11 +223,11 @@ def _j2k(frame: bytes) -> Iterator[bytes]:
 
 
 def _tile_part(part: bytes, *, known: bool) -> bytes:
-    """A tile-part without comments in its header, and its length as it then is."""
+    """A tile-part with what is needed in its header, and its length as it then is."""
     kept, place = [], 12
     for marker, start, stop in _j2k_segments(part, 12, _J2K_DATA):
         place = stop
-        if marker != _J2K_COMMENT:
+        if marker in _J2K_NEEDED:
             kept.append(part[start:stop])
     body = b"".join([*kept, part[place:]])
     length = 12 + len(body) if known else 0

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 from medseg_nca.io.dicom.deid.dates import has_full_date
-from medseg_nca.io.dicom.deid.finder import finder, signs
-
-# Five dots and more: no version number, a UID.
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){5,}(?![\d.])")
+from medseg_nca.io.dicom.deid.finder import UID, finder, holds_sign
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,7 @@ class IdentityWords:
 
     def __or__(self, other: IdentityWords) -> IdentityWords:
         """The words of both."""
-        if self == other:
-            return self
-        both = {f.name: getattr(self, f.name) | getattr(other, f.name) for f in fields(self)}
-        return IdentityWords(**both)
+        return self if self == other else united([self, other])
 
     def found_in(self, text: str, *, loose: bool = True) -> bool:
         """Whether a text names the patient or someone of the staff, or a date of the header.
@@ -65,16 +59,27 @@ class IdentityWords:
 
     def found_in_bytes(self, content: bytes) -> bool:
         """Whether a binary value holds such a word, in any 8-bit coding or UTF-16."""
-        return any(sign in content.lower() for sign in signs(self))
+        return holds_sign(content, self)
 
     def listed(self) -> list[list[str]]:
         """All of it as plain sorted values, from which a fingerprint is made."""
         return [sorted(map(str, getattr(self, f.name))) for f in fields(self)]
 
 
+def united(several: Iterable[IdentityWords]) -> IdentityWords:
+    """The words of all."""
+    several = list(several)
+    if len(several) == 1:
+        return several[0]
+    return IdentityWords(
+        **{f.name: frozenset().union(*(getattr(one, f.name) for one in several))
+           for f in fields(IdentityWords)}
+    )  # fmt: skip
+
+
 def uids_in(text: str) -> Iterator[re.Match[str]]:
     """Yield everything in a text that looks like a UID."""
-    return _UID.finditer(text)
+    return UID.finditer(text)
 
 
 def is_several(value: Any) -> bool:

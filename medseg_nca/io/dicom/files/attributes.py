@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from medseg_nca.io.dicom.files.elements import Elements, elements_of
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-Groups = Mapping[int, "Dataset"]
+Groups = Mapping[int, Elements]
 
 # Some devices write the unit after a number, and many fill with NUL instead of a space.
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?:mm)?\s*", re.ASCII)
-# Plain ASCII (PS3.5 6.2), which needs no character set and no pydicom object for each value.
-_ASCII = {"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"}
 
 
 class Attributes:
@@ -26,16 +27,20 @@ class Attributes:
     """
 
     def __init__(
-        self, dataset: Dataset, groups: Groups | None = None, *, beyond: Attributes | None = None
+        self,
+        source: Dataset | Elements,
+        groups: Groups | None = None,
+        *,
+        beyond: Attributes | None = None,
     ) -> None:
-        """Look at a data set.
+        """Look at a data set, or at an item.
 
         Args:
-            dataset: the file's.
+            source: the file's.
             groups: elements that come before those of the data set.
             beyond: where to look for what is not in ``groups``, instead of the data set.
         """
-        self._dataset, self._groups, self._beyond = dataset, groups or {}, beyond
+        self._elements, self._groups, self._beyond = elements_of(source), groups or {}, beyond
         self._found: dict[str, tuple[str, ...]] = {}
         self._blocks: dict[tuple[int, str], int] | None = None
         self.bad: set[str] = set()
@@ -48,16 +53,12 @@ class Attributes:
         return found
 
     def _look_up(self, keyword: str) -> tuple[str, ...]:
-        from pydicom.datadict import tag_for_keyword
-
-        tag = tag_for_keyword(keyword)
-        if tag is None:
-            raise KeyError(keyword)
+        tag = tag_of(keyword)
         if tag in self._groups:
-            return _texts(self._groups[tag], tag)
+            return self._groups[tag].texts(tag)
         if self._beyond is not None:
             return self._beyond.texts(keyword)
-        return _texts(self._dataset, tag) if tag in self._dataset else ()
+        return self._elements.texts(tag)
 
     def text(self, keyword: str) -> str:
         """Return the values joined by backslashes; "" if there are none."""
@@ -87,10 +88,10 @@ class Attributes:
     def private(self, group: int, creator: str, element: int) -> tuple[float, ...] | None:
         """Return the numbers of a private element; None if it is absent or holds none."""
         if self._blocks is None:
-            self._blocks = _private_blocks(self._dataset)
+            self._blocks = _private_blocks(self._elements)
         block = self._blocks.get((group, creator))
         tag = None if block is None else group << 16 | block << 8 | element
-        value = None if tag is None else _converted(self._dataset, tag)
+        value = None if tag is None else self._elements.value(tag)
         if value is None:
             return None
         if isinstance(value, bytes):  # the VR was not told: text, or binary numbers
@@ -99,14 +100,27 @@ class Attributes:
         return _finite(value if many else [value])
 
 
-def _private_blocks(dataset: Dataset) -> dict[tuple[int, str], int]:
+@cache
+def tag_of(keyword: str) -> int:
+    """The tag of a keyword of the dictionary.
+
+    Raises:
+        KeyError: if there is no such keyword.
+    """
+    from pydicom.datadict import tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(keyword)
+    return int(tag)
+
+
+def _private_blocks(elements: Elements) -> dict[tuple[int, str], int]:
     """Which block each private creator has reserved (PS3.5 7.8.1)."""
-    tags = [int(tag) for tag in dataset.keys()]  # noqa: SIM118 - a dataset gives elements
-    creators = (t for t in tags if t >> 16 & 1 and 0x10 <= t & 0xFFFF <= 0xFF)
+    creators = (t for t in elements.tags() if t >> 16 & 1 and 0x10 <= t & 0xFFFF <= 0xFF)
     found: dict[tuple[int, str], int] = {}
     for tag in creators:
-        name = str(_converted(dataset, tag) or "").strip(" \0")
-        found.setdefault((tag >> 16, name), tag & 0xFF)
+        found.setdefault((tag >> 16, "\\".join(elements.texts(tag))), tag & 0xFF)
     return found
 
 
@@ -131,83 +145,37 @@ def _binary_numbers(value: bytes) -> tuple[float, ...] | None:
     return numbers if all(math.isfinite(n) for n in numbers) else None
 
 
-def group_values(item: Dataset, depth: int = 3) -> dict[int, Dataset]:
+def group_values(source: Dataset | Elements, depth: int = 3) -> dict[int, Elements]:
     """Find the elements of an item of the functional groups sequences, by tag.
 
     Each macro is a sequence of one item (PS3.3 C.7.6.16); legacy converted files keep what has no
     macro in sequences of the same form (PS3.3 C.8.35). Private macros are left out.
 
     Args:
-        item: an item of the shared or per-frame functional groups sequence.
+        source: an item of the shared or per-frame functional groups sequence.
         depth: how deep sequences are followed.
     """
-    found: dict[int, Dataset] = {}
+    item = elements_of(source)
+    found: dict[int, Elements] = {}
     nested = []
-    for tag in item.keys():  # noqa: SIM118 - iterating over a dataset gives elements
-        inner = None if tag.is_private else first_item(item, tag)
-        if inner is None:
+    for tag in item.tags():
+        inside = () if tag >> 16 & 1 else item.items(tag)
+        if not inside:
             continue
+        inner = inside[0]
         nested.append(inner)
-        for inner_tag in inner.keys():  # noqa: SIM118
-            if not inner_tag.is_private:
-                found.setdefault(int(inner_tag), inner)
+        for inner_tag in inner.tags():
+            if not inner_tag >> 16 & 1:
+                found.setdefault(inner_tag, inner)
     if depth > 1:
         for inner in nested:
             found = group_values(inner, depth - 1) | found
     return found
 
 
-def first_item(dataset: Dataset, tag: int) -> Dataset | None:
-    """Return the first item of a sequence; None if the element is absent, empty or no sequence."""
-    from pydicom.sequence import Sequence as Items
-
-    if _vr(dataset, tag) != "SQ":
-        return None
-    value = _converted(dataset, tag)
-    return value[0] if isinstance(value, Items) and len(value) else None
-
-
 def items(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
-    """Return the items of a sequence; () if it is absent or no sequence."""
-    from pydicom.datadict import tag_for_keyword
+    """Return the items of a sequence of a parsed data set; () if it is absent or no sequence."""
     from pydicom.sequence import Sequence as Items
 
-    tag = tag_for_keyword(keyword)
-    value = None if tag is None else _converted(dataset, tag)
+    value = elements_of(dataset).value(tag_of(keyword))
     return value if isinstance(value, Items) else ()
-
-
-def _vr(dataset: Dataset, tag: int) -> str:
-    from pydicom.datadict import dictionary_VR
-
-    element = dataset.get_item(tag)
-    vr = None if element is None else element.VR
-    if vr in (None, "UN"):
-        try:
-            return str(dictionary_VR(tag))
-        except KeyError:
-            return "UN"
-    return str(vr)
-
-
-def _converted(dataset: Dataset, tag: int) -> Any:
-    """Return what pydicom makes of a value, None where it cannot."""
-    try:
-        return dataset[tag].value if tag in dataset else None
-    except Exception:  # its converters raise whatever int(), float() or struct raise on junk
-        return None
-
-
-def _texts(dataset: Dataset, tag: int) -> tuple[str, ...]:
-    from pydicom.dataelem import RawDataElement
-
-    element = dataset.get_item(tag)
-    if isinstance(element, RawDataElement) and _vr(dataset, tag) in _ASCII:
-        value: Any = (element.value or b"").decode("ascii", "replace").split("\\")
-    else:
-        value = _converted(dataset, tag)
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str | bytes) or not isinstance(value, Iterable) else value
-    texts = tuple(str(part).strip(" \0\t\r\n") for part in values)
-    return texts if any(texts) else ()

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg_nca.io.checks import MAX_BYTES
+from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.data import Source
-from medseg_nca.io.dicom.files.layout import Pixels
+from medseg_nca.io.dicom.files.elements import Elements
+from medseg_nca.io.dicom.files.places import Pixels
 from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncated
 
 if TYPE_CHECKING:
@@ -26,12 +28,12 @@ def count_frames(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
-def check_claims(path: Path, dataset: Dataset, pixels: Pixels, source: Source) -> None:
+def check_claims(path: Path, header: Elements, pixels: Pixels, source: Source) -> None:
     """Refuse pixels that are fewer than claimed, or absurdly many.
 
     Args:
         path: for messages.
-        dataset: the header.
+        header: its elements.
         pixels: where its pixel data is.
         source: holds the pixel data.
 
@@ -39,11 +41,12 @@ def check_claims(path: Path, dataset: Dataset, pixels: Pixels, source: Source) -
         DicomError: ``damaged`` if a tag is missing or impossible, ``too-large``, ``truncated``.
     """
     rows, columns, samples, bits = (
-        _number(path, dataset, keyword, limit, pixels) for keyword, limit in _LIMITS.items()
+        _number(path, header, keyword, limit, pixels) for keyword, limit in _LIMITS.items()
     )
-    frames = _number(path, dataset, "NumberOfFrames", 2**31 - 1, pixels)
+    frames = _number(path, header, "NumberOfFrames", 2**31 - 1, pixels)
     frame_bits = rows * columns * samples * bits
-    if dataset.get("PhotometricInterpretation") == "YBR_FULL_422" and pixels.fragments is None:
+    colour = header.texts(tag_of("PhotometricInterpretation"))
+    if colour == ("YBR_FULL_422",) and pixels.fragments is None:
         frame_bits = frame_bits * 2 // 3  # two chroma samples for two pixels (PS3.3 C.7.6.3.1.2)
     claim = f"{frames} x {rows} x {columns} pixels of {samples} x {bits} bits"
     total = math.ceil(frames * frame_bits / 8)
@@ -89,10 +92,10 @@ def _more_frames(path: Path, claimed: int, there: int) -> DicomError:
     return damaged(path, f"the header claims {claimed} frames, and there are {there}.")
 
 
-def _number(path: Path, dataset: Dataset, keyword: str, limit: int, pixels: Pixels) -> int:
+def _number(path: Path, header: Elements, keyword: str, limit: int, pixels: Pixels) -> int:
     from medseg_nca.io.dicom.files.layout import PIXELS
 
-    value = dataset.get(keyword)
+    value = header.value(tag_of(keyword))
     if keyword == "BitsAllocated":
         value = _BITS.get(PIXELS[pixels.element.tag], value)
     if keyword in ("SamplesPerPixel", "NumberOfFrames") and value is None:

@@ -8,6 +8,7 @@ inflated as far as it is read, and never beyond a cap.
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -30,7 +31,8 @@ class Source:
 
     def __init__(self, stream: BinaryIO, start: int) -> None:
         self.stream, self.start = stream, start
-        self._size = stream.seek(0, io.SEEK_END)
+        # Not by seeking to the end: what is buffered of the start would be read again.
+        self._size = os.fstat(stream.fileno()).st_size
 
     def holds(self, position: int) -> bool:
         """Whether there are bytes up to ``position``."""

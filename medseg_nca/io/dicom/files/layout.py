@@ -3,16 +3,19 @@
 pydicom takes memory for whatever a file announces: a length of 4 GB, a million empty items (each
 becomes an object of some kilobytes), sequences nested without end. This walk over tags and lengths
 takes none; it says which bytes pydicom may parse, and where the pixels are.
+
+A quick survey leaves out what its caller may never ask for: sequences of defined length are not
+looked into (:meth:`Walker.items` does that later, with the same limits).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from medseg_nca.io.dicom.files.data import Source
+from medseg_nca.io.dicom.files.places import Element, Found, Item, Layout, Pixels
 from medseg_nca.io.dicom.problems import damaged, too_large, truncated
 
 PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
@@ -24,62 +27,13 @@ MAX_DEPTH = 32
 BULK = 256 * 1024
 MAX_HEADER = 256 * 2**20
 
-_WINDOW = 4096
+_WINDOW = 16 * 1024
+# Values up to this length are kept with their element by a quick survey.
+_SHORT_VALUE = 512
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _BULKY = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN", None))
 _LONG_VR = (_BULKY - {None}) | {b"SQ", b"SV", b"UC", b"UR", b"UT", b"UV"}
-
-
-@dataclass(frozen=True)
-class Element:
-    """Tag and place of one element; offsets are those of its :class:`Source`.
-
-    ``vr`` is None in implicit encoding; ``length`` is None if it is undefined.
-    """
-
-    tag: int
-    vr: bytes | None
-    start: int
-    value: int
-    length: int | None
-
-    @property
-    def name(self) -> str:
-        """Keyword and tag, or the tag alone if it is private."""
-        from pydicom.datadict import keyword_for_tag
-
-        number = f"({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
-        return f"{keyword_for_tag(self.tag)} {number}".strip()
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The pixel data: its element, and the packed fragments (offset, length) if encapsulated.
-
-    The first fragment is the basic offset table (PS3.5 A.4); ``end`` is where the value ends.
-    """
-
-    element: Element
-    end: int
-    fragments: tuple[tuple[int, int], ...] | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a header consists of.
-
-    Attributes:
-        ranges: bytes that pydicom may parse, in order; what is bulky or malformed is left out.
-        implicit: how the elements are really encoded, whatever the file meta says.
-        pixels: None if the data set ends without pixel data.
-        reached: the last tag that was read.
-    """
-
-    ranges: tuple[tuple[int, int], ...]
-    implicit: bool
-    pixels: Pixels | None
-    reached: str
 
 
 class _MalformedError(Exception):
@@ -104,11 +58,10 @@ class Walker:
     def __init__(
         self, source: Source, path: Path, *, implicit: bool, little: bool, bulk: int = BULK
     ) -> None:
-        self.source, self.path, self._bulk = source, path, bulk
+        self.source, self.path, self.little, self._bulk = source, path, little, bulk
         order = "<" if little else ">"
         self._tag = struct.Struct(f"{order}HH")
-        self._short = struct.Struct(f"{order}HH2sH")
-        self._long = struct.Struct(f"{order}L")
+        self._explicit_header = struct.Struct(f"{order}HH2sHL")  # with the length of long VRs
         self._implicit_header = struct.Struct(f"{order}HHL")
         self._implicit = implicit
         self._items = self._elements = 0
@@ -120,6 +73,23 @@ class Walker:
         Raises:
             DicomError: ``truncated``, ``damaged`` or ``too-large``.
         """
+        return self._survey(lambda _: True, {}, deep=True)
+
+    def quick_survey(self, wanted: Callable[[int], bool]) -> Layout:
+        """Walk over the top level, and into sequences only where their end has to be looked for.
+
+        Args:
+            wanted: whether the bytes of the element with a tag are to be among the ranges; such
+                sequences are looked into.
+
+        Raises:
+            DicomError: as :meth:`survey`.
+        """
+        return self._survey(wanted, {}, deep=False)
+
+    def _survey(
+        self, wanted: Callable[[int], bool], elements: dict[int, Found], *, deep: bool
+    ) -> Layout:
         position = self.source.start
         implicit = self._really_implicit(position, self._implicit)
         kept: list[tuple[int, int]] = []
@@ -127,17 +97,43 @@ class Walker:
         while (element := self._element(position, implicit)) is not None:
             last = element
             if element.tag in PIXELS:
-                return Layout(tuple(kept), implicit, self._pixels(element), element.name)
-            end, keep = self._top(element, implicit)
+                pixels = self._pixels(element)
+                return Layout(tuple(kept), implicit, pixels, element.name, elements)
+            is_wanted = wanted(element.tag)
+            end, keep = self._top(element, implicit, deep=is_wanted)
             if keep:
                 size += end - position
                 if size > MAX_HEADER:
                     raise too_large(self.path, f"its header is longer than {MAX_HEADER:,} bytes.")
-                _extend(kept, (position, end))
+                if not deep:
+                    elements[element.tag] = Found(element, end, self._short_value(element))
+                if is_wanted:
+                    _extend(kept, (position, end))
             position = end
-        return Layout(tuple(kept), implicit, None, last.name if last else "none")
+        reached = last.name if last else "none"
+        return Layout(tuple(kept), implicit, None, reached, elements)
 
-    def _top(self, element: Element, implicit: bool) -> tuple[int, bool]:
+    def items(self, found: Found, implicit: bool) -> list[Item]:
+        """The items of a sequence; what is no sequence, or a malformed one, has none.
+
+        Raises:
+            DicomError: ``damaged`` or ``too-large``.
+        """
+        if found.items is not None:
+            return found.items
+        element = found.element
+        if not self._is_sequence(element):
+            return []
+        self._items = self._elements = 0
+        inside: list[Item] = []
+        end = None if element.length is None else found.end
+        try:
+            self._items_end(element, end, implicit, 1, inside)
+        except _MalformedError:
+            return []
+        return inside
+
+    def _top(self, element: Element, implicit: bool, *, deep: bool) -> tuple[int, bool]:
         """The end of an element of the top level, and whether it belongs to the header."""
         if element.length is None:
             try:
@@ -156,14 +152,28 @@ class Walker:
         # Without VRs a long sequence looks like bulk.
         if bulky and not self._is_sequence(element):
             return end, False
-        return end, self._sound(element, end, implicit, 1)
+        return end, not deep or self._sound(element, end, implicit, 1)
 
-    def _sound(self, element: Element, end: int, implicit: bool, depth: int) -> bool:
+    def _short_value(self, element: Element) -> bytes | None:
+        """A short value, as long as it lies in memory."""
+        length, begin = element.length, element.value - self._window_start
+        if length is None or length > _SHORT_VALUE or not 0 <= begin <= len(self._window) - length:
+            return None
+        return self._window[begin : begin + length]
+
+    def _sound(
+        self,
+        element: Element,
+        end: int,
+        implicit: bool,
+        depth: int,
+        inside: list[Item] | None = None,
+    ) -> bool:
         """Whether a value of defined length, if it is a sequence, is a well-formed one."""
         if (element.length or 0) < 8 or not self._is_sequence(element):
             return True
         try:
-            self._items_end(element, end, implicit, depth)
+            self._items_end(element, end, implicit, depth, inside)
         except _MalformedError:
             return False
         return True
@@ -180,8 +190,15 @@ class Walker:
 
         return dictionary_has_tag(element.tag) and bool(dictionary_VR(element.tag) == "SQ")
 
-    def _items_end(self, element: Element, end: int | None, implicit: bool, depth: int) -> int:
-        """Walk over the items of a sequence; the offset behind it."""
+    def _items_end(
+        self,
+        element: Element,
+        end: int | None,
+        implicit: bool,
+        depth: int,
+        inside: list[Item] | None = None,
+    ) -> int:
+        """Walk over the items of a sequence, and put them into ``inside``; the offset behind it."""
         if depth > MAX_DEPTH:
             raise damaged(self.path, f"{element.name} is nested more than {MAX_DEPTH} deep.")
         position = element.value
@@ -192,12 +209,14 @@ class Walker:
                 return position
             if tag != _ITEM:
                 raise _MalformedError("has something else where an item should be")
-            position = self._item_end(position, length, implicit, depth)
+            position = self._item_end(position, length, implicit, depth, inside)
         if position != end:
             raise _MalformedError("has items that end beyond it")
         return position
 
-    def _item_end(self, position: int, length: int, implicit: bool, depth: int) -> int:
+    def _item_end(
+        self, position: int, length: int, implicit: bool, depth: int, inside: list[Item] | None
+    ) -> int:
         """Walk over the elements of one item; the offset behind it."""
         self._items += 1
         if self._items > MAX_ITEMS:
@@ -207,25 +226,41 @@ class Walker:
             raise _MalformedError("has an item that is longer than the file", cut=True)
         if not implicit:
             implicit = self._really_implicit(position, implicit)
+        elements: dict[int, Found] | None = None
+        if inside is not None:
+            elements = {}
+            inside.append(Item(elements, implicit))
         while end is None or position < end:
             element = self._element(position, implicit)
             if element is None:
                 raise _MalformedError("has an item without an end", cut=True)
             if element.tag == _ITEM_END:
                 return position + 8
-            position = self._nested_end(element, end, implicit, depth)
+            position = self._nested_end(element, end, implicit, depth, elements)
         return position
 
-    def _nested_end(self, element: Element, limit: int | None, implicit: bool, depth: int) -> int:
+    def _nested_end(
+        self,
+        element: Element,
+        limit: int | None,
+        implicit: bool,
+        depth: int,
+        elements: dict[int, Found] | None,
+    ) -> int:
+        """Walk over an element of an item, which is put into ``elements``; the offset behind it."""
+        inside: list[Item] | None = None if elements is None else []
         if element.length is None:
-            return self._items_end(element, None, implicit, depth + 1)
-        end = element.value + element.length
-        if limit is not None and end > limit:
-            raise _MalformedError("has an element that is longer than its item")
-        if not self.source.holds(end):
-            raise _MalformedError("has an element that is longer than the file", cut=True)
-        if not self._sound(element, end, implicit, depth + 1):
-            raise _MalformedError("has a malformed sequence in it")
+            end = self._items_end(element, None, implicit, depth + 1, inside)
+        else:
+            end = element.value + element.length
+            if limit is not None and end > limit:
+                raise _MalformedError("has an element that is longer than its item")
+            if not self.source.holds(end):
+                raise _MalformedError("has an element that is longer than the file", cut=True)
+            if not self._sound(element, end, implicit, depth + 1, inside):
+                raise _MalformedError("has a malformed sequence in it")
+        if elements is not None:
+            elements[element.tag] = Found(element, end, self._short_value(element), inside)
         return end
 
     def _peek(self, position: int, count: int) -> bytes:
@@ -245,28 +280,37 @@ class Walker:
 
     def _element(self, position: int, implicit: bool) -> Element | None:
         """The element at a position; None at the end of the data."""
-        header = self._peek(position, 8)
-        if len(header) < 8:
-            return None
+        window, begin = self._window, position - self._window_start
+        if begin < 0 or begin + 12 > len(window):
+            window = self._window = self.source.peek(position, _WINDOW)
+            self._window_start, begin = position, 0
+            if len(window) < 12:  # the last element may be empty
+                return self._last_element(window, position, implicit)
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
             raise too_large(self.path, f"it has more than {MAX_ELEMENTS:,} elements.")
         vr: bytes | None = None
         value = position + 8
         if implicit:
-            group, number, length = self._implicit_header.unpack(header)
+            group, number, length = self._implicit_header.unpack_from(window, begin)
         else:
-            group, number, vr, length = self._short.unpack(header)
+            group, number, vr, length, long = self._explicit_header.unpack_from(window, begin)
             if vr in _LONG_VR:
-                more = self._peek(value, 4)
-                if len(more) < 4:
-                    return None
-                length, value = self._long.unpack(more)[0], value + 4
+                length, value = long, position + 12
             elif not b"AA" <= vr <= b"ZZ":  # an implicit element within explicit ones
                 vr = None
-                group, number, length = self._implicit_header.unpack(header)
+                group, number, length = self._implicit_header.unpack_from(window, begin)
         undefined = length == _UNDEFINED
         return Element(group << 16 | number, vr, position, value, None if undefined else length)
+
+    def _last_element(self, window: bytes, position: int, implicit: bool) -> Element | None:
+        """An element in the last bytes of the data; None if it is not complete."""
+        if len(window) < 8 or (not implicit and window[4:6] in _LONG_VR):
+            return None
+        self._window = window.ljust(12, b"\0")
+        element = self._element(position, implicit)
+        self._window = window
+        return element
 
     def _really_implicit(self, position: int, implicit: bool) -> bool:
         """Some files have or lack VRs against their transfer syntax; the first element tells."""

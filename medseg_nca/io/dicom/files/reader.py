@@ -1,8 +1,9 @@
 """Read one DICOM file that may be cut, damaged, or made to break its reader.
 
 The file meta is read first, the transfer syntax is looked up, the layout of the data set is
-checked (:mod:`layout`), and only then does pydicom parse it. Every reason not to is a
-:class:`DicomError` with one of these kinds:
+checked (:mod:`layout`), and only then does pydicom parse it, or the part of it that is wanted. A
+scan takes the elements as they lie (:func:`scanned`). Every reason not to is a :class:`DicomError`
+with one of these kinds:
 
 ``unreadable``, ``empty``, ``not-dicom``, ``dicomdir``, ``truncated``, ``damaged``, ``too-large``,
 ``unsupported-syntax``, ``encrypted``.
@@ -11,28 +12,52 @@ checked (:mod:`layout`), and only then does pydicom parse it. Every reason not t
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
+from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.claims import check_claims
 from medseg_nca.io.dicom.files.data import InflatedSource, Source
-from medseg_nca.io.dicom.files.layout import BULK, Layout, Pixels, Walker
+from medseg_nca.io.dicom.files.elements import Elements, elements_of
+from medseg_nca.io.dicom.files.layout import BULK, Walker
+from medseg_nca.io.dicom.files.places import Layout, Pixels
+from medseg_nca.io.dicom.files.raw import RawElements
 from medseg_nca.io.dicom.files.settle import settle
-from medseg_nca.io.dicom.files.sniff import is_encrypted, looks_like_dicom, meta_length, meta_start
+from medseg_nca.io.dicom.files.sniff import (
+    is_encrypted,
+    looks_like_dicom,
+    meta_length,
+    meta_start,
+    meta_texts,
+)
 from medseg_nca.io.dicom.files.syntaxes import DEFLATED, Syntax, find_syntax
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large, truncated
 from medseg_nca.io.dicom.quiet import quiet
 
 if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
-__all__ = ["DicomError", "Opened", "looks_like_dicom", "opened", "read_file", "read_header"]
+__all__ = [
+    "DicomError",
+    "Opened",
+    "looks_like_dicom",
+    "opened",
+    "read_file",
+    "read_header",
+    "scanned",
+]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_MAX_META = 2**17
+# Parts of headers up to this size are remembered: no functional groups of many frames.
+_REMEMBERED = 2**14
+_USUAL_META, _MAX_META = 2**10, 2**17
+_SYNTAX, _SOP_CLASS = 0x00020010, 0x00020002
 _NOT_DICOM = "Name a DICOM file, or a folder with DICOM files."
 
 
@@ -42,14 +67,15 @@ class Opened:
 
     Attributes:
         path: the file.
-        dataset: the header, without pixel data.
+        dataset: the header, without pixel data, or the part of it that was asked for; other files
+            may share that: it is not to be changed.
         syntax: how it is encoded.
         source: the bytes that the offsets of ``pixels`` count in.
         pixels: None if there are none.
     """
 
     path: Path
-    dataset: FileDataset
+    dataset: Dataset
     syntax: Syntax
     source: Source
     pixels: Pixels | None
@@ -67,7 +93,7 @@ def read_header(path: Path) -> FileDataset:
         DicomError: see the module.
     """
     with opened(path) as file:
-        return file.dataset
+        return cast("FileDataset", file.dataset)
 
 
 def read_file(path: Path, *, bulk: int = BULK) -> FileDataset:
@@ -85,31 +111,62 @@ def read_file(path: Path, *, bulk: int = BULK) -> FileDataset:
     with opened(path, bulk=bulk) as file, _guarded(Path(path)):
         if file.pixels is not None:
             _add_pixels(file, file.pixels)
-        return file.dataset
+        return cast("FileDataset", file.dataset)
 
 
 @contextmanager
-def opened(path: Path, *, bulk: int = BULK) -> Iterator[Opened]:
+def opened(
+    path: Path, *, bulk: int = BULK, only: Callable[[int], bool] | None = None
+) -> Iterator[Opened]:
     """Open a file, check it, and keep it open for its pixels.
 
     Args:
         path: the file.
         bulk: see :func:`read_file`.
+        only: which tags the header has to hold, where not all are needed: most of the time goes
+            into values that nobody asks for.
 
     Raises:
         DicomError: see the module.
     """
     path = Path(path)
+    with _stream(path) as stream:
+        with _guarded(path):
+            found = _survey(path, stream, bulk, only)
+            dataset = _parse(found) if found.elements is None else _parse_part(found)
+            _check(found, found.elements or elements_of(dataset))
+        yield Opened(path, dataset, found.syntax, found.source, found.layout.pixels)
+
+
+@contextmanager
+def scanned(path: Path) -> Iterator[Elements]:
+    """Open a file, check it, and look at its elements as they lie there.
+
+    A sequence of defined length that nobody asks for is not looked into. Asking for one may raise
+    :class:`DicomError`, if it is nested too deep or has too many items.
+
+    Raises:
+        DicomError: see the module.
+    """
+    path = Path(path)
+    with _stream(path) as stream:
+        with _guarded(path):
+            found = _survey(path, stream, BULK, lambda _: False)
+            assert found.elements is not None  # a quick survey
+            _check(found, found.elements)
+        yield found.elements
+
+
+@contextmanager
+def _stream(path: Path) -> Iterator[BinaryIO]:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
             raise refusal("unreadable", path, "is not a file.", hint=_NOT_DICOM)
         stream = path.open("rb", buffering=2**16)
     except OSError as error:
         raise _unreadable(path, error) from error
     with stream:
-        with _guarded(path):
-            file = _open(path, stream, bulk)
-        yield file
+        yield stream
 
 
 @contextmanager
@@ -130,26 +187,50 @@ def _guarded(path: Path) -> Iterator[None]:
         raise damaged(path, f"cannot be parsed ({type(error).__name__}).") from error
 
 
-def _open(path: Path, stream: BinaryIO, bulk: int) -> Opened:
-    start = _check_kind(path, stream)
-    meta, after = _read_meta(path, stream, start)
-    uid = str(meta.get("TransferSyntaxUID") or "") or _guess_syntax(stream, after)
-    syntax = find_syntax(path, uid)
-    if meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
+@dataclass(frozen=True)
+class _Surveyed:
+    """A file whose layout is known; ``elements`` is None after a survey that was not quick."""
+
+    path: Path
+    meta: bytes
+    syntax: Syntax
+    source: Source
+    layout: Layout
+    elements: RawElements | None
+
+    @property
+    def sop_class(self) -> str:
+        """MediaStorageSOPClassUID."""
+        return meta_texts(self.meta).get(_SOP_CLASS, "")
+
+
+def _survey(
+    path: Path, stream: BinaryIO, bulk: int, only: Callable[[int], bool] | None
+) -> _Surveyed:
+    meta, after = _read_meta(path, stream, _check_kind(path, stream))
+    told = meta_texts(meta)
+    syntax = find_syntax(path, told.get(_SYNTAX) or _guess_syntax(stream, after))
+    if told.get(_SOP_CLASS) == _DICOMDIR:
         raise refusal(
             "dicomdir",
             path,
             "is a DICOMDIR, the list of the files around it.",
             hint="Name the folder it lies in; its files are found without it.",
         )
-    source = InflatedSource(stream, after, path) if uid == DEFLATED else Source(stream, after)
+    deflated = syntax.uid == DEFLATED
+    source = InflatedSource(stream, after, path) if deflated else Source(stream, after)
     walker = Walker(source, path, implicit=syntax.implicit, little=syntax.little, bulk=bulk)
-    layout = walker.survey()
-    dataset = _parse(path, source, layout, meta, syntax)
-    _check_whole(path, dataset, layout)
-    if layout.pixels is not None:
-        check_claims(path, dataset, layout.pixels, source)
-    return Opened(path, dataset, syntax, source, layout.pixels)
+    if only is None:
+        return _Surveyed(path, meta, syntax, source, walker.survey(), None)
+    layout = walker.quick_survey(only)
+    elements = RawElements(walker, layout.elements, implicit=layout.implicit)
+    return _Surveyed(path, meta, syntax, source, layout, elements)
+
+
+def _check(found: _Surveyed, header: Elements) -> None:
+    _check_whole(found, header)
+    if found.layout.pixels is not None:
+        check_claims(found.path, header, found.layout.pixels, found.source)
 
 
 def _check_kind(path: Path, stream: BinaryIO) -> int:
@@ -157,7 +238,7 @@ def _check_kind(path: Path, stream: BinaryIO) -> int:
     head = stream.read(1024)
     if not head:
         raise refusal("empty", path, "is empty.", hint="Export it again from where it came from.")
-    start = meta_start(head, path.stat().st_size)
+    start = meta_start(head, os.fstat(stream.fileno()).st_size)
     if start is not None:
         return start
     if is_encrypted(head):
@@ -170,20 +251,26 @@ def _check_kind(path: Path, stream: BinaryIO) -> int:
     raise refusal("not-dicom", path, "is not a DICOM file.", hint=_NOT_DICOM)
 
 
-def _read_meta(path: Path, stream: BinaryIO, start: int) -> tuple[FileMetaDataset, int]:
+def _read_meta(path: Path, stream: BinaryIO, start: int) -> tuple[bytes, int]:
     """The file meta information (PS3.10 7.1), empty if there is none, and where it ends."""
+    for most in (_USUAL_META, _MAX_META):
+        stream.seek(start)
+        head = stream.read(most)
+        size = meta_length(head)
+        if size <= len(head):
+            return head[:size], start + size
+    raise truncated(path, "it ends within its file meta information.")
+
+
+def _parse_meta(meta: bytes, syntax: Syntax) -> FileMetaDataset:
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
+    from pydicom.uid import UID
 
-    stream.seek(start)
-    head = stream.read(_MAX_META)
-    size = meta_length(head)
-    if not size:
-        return FileMetaDataset(), start
-    if size > len(head):
-        raise truncated(path, "it ends within its file meta information.")
-    dataset = read_dataset(io.BytesIO(head[:size]), is_implicit_VR=False, is_little_endian=True)
-    return FileMetaDataset(settle(dataset)), start + size
+    dataset = read_dataset(io.BytesIO(meta), is_implicit_VR=False, is_little_endian=True)
+    result = FileMetaDataset(settle(dataset))
+    result.TransferSyntaxUID = UID(syntax.uid)
+    return result
 
 
 def _guess_syntax(stream: BinaryIO, start: int) -> str:
@@ -197,34 +284,53 @@ def _guess_syntax(stream: BinaryIO, start: int) -> str:
     return EXPLICIT_LITTLE if first[4:].isalpha() and first[4:].isupper() else IMPLICIT_LITTLE
 
 
-def _parse(
-    path: Path, source: Source, layout: Layout, meta: FileMetaDataset, syntax: Syntax
-) -> FileDataset:
+def _parse(found: _Surveyed) -> FileDataset:
     from pydicom.dataset import FileDataset
     from pydicom.filereader import read_dataset
-    from pydicom.uid import UID
 
-    data = b"".join(source.read(start, end - start) for start, end in layout.ranges)
-    dataset = read_dataset(io.BytesIO(data), layout.implicit, syntax.little)
+    layout, little = found.layout, found.syntax.little
+    dataset = read_dataset(io.BytesIO(_bytes(found)), layout.implicit, little)
     encoding = dataset._character_set
-    meta.TransferSyntaxUID = UID(syntax.uid)
     result = FileDataset(
-        str(path),
+        str(found.path),
         settle(dataset),
         preamble=b"\0" * 128,
-        file_meta=meta,
+        file_meta=_parse_meta(found.meta, found.syntax),
         is_implicit_VR=layout.implicit,
-        is_little_endian=syntax.little,
+        is_little_endian=little,
     )
-    result.set_original_encoding(layout.implicit, syntax.little, encoding)
+    result.set_original_encoding(layout.implicit, little, encoding)
     return result
 
 
-def _check_whole(path: Path, dataset: FileDataset, layout: Layout) -> None:
+def _parse_part(found: _Surveyed) -> Dataset:
+    data = _bytes(found)
+    parse = _parsed if len(data) <= _REMEMBERED else _parsed.__wrapped__
+    return parse(data, implicit=found.layout.implicit, little=found.syntax.little)
+
+
+@lru_cache(16)
+def _parsed(data: bytes, *, implicit: bool, little: bool) -> Dataset:
+    """A part of a header; that of most files of a series is the same."""
+    from pydicom.filereader import read_dataset
+
+    dataset = read_dataset(io.BytesIO(data), implicit, little)
+    encoding = dataset._character_set
+    settle(dataset).set_original_encoding(implicit, little, encoding)
+    return dataset
+
+
+def _bytes(found: _Surveyed) -> bytes:
+    ranges = found.layout.ranges
+    return b"".join(found.source.read(start, end - start) for start, end in ranges)
+
+
+def _check_whole(found: _Surveyed, header: Elements) -> None:
     """An image without pixels has been encrypted, or cut between two elements."""
+    path, layout = found.path, found.layout
     if layout.pixels is not None:
         return
-    if "EncryptedAttributesSequence" in dataset:
+    if tag_of("EncryptedAttributesSequence") in header:
         raise refusal(
             "encrypted",
             path,
@@ -233,15 +339,13 @@ def _check_whole(path: Path, dataset: FileDataset, layout: Layout) -> None:
         )
     from pydicom.uid import UID
 
-    sop_class = str(
-        dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""
-    )
+    sop_class = "\\".join(header.texts(tag_of("SOPClassUID"))) or found.sop_class
     is_image = UID(sop_class, validation_mode=0).name.endswith("Image Storage")
-    if is_image or "Rows" in dataset:
+    if is_image or tag_of("Rows") in header:
         raise truncated(
             path, f"the pixel data (7FE0,0010) is missing; the last element is {layout.reached}."
         )
-    if not len(dataset):
+    if not any(True for _ in header.tags()):
         raise truncated(path, "there is nothing after the file meta information.")
 
 

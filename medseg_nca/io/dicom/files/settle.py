@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 # Contours and tables of numbers stay raw until they are asked for: each number is an object.
 _LONG_VALUE = 16 * 1024
-_NUMBERS = frozenset(("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"))
+NUMBERS = frozenset(("DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "UV"))
 # These say what all voxels mean: one that is no number must not look as if it were not there.
-_TELLING = frozenset((0x00281052, 0x00281053))  # RescaleIntercept, RescaleSlope
+TELLING = frozenset((0x00281052, 0x00281053))  # RescaleIntercept, RescaleSlope
 # Beyond that many elements (thousands of frames), what is not asked for stays raw, too.
 _MAX_SETTLED = 100_000
 
@@ -49,7 +49,7 @@ def _settle(dataset: Dataset, budget: int) -> int:
         except Exception:
             _drop(dataset, tag)
             continue
-        if element.VR in _NUMBERS and not _are_numbers(element.value):
+        if element.VR in NUMBERS and not are_numbers(element.value):
             _drop(dataset, tag)
         elif element.VR == "SQ":
             for item in element.value:
@@ -59,13 +59,13 @@ def _settle(dataset: Dataset, budget: int) -> int:
 
 def _drop(dataset: Dataset, tag: int) -> None:
     del dataset[tag]
-    if tag in _TELLING:
+    if tag in TELLING:
         from pydicom.dataelem import DataElement
 
         dataset[tag] = DataElement(tag, "FD", float("nan"))
 
 
-def _are_numbers(value: Any) -> bool:
+def are_numbers(value: Any) -> bool:
     """False for text, which pydicom falls back to."""
     values = [value] if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") else value
     return not any(isinstance(item, (str, bytes)) and item for item in values)

@@ -51,13 +51,31 @@ def meta_length(head: bytes) -> int:
 
     Group lengths in files are often wrong, so the elements are counted.
     """
+    return _meta(head)[0]
+
+
+def meta_texts(head: bytes) -> dict[int, str]:
+    """The values of the group 0002 at the start by tag, as text without padding."""
+    return {
+        tag: head[start:end].decode("ascii", "replace").strip(" \0")
+        for tag, (start, end) in _meta(head)[1].items()
+    }
+
+
+def _meta(head: bytes) -> tuple[int, dict[int, tuple[int, int]]]:
+    """Where the group 0002 ends, beyond ``head`` if it is cut, and where its values lie."""
+    places: dict[int, tuple[int, int]] = {}
     position = 0
     while head[position : position + 2] == b"\x02\x00":
-        step = _step(head, position, "<", implicit=not _explicit(head, position))
+        implicit = not _explicit(head, position)
+        step = _step(head, position, "<", implicit=implicit)
         if step is None:
-            return len(head) + 1
+            return len(head) + 1, places
+        number = int.from_bytes(head[position + 2 : position + 4], "little")
+        long = not implicit and head[position + 4 : position + 6] in _LONG_VRS
+        places[2 << 16 | number] = (position + (12 if long else 8), position + step)
         position += step
-    return position
+    return position, places
 
 
 def _starts_with_elements(head: bytes, size: int, order: str) -> bool:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from medseg_nca import __version__
 from medseg_nca.errors import OutputError
+from medseg_nca.io.dicom.files.attributes import Attributes
 from medseg_nca.io.dicom.objects.frames import FrameGrid, frame_grid
 from medseg_nca.io.dicom.objects.values import UTF_8, new_uid, text
+from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane, Source
 from medseg_nca.io.segmentation import Algorithm
 from medseg_nca.io.volume import Volume
@@ -213,23 +215,19 @@ def reference_item(reference: Reference) -> Dataset:
 
 def _headers(planes: Sequence[Plane]) -> tuple[Dataset, dict[Path, str]]:
     """The header of the first plane, and the SOP class of each file."""
-    from medseg_nca.io.dicom.files.reader import read_header
+    from medseg_nca.io.dicom.files.reader import read_header, scanned
 
-    first: Dataset | None = None
     classes: dict[Path, str] = {}
-    for plane in planes:
-        if plane.path in classes:
-            continue
-        header = read_header(plane.path)
-        if str(header.get("SOPInstanceUID", "")) != plane.sop_instance_uid:
-            raise OutputError(
-                f"{plane.path}: is another instance than the one that was segmented.",
-                hint="Segment the series again.",
-            )
-        classes[plane.path] = str(header.SOPClassUID)
-        first = header if first is None else first
-    assert first is not None, "a stack has a plane"
-    return first, classes
+    for path, uid in {plane.path: plane.sop_instance_uid for plane in planes}.items():
+        with scanned(path) as header, quiet():
+            file = Attributes(header)
+            if file.text("SOPInstanceUID") != uid:
+                raise OutputError(
+                    f"{path}: is another instance than the one that was segmented.",
+                    hint="Segment the series again.",
+                )
+            classes[path] = file.text("SOPClassUID")
+    return read_header(planes[0].path), classes
 
 
 def _elements(header: Dataset, keywords: Iterable[str]) -> Dataset:

@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from functools import cache
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.io.dicom.files.claims import count_frames
-from medseg_nca.io.dicom.files.layout import PIXELS, Pixels
+from medseg_nca.io.dicom.files.places import Pixels
 from medseg_nca.io.dicom.files.reader import Opened, opened
-from medseg_nca.io.dicom.pixels.bits import StoredBits
-from medseg_nca.io.dicom.pixels.codestream import frame_precision, frame_size, has_end
+from medseg_nca.io.dicom.pixels.decode import decode_frame
 from medseg_nca.io.dicom.pixels.rescale import meant, narrowest
 from medseg_nca.io.dicom.pixels.tables import TableError, in_colour
 from medseg_nca.io.dicom.problems import DicomError, damaged, refusal, too_large
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane
 
-if TYPE_CHECKING:
-    from pydicom.pixels.decoders.base import Decoder
-
-_OPTIONS = {
-    "rows": "Rows",
-    "columns": "Columns",
-    "samples_per_pixel": "SamplesPerPixel",
-    "bits_allocated": "BitsAllocated",
-    "bits_stored": "BitsStored",
-    "pixel_representation": "PixelRepresentation",
-    "photometric_interpretation": "PhotometricInterpretation",
-    "planar_configuration": "PlanarConfiguration",
-}
 _EXPORT = "Have it exported again, or correct its header."
-# What pydicom does to samples for some decoders only is done for all by `bits`.
-_AS_DECODED: dict[str, Any] = {
-    "apply_j2k_sign_correction": False,
-    "apply_jls_sign_correction": False,
-    "correct_unused_bits": False,
-}
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
-def read_planes(planes: Sequence[Plane]) -> NDArray[Any]:
+# Of a header, what says how pixels are stored and what they mean: image pixel and look-up tables
+# (0028), functional groups (5200), offsets of packed frames (7FE0), and a few others.
+_GROUPS = {0x0028, 0x5200, 0x7FE0}
+# SpecificCharacterSet, SOPClassUID, Modality, Units
+_TAGS = {0x00080005, 0x00080016, 0x00080060, 0x00541001}
+
+
+# Of those groups, what differs from plane to plane and only says how to show it: extremes, windows.
+_SHOWN = {0x00280106, 0x00280107, 0x00281050, 0x00281051, 0x00281055}
+
+
+def of_pixels(tag: int) -> bool:
+    """Whether an element matters for what the pixels of its file mean."""
+    return (tag >> 16 in _GROUPS and tag not in _SHOWN) or tag in _TAGS
+
+
+def read_planes(planes: Sequence[Plane], *, upwards: bool = False) -> NDArray[Any]:
     """Read the values of planes, in their order.
 
     Each file is opened once and only the frames asked for are decoded; beside the result, one
@@ -57,6 +52,7 @@ def read_planes(planes: Sequence[Plane]) -> NDArray[Any]:
 
     Args:
         planes: at least one; all of one shape, all grey or all in colour.
+        upwards: whether the rows of each plane come from the last to the first.
 
     Returns:
         ``(n, rows, columns)``, or ``(n, rows, columns, 3)`` in colour; the first of uint8, int16,
@@ -69,13 +65,39 @@ def read_planes(planes: Sequence[Plane]) -> NDArray[Any]:
     """
     if not planes:
         raise ValueError("planes: at least one is needed")
-    result: NDArray[Any] | None = None
+    result = _Result(len(planes))
     for path, wanted in _by_file(planes).items():
-        with opened(path) as file:
-            for index, values in _frames(file, wanted):
-                result = _put(result, len(planes), index, values, planes[index])
-    assert result is not None  # every plane was read, or an error raised
-    return result
+        with opened(path, only=of_pixels) as file:
+            wanted.sort(key=lambda pair: pair[1])  # the lowest frame first
+            frames = _frames(file, [frame for _, frame in wanted])
+            for (index, _), values in zip(wanted, frames, strict=True):
+                result.put(path, index, values[::-1] if upwards else values)
+    return result.array
+
+
+def each_plane(planes: Sequence[Plane]) -> Iterator[NDArray[Any]]:
+    """Read one plane after the other, as :func:`read_planes`; each has a type of its own.
+
+    A file is opened once for all its planes that follow on each other.
+    """
+    for path, group in groupby(planes, key=lambda plane: plane.path):
+        with opened(path, only=of_pixels) as file:
+            yield from _frames(file, [plane.frame or 0 for plane in group])
+
+
+def check_shape(path: Path, values: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Refuse a plane of another shape than those before.
+
+    Raises:
+        DicomError: ``mixed-shapes``.
+    """
+    if values.shape != shape:
+        raise refusal(
+            "mixed-shapes",
+            path,
+            f"its pixels are {values.shape}, those before are {shape}.",
+            hint="One volume is made of planes of one shape.",
+        )
 
 
 def _by_file(planes: Sequence[Plane]) -> dict[Path, list[tuple[int, int]]]:
@@ -86,35 +108,42 @@ def _by_file(planes: Sequence[Plane]) -> dict[Path, list[tuple[int, int]]]:
     return wanted
 
 
-def _put(
-    result: NDArray[Any] | None, count: int, index: int, values: NDArray[Any], plane: Plane
-) -> NDArray[Any]:
-    """Put a plane into the result, which is made for the first and widened where needed."""
-    dtype = narrowest(values, None if result is None else result.dtype)
-    try:
-        if result is None:
-            result = np.empty((count, *values.shape), dtype)
-        elif result.dtype != dtype:
-            result = result.astype(dtype)
-    except MemoryError as error:
-        raise too_large(plane.path, "there is not enough memory for its series.") from error
-    if result.shape[1:] != values.shape:
-        raise refusal(
-            "mixed-shapes",
-            plane.path,
-            f"its pixels are {values.shape}, those before are {result.shape[1:]}.",
-            hint="One volume is made of planes of one shape.",
-        )
-    result[index] = values
-    return result
+class _Result:
+    """Planes that are put together; the array is made for the first and widened where needed."""
+
+    def __init__(self, count: int) -> None:
+        self.array: NDArray[Any] = np.empty((count, 0, 0), np.uint8)
+        self._put = np.zeros(count, bool)
+
+    def put(self, path: Path, index: int, values: NDArray[Any]) -> None:
+        """Put a plane into its place."""
+        first = not self._put.any()
+        dtype = narrowest(values, None if first else self.array.dtype)
+        try:
+            if first:
+                self.array = np.empty((len(self._put), *values.shape), dtype)
+            elif self.array.dtype != dtype:
+                self._widen(dtype)
+        except MemoryError as error:
+            raise too_large(path, "there is not enough memory for its series.") from error
+        check_shape(path, values, self.array.shape[1:])
+        self.array[index] = values
+        self._put[index] = True
+
+    def _widen(self, dtype: np.dtype[Any]) -> None:
+        """Only planes that are there are copied: memory is taken when it is written to."""
+        wide = np.empty(self.array.shape, dtype)
+        for index in np.flatnonzero(self._put):
+            wide[index] = self.array[index]
+        self.array = wide
 
 
-def _frames(file: Opened, wanted: Sequence[tuple[int, int]]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Decode the wanted frames of one file, lowest first."""
+def _frames(file: Opened, wanted: Sequence[int]) -> Iterator[NDArray[Any]]:
+    """Decode frames of one file, in the order given."""
     if file.pixels is None:
         raise refusal("no-pixels", file.path, "is a DICOM object without pixels.")
-    for index, frame in sorted(wanted, key=lambda pair: pair[1]):
-        count = count_frames(file.dataset)
+    count = count_frames(file.dataset)
+    for frame in wanted:
         if not 0 <= frame < count:
             raise damaged(file.path, f"has {count} frames; number {frame + 1} is wanted.")
         try:
@@ -128,7 +157,7 @@ def _frames(file: Opened, wanted: Sequence[tuple[int, int]]) -> Iterator[tuple[i
             raise damaged(
                 file.path, f"frame {frame + 1} cannot be decoded ({type(error).__name__})."
             ) from error
-        yield index, values
+        yield values
 
 
 def _values(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
@@ -148,128 +177,3 @@ def _values(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
         return in_colour(dataset, stored) if kind not in _GREY else meant(dataset, frame, stored)
     except TableError as error:
         raise refusal("bad-value", file.path, f"{error}.", hint=_EXPORT) from error
-
-
-def decode_frame(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
-    """Stored values of one frame, ``(rows, columns)`` or ``(rows, columns, 3)`` in RGB.
-
-    Single bits (segmentations) give 0 and 1. The decoders' own exceptions come through: the caller
-    says which file and frame it was, and holds :func:`quiet.quiet`.
-
-    Raises:
-        DicomError: ``damaged`` if the packed frame does not fit the header; ``unsupported-pixels``
-            for single bits in big-endian order.
-    """
-    if file.dataset.BitsAllocated == 1 and not file.syntax.encapsulated:
-        return _bits(file, pixels, frame)
-    options = _options(file, pixels)
-    precision = None
-    if file.syntax.encapsulated:
-        from pydicom.encaps import encapsulate
-
-        data = _packed_frame(file, pixels, frame)
-        _check_packed(file, frame, data)
-        precision = frame_precision(data)
-        source: Any = encapsulate([data], has_bot=False)
-        options["number_of_frames"], frame = 1, 0
-    else:
-        source = file.source.stream
-        source.seek(pixels.element.value)
-    array: NDArray[Any]
-    array, _ = _decoder(file.syntax.uid).as_array(
-        source, index=frame, decoding_plugin=file.syntax.decoder, **options, **_AS_DECODED
-    )
-    if array.dtype.kind == "f":
-        return array
-    return StoredBits.of(file.path, file.dataset).values(file.path, array, precision)
-
-
-def _options(file: Opened, pixels: Pixels) -> dict[str, Any]:
-    """What pydicom's decoders need to know; the defaults are for tags that files often lack."""
-    dataset = file.dataset
-    found = {
-        option: dataset[keyword].value for option, keyword in _OPTIONS.items() if keyword in dataset
-    }
-    return {
-        "samples_per_pixel": 1,
-        "bits_stored": dataset.get("BitsAllocated"),
-        "pixel_representation": 0,
-        "planar_configuration": 0,
-        "number_of_frames": count_frames(dataset),
-        "pixel_keyword": PIXELS[pixels.element.tag],
-        "pixel_vr": pixels.element.vr.decode() if pixels.element.vr else "OW",
-    } | {option: value for option, value in found.items() if value is not None}
-
-
-def _bits(file: Opened, pixels: Pixels, frame: int) -> NDArray[Any]:
-    """One frame of single bits, which may start within a byte (PS3.5 8.1.1)."""
-    if not file.syntax.little:  # the bytes of each word are swapped, if they are words
-        raise refusal("unsupported-pixels", file.path, "holds single bits in big-endian order.")
-    shape = (file.dataset.Rows, file.dataset.Columns)
-    count = shape[0] * shape[1]
-    first, skip = divmod(frame * count, 8)
-    data = file.source.read(pixels.element.value + first, (skip + count + 7) // 8)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    return bits[skip : skip + count].reshape(shape)
-
-
-def decoder_of(uid: str) -> tuple[Decoder, str]:
-    """The decoder of a transfer syntax, and which of its plug-ins is to be used."""
-    from medseg_nca.io.dicom.files.syntaxes import SYNTAXES
-
-    return _decoder(uid), SYNTAXES[uid].decoder
-
-
-@cache
-def _decoder(uid: str) -> Decoder:
-    """Pydicom's decoder, or one with our plug-in; pydicom's own table is not changed."""
-    from pydicom.pixels.decoders.base import Decoder, get_decoder
-    from pydicom.uid import UID
-
-    from medseg_nca.io.dicom.files.syntaxes import SYNTAXES
-
-    if SYNTAXES[uid].decoder != "libjpeg-turbo":
-        return get_decoder(uid)
-    decoder = Decoder(UID(uid))
-    decoder.add_plugin("libjpeg-turbo", ("medseg_nca.io.dicom.pixels.libjpeg", "decode_frame"))
-    return decoder
-
-
-def _packed_frame(file: Opened, pixels: Pixels, frame: int) -> bytes:
-    """The bytes of one packed frame, which may lie in several fragments (PS3.5 A.4)."""
-    from pydicom.encaps import get_frame
-
-    assert pixels.fragments is not None  # an encapsulated syntax
-    count = count_frames(file.dataset)
-    fragments = pixels.fragments[1:]
-    if len(fragments) == count:
-        return file.source.read(*fragments[frame])
-    if count == 1:
-        return b"".join(file.source.read(*fragment) for fragment in fragments)
-    file.source.stream.seek(pixels.element.value)
-    offsets = None
-    if "ExtendedOffsetTable" in file.dataset:
-        offsets = (file.dataset.ExtendedOffsetTable, file.dataset.ExtendedOffsetTableLengths)
-    data = get_frame(file.source.stream, frame, number_of_frames=count, extended_offsets=offsets)
-    return bytes(data)
-
-
-def _check_packed(file: Opened, frame: int, data: bytes) -> None:
-    """Compare the size within the frame with the header, before a decoder takes memory for it."""
-    dataset = file.dataset
-    expected = (dataset.Rows, dataset.Columns, dataset.get("SamplesPerPixel", 1))
-    if file.syntax.decoder == "pydicom":  # RLE has no size of its own; 2 bytes give at most 128
-        if 64 * len(data) < math.prod(expected) * dataset.BitsAllocated // 8:
-            raise damaged(file.path, f"frame {frame + 1} is too short for {expected}.")
-        return
-    size = frame_size(data)
-    if size is None:
-        raise damaged(file.path, f"frame {frame + 1} is no frame of its transfer syntax.")
-    if size != expected:
-        raise damaged(
-            file.path,
-            f"frame {frame + 1} says that it has {size} rows, columns and samples, "
-            f"the header says {expected}.",
-        )
-    if data[:2] == b"\xff\xd8" and not has_end(data):  # the decoders would fill it with grey
-        raise damaged(file.path, f"frame {frame + 1} is cut before its end.")

@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 from medseg_nca.io.dicom.files.attributes import Attributes
 from medseg_nca.io.dicom.files.classes import MEASURED
 from medseg_nca.io.dicom.pixels.tables import TableError, modality_table
+from medseg_nca.io.integers import holding
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 RESCALE = ("RescaleSlope", "RescaleIntercept")
-# The order in which a type is looked for; the first that holds all values is taken.
-_INTEGERS = tuple(np.dtype(name) for name in ("uint8", "int16", "uint16", "int32"))
-
-
 # RescaleType and ModalityLUTType that name no unit: unspecified (PS3.3 C.11.1.1.2), and Philips'.
 NO_UNIT = {"", "US", "NORMALIZED"}
 
@@ -37,8 +34,33 @@ class Rescale:
         if self.slope == 1 and self.intercept == 0:
             return stored
         if stored.dtype.kind != "f" and self.slope.is_integer() and self.intercept.is_integer():
-            return stored.astype(np.int64) * int(self.slope) + int(self.intercept)
+            slope, intercept = int(self.slope), int(self.intercept)
+            ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
+            dtype = _holding(min(ends), max(ends))
+            if dtype is not None:
+                return _whole(stored, slope, intercept, dtype)
         return (stored.astype(np.float64) * self.slope + self.intercept).astype(np.float32)
+
+
+def _holding(low: int, high: int) -> np.dtype[Any] | None:
+    """The smallest signed type for these values; None if there is none."""
+    for kind in (np.int16, np.int32, np.int64):
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return np.dtype(kind)
+    return None
+
+
+def _whole(stored: NDArray[Any], slope: int, intercept: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``slope * stored + intercept`` in a type that holds all results.
+
+    Integers wrap around: what is beyond the type on the way comes back with the result.
+    """
+    bits = 8 * dtype.itemsize
+    values = stored.astype(dtype)
+    for operation, number in ((np.multiply, slope), (np.add, intercept)):
+        wrapped = (number + (1 << bits - 1)) % (1 << bits) - (1 << bits - 1)
+        operation(values, dtype.type(wrapped), out=values)
+    return values
 
 
 def meant(dataset: Dataset, frame: int, stored: NDArray[Any]) -> NDArray[Any]:
@@ -147,9 +169,7 @@ def narrowest(array: NDArray[Any], before: np.dtype[Any] | None = None) -> np.dt
     if single in (before, array.dtype) or array.dtype.kind == "f":
         return single
     low, high = int(array.min()), int(array.max())
-    for dtype in _INTEGERS:
-        info = np.iinfo(dtype)
-        fits = info.min <= low and high <= info.max
-        if fits and (before is None or np.can_cast(before, dtype)):
+    for dtype in holding(low, high):
+        if before is None or np.can_cast(before, dtype):
             return dtype
     return single

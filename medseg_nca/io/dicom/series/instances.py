@@ -8,8 +8,9 @@ from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING
 
-from medseg_nca.io.dicom.files.attributes import Attributes, group_values, items
+from medseg_nca.io.dicom.files.attributes import Attributes, group_values, tag_of
 from medseg_nca.io.dicom.files.classes import CROSS_SECTIONS, MEASURED, Kind, kind_of
+from medseg_nca.io.dicom.files.elements import Elements, elements_of
 from medseg_nca.io.dicom.pixels.bits import wrong_bits
 from medseg_nca.io.dicom.pixels.rescale import wrong_rescale
 from medseg_nca.io.dicom.quiet import quiet
@@ -83,19 +84,21 @@ class Instance:
     part: Concatenation | None = None
 
 
-def read_instance(path: Path, header: Dataset, *, known: set[str] | None = None) -> Instance:
+def read_instance(
+    path: Path, header: Dataset | Elements, *, known: set[str] | None = None
+) -> Instance:
     """Gather what is needed of a header, as plain values.
 
     Args:
         path: the file.
-        header: its data set, the pixels may be left out.
+        header: its elements, the pixels may be left out.
         known: what was read before; the tags of a series are gathered from its first file only.
     """
     with quiet():
-        return _instance(path, header, set() if known is None else known)
+        return _instance(path, elements_of(header), set() if known is None else known)
 
 
-def _instance(path: Path, header: Dataset, known: set[str]) -> Instance:
+def _instance(path: Path, header: Elements, known: set[str]) -> Instance:
     file = Attributes(header)
     series_uid = intern(file.text("SeriesInstanceUID"))
     shape = file.number("Rows"), file.number("Columns")
@@ -135,14 +138,14 @@ def _tags(attributes: Attributes) -> dict[str, str]:
 class _Frames:
     """The planes of one image file, with what is wrong with them."""
 
-    def __init__(self, path: Path, header: Dataset, sop_class: str) -> None:
+    def __init__(self, path: Path, header: Elements, sop_class: str) -> None:
         self._path, self._header = path, header
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.first = Attributes(header)
         self._uid = self.first.text("SOPInstanceUID")
         self._needs_place = sop_class in CROSS_SECTIONS
-        per_frame = items(header, "PerFrameFunctionalGroupsSequence")
+        per_frame = _items(header, "PerFrameFunctionalGroupsSequence")
         count = self._count(per_frame)
         self._single = count == 1
         # Without functional groups the file has one position for all its frames at most.
@@ -158,7 +161,7 @@ class _Frames:
             )
             self._note_meaning()
 
-    def _count(self, per_frame: Sequence[Dataset]) -> int:
+    def _count(self, per_frame: Sequence[Elements]) -> int:
         number = self.first.number("NumberOfFrames")
         count = len(per_frame) or 1 if number is None else int(number)
         if count < 1 or count > MAX_FRAMES:
@@ -170,9 +173,9 @@ class _Frames:
             )
         return count
 
-    def _attributes(self, per_frame: Sequence[Dataset], count: int) -> Iterator[Attributes]:
+    def _attributes(self, per_frame: Sequence[Elements], count: int) -> Iterator[Attributes]:
         """Yield the view of each frame: its groups, the shared ones, the file."""
-        shared = items(self._header, "SharedFunctionalGroupsSequence")
+        shared = _items(self._header, "SharedFunctionalGroupsSequence")
         if len(shared):
             self.first = Attributes(self._header, group_values(shared[0]), beyond=self.first)
         common = self.first
@@ -258,7 +261,7 @@ class _Frames:
 
     def _note_meaning(self) -> None:
         """Tell what could be done to the values, and is not."""
-        mapped = items(self._header, "RealWorldValueMappingSequence")
+        mapped = _items(self._header, "RealWorldValueMappingSequence")
         if mapped or self.first.texts("RealWorldValueSlope"):
             self._note("real-world-values", "maps its values to real-world ones; not applied.")
         if self.first.text("PhotometricInterpretation") == "MONOCHROME1":
@@ -295,9 +298,13 @@ class _Frames:
             self.notes.append(note)
 
 
-def _ultrasound_spacing(header: Dataset) -> tuple[float, float] | None:
+def _items(header: Elements, keyword: str) -> Sequence[Elements]:
+    return header.items(tag_of(keyword))
+
+
+def _ultrasound_spacing(header: Elements) -> tuple[float, float] | None:
     """Return mm between rows, columns of the one region of a picture (PS3.3 C.8.5.5)."""
-    regions = items(header, "SequenceOfUltrasoundRegions")
+    regions = _items(header, "SequenceOfUltrasoundRegions")
     if len(regions) != 1:
         return None
     region = Attributes(regions[0])

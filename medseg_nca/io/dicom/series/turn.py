@@ -20,7 +20,7 @@ def as_dcm2niix(volume: Volume, series: Series, stack: Stack) -> Volume:
     """Turn and flip axes to the nearest of right, anterior, superior where dcm2niix does so.
 
     The world position of every voxel stays; label maps on the same grid are turned alike. Results
-    that are written back to DICOM need no turn.
+    that are written back to DICOM need no turn. The array is a view of the one that is given.
 
     Args:
         volume: ``(C, x, y, z)`` as read, or a label map on its grid.
@@ -33,6 +33,7 @@ def as_dcm2niix(volume: Volume, series: Series, stack: Stack) -> Volume:
     import numpy as np
 
     turn = nib.orientations.io_orientation(volume.affine)
-    array = [nib.orientations.apply_orientation(channel, turn) for channel in volume.array]
+    last = nib.orientations.apply_orientation(np.moveaxis(volume.array, 0, -1), turn)
     back = nib.orientations.inv_ornt_aff(turn, volume.shape)
-    return Volume(np.stack(array), volume.affine @ back + 0.0, volume.sources, volume.header)
+    array = np.moveaxis(last, -1, 0)
+    return Volume(array, volume.affine @ back + 0.0, volume.sources, volume.header)
