@@ -29,6 +29,14 @@ for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_N
     os.environ.pop(_name, None)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name bytes by the word alone: packed content may hold the time of day.
+
+    Each process of pytest-xdist collects by itself, and all of them must give the same names.
+    """
+    return "bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Caches and settings of the user are neither read nor written."""
