@@ -23,6 +23,7 @@ MAX_HIDDEN = 8192
 MAX_FILTERS = 64
 # OctreeNCA has five; each usually halves the next, and 2 ** 15 voxels are longer than any axis.
 MAX_LEVELS = 16
+MAX_PATCHES = 64
 # 100 are published; a signal crosses any grid in fewer steps than this.
 MAX_STEPS = 10_000
 # Voxels along one axis: a whole-slide image at the magnification that is segmented.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 Batch = dict[str, Any]
 Parts = dict[str, Tensor]
@@ -61,6 +62,11 @@ class Task(ABC):
 
         The same index gives the same sample, whatever was drawn before.
         """
+
+    def collate(self, samples: Sequence[Batch]) -> Batch:
+        """Join samples to a batch; by default every tensor gets an axis more."""
+        batch: Batch = default_collate(list(samples))
+        return batch
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from medseg_nca.cli.predict import predict as predict_command
 from medseg_nca.config import RunSettings
+from medseg_nca.config.data import AugmentSettings
 from medseg_nca.config.loading import load_settings, read_settings
 from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
@@ -32,6 +33,7 @@ from medseg_nca.errors import (
 )
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
+from medseg_nca.models.views import ViewSpec
 from medseg_nca.pipelines import predict, preprocess, train
 from medseg_nca.pipelines.prediction_inputs import find_cases
 from medseg_nca.tasks.samples import SampleSource
@@ -198,28 +200,22 @@ def test_folds_hold_out_each_case_once(prepared: Path, tmp_path: Path) -> None:
 def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
     store = PreparedStore.open(prepared)
     ids = [case.id for case in store.cases]
-    augment = tiny_settings().augment
-    one, two = (SampleSource(store, ids, augment, 5, 0.7) for _ in range(2))
+    specs = (ViewSpec((2, 2)), ViewSpec((1, 1), (8, 8), patches=2))
+    augment = AugmentSettings(affine_p=0.5, noise_p=0.5, flip_axes=(0,), elastic_p=0.5)
+    one, two = (SampleSource(store, ids, specs, augment, 5, 0.7) for _ in range(2))
     for index in (11, 3, 3, 0):
-        for key in ("image", "label", "focus"):
-            assert torch.equal(one[index][key], two[index][key])
+        first, second = one[index], two[index]
+        for level in range(2):
+            assert torch.equal(first["views"][level].image, second["views"][level].image)
+            assert torch.equal(first["views"][level].starts, second["views"][level].starts)
+            assert torch.equal(first["targets"][level], second["targets"][level])
     assert sorted(one.case_of(i) for i in range(8)) == sorted(ids)
     assert [one.case_of(i) for i in range(8)] != [one.case_of(i) for i in range(8, 16)]
-    assert one[0]["image"].shape == (1, 16, 16)
-    other = SampleSource(store, ids, augment, 6, 0.7)
-    assert any(not torch.equal(one[i]["image"], other[i]["image"]) for i in range(4))
-
-
-def test_the_focus_lies_on_a_label(prepared: Path) -> None:
-    store = PreparedStore.open(prepared)
-    source = SampleSource(store, [store.cases[0].id], tiny_settings().augment, 0, 1.0)
-    hits = 0
-    for index in range(20):
-        sample = source[index]
-        if sample["focus"][0] >= 0:
-            hits += 1
-            assert sample["label"][0, sample["focus"][0], sample["focus"][1]] > 0
-    assert hits > 10
+    assert one[0]["views"][0].image.shape == (1, 1, 8, 8)
+    other = SampleSource(store, ids, specs, augment, 6, 0.7)
+    assert any(
+        not torch.equal(one[i]["views"][0].image, other[i]["views"][0].image) for i in range(4)
+    )
 
 
 def test_predictions_lie_on_the_input_grid(run: Path, data: Path, tmp_path: Path) -> None:
