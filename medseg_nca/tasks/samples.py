@@ -66,7 +66,7 @@ class SampleSource:
         self.seed = seed
         self.foreground = foreground
         self.size = store.plan.crop_size
-        self._load = lru_cache(maxsize=self._kept_cases())(self._case)
+        self.case_arrays = lru_cache(maxsize=self._kept_cases())(self._case)
 
     def _kept_cases(self) -> int:
         """A small data set stays in memory; of a larger one, as many cases as the budget holds."""
@@ -90,7 +90,7 @@ class SampleSource:
     def __getitem__(self, index: int) -> Batch:
         """Return the sample: ``views`` and ``targets`` ``(n, K, *cells)`` by level, ``case``."""
         case_id = self.case_of(index)
-        case = self._load(case_id)
+        case = self.case_arrays(case_id)
         chance = random.Random(mix(self.seed, _FOCUS, index))
         held = self._focus(case, chance)
         start = [self._start(*axis, chance) for axis in self._axes(case, held)]

@@ -7,6 +7,7 @@ of it that were drawn once, so that all views are changed alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -87,7 +88,7 @@ class _Noise:
         key = [self.seed, *place.scale, *(s + 2**20 for s in place.starts)]
         rng = np.random.default_rng(key)
         drawn = rng.standard_normal(tuple(view.shape), dtype=np.float32)
-        return view + torch.from_numpy(drawn) * (self.sd / prod(place.scale) ** 0.5)
+        return view + torch.from_numpy(drawn) * (self.sd / math.sqrt(prod(place.scale)))
 
 
 @dataclass(frozen=True)
