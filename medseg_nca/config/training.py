@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from medseg_nca.config.base import Settings
-from medseg_nca.config.bounds import MAX_PASSES, MemoryGb
+from medseg_nca.config.bounds import MAX_LABELS, MAX_PASSES, MemoryGb, Name
+
+# Labels by name, or "merged" for all of them as one.
+LabelNames = Annotated[tuple[Name, ...], Field(max_length=MAX_LABELS + 1)]
 
 
 class LossSettings(Settings):
@@ -83,7 +86,10 @@ class PredictionSettings(Settings):
     volumes are computed in tiles, or refused. precision: of an automaton's state and weights;
     bfloat16 halves the memory of the state. match_spacing: bring an image whose spacing is unlike
     the training's to that spacing. unlike: what becomes of an image that is then still unlike those
-    of the training (coarser, of another size, turned otherwise): a warning, or a refusal.
+    of the training (coarser, of another size, turned otherwise): a warning, or a refusal. largest:
+    labels of which only the largest connected part is kept, "merged" for all labels as one, which
+    comes first; "auto" lets the validation at the end of a training decide, and is what it decided
+    from then on.
     """
 
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
@@ -95,6 +101,7 @@ class PredictionSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     match_spacing: bool = True
     unlike: Literal["warn", "refuse"] = "warn"
+    largest: Literal["auto"] | LabelNames = "auto"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -16,6 +16,7 @@ from medseg_nca.io.peek import Extent
 from medseg_nca.models import RunOptions
 from medseg_nca.transforms.encode import written_type
 from medseg_nca.transforms.grid import Grid, planned_grids
+from medseg_nca.transforms.islands import BYTES_A_VOXEL
 from medseg_nca.transforms.likeness import compare
 
 # What the engine keeps from one roll-out to the next, and libraries that are loaded late.
@@ -86,6 +87,10 @@ def footprint(
     kept, ending = _votes(settings, labels.channels, cells, voxels, written_type(labels).itemsize,
                           direct)  # fmt: skip
     model = loaded.model.least_bytes(padded, options)
+    if loaded.spec.largest(settings):
+        back = (labels.channels if settings.probabilities else 0) + (settings.uncertainty > 0)
+        voxel = written_type(labels).itemsize + BYTES_A_VOXEL + back * _FLOAT
+        ending = max(ending, float(voxel * voxels))
     return Footprint(
         source=source,
         reading=_COPIES_READ * source,

@@ -17,6 +17,7 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.memory import direct_labels, footprint, refuse
+from medseg_nca.inference.spec import strange_labels
 from medseg_nca.inference.votes import LabelVotes, MeanVotes, Votes
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
@@ -25,6 +26,7 @@ from medseg_nca.models.base import Sink
 from medseg_nca.nca.window import cut
 from medseg_nca.progress import Share, Watch, unwatched
 from medseg_nca.transforms.grid import Grid
+from medseg_nca.transforms.islands import remove_islands
 from medseg_nca.transforms.likeness import Likeness, compare
 from medseg_nca.transforms.prepare import Trace, check_axes, prepare
 
@@ -34,7 +36,8 @@ class Prediction:
     """What the model says about one volume, all on its grid.
 
     Attributes:
-        label_map: integers, ``(1, *shape)``, with the numbers of the label table.
+        label_map: integers, ``(1, *shape)``, with the numbers of the label table, without the
+            islands that the settings (``largest``) let go; all else is as the model said it.
         probabilities: ``(K, *shape)`` in channel order, if asked for.
         uncertainty: ``(1, *shape)``, the standard deviation of the foreground probability over the
             stochastic passes, if asked for.
@@ -76,7 +79,8 @@ class Predictor:
         self.keeps_budget = keeps_budget
         self.model = loaded.model
         self.spec = loaded.spec
-        self.settings = settings or loaded.spec.prediction
+        settings = settings or loaded.spec.prediction
+        self.settings = settings.model_copy(update={"largest": loaded.spec.largest(settings)})
         self._check()
 
     def _check(self) -> None:
@@ -84,6 +88,9 @@ class Predictor:
         wrong = [axis for axis in self.settings.flips if not 0 <= axis < dims]
         if wrong:
             raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
+        strange = strange_labels(self.settings, self.spec.labels)
+        if strange is not None:
+            raise ConfigError(strange)
         if self.settings.uncertainty and not self.model.stochastic:
             raise ConfigError(
                 f"Model {name!r} has no fire mask, so that its passes would all be the same.",
@@ -135,6 +142,8 @@ class Predictor:
             probabilities = votes.probabilities(trace) if self.settings.probabilities else None
             uncertainty = votes.spread(trace)
         label_map = votes.label_map(trace)
+        del votes
+        remove_islands(label_map[0], self.spec.largest(self.settings), self.spec.labels)
         return Prediction(
             label_map=volume.with_array(label_map),
             likeness=likeness,

@@ -9,12 +9,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.bounds import Name
+from medseg_nca.config.labels import MERGED
 from medseg_nca.config.loading import explain
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.strict_json import parse_json, read_regular
 from medseg_nca.inference.weights import MISSING
+from medseg_nca.suggest import unknown
 
 WEIGHTS = "weights.safetensors"
 SPEC = "model.json"
@@ -67,6 +69,11 @@ class ModelSpec(Settings):
             )
         return self
 
+    def largest(self, settings: PredictionSettings) -> tuple[str, ...]:
+        """The labels of which only the largest part is kept: "auto" is what the model says."""
+        decided = (settings.largest, self.prediction.largest)
+        return next((names for names in decided if names != "auto"), ())
+
 
 def read_spec(folder: Path) -> ModelSpec:
     """Read ``model.json``; whether the weights fit it is another question.
@@ -110,6 +117,16 @@ def read_spec(folder: Path) -> ModelSpec:
     return spec
 
 
+def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | None:
+    """Say which name in ``prediction.largest`` is no label's; None if all are labels."""
+    known = (*labels.names, MERGED)
+    names = () if settings.largest == "auto" else settings.largest
+    for name in names:
+        if name not in known:
+            return f"prediction.largest: {unknown('label', name, known)}"
+    return None
+
+
 def _check_use(spec: ModelSpec, path: Path) -> None:
     """What would otherwise be noticed when the model is used."""
     plan, flips = spec.plan, spec.prediction.flips
@@ -118,6 +135,9 @@ def _check_use(spec: ModelSpec, path: Path) -> None:
             f"{path}: prediction.flips: {max(flips)} is no axis; they are 0 to {plan.dims - 1}.",
             hint=AS_TRAINED,
         )
+    strange = strange_labels(spec.prediction, spec.labels)
+    if strange is not None:
+        raise ModelError(f"{path}: {strange}", hint=AS_TRAINED)
     known = len(plan.statistics or ())
     if plan.normalise == "ct" and known != plan.in_channels:
         raise ModelError(

@@ -143,6 +143,8 @@ def test_no_value_in_any_field_does_harm(tmp_path: Path) -> None:
         ("plan.normalise", "ct", r"plan\.statistics: .* 1 channels, and there are 0"),
         ("prediction.flips", [0, 3], r"prediction\.flips\.1"),
         ("prediction.uncertainty", 10**9, r"prediction\.uncertainty: .* 1000"),
+        ("prediction.largest", ["Anteriorr"], r"prediction\.largest: Unknown label 'Anteriorr'"),
+        ("prediction.largest", 1, r"prediction\.largest"),
         ("prediction.memory_budget_gb", -1, r"prediction\.memory_budget_gb: .* greater than 0"),
         ("seed", True, r"seed: .* valid integer"),
         ("weights_sha256", "0" * 64, "has sha256 3670943fb23f, but model.json says 000000000000"),
