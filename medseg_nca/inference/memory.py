@@ -83,7 +83,7 @@ def footprint(
     before = channels * cells * _FLOAT if spaced or plan.colour == "grey" else 0.0
     copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flips else 0.0)
     copied = copies * channels * prod(padded) * _FLOAT
-    direct = direct_labels(settings) and not spaced
+    direct = direct_labels(loaded, settings) and not spaced
     kept, ending = _votes(settings, labels.channels, cells, voxels, written_type(labels).itemsize,
                           direct)  # fmt: skip
     model = loaded.model.least_bytes(padded, options)
@@ -101,8 +101,10 @@ def footprint(
     )
 
 
-def direct_labels(settings: PredictionSettings) -> bool:
+def direct_labels(loaded: LoadedModel, settings: PredictionSettings) -> bool:
     """Whether the labels of a voxel are known from one look at it."""
+    if len(loaded.members) > 1:
+        return False
     return not (settings.probabilities or settings.uncertainty or settings.flips)
 
 

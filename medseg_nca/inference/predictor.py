@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ class Prediction:
             islands that the settings (``largest``) let go; all else is as the model said it.
         probabilities: ``(K, *shape)`` in channel order, if asked for.
         uncertainty: ``(1, *shape)``, the standard deviation of the foreground probability over the
-            stochastic passes, if asked for.
+            stochastic passes and the members of an ensemble, if asked for.
         likeness: of the image with those of the training.
     """
 
@@ -56,7 +56,7 @@ def flip_sets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 class Predictor:
-    """Runs a loaded model.
+    """Runs a loaded model, or the members of an ensemble, whose probabilities are averaged.
 
     Args:
         loaded: the model with its plan and label table.
@@ -91,7 +91,8 @@ class Predictor:
         strange = strange_labels(self.settings, self.spec.labels)
         if strange is not None:
             raise ConfigError(strange)
-        if self.settings.uncertainty and not self.model.stochastic:
+        alike = not self.model.stochastic and len(self.loaded.members) == 1
+        if self.settings.uncertainty and alike:
             raise ConfigError(
                 f"Model {name!r} has no fire mask, so that its passes would all be the same.",
                 hint="Leave prediction.uncertainty out.",
@@ -180,29 +181,49 @@ class Predictor:
 
     def _votes(self, trace: Trace) -> Votes:
         settings, shape, labels = self.settings, trace.prepared.shape, self.spec.labels
-        if direct_labels(settings) and trace.prepared == trace.cropped:
+        if direct_labels(self.loaded, settings) and trace.prepared == trace.cropped:
             return LabelVotes(shape, labels)
+        passes = self._passes()
         return MeanVotes(
-            shape, labels, parts=2 ** len(settings.flips), passes=max(settings.uncertainty, 1),
+            shape, labels, parts=len(passes[0]) * 2 ** len(settings.flips), passes=len(passes),
             spread=settings.uncertainty > 0,
         )  # fmt: skip
 
+    def _passes(self) -> list[list[tuple[SegmentationModel, int]]]:
+        """Who takes part in each pass, with the seed of its fire mask.
+
+        Without uncertainty it is one pass of all members. Stochastic passes are shared out among
+        the members in turn, at least so many that each has as many: their spread is that of fire
+        masks and members. Without a fire mask more than one pass of a member would be the same.
+        """
+        members, settings = self.loaded.members, self.settings
+        if not settings.uncertainty:
+            return [[(member, settings.seed) for member in members]]
+        rounds = -(-settings.uncertainty // len(members)) if self.model.stochastic else 1
+        return [
+            [(member, settings.seed + number * len(members) + index)]
+            for number in range(rounds)
+            for index, member in enumerate(members)
+        ]
+
     def _run(self, image: Tensor, votes: Votes, memory_gb: float, watch: Watch) -> None:
-        """Run all passes and flips; each window of probabilities goes to the votes."""
-        settings, sets = self.settings, list(flip_sets(self.settings.flips))
-        passes = max(settings.uncertainty, 1)
-        for number in range(passes):
-            for index, axes in enumerate(sets):
+        """Run all passes, members and flips; the votes get each window of probabilities."""
+        settings, sets, passes = self.settings, list(flip_sets(self.settings.flips)), self._passes()
+        total = len(sets) * sum(map(len, passes))
+        count = 0
+        for runs in passes:
+            for (member, seed), axes in product(runs, sets):
                 options = RunOptions(
-                    seed=settings.seed + number,
+                    seed=seed,
                     fire="sample" if settings.uncertainty else settings.fire,
                     memory_gb=memory_gb,
                     precision=settings.precision,
-                    watch=Share(watch, number * len(sets) + index, passes * len(sets)),
+                    watch=Share(watch, count, total),
                 )
+                count += 1
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image
                 sink = self._sink(votes, axes, image.shape[2:])
-                stream_padded(self.model, flipped, self.spec.plan.crop_size, options, sink)
+                stream_padded(member, flipped, self.spec.plan.crop_size, options, sink)
             votes.end_pass()
 
     def _sink(self, votes: Votes, axes: tuple[int, ...], shape: Sequence[int]) -> Sink:

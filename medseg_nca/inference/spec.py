@@ -1,4 +1,9 @@
-"""``model.json``: what of a model is not its weights. Reading it needs no torch."""
+"""``model.json``: what of a model is not its weights. Reading it needs no torch.
+
+An ensemble is a model too: the settings that all its members have in common, and a list of what
+each of them has by itself. Its ``format_version`` is another one, so that a reader that knows
+nothing of ensembles refuses it and does not take it for one model.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
-from medseg_nca.config.bounds import Name
+from medseg_nca.config.bounds import MAX_MEMBERS, Name
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.loading import explain
 from medseg_nca.config.model import ModelSettings
@@ -20,7 +25,8 @@ from medseg_nca.suggest import unknown
 
 WEIGHTS = "weights.safetensors"
 SPEC = "model.json"
-FORMAT_VERSION = 1
+# Of one model, and of an ensemble.
+FORMAT_VERSION, ENSEMBLE_VERSION = 1, 2
 # Half a thousand coded labels and a stored prediction take a quarter of it.
 MAX_SPEC_BYTES = 2**20
 # The hint of every error about a model's files.
@@ -30,10 +36,30 @@ AS_TRAINED = (
 )
 
 
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+class Member(Settings):
+    """A model of an ensemble: what of its own ``model.json`` is not the ensemble's too.
+
+    ``weights_sha256`` is that of the file that it came from.
+    """
+
+    name: Name
+    seed: int = Field(0, ge=0, lt=2**63)
+    training_data: str = ""
+    training_data_hash: str = ""
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    created: str = ""
+    weights_sha256: Digest = ""
+
+
 class ModelSpec(Settings):
     """Everything besides the weights that decides a prediction, and where the model came from.
 
-    ``metrics`` are those of the validation; ``weights_sha256`` guards the weights file.
+    ``metrics`` are those of the validation, of an ensemble the mean over its members, each on its
+    own validation cases; ``weights_sha256`` guards the weights file. ``members`` are those of an
+    ensemble, whose tensors are called ``member_0.NAME``, ``member_1.NAME`` and so on.
     """
 
     format_version: int = FORMAT_VERSION
@@ -49,13 +75,21 @@ class ModelSpec(Settings):
     metrics: dict[str, float | None] = Field(default_factory=dict)
     package_version: str = ""
     created: str = ""
-    weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    weights_sha256: Digest = ""
     reference: dict[str, str] | None = None
+    members: tuple[Member, ...] = Field((), max_length=MAX_MEMBERS)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """The parts of a spec that was edited by hand must still fit each other."""
         model, plan = self.model, self.plan
+        if self.format_version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
+            raise ValueError(f"format_version is {self.format_version}")
+        if (self.format_version == ENSEMBLE_VERSION) != (len(self.members) > 1):
+            raise ValueError(
+                f"members are {len(self.members)}, but format_version is {self.format_version}: "
+                f"{FORMAT_VERSION} is one model, {ENSEMBLE_VERSION} an ensemble of two or more"
+            )
         if model.dims != plan.dims:
             raise ValueError(f"model.dims is {model.dims}, but plan.dims is {plan.dims}")
         if model.in_channels not in (None, plan.in_channels):
@@ -68,6 +102,12 @@ class ModelSpec(Settings):
                 f"model.out_channels is {model.out_channels}, but the labels need {outputs}"
             )
         return self
+
+    def to_json(self) -> str:
+        """The text of ``model.json``."""
+        # A single model has no members: its file is as it was before there were ensembles.
+        hidden = None if self.members else {"members"}
+        return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
     def largest(self, settings: PredictionSettings) -> tuple[str, ...]:
         """The labels of which only the largest part is kept: "auto" is what the model says."""
@@ -97,10 +137,10 @@ def read_spec(folder: Path) -> ModelSpec:
     except ValueError as error:
         raise ModelError(f"{path}: is not valid JSON ({error}).", hint=AS_TRAINED) from error
     version = tree.get("format_version") if isinstance(tree, dict) else None
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
         raise ModelError(
             f"{path}: format_version is {str(version)[:20]!r}; this package reads "
-            f"{FORMAT_VERSION}.",
+            f"{FORMAT_VERSION}, and {ENSEMBLE_VERSION} for an ensemble.",
             hint="Upgrade medseg-nca, or export the model again.",
         )
     try:
