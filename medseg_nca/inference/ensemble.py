@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from medseg_nca import __version__
 from medseg_nca.config.bounds import MAX_MEMBERS, short
@@ -13,12 +13,14 @@ from medseg_nca.errors import ModelError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.spec import ENSEMBLE_VERSION, Member, ModelSpec
 
+T = TypeVar("T")
+
 # What the members of an ensemble share, since it is stored once.
 _SHARED = ("task", "labels", "plan", "model", "prediction")
 # What of it may differ: it changes no prediction, or is settled for all members below.
 _FREE = {
     "model": {"engine", "checkpoint", "loss_weight"},
-    "prediction": {"largest", "memory_budget_gb", "seed"},
+    "prediction": {"flips", "largest", "memory_budget_gb", "seed"},
 }
 TWICE = "Name each member once; it would count twice."
 _FOLD = re.compile(r"_fold\d+$")
@@ -28,7 +30,7 @@ def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> Mo
     """Say what an ensemble of these models is.
 
     The first member's settings are taken where they may differ. Of a label only the largest part is
-    kept if the validations of all members say so: each has its own cases.
+    kept, and an axis is flipped, if all members do so: each was validated on its own cases.
 
     Args:
         models: the members, by what they are called in messages.
@@ -55,7 +57,10 @@ def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> Mo
     _refuse_twins(models)
     specs = [first, *(spec for _, spec in others)]
     prediction = first.prediction.model_copy(
-        update={"largest": _agreed(spec.largest(spec.prediction) for spec in specs)}
+        update={
+            "flips": _agreed(spec.prediction.flip_axes for spec in specs),
+            "largest": _agreed(spec.prediction.kept_labels for spec in specs),
+        }
     )
     return ModelSpec(
         format_version=ENSEMBLE_VERSION,
@@ -132,9 +137,10 @@ def _refuse_twins(models: Mapping[str, LoadedModel]) -> None:
         seen[digest] = where
 
 
-def _agreed(choices: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+def _agreed(choices: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    """What is in all of them."""
     first, *others = choices
-    return tuple(name for name in first if all(name in names for names in others))
+    return tuple(one for one in first if all(one in other for other in others))
 
 
 def _same(values: Sequence[str]) -> str | None:

@@ -36,10 +36,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Change:
-    """What the removal of islands does to one case; means over the labels that it can touch.
+    """What a removal of islands does to one case; means over the labels that it can touch.
 
     Attributes:
-        voxels: that were removed.
+        voxels: that were changed.
         dice: before and after. A label that is neither there nor found counts as 1.
         hd95: before and after in mm; None where it was not measured.
         apart: the largest share of a true label that lies outside of its largest part.
@@ -57,6 +57,23 @@ class Verdict:
 
     helps: bool
     reason: str
+
+
+def compare_maps(
+    before: NDArray[Any], after: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float],
+    labels: LabelTable,
+) -> Change:  # fmt: skip
+    """What it does to a case to predict it in another way; for :func:`judge`.
+
+    Args:
+        before: label map ``(*S)`` with the numbers that predictions carry.
+        after: the other one.
+        truth: ``(*S)`` with source numbers.
+        spacing: mm per axis, in array order.
+        labels: of the model.
+    """
+    differing = int(np.count_nonzero(before != after))
+    return _Case(labels, truth, tuple(spacing)).change(before, after, differing, labels.labels)
 
 
 @dataclass
@@ -82,31 +99,31 @@ class IslandTrial:
             spacing: mm per axis, in array order.
         """
         case = _Case(self.labels, truth, tuple(spacing))
-        start = predicted
+        apart = {one.name: share_apart(case.truth_of(one)) for one in self.labels.labels}
+        cleared = predicted
         if len(self.labels.labels) > 1:
-            start = predicted.copy()
-            voxels = remove_islands(start, (MERGED,), self.labels)
-            change = case.change(predicted, start, voxels, self.labels.labels, truth != 0)
+            cleared = predicted.copy()
+            voxels = remove_islands(cleared, (MERGED,), self.labels)
+            whole = share_apart(np.isin(truth, sorted(self.labels.known_values - {0})))
+            change = case.change(predicted, cleared, voxels, self.labels.labels, whole)
             self._found.setdefault((MERGED, False), []).append(change)
-            self._try_labels(case, start, merged=True)
-        self._try_labels(case, predicted, merged=False)
-
-    def _try_labels(self, case: _Case, start: NDArray[Any], *, merged: bool) -> None:
-        for label in self.labels.labels:
-            changed = start.copy()
-            voxels = remove_islands(changed, (label.name,), self.labels)
-            touched = _sharing(label, self.labels)
-            change = case.change(start, changed, voxels, touched, case.truth_of(label))
-            self._found.setdefault((label.name, merged), []).append(change)
+        # If the union is not cleared a label is judged without that, else with it.
+        for merged, start in ((False, predicted), (True, cleared)):
+            for label in self.labels.labels:
+                changed = start.copy()
+                voxels = remove_islands(changed, (label.name,), self.labels)
+                touched = _sharing(label, self.labels)
+                change = case.change(start, changed, voxels, touched, apart[label.name])
+                self._found.setdefault((label.name, merged), []).append(change)
 
     def decide(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Say which labels are kept by their largest part only, and why, for the log."""
         names: list[str] = []
         reasons: list[str] = []
         for name in (MERGED, *self.labels.names):
-            if (name, False) not in self._found:
+            if name == MERGED and len(self.labels.labels) == 1:
                 continue
-            verdict = judge(self._found[name, MERGED in names])
+            verdict = judge(self._found.get((name, MERGED in names), []))
             called = "all labels together" if name == MERGED else repr(name)
             kept = "only the largest part is kept" if verdict.helps else "every part is kept"
             reasons.append(f"Of {called} {kept}: {verdict.reason}.")
@@ -114,24 +131,34 @@ class IslandTrial:
         return tuple(names), tuple(reasons)
 
 
-def judge(cases: Sequence[Change]) -> Verdict:
-    """Whether the removal of islands helps.
+def too_few(count: int) -> Verdict:
+    """What so few cases say: nothing."""
+    return Verdict(
+        False, f"there are {count} validation cases, and fewer than {MIN_CASES} prove nothing"
+    )
+
+
+def judge(cases: Sequence[Change], worth: float | None = None) -> Verdict:
+    """Whether the removal of islands, or another change of the predictions, helps.
 
     It does if the mean Dice rises by more than :data:`SAME_DICE` and rises in more cases than it
     falls; or if it stays the same to within that and the mean HD95 falls, in more cases than it
     rises. It is never made on the word of fewer than :data:`MIN_CASES` cases, nor if in one of them
     the truth itself has several parts.
+
+    Args:
+        cases: what it does to each.
+        worth: of a change that has a price: by how much the mean Dice must rise; distances do not
+            count then.
     """
     count = len(cases)
     if count < MIN_CASES:
-        return Verdict(
-            False, f"there are {count} validation cases, and fewer than {MIN_CASES} prove nothing"
-        )
+        return too_few(count)
     several = sum(case.apart > SEVERAL for case in cases)
     if several:
         return Verdict(False, f"in {several} of {count} validation cases there truly are several")
     if not any(case.voxels for case in cases):
-        return Verdict(False, f"in {count} validation cases nothing was found apart from it")
+        return Verdict(False, f"it changes nothing in {count} validation cases")
     dice, dice_helps = _compared([case.dice for case in cases], +1)
     gain = dice.after - dice.before
     text = f"Dice {dice.before:.4f} without it, {dice.after:.4f} with it ({dice})"
@@ -140,6 +167,8 @@ def judge(cases: Sequence[Change]) -> Verdict:
     if known:
         hd95, hd95_helps = _compared(known, -1)
         text += f", HD95 {hd95.before:.1f} and {hd95.after:.1f} mm ({hd95})"
+    if worth is not None:
+        return Verdict(dice_helps and gain >= worth, text)
     helps = dice_helps if abs(gain) > SAME_DICE else hd95_helps
     return Verdict(helps, text)
 
@@ -183,7 +212,7 @@ class _Case:
 
     def change(
         self, before: NDArray[Any], after: NDArray[Any], voxels: int, touched: Sequence[Label],
-        truth: Mask,
+        apart: float = 0.0,
     ) -> Change:  # fmt: skip
         old = [self._measured(before, label) for label in touched]
         new = old if not voxels else [self._measured(after, label) for label in touched]
@@ -192,7 +221,7 @@ class _Case:
         hd95 = None
         if all(len(found) == len(touched) for found in distances):
             hd95 = float(np.mean(distances[0])), float(np.mean(distances[1]))
-        return Change(voxels, (dice[0], dice[1]), hd95, share_apart(truth))
+        return Change(voxels, (dice[0], dice[1]), hd95, apart)
 
     def _measured(self, label_map: NDArray[Any], label: Label) -> tuple[float, float | None]:
         """Dice and HD95 of a label."""

@@ -72,6 +72,7 @@ def footprint(
             ``name``.
     """
     plan, labels = loaded.spec.plan, loaded.spec.labels
+    settings = loaded.spec.decided(settings)
     spaced, shape = _prepared(loaded, settings, extent, name)
     voxels, cells = prod(extent.shape), prod(shape)
     channels = 1 if plan.colour == "grey" else extent.channels
@@ -81,13 +82,13 @@ def footprint(
     options = RunOptions(precision=settings.precision)
     # What preparing takes from the source before it becomes the image.
     before = channels * cells * _FLOAT if spaced or plan.colour == "grey" else 0.0
-    copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flips else 0.0)
+    copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flip_axes else 0.0)
     copied = copies * channels * prod(padded) * _FLOAT
     direct = direct_labels(loaded, settings) and not spaced
     kept, ending = _votes(settings, labels.channels, cells, voxels, written_type(labels).itemsize,
                           direct)  # fmt: skip
     model = loaded.model.least_bytes(padded, options)
-    if loaded.spec.largest(settings):
+    if settings.kept_labels:
         back = (labels.channels if settings.probabilities else 0) + (settings.uncertainty > 0)
         voxel = written_type(labels).itemsize + BYTES_A_VOXEL + back * _FLOAT
         ending = max(ending, float(voxel * voxels))
@@ -105,7 +106,7 @@ def direct_labels(loaded: LoadedModel, settings: PredictionSettings) -> bool:
     """Whether the labels of a voxel are known from one look at it."""
     if len(loaded.members) > 1:
         return False
-    return not (settings.probabilities or settings.uncertainty or settings.flips)
+    return not (settings.probabilities or settings.uncertainty or settings.flip_axes)
 
 
 def _votes(
@@ -117,7 +118,7 @@ def _votes(
         return float(label * cells), float(label * cells) + labels
     total = channels * cells * _FLOAT
     spread = 2 * cells * _FLOAT if settings.uncertainty else 0
-    kept = total + spread + (total if settings.uncertainty and settings.flips else 0)
+    kept = total + spread + (total if settings.uncertainty and settings.flip_axes else 0)
     # What comes back to the source grid is pasted, turned and laid in order.
     back = (channels if settings.probabilities else 0) + (1 if settings.uncertainty else 0)
     return float(kept), kept + labels + 2.0 * back * voxels * _FLOAT

@@ -79,13 +79,12 @@ class Predictor:
         self.keeps_budget = keeps_budget
         self.model = loaded.model
         self.spec = loaded.spec
-        settings = settings or loaded.spec.prediction
-        self.settings = settings.model_copy(update={"largest": loaded.spec.largest(settings)})
+        self.settings = loaded.spec.decided(settings or loaded.spec.prediction)
         self._check()
 
     def _check(self) -> None:
         dims, name = self.spec.plan.dims, self.spec.name
-        wrong = [axis for axis in self.settings.flips if not 0 <= axis < dims]
+        wrong = [axis for axis in self.settings.flip_axes if not 0 <= axis < dims]
         if wrong:
             raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
         strange = strange_labels(self.settings, self.spec.labels)
@@ -144,7 +143,7 @@ class Predictor:
             uncertainty = votes.spread(trace)
         label_map = votes.label_map(trace)
         del votes
-        remove_islands(label_map[0], self.spec.largest(self.settings), self.spec.labels)
+        remove_islands(label_map[0], self.settings.kept_labels, self.spec.labels)
         return Prediction(
             label_map=volume.with_array(label_map),
             likeness=likeness,
@@ -185,7 +184,7 @@ class Predictor:
             return LabelVotes(shape, labels)
         passes = self._passes()
         return MeanVotes(
-            shape, labels, parts=len(passes[0]) * 2 ** len(settings.flips), passes=len(passes),
+            shape, labels, parts=len(passes[0]) * 2 ** len(settings.flip_axes), passes=len(passes),
             spread=settings.uncertainty > 0,
         )  # fmt: skip
 
@@ -208,7 +207,8 @@ class Predictor:
 
     def _run(self, image: Tensor, votes: Votes, memory_gb: float, watch: Watch) -> None:
         """Run all passes, members and flips; the votes get each window of probabilities."""
-        settings, sets, passes = self.settings, list(flip_sets(self.settings.flips)), self._passes()
+        settings, passes = self.settings, self._passes()
+        sets = list(flip_sets(settings.flip_axes))
         total = len(sets) * sum(map(len, passes))
         count = 0
         for runs in passes:

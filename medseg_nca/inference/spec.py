@@ -109,10 +109,11 @@ class ModelSpec(Settings):
         hidden = None if self.members else {"members"}
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
-    def largest(self, settings: PredictionSettings) -> tuple[str, ...]:
-        """The labels of which only the largest part is kept: "auto" is what the model says."""
-        decided = (settings.largest, self.prediction.largest)
-        return next((names for names in decided if names != "auto"), ())
+    def decided(self, settings: PredictionSettings) -> PredictionSettings:
+        """Settings to run the model with: "auto" is what it says itself, else nothing."""
+        own = {"flips": self.prediction.flip_axes, "largest": self.prediction.kept_labels}
+        open_ = {name: value for name, value in own.items() if getattr(settings, name) == "auto"}
+        return settings.model_copy(update=open_)
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -160,8 +161,7 @@ def read_spec(folder: Path) -> ModelSpec:
 def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | None:
     """Say which name in ``prediction.largest`` is no label's; None if all are labels."""
     known = (*labels.names, MERGED)
-    names = () if settings.largest == "auto" else settings.largest
-    for name in names:
+    for name in settings.kept_labels:
         if name not in known:
             return f"prediction.largest: {unknown('label', name, known)}"
     return None
@@ -169,7 +169,7 @@ def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | No
 
 def _check_use(spec: ModelSpec, path: Path) -> None:
     """What would otherwise be noticed when the model is used."""
-    plan, flips = spec.plan, spec.prediction.flips
+    plan, flips = spec.plan, spec.prediction.flip_axes
     if any(axis >= plan.dims for axis in flips):
         raise ModelError(
             f"{path}: prediction.flips: {max(flips)} is no axis; they are 0 to {plan.dims - 1}.",

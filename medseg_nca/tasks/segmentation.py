@@ -29,7 +29,7 @@ from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
 from medseg_nca.tasks.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.samples import SampleSource
-from medseg_nca.tasks.settle import settle_largest
+from medseg_nca.tasks.settle import settle_prediction
 from medseg_nca.tasks.targets import level_target, overflow
 
 
@@ -154,9 +154,10 @@ class Segmentation(Task):
         return self.prediction.model_copy(update={"flips": (), "uncertainty": 0})
 
     def settle(self, model: nn.Module, device: torch.device) -> None:
-        """See :meth:`Task.settle`: which islands of the labels are errors."""
+        """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
         loaded, cases = self._loaded(model, device), self._validation_cases()
-        self.prediction = settle_largest(loaded, self.prediction, cases)
+        augment = self.settings.augment
+        self.prediction = settle_prediction(loaded, self.prediction, augment, cases)
 
     def _loaded(self, model: nn.Module, device: torch.device) -> LoadedModel:
         assert isinstance(model, SegmentationModel)

@@ -36,7 +36,7 @@ def test_islands_that_are_errors_go() -> None:
     # a: 2 * 36 / (36 + 40), b: 1; both are right without the island.
     assert "all labels together only the largest part is kept" in reasons[0]
     assert "Dice 0.9737 without it, 1.0000 with it (better in 3, worse in 0 of 3" in reasons[0]
-    assert "nothing was found apart" in reasons[1]
+    assert "it changes nothing in 3 validation cases" in reasons[1]
 
 
 def test_a_label_is_cleared_where_the_union_cannot_be() -> None:
@@ -67,6 +67,7 @@ def test_a_label_of_several_parts_is_left_alone() -> None:
 def test_two_cases_prove_nothing(count: int) -> None:
     names, reasons = decided(*[(body(islands=True), body())] * count)
     assert names == ()
+    assert len(reasons) == 3
     assert all("fewer than 3 prove nothing" in reason for reason in reasons)
 
 
@@ -92,6 +93,13 @@ def test_the_same_dice_and_a_smaller_distance() -> None:
     assert not judge([change(0.8, 0.8001, None)] * 3).helps
     worse = [change(0.8, 0.79, (20.0, 1.0))] * 5
     assert not judge(worse).helps
+
+
+def test_what_has_a_price_must_be_worth_it() -> None:
+    little = [change(0.8, 0.801, (20.0, 5.0))] * 3
+    assert judge(little).helps
+    assert not judge(little, worth=0.002).helps
+    assert judge([change(0.8, 0.803, (3.0, 4.0))] * 3, worth=0.002).helps
 
 
 def test_a_single_label_is_not_asked_for_twice() -> None:

@@ -200,12 +200,14 @@ def test_the_validation_decides_on_islands_and_the_model_keeps_it(
 ) -> None:
     caplog.set_level("INFO", "medseg_nca")
     out = tmp_path / "run"
-    train.run(prepared, out, tiny_settings("data.split.val=0.5", "training.iterations=2"))
+    flips = ("augment.flip_axes=[0]", "prediction.flips=auto")
+    train.run(prepared, out, tiny_settings("data.split.val=0.5", "training.iterations=2", *flips))
     log = (out / "train.log").read_text()
     assert "part is kept: " in log or "every part is kept: " in log
     assert "prove nothing" not in log
+    assert "Flips of the axis 0 are " in log
     loaded = load_bundle(out / "model", "cpu")
-    assert loaded.spec.prediction.largest != "auto"
+    assert "auto" not in (loaded.spec.prediction.largest, loaded.spec.prediction.flips)
     few = tmp_path / "few"
     train.run(prepared, few, tiny_settings("data.split.val=0.2", "training.iterations=2"))
     assert "fewer than 3 prove nothing" in (few / "train.log").read_text()
