@@ -91,6 +91,17 @@ class Task(ABC):
         """
         return ConstantAnswer()
 
+    def settle(self, model: nn.Module, device: torch.device) -> None:  # noqa: B027
+        """Decide on validation data how the final model is used; it is saved afterwards."""
+
+    def keep(
+        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
+    ) -> None:
+        """Save the final model; and again when it is settled how it is used, which may fail."""
+        self.save(model, folder, validation)
+        self.settle(model, device)
+        self.save(model, folder, validation)
+
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
         """Draw what is worth seeing after training; returns the files."""
         return []

@@ -18,9 +18,10 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
 from medseg_nca.datasets.splits import Split
 from medseg_nca.datasets.truth import read_labelled
-from medseg_nca.errors import DataError
+from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
 from medseg_nca.inference.predictor import Predictor
+from medseg_nca.inference.spec import strange_labels
 from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
@@ -29,6 +30,7 @@ from medseg_nca.models.views import View
 from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
 from medseg_nca.tasks.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.samples import SampleSource
+from medseg_nca.tasks.settle import settle_prediction
 from medseg_nca.tasks.targets import overflow
 
 
@@ -37,6 +39,7 @@ class Segmentation(Task):
 
     Raises:
         DataError: if the training part of the split is empty.
+        ConfigError: if the settings name a label that the data do not have.
     """
 
     def __init__(self, settings: RunSettings, store: PreparedStore, split: Split) -> None:
@@ -45,6 +48,10 @@ class Segmentation(Task):
         self.settings = settings
         self.store = store
         self.split = split
+        self.prediction = settings.prediction
+        strange = strange_labels(self.prediction, store.labels)
+        if strange is not None:
+            raise ConfigError(strange)
         training = settings.training
         # On a device without memory: only what the levels look at is asked.
         with torch.device("meta"):
@@ -146,7 +153,13 @@ class Segmentation(Task):
 
     def _validation_settings(self) -> PredictionSettings:
         """One plain pass: what costs more is for the final evaluation."""
-        return self.settings.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+        return self.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+
+    def settle(self, model: nn.Module, device: torch.device) -> None:
+        """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
+        loaded, cases = self._loaded(model, device), self._validation_cases()
+        augment = self.settings.augment
+        self.prediction = settle_prediction(loaded, self.prediction, augment, cases)
 
     def _loaded(self, model: nn.Module, device: torch.device) -> LoadedModel:
         assert isinstance(model, SegmentationModel)
@@ -160,7 +173,7 @@ class Segmentation(Task):
             model=self.model_settings,
             labels=self.store.labels,
             plan=self.store.plan,
-            prediction=self.settings.prediction,
+            prediction=self.prediction,
             seed=self.settings.seed,
             training_data=self.store.name,
             training_data_hash=self.store.dataset_hash,

@@ -34,7 +34,7 @@ from medseg_nca.errors import (
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
 from medseg_nca.models.views import ViewSpec
-from medseg_nca.pipelines import predict, preprocess, train
+from medseg_nca.pipelines import evaluate, predict, preprocess, train
 from medseg_nca.pipelines.prediction_inputs import find_cases
 from medseg_nca.tasks.samples import SampleSource
 from medseg_nca.tracking.store import connect
@@ -195,6 +195,45 @@ def test_folds_hold_out_each_case_once(prepared: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="there are 2 folds, 0 to 1"):
         train.with_fold(short, 2, 2)
+
+
+def test_the_validation_decides_on_islands_and_the_model_keeps_it(
+    prepared: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "medseg_nca")
+    out = tmp_path / "run"
+    flips = ("augment.flip_axes=[0]", "prediction.flips=auto")
+    train.run(prepared, out, tiny_settings("data.split.val=0.5", "training.iterations=2", *flips))
+    log = (out / "train.log").read_text()
+    assert "part is kept: " in log or "every part is kept: " in log
+    assert "prove nothing" not in log
+    assert "Flips of the axis 0 are " in log
+    loaded = load_bundle(out / "model", "cpu")
+    assert "auto" not in (loaded.spec.prediction.largest, loaded.spec.prediction.flips)
+    few = tmp_path / "few"
+    train.run(prepared, few, tiny_settings("data.split.val=0.2", "training.iterations=2"))
+    assert "fewer than 3 prove nothing" in (few / "train.log").read_text()
+    assert load_bundle(few / "model", "cpu").spec.prediction.largest == ()
+    given = tmp_path / "given"
+    named = tiny_settings("prediction.largest=[merged]", "training.iterations=2")
+    train.run(prepared, given, named)
+    assert "part is kept" not in (given / "train.log").read_text()
+    assert load_bundle(given / "model", "cpu").spec.prediction.largest == ("merged",)
+    with pytest.raises(ConfigError, match=r"prediction\.largest: Unknown label 'orgn'"):
+        train.run(prepared, tmp_path / "no", tiny_settings("prediction.largest=[orgn]"))
+    image = sorted((data / "imagesTr").iterdir())[0]
+    told = {}
+    for word in ("merged", "none"):
+        arguments = ["--model", str(given), "--out", str(tmp_path / word), "--largest", word]
+        result = CliRunner().invoke(predict_command, [*arguments, str(image)])
+        assert result.exit_code == 0, result.output
+        tree = json.loads((tmp_path / word / "predictions.json").read_text())
+        told[word] = tree["settings"]["largest"]
+    assert told == {"merged": ["merged"], "none": []}
+    evaluated = evaluate.resolve_settings(
+        load_bundle(given / "model", "cpu"), ["prediction.largest=[]"]
+    )
+    assert evaluated.prediction.largest == ()
 
 
 def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
