@@ -44,6 +44,7 @@ from medseg_nca.pipelines.cases import (
     Prepared,
     Preparing,
     measure_case,
+    placed,
     prepare_case,
     remove_file,
 )
@@ -276,7 +277,10 @@ def _prepare(
             remember_hash(Path(path), digest)
     cached = sum(result.cached for result in results.values())
     logger.info("Prepared %d cases; %d were up to date.", len(results), cached)
-    return {name: result.case for name, result in results.items()}, failed
+    prepared = {
+        name: placed(result.case, measured[name], plan, labels) for name, result in results.items()
+    }
+    return prepared, failed
 
 
 def _finish(
