@@ -100,6 +100,7 @@ def run(
     *,
     scheduler: str | None = None,
     fresh: bool = False,
+    plan: PreprocessPlan | None = None,
 ) -> PreparedStore:
     """Prepare a data set for training.
 
@@ -114,6 +115,7 @@ def run(
         progress: told how far it is.
         scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
         fresh: measure and prepare all cases again.
+        plan: to be kept, for a run that goes on; None makes one.
 
     Returns:
         The prepared data set.
@@ -134,7 +136,7 @@ def run(
             dataset = _absolute(dataset)
         work = _Work(out.absolute() if spread.remote else out, spread, progress or Silent())
         measured, failed = _measure(dataset, work)
-        plan = _plan(dataset, measured, settings)
+        plan = plan or _plan(dataset, measured, settings)
         labels = _labels(dataset, measured, settings)
         cases, more = _prepare(dataset, measured, plan, labels, work)
     failed |= more

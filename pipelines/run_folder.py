@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
-RESULT = "training.json"
+RESULT, RECIPE = "training.json", "recipe.json"
 
 
 def training_of(folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ from medseg_nca.cli.options import (
     set_option,
     tracking_option,
 )
+from medseg_nca.cli.plan_table import print_plan
 
 if TYPE_CHECKING:
+    from medseg_nca.pipelines.run_plan import RunPlan
     from medseg_nca.pipelines.train import RunResult
 
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--fold", type=int, help="Train this fold only (of --folds, or of 5).")
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate with this many folds.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--plan-only", is_flag=True, help="Prepare, plan and print the plan; train nothing.")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.")
 @seed_option
 @device_option
@@ -48,6 +52,7 @@ def train(
     fold: int | None,
     folds: int | None,
     resume: bool,
+    plan_only: bool,
     max_minutes: float | None,
     seed: int | None,
     device: str | None,
@@ -57,11 +62,16 @@ def train(
 ) -> None:
     """Train a model; the run folder gets weights, curves, overlays and the log.
 
+    What neither a preset nor --set decides is decided from the data; the plan is printed with its
+    reasons before the training, and stored in recipe.json. --plan-only ends there.
+
     Ctrl-C stops after the current iteration and keeps the state; the same command with --resume
     goes on as if nothing had happened. The exit code is 5 if the model that came out is no better
     than a constant answer.
     """
-    announce(f"Training on {data}; the run folder is {out}.")
+    if plan_only and resume:
+        raise click.UsageError("--plan-only plans a new run; --resume goes on with one.")
+    announce(f"{'Planning' if plan_only else 'Training'} on {data}; the run folder is {out}.")
     from medseg_nca.cli.progress import TrainingProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline
@@ -75,18 +85,33 @@ def train(
     }
     extra = [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = load_settings(config, (*overrides, *extra))
+    if plan_only:
+        if folds is not None or fold is not None:
+            settings = pipeline.with_fold(settings, folds or 5, fold or 0)
+        _show(pipeline.plan_only(data, out, settings), as_json)
+        return
+    show = partial(print_plan, stderr=as_json)
     with TrainingProgress() as progress:
         if folds is not None and fold is None:
             results = pipeline.run_folds(
-                data, out, settings, folds, resume=resume, observers=(progress,)
+                data, out, settings, folds, resume=resume, observers=(progress,), show=show
             )
         else:
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
-            results = [pipeline.run(data, out, settings, resume=resume, observers=(progress,))]
+            results = [
+                pipeline.run(data, out, settings, resume=resume, observers=(progress,), show=show)
+            ]
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
         _report(results, as_json)
         pipeline.raise_if_useless(results)
+
+
+def _show(plan: RunPlan, as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_dict())
+    else:
+        print_plan(plan)
 
 
 def _best(tree: dict[str, Any]) -> str:

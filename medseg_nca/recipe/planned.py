@@ -1,0 +1,49 @@
+"""What the plan of a data set decided, as settings, and in words why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medseg_nca.config import PreprocessPlan
+from medseg_nca.datasets.prepared import PreparedStore
+
+
+def plan_value(plan: PreprocessPlan, key: str) -> Any:
+    """The value of a ``preprocess.`` key that makes the same plan again."""
+    name = key.removeprefix("preprocess.")
+    value = getattr(plan, name)
+    if name == "spacing" and value is None:
+        return "keep"
+    return list(value) if isinstance(value, tuple) else value
+
+
+def plan_reason(store: PreparedStore, key: str) -> str:
+    """Why the plan says so; of a store that was prepared by other settings too."""
+    plan, count = store.plan, len(store.cases)
+    name = key.removeprefix("preprocess.")
+    if name == "spacing":
+        if plan.spacing is None:
+            return "each image keeps its own, as the data were prepared"
+        return f"median of {count} images{_range(plan)}"
+    if name == "crop":
+        return {
+            "nonzero": "most images have a large border of zeros",
+            "none": "few images have a large border of zeros",
+        }[plan.crop]
+    if name == "normalise":
+        if plan.normalise == "ct":
+            return "CT: the intensities inside the labels of all images"
+        return f"modality {plan.modality}: each image by its own intensities"
+    multiple = "" if not plan.scales else f", whole cells of {_times(plan.scales[0])} voxels"
+    return f"median size of {count} images within the memory{multiple}"
+
+
+def _range(plan: PreprocessPlan) -> str:
+    if plan.training is None or plan.training.finest == plan.training.coarsest:
+        return ""
+    low, high = (_times(v) for v in (plan.training.finest, plan.training.coarsest))
+    return f", {low} to {high} mm"
+
+
+def _times(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{v:.3g}" for v in values)
