@@ -5,33 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from medseg_nca.cli.console import make_console, print_table
+import click
+
+from medseg_nca.cli.console import is_terminal, make_console
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.run_plan import RunPlan
 
 
 def print_plan(plan: RunPlan, *, stderr: bool = False) -> None:
-    """Print what a run does and why.
+    """Print what a run does and why: a table, or a line a setting where nobody looks.
 
     Args:
         plan: of the run.
         stderr: where standard output is for programs.
     """
+    if not is_terminal(stderr):
+        for decision in plan.decisions:
+            value = in_short(decision.value).replace("\n", "; ")
+            click.echo(f"{decision.key}: {value}  # {decision.reason}", err=stderr)
+        return
     from rich.table import Table
 
-    table = Table(
-        title="The plan, each line to be changed by --set KEY=VALUE", title_justify="left"
-    )
+    title = "The plan; --set KEY=VALUE changes a line"
+    table = Table(title=title, title_justify="left")
     table.add_column("setting", no_wrap=True)
     table.add_column("value", overflow="fold")
     table.add_column("reason", overflow="fold")
     for decision in plan.decisions:
         table.add_row(decision.key, in_short(decision.value), decision.reason)
-    if stderr:
-        make_console(stderr=True).print(table)
-    else:
-        print_table(table)
+    make_console(stderr=stderr).print(table)
 
 
 def in_short(value: Any) -> str:

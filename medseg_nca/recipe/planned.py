@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from medseg_nca.config import PreprocessPlan
-from medseg_nca.datasets.prepared import PreparedStore
+from medseg_nca.datasets.prepared import FINGERPRINT, PreparedStore
 
 
 def plan_value(plan: PreprocessPlan, key: str) -> Any:
@@ -26,16 +27,22 @@ def plan_reason(store: PreparedStore, key: str) -> str:
             return "each image keeps its own, as the data were prepared"
         return f"median of {count} images{_range(plan)}"
     if name == "crop":
-        return {
-            "nonzero": "most images have a large border of zeros",
-            "none": "few images have a large border of zeros",
-        }[plan.crop]
+        return _border(store)
     if name == "normalise":
         if plan.normalise == "ct":
             return "CT: the intensities inside the labels of all images"
         return f"modality {plan.modality}: each image by its own intensities"
     multiple = "" if not plan.scales else f", whole cells of {_times(plan.scales[0])} voxels"
     return f"median size of {count} images within the memory{multiple}"
+
+
+def _border(store: PreparedStore) -> str:
+    """What was measured of borders; stores of older versions do not tell."""
+    try:
+        found = json.loads((store.folder / FINGERPRINT).read_text(encoding="utf-8"))["box_share"]
+        return f"what is not 0 fills {found['median']:.0%} of an image in the median"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "as the data were prepared"
 
 
 def _range(plan: PreprocessPlan) -> str:

@@ -89,7 +89,7 @@ def mirror_axes(cases: Sequence[PreparedCase], names: Sequence[str], dims: int) 
         if sided is None:
             found.append(axis)
         shown = sided or max(sides, key=_clearness)
-        words.append(f"axis {axis} {'has' if sided else 'no'} sides ({shown.in_words()})")
+        words.append(f"axis {axis} {'has sides' if sided else 'is a mirror'}: {shown.in_words()}")
     return Symmetry(tuple(found), "; ".join(words))
 
 

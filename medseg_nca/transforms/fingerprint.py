@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,11 @@ class CaseFingerprint(Settings):
     def foreground(self) -> int:
         """Voxels that are not background."""
         return sum(count for value, count in (self.labels or {}).items() if value != 0)
+
+    @property
+    def box_share(self) -> float:
+        """How much of the image the box around its voxels that are not 0 holds."""
+        return prod(self.box) / prod(self.shape)
 
 
 def measure(volume: Volume, label: Volume | None) -> CaseFingerprint:
@@ -137,6 +143,7 @@ def summarise(cases: Mapping[str, CaseFingerprint]) -> dict[str, Any]:
         "labelled": sum(case.labels is not None for case in found),
         "shape": _spread(np.array([case.shape for case in found])),
         "spacing_mm": _spread(np.array([case.spacing for case in found])),
+        "box_share": _spread(np.array([case.box_share for case in found])),
         "orientations": _counts("".join(case.codes) for case in found),
         "channels": [
             {

@@ -107,16 +107,10 @@ def make_plan(
     return draft.model_copy(update={"crop_size": fitted})
 
 
-def box_shares(cases: Mapping[str, CaseFingerprint]) -> list[float]:
-    """How much of each image the box around its voxels that are not 0 holds."""
-    return [math.prod(case.box) / math.prod(case.shape) for case in cases.values()]
-
-
 def bordered(cases: Mapping[str, CaseFingerprint]) -> Literal["none", "nonzero"]:
     """Whether a border of exact zeros is a large part of most images, and is to be cut off."""
-    shares = box_shares(cases)
-    small = sum(share <= BORDERED for share in shares)
-    return "nonzero" if small >= MOST * len(shares) else "none"
+    small = sum(case.box_share <= BORDERED for case in cases.values())
+    return "nonzero" if small >= MOST * len(cases) else "none"
 
 
 def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:
