@@ -164,6 +164,22 @@ def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> Problem 
     return Problem("doubtful_labels", text, hint)
 
 
+def few_cases(train: Sequence[str], val: Sequence[str]) -> Iterator[Problem]:
+    """Whether nothing is left to validate on.
+
+    Args:
+        train: case ids of that side.
+        val: likewise.
+    """
+    if not val:
+        yield Problem(
+            "nothing_to_validate",
+            f"No case validates; {len(train)} train: nobody will know how good the model is on "
+            "other images.",
+            "Add labelled cases (of two, one validates), or set data.split.val above 0.",
+        )
+
+
 def thin_labels(
     names: Sequence[str], present: Mapping[str, Iterable[str]], sides: Mapping[Side, Sequence[str]]
 ) -> Iterator[Problem]:

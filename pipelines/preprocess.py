@@ -101,6 +101,7 @@ def run(
     scheduler: str | None = None,
     fresh: bool = False,
     plan: PreprocessPlan | None = None,
+    for_run: bool = False,
 ) -> PreparedStore:
     """Prepare a data set for training.
 
@@ -116,6 +117,7 @@ def run(
         scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
         fresh: measure and prepare all cases again.
         plan: to be kept, for a run that goes on; None makes one.
+        for_run: whether a training asks, which speaks of its split itself.
 
     Returns:
         The prepared data set.
@@ -143,7 +145,8 @@ def run(
     if not cases:
         raise _none_left(data, failed)
     store = _finish(dataset, cases, failed, measured, plan, labels, out)
-    _warn_of_thin_labels(store, settings)
+    if not for_run:
+        _warn_of_thin_labels(store, settings)
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(dataset.cases)} cases failed; {out / INDEX} says why.",

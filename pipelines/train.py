@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,11 +16,11 @@ from lightning_fabric import Fabric
 
 from medseg_nca.config import RunSettings
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
+from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
 from medseg_nca.errors import (
     ConfigError,
     DataError,
-    Interrupted,
     NothingLearned,
     OutputError,
     PartialFailure,
@@ -37,8 +37,9 @@ from medseg_nca.pipelines.run_plan import (
     write_settings,
 )
 from medseg_nca.pipelines.run_time import time_table
+from medseg_nca.pipelines.run_tracking import Tracked, tell, tracking
 from medseg_nca.tasks import TASKS, Task
-from medseg_nca.tracking.run import RunTracker, start_tracking
+from medseg_nca.tracking.run import RunTracker
 from medseg_nca.training.checkpoint import BEST, has_checkpoint
 from medseg_nca.training.loop import Observer, Trainer
 from medseg_nca.training.signals import on_stop_signal
@@ -146,8 +147,8 @@ def run(
             store, split, plan = _planned(data, out, settings, fabric, follows)
         settings = plan.settings
         task: Task = TASKS.get(settings.task)(settings, store, split)
-        with _tracking(settings, out, store, resume) as tracker:
-            trainer = Trainer(task, settings, out, fabric, (*observers, _Tracked(tracker)))
+        with tracking(settings, out, store, resume) as tracker:
+            trainer = Trainer(task, settings, out, fabric, (*observers, Tracked(tracker)))
             parameters = sum(p.numel() for p in trainer.model.parameters())
             logger.info("%s: %d parameters.", settings.model.name, parameters)
             if resume and trainer.has_checkpoint:
@@ -159,7 +160,7 @@ def run(
             result = _fit(trainer)
             if fabric.is_global_zero:
                 _finish(trainer, task, out, tracker)
-                _tell(result, tracker)
+                tell(result, tracker)
     held_out = next(side for side in ("test", "val", "train") if split.side(side))
     summary = RunResult(out, result, parameters, store.folder, held_out)
     if fabric.is_global_zero:
@@ -232,7 +233,7 @@ def _planned(
     store = _prepared(data, out, settings, follows)
     split = _split_of(out, store, settings, follows)
     if fabric.is_global_zero:
-        _warn_of_thin_labels(store, split)
+        _warn_of_what_is_missing(store, split)
     if follows:
         # Another process may have decided since these settings were read.
         settings = stored_settings(out, settings)
@@ -276,7 +277,7 @@ def _prepared(data: Path, out: Path, settings: RunSettings, follows: bool) -> Pr
     logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
     try:
         kept = PreparedStore.open(folder).plan if follows and is_prepared(folder) else None
-        return preprocess.run(data, folder, settings, plan=kept)
+        return preprocess.run(data, folder, settings, plan=kept, for_run=True)
     except PartialFailure as failure:
         logger.warning("%s Training goes on without them.", failure.message)
         return PreparedStore.open(folder)
@@ -296,10 +297,10 @@ def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bo
     return split
 
 
-def _warn_of_thin_labels(store: PreparedStore, split: Split) -> None:
-    """Name the labels that this split leaves without cases to learn or to validate."""
+def _warn_of_what_is_missing(store: PreparedStore, split: Split) -> None:
+    """Say it where nothing can be validated, or a label has no cases to learn or to validate."""
     fold = "" if split.fold is None else f"Fold {split.fold} of {split.folds}: "
-    for problem in store.thin_labels(split):
+    for problem in (*few_cases(split.train, split.val), *store.thin_labels(split)):
         logger.warning("%s%s %s", fold, problem.message, problem.hint)
 
 
@@ -339,39 +340,6 @@ def _finish(trainer: Trainer, task: Task, out: Path, tracker: RunTracker) -> Non
         out / "checkpoints" / BEST,
     ):
         tracker.log_artifact(path)
-
-
-def _tell(result: TrainingResult, tracker: RunTracker) -> None:
-    """Let the tracking store say what became of the training."""
-    words = {True: "yes", False: "no", None: "unknown"}
-    tracker.log_tags({"learned": words[result.learned], "ended_by": result.reason})
-    constant = {f"constant_{key}": value for key, value in asdict(result.constant).items()}
-    known = {key: value for key, value in constant.items() if math.isfinite(value)}
-    tracker.log_metrics(known, step=result.iterations)
-
-
-class _Tracked:
-    """Sends what the loop reports to the tracking store."""
-
-    def __init__(self, tracker: RunTracker) -> None:
-        self.tracker = tracker
-
-    def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
-        self.tracker.log_metrics(values, step=iteration)
-
-
-@contextmanager
-def _tracking(
-    settings: RunSettings, out: Path, store: PreparedStore, resume: bool
-) -> Iterator[RunTracker]:
-    tracker = start_tracking(settings, out, dataset_hash=store.dataset_hash, resume=resume)
-    try:
-        yield tracker
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-        tracker.finish("KILLED" if stopped else "FAILED")
-        raise
-    tracker.finish("FINISHED")
 
 
 @contextmanager

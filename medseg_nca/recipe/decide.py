@@ -126,10 +126,8 @@ class _Recipe:
             "training.batch_size": self._batch,
             "training.lr": self._rate,
             "training.warmup": lambda: schedule.warmup(self.minutes, self._iterations),
-            "training.validate_every": lambda: schedule.validate_every(
-                self.minutes, self._iterations
-            ),
-            "training.validate_cases": self._validate_cases,
+            "training.validate_every": lambda: (self._validations.every, self._validations.often),
+            "training.validate_cases": lambda: (self._validations.cases, self._validations.much),
             "training.checkpoint_every": lambda: schedule.checkpoint_every(
                 self.minutes, self._every
             ),
@@ -199,7 +197,7 @@ class _Recipe:
     @property
     def _every(self) -> int | float:
         if "training.validate_every" in self.settings.undecided:
-            return schedule.validate_every(self.minutes, self._iterations)[0]
+            return self._validations.every
         return self.settings.training.validate_every
 
     def _batch(self) -> tuple[int, str]:
@@ -213,12 +211,17 @@ class _Recipe:
             return numbers.LR_PLANNED, "an automaton on the levels of the plan"
         return numbers.LR, "the usual one"
 
-    def _validate_cases(self) -> tuple[int | None, str]:
-        every = self._every
-        count = round(1 / every) if every < 1 else max(self._iterations // int(every), 1)
-        cores = self.machine.cores if self.machine.device == "cpu" else 0
+    @property
+    def _validations(self) -> schedule.Validations:
+        every = self.settings.training.validate_every
+        share = None
+        if "training.validate_every" not in self.settings.undecided:
+            share = every if every < 1 else min(every / self._iterations, 1.0)
         shapes = [case.shape for case in self.validation]
-        return schedule.validate_cases(self._sized, shapes, self.minutes, count, cores)
+        seconds = 0.0
+        if self.machine.device == "cpu" and self.minutes is not None:
+            seconds = schedule.case_seconds(self._sized, shapes, self.machine.cores)
+        return schedule.validations(self.minutes, self._iterations, len(shapes), seconds, share)
 
     def _workers(self) -> tuple[int, str]:
         cores = self.machine.cores

@@ -33,15 +33,16 @@ LEAST_ITERATIONS = 1_500
 
 # Iterations until the full learning rate; with a limit of time its share, and minutes at most.
 WARMUP, WARMUP_SHARE, WARMUP_MINUTES = 100, 0.05, 1.0
-# Iterations without a limit of time; with one, validations in all.
-VALIDATE_EVERY, VALIDATIONS = 500, 10
-# What all validations of a training may cost of its time, and the cases that suffice in any case.
-VALIDATION_SHARE, LEAST_VALIDATION_CASES = 0.15, 8
+# Iterations without a limit of time; with one, validations in all, and minutes between two.
+VALIDATE_EVERY, VALIDATIONS, VALIDATION_MINUTES = 500, 10, 0.5
+# What all validations of a training may cost of its time. Where that is too little, first cases
+# are left out, but for so many; then validations, but for two; then cases again, but for two.
+VALIDATION_SHARE, SOME_VALIDATION_CASES, LEAST_VALIDATIONS = 0.15, 8, 2
 # Work of a core in a second: a guess, on which the number of validation cases rests instead of on
 # the clock, so that the same data give the same plan. README's table has 45 GFLOP/s for the loops
-# of the automaton alone; reading, resampling and comparing take their part. And voxels that are
-# resampled, decoded and compared in a second.
-FLOP_PER_SECOND, VOXELS_PER_SECOND = 1.5e10, 5e6
+# of the automaton alone. Voxels that are resampled, decoded and compared in a second; and seconds
+# to open a case.
+FLOP_PER_SECOND, VOXELS_PER_SECOND, CASE_SECONDS = 1.5e10, 5e6, 0.05
 # Iterations between two checkpoints; with a limit of time, minutes.
 CHECKPOINT_EVERY, CHECKPOINT_MINUTES = 250, 2.0
 

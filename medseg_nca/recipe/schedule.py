@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.describe import describe
 from medseg_nca.recipe.numbers import (
+    CASE_SECONDS,
     CHECKPOINT_EVERY,
     CHECKPOINT_MINUTES,
     FLOP_PER_SECOND,
     ITERATIONS,
-    LEAST_VALIDATION_CASES,
+    LEAST_VALIDATIONS,
     MOST_ITERATIONS,
+    SOME_VALIDATION_CASES,
     VALIDATE_EVERY,
+    VALIDATION_MINUTES,
     VALIDATION_SHARE,
     VALIDATIONS,
     VOXELS_PER_SECOND,
@@ -43,16 +47,54 @@ def warmup(minutes: float | None, count: int) -> tuple[int | float, str]:
         few = min(WARMUP, math.ceil(WARMUP_SHARE * count))
         return few, f"at most {WARMUP_SHARE:.0%} of {count:,} iterations"
     share = round(min(WARMUP_SHARE, WARMUP_MINUTES / minutes), 4)
-    return share, f"{share * minutes * 60:.0f} seconds"
+    return share, f"{share * minutes * 60:.2g} seconds"
 
 
-def validate_every(minutes: float | None, count: int) -> tuple[int | float, str]:
-    """Iterations or share of the training between validations, and why."""
+@dataclass(frozen=True)
+class Validations:
+    """How often is validated, on how much.
+
+    Attributes:
+        every: iterations, or below 1 a share of the training.
+        cases: that each validation predicts, None for all.
+        often: in words.
+        much: in words.
+    """
+
+    every: int | float
+    cases: int | None
+    often: str
+    much: str
+
+
+def validations(
+    minutes: float | None, count: int, cases: int, seconds: float, share: float | None = None
+) -> Validations:
+    """Plan the validations of a training.
+
+    Args:
+        minutes: of the training, None without a limit.
+        count: iterations of the training.
+        cases: that there are to validate on.
+        seconds: that one of them takes; 0 where that is nothing.
+        share: of the training between two, where that is set already.
+    """
     if minutes is None:
         every = max(min(VALIDATE_EVERY, count // VALIDATIONS), 1)
-        return every, f"{math.ceil(count / every)} times in {count:,} iterations"
-    every_minutes = minutes / VALIDATIONS
-    return 1 / VALIDATIONS, f"{VALIDATIONS} times, every {every_minutes:.2g} minutes"
+        often = f"{math.ceil(count / every)} times in {count:,} iterations"
+        return Validations(every, None, often, f"all {cases}")
+    room = minutes * 60 * VALIDATION_SHARE
+    times = min(VALIDATIONS, int(minutes / VALIDATION_MINUTES))
+    if seconds:
+        times = min(times, int(room / (seconds * max(min(cases, SOME_VALIDATION_CASES), 1))))
+    times = max(times, LEAST_VALIDATIONS) if share is None else round(1 / share)
+    often = f"{times} times, every {minutes / times:.2g} minutes"
+    fit = int(room / times / seconds) if seconds else cases
+    if fit >= cases:
+        return Validations(1 / times, None, often, f"all {cases}")
+    fit = max(fit, 2)
+    much = f"of {cases}: about {seconds:.2g} s each, and {VALIDATION_SHARE:.0%} of the time for all"
+    return Validations(1 / times, fit, often, much)
 
 
 def checkpoint_every(minutes: float | None, every: int | float) -> tuple[int | float, str]:
@@ -68,35 +110,19 @@ def checkpoint_every(minutes: float | None, every: int | float) -> tuple[int | f
     return every / parts, f"every {every * minutes / parts:.2g} minutes, which a crash may cost"
 
 
-def validate_cases(
-    model: ModelSettings,
-    shapes: Sequence[Sequence[int]],
-    minutes: float | None,
-    count: int,
-    cores: int,
-) -> tuple[int | None, str]:
-    """How many cases each validation predicts, and why.
+def case_seconds(model: ModelSettings, shapes: Sequence[Sequence[int]], cores: int) -> float:
+    """About how long a case of a validation takes on a CPU: a guess that no clock decides.
 
     Args:
         model: with channels and levels.
-        shapes: of the validation cases.
-        minutes: of the training.
-        count: of the validations.
-        cores: of this machine; 0 beside a GPU, where nothing is limited.
+        shapes: of the cases.
+        cores: of the machine.
     """
     if not shapes:
-        return None, "there is none"
-    if minutes is None or not cores:
-        return None, f"all {len(shapes)}"
+        return 0.0
     median = sorted(shapes, key=prod)[len(shapes) // 2]
-    seconds = prod(median) / VOXELS_PER_SECOND + _flop(model, median) / FLOP_PER_SECOND / cores
-    room = minutes * 60 * VALIDATION_SHARE / max(count, 1)
-    fit = max(int(room / seconds), LEAST_VALIDATION_CASES)
-    if fit >= len(shapes):
-        return None, f"all {len(shapes)}"
-    return fit, (
-        f"of {len(shapes)}: about {seconds:.2g} s each, {VALIDATION_SHARE:.0%} of the time in all"
-    )
+    work = _flop(model, median) / FLOP_PER_SECOND / cores
+    return CASE_SECONDS + prod(median) / VOXELS_PER_SECOND + work
 
 
 def _flop(model: ModelSettings, shape: Sequence[int]) -> float:
