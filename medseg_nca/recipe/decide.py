@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from medseg_nca.config import RunSettings
@@ -15,7 +16,7 @@ from medseg_nca.io.formats import RASTER, TIFF, image_suffix
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.recipe import numbers, schedule
 from medseg_nca.recipe.planned import plan_reason, plan_value
-from medseg_nca.recipe.size import cell_size, with_size
+from medseg_nca.recipe.size import CellSize, cell_size, with_size
 from medseg_nca.recipe.symmetry import Symmetry, mirror_axes
 
 # The reason of what is not decided here.
@@ -112,7 +113,6 @@ class _Recipe:
         self.validation = [store.case(name) for name in split.val]
         self.minutes = settings.training.max_minutes
         self.plan = store.plan
-        self._symmetry: Symmetry | None = None
 
     def rules(self) -> dict[str, Callable[[], tuple[Any, str]]]:
         """By key: what decides it, giving value and reason."""
@@ -166,7 +166,8 @@ class _Recipe:
             return model
         return with_size(model, self._channels()[0], self._hidden()[0])
 
-    def _size(self) -> Any:
+    @cached_property
+    def _size(self) -> CellSize:
         model = self._model
         assert isinstance(model, NcaModelSettings)
         free = self.settings.undecided
@@ -178,13 +179,13 @@ class _Recipe:
         )
 
     def _channels(self) -> tuple[int, str]:
-        size = self._size()
+        size = self._size
         images, labels = self.plan.in_channels, len(self.store.labels.labels)
         bound = "" if size.channels == size.wanted else f"; {size.wanted} would be too many weights"
         return size.channels, f"{images} of the image, {labels} label(s){bound}"
 
     def _hidden(self) -> tuple[int, str]:
-        size = self._size()
+        size = self._size
         most = f"at most {numbers.MOST_PARAMETERS:,}"
         return size.hidden, f"the model has {size.parameters:,} parameters, {most}"
 
@@ -211,7 +212,7 @@ class _Recipe:
             return numbers.LR_PLANNED, "an automaton on the levels of the plan"
         return numbers.LR, "the usual one"
 
-    @property
+    @cached_property
     def _validations(self) -> schedule.Validations:
         every = self.settings.training.validate_every
         share = None
@@ -231,23 +232,19 @@ class _Recipe:
             return numbers.CPU_WORKERS, f"{cores} cores: samples are prepared beside the training"
         return min(cores // 2, numbers.GPU_WORKERS), f"{cores} cores beside the GPU"
 
-    @property
-    def symmetry(self) -> Symmetry:
-        """Of the training cases, measured once."""
-        if self._symmetry is None:
-            names = self.store.labels.names
-            self._symmetry = mirror_axes(self.training, names, self.plan.dims)
-        return self._symmetry
+    @cached_property
+    def _symmetry(self) -> Symmetry:
+        return mirror_axes(self.training, self.store.labels.names, self.plan.dims)
 
     def _flips(self) -> tuple[list[int], str]:
-        return list(self.symmetry.axes), self.symmetry.reason
+        return list(self._symmetry.axes), self._symmetry.reason
 
     def _turns(self) -> tuple[bool, str]:
         if self.plan.dims != 2:
             return False, "volumes"
         if not all(_is_picture(case) for case in self.training):
             return False, "images with an anatomical orientation"
-        if len(self.symmetry.axes) < 2:
+        if len(self._symmetry.axes) < 2:
             return False, "not a mirror on both axes"
         first, second = self.plan.crop_size
         if abs(first - second) > numbers.SQUARE * max(first, second):

@@ -75,7 +75,9 @@ def mirror_axes(cases: Sequence[PreparedCase], names: Sequence[str], dims: int) 
     if not centres and any(sum(case.foreground.values()) for case in cases):
         return Symmetry((), "prepared before the places of labels were stored: prepare it anew")
     if len(centres) < LEAST_CASES:
-        return Symmetry((), f"{len(centres)} labelled cases; {LEAST_CASES} are needed to tell")
+        return Symmetry(
+            (), f"{len(centres)} labelled training cases; {LEAST_CASES} are needed to tell"
+        )
     present = [name for name in names if any(name in found for found in centres)]
     for name in present:
         count = sum(name in found for found in centres)

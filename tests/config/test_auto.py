@@ -1,4 +1,4 @@
-""""auto": what nobody names is left to the recipe, and is written as it was read."""
+""" "auto": what nobody names is left to the recipe, and is written as it was read."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_without_enough_cases_nothing_is_flipped() -> None:
         return common | ({"right": (0.5, 0.5)} if number < 3 else {})
 
     few = mirror_axes(cases(place, 7), NAMES, 2)
-    assert (few.axes, few.reason) == ((), "7 labelled cases; 8 are needed to tell")
+    assert (few.axes, few.reason) == ((), "7 labelled training cases; 8 are needed to tell")
     rare = mirror_axes(cases(place), NAMES, 2)
     assert rare.axes == ()
     assert "the label 'right' is in 3 training cases" in rare.reason
