@@ -19,6 +19,8 @@ from medseg_nca.io.formats import folders_below, half_images, in_short
 
 # Of labels that nobody names: more are numbers of objects, or an image.
 MANY_LABELS = 64
+# More labels of one fault are told together.
+MOST_ALONE = 3
 # So many may be meant, and may be what is left of a mask that was once packed with loss.
 SOME_LABELS = 8
 # Of one label map, even with names for all: more are an image.
@@ -197,9 +199,17 @@ def thin_labels(
         }
         for name in names
     }
+    faults: dict[str, list[str]] = {}
     for name, found in cases.items():
         text = _thin(name, found, len(sides.get("train", ())), len(sides.get("val", ())))
         if text:
+            faults.setdefault(text, []).append(name)
+    for text, found_in in faults.items():
+        if len(found_in) > MOST_ALONE:
+            many = f"Each of {len(found_in)} labels ({in_short(found_in)})"
+            yield Problem("thin_label", f"{many} {text}", THIN)
+            continue
+        for name in found_in:
             yield Problem("thin_label", f"The label {name!r} {text}", THIN)
 
 
