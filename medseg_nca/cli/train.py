@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.next_step import say_next
+from medseg_nca.cli.next_step import say_next, settings_words
 from medseg_nca.cli.options import (
     config_option,
     data_option,
@@ -25,7 +25,6 @@ from medseg_nca.cli.options import (
 from medseg_nca.cli.plan_table import print_plan
 
 if TYPE_CHECKING:
-    from medseg_nca.pipelines.run_plan import RunPlan
     from medseg_nca.pipelines.train import RunResult
 
 
@@ -88,7 +87,15 @@ def train(
     if plan_only:
         if folds is not None or fold is not None:
             settings = pipeline.with_fold(settings, folds or 5, fold or 0)
-        _show(pipeline.plan_only(data, out, settings), as_json)
+        plan = pipeline.plan_only(data, out, settings)
+        if as_json:
+            print_json(plan.to_dict())
+            return
+        print_plan(plan)
+        again = {"--fold": fold, "--folds": folds, "--max-minutes": max_minutes, "--seed": seed,
+                 "--device": device}  # fmt: skip
+        words = [word for item in again.items() if item[1] is not None for word in item]
+        say_next("train", *settings_words(config, overrides), "--data", data, "--out", out, *words)
         return
     show = partial(print_plan, stderr=as_json)
     with TrainingProgress() as progress:
@@ -105,13 +112,6 @@ def train(
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
         _report(results, as_json)
         pipeline.raise_if_useless(results)
-
-
-def _show(plan: RunPlan, as_json: bool) -> None:
-    if as_json:
-        print_json(plan.to_dict())
-    else:
-        print_plan(plan)
 
 
 def _best(tree: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ LEFT_TO_RECIPE = (
 LEFT_TO_PLAN = (
     "preprocess.spacing",
     "preprocess.crop",
+    "preprocess.colour",
     "preprocess.normalise",
     "preprocess.crop_size",
     "model.levels",

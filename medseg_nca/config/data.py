@@ -45,8 +45,10 @@ class PreprocessSettings(Settings):
     axis), "keep" leaves each volume's own. ``normalise``: "auto" takes "ct" for CT and "zscore"
     otherwise; "percentile" maps ``percentiles`` to 0 and 1. ``crop``: "nonzero" keeps the part of
     an image that is not exactly 0, and ``crop_margin`` voxels around it; "auto" does so where much
-    of most images is such a border. ``crop_size`` is the size in voxels of a training sample and
-    the smallest size a model is run on; "auto" takes the median size, within ``memory_budget_gb``.
+    of most images is such a border. ``colour``: "grey" makes one channel of a coloured picture;
+    "auto" does so where red, green and blue are the same in every picture. ``crop_size`` is the
+    size in voxels of a training sample and the smallest size a model is run on; "auto" takes the
+    median size, within ``memory_budget_gb``.
     """
 
     orientation: str | None = "RAS"
@@ -56,7 +58,7 @@ class PreprocessSettings(Settings):
     normalise: Literal["auto", "zscore", "ct", "percentile", "none"] = "auto"
     percentiles: Percentiles = (0.5, 99.5)
     clip: bool = True
-    colour: Literal["keep", "grey"] = "keep"
+    colour: Literal["auto", "keep", "grey"] = "auto"
     crop_size: Literal["auto"] | tuple[int, ...] = "auto"
     memory_budget_gb: MemoryGb = 4.0
 

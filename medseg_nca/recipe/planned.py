@@ -28,12 +28,20 @@ def plan_reason(store: PreparedStore, key: str) -> str:
         return f"median of {count} images{_range(plan)}"
     if name == "crop":
         return _border(store)
+    if name == "colour":
+        return _channels(plan)
     if name == "normalise":
         if plan.normalise == "ct":
             return "CT: the intensities inside the labels of all images"
         return f"modality {plan.modality}: each image by its own intensities"
     multiple = "" if not plan.scales else f", whole cells of {_times(plan.scales[0])} voxels"
     return f"median size of {count} images within the memory{multiple}"
+
+
+def _channels(plan: PreprocessPlan) -> str:
+    if plan.colour == "grey":
+        return "red, green and blue are the same in every picture, or were said to be"
+    return f"channels: {', '.join(plan.channels[:4])}{', ...' if plan.channels[4:] else ''}"
 
 
 def _border(store: PreparedStore) -> str:

@@ -31,7 +31,7 @@ ANISOTROPY = 2.0
 BORDERED, MOST = 0.75, 0.8
 
 # Settings that go into a plan as they are.
-_AS_SET = {"orientation", "crop_margin", "percentiles", "clip", "colour"}
+_AS_SET = {"orientation", "crop_margin", "percentiles", "clip"}
 
 Number = TypeVar("Number", int, float)
 Memory = Callable[[tuple[int, ...]], float]
@@ -93,6 +93,7 @@ def make_plan(
         "modality": modality,
         "spacing": spacing,
         "crop": crop,
+        "colour": grey_in_colours(cases) if settings.colour == "auto" else settings.colour,
         "normalise": normalise,
         "statistics": statistics,
         "crop_size": size,
@@ -111,6 +112,15 @@ def bordered(cases: Mapping[str, CaseFingerprint]) -> Literal["none", "nonzero"]
     """Whether a border of exact zeros is a large part of most images, and is to be cut off."""
     small = sum(case.box_share <= BORDERED for case in cases.values())
     return "nonzero" if small >= MOST * len(cases) else "none"
+
+
+def grey_in_colours(cases: Mapping[str, CaseFingerprint]) -> Literal["keep", "grey"]:
+    """Whether red, green and blue of every picture are the same, so that one of them tells all."""
+    grey = all(
+        len(case.shape) == 2 and len(case.channels) == 3 and len(set(case.channels)) == 1
+        for case in cases.values()
+    )
+    return "grey" if grey else "keep"
 
 
 def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:

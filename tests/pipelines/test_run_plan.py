@@ -113,6 +113,7 @@ def test_the_plan_alone_trains_nothing(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "training.batch_size: 2  # 2D" in result.stdout
     assert "The recipe needs about" in result.stderr
+    assert result.stdout.splitlines()[-1].endswith("--max-minutes 0.001")
     assert not (tmp_path / "run" / "checkpoints").exists()
     plan = read_run_plan(tmp_path / "run", read_settings(tmp_path / "run" / "settings.yaml"))
     assert plan is not None
