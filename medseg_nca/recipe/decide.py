@@ -72,6 +72,8 @@ def decide(
 ) -> tuple[RunSettings, tuple[Decision, ...]]:
     """Decide what is "auto"; what the user or a preset set stays.
 
+    But for the preprocessing of data that were prepared by other settings: what was done holds.
+
     The same settings, data and machine give the same decisions: nothing is timed.
 
     Args:
@@ -89,6 +91,8 @@ def decide(
     for key, make in recipe.rules().items():
         if is_undecided(settings, key):
             decided[key] = make()
+        elif other := recipe.prepared_otherwise(key):
+            decided[key] = other
     values = {key: value for key, (value, _) in decided.items()}
     resolved = settings.with_values(values)
     tree = resolved.model_dump(mode="json")
@@ -138,6 +142,16 @@ class _Recipe:
 
     def _planned(self, key: str) -> Callable[[], tuple[Any, str]]:
         return lambda: (plan_value(self.plan, key), plan_reason(self.store, key))
+
+    def prepared_otherwise(self, key: str) -> tuple[Any, str] | None:
+        """What was done to the data where the settings say something else."""
+        if not key.startswith("preprocess."):
+            return None
+        wanted = value_at(self.settings.model_dump(mode="json"), key)
+        done = plan_value(self.plan, key)
+        if wanted == done:
+            return None
+        return done, f"the data were prepared so; prepare them anew for {wanted}"
 
     def _levels(self) -> tuple[Any, str]:
         levels = auto_levels(self.plan)
@@ -217,7 +231,8 @@ class _Recipe:
         every = self.settings.training.validate_every
         share = None
         if "training.validate_every" not in self.settings.undecided:
-            share = every if every < 1 else min(every / self._iterations, 1.0)
+            # How often that many iterations fit into the minutes, nobody knows yet.
+            share = every if every < 1 else 1 / numbers.VALIDATIONS
         shapes = [case.shape for case in self.validation]
         seconds = 0.0
         if self.machine.device == "cpu" and self.minutes is not None:

@@ -159,3 +159,22 @@ def test_a_published_model_keeps_the_usual_rate() -> None:
     found = decided(store(scattered(12, (24, 24, 24)), ["a"]), "model=m3d_nca")
     assert found["model.cell.channels"] == (16, SET)
     assert found["training.lr"][0] == numbers.LR
+
+
+def test_what_was_done_to_the_data_holds() -> None:
+    prepared = store(scattered(12, (24, 24, 24)), ["a"])
+    same = decided(prepared, "preprocess.spacing=[1,1,1]", "preprocess.crop_size=[24,24,24]")
+    assert same["preprocess.spacing"] == ([1.0, 1.0, 1.0], SET)
+    assert same["preprocess.crop_size"] == ([24, 24, 24], SET)
+    other = decided(prepared, "preprocess.spacing=[2,2,2]", "preprocess.crop=nonzero")
+    value, reason = other["preprocess.spacing"]
+    assert value == [1.0, 1.0, 1.0]
+    assert reason == "the data were prepared so; prepare them anew for [2.0, 2.0, 2.0]"
+    assert other["preprocess.crop"][0] == "none"
+
+
+def test_validations_that_the_user_counts_in_iterations_see_all_cases() -> None:
+    prepared = store(scattered(12, (24, 24, 24)), ["a"])
+    found = decided(prepared, "training.validate_every=500", "training.max_minutes=30")
+    assert found["training.validate_every"] == (500, SET)
+    assert found["training.validate_cases"][0] is None
