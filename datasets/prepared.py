@@ -34,7 +34,9 @@ class PreparedCase(Settings):
 
     ``images`` and ``label`` are its source files, ``segments`` numbers those of a DICOM label;
     ``shape`` is that of the prepared array; ``foreground`` counts the prepared voxels of each
-    label, by name. ``key`` tells from which content and settings the cached arrays were made.
+    label, by name; ``centres`` says where each lies in the source image, turned to the plan's
+    orientation, from 0 to 1 of each axis. ``key`` tells from which content
+    and settings the cached arrays were made.
     """
 
     id: str = Field(pattern=SAFE_ID)
@@ -46,6 +48,7 @@ class PreparedCase(Settings):
     segments: Legend | None = None
     shape: tuple[int, ...]
     foreground: dict[str, int] = Field(default_factory=dict)
+    centres: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     key: str
 
 

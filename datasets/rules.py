@@ -19,6 +19,8 @@ from medseg_nca.io.formats import folders_below, half_images, in_short
 
 # Of labels that nobody names: more are numbers of objects, or an image.
 MANY_LABELS = 64
+# More labels of one fault are told together.
+MOST_ALONE = 3
 # So many may be meant, and may be what is left of a mask that was once packed with loss.
 SOME_LABELS = 8
 # Of one label map, even with names for all: more are an image.
@@ -164,6 +166,22 @@ def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> Problem 
     return Problem("doubtful_labels", text, hint)
 
 
+def few_cases(train: Sequence[str], val: Sequence[str]) -> Iterator[Problem]:
+    """Whether nothing is left to validate on.
+
+    Args:
+        train: case ids of that side.
+        val: likewise.
+    """
+    if not val:
+        yield Problem(
+            "nothing_to_validate",
+            f"No case validates; {len(train)} train: nobody will know how good the model is on "
+            "other images.",
+            "Add labelled cases (of two, one validates), or set data.split.val above 0.",
+        )
+
+
 def thin_labels(
     names: Sequence[str], present: Mapping[str, Iterable[str]], sides: Mapping[Side, Sequence[str]]
 ) -> Iterator[Problem]:
@@ -181,9 +199,17 @@ def thin_labels(
         }
         for name in names
     }
+    faults: dict[str, list[str]] = {}
     for name, found in cases.items():
         text = _thin(name, found, len(sides.get("train", ())), len(sides.get("val", ())))
         if text:
+            faults.setdefault(text, []).append(name)
+    for text, found_in in faults.items():
+        if len(found_in) > MOST_ALONE:
+            many = f"Each of {len(found_in)} labels ({in_short(found_in)})"
+            yield Problem("thin_label", f"{many} {text}", THIN)
+            continue
+        for name in found_in:
             yield Problem("thin_label", f"The label {name!r} {text}", THIN)
 
 

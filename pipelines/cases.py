@@ -26,10 +26,13 @@ from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.pipelines.records import content_key
 from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
+from medseg_nca.transforms.grid import turned_place
 from medseg_nca.transforms.prepare import Preparation, prepare
 
 # To be raised when the meaning of a cached file changes: all are then made again.
 CACHE_VERSION = 2
+# As above, of the measurements alone, which cost less to make again.
+MEASURED_VERSION = 1
 MEASUREMENTS = "fingerprints"
 # What of the plan does not touch the prepared arrays.
 _ONLY_TRAINING = {"crop_size", "scales", "modality", "training"}
@@ -75,7 +78,7 @@ def measure_case(work: Measuring) -> CaseFingerprint:
         DataError: if the case cannot be used.
         OutputError: if the result cannot be written.
     """
-    key = _key(_contents(work.case), *_numbering(work.case))
+    key = _key(MEASURED_VERSION, _contents(work.case), *_numbering(work.case))
     path = work.out / MEASUREMENTS / f"{work.case.id}.json"
     known = _read_measurement(path, key)
     if known is not None:
@@ -108,6 +111,20 @@ def prepare_case(work: Preparing) -> Prepared:
     remove_file(work.out / INDEX)
     _write(path, made, {"key": key, "shape": shape, "foreground": counts})
     return Prepared(_describe(work.case, key, shape, counts), hashes, cached=False)
+
+
+def placed(
+    case: PreparedCase, found: CaseFingerprint, plan: PreprocessPlan, labels: LabelTable
+) -> PreparedCase:
+    """A case with the centre of each label that it has, as the plan turns the image."""
+    centres = {}
+    for label in labels.labels:
+        sizes = [(found.labels or {}).get(value, 0) for value in label.values]
+        places = [found.centres.get(value, (0.5,) * plan.dims) for value in label.values]
+        if sum(sizes):
+            centre = np.average(places, axis=0, weights=sizes)
+            centres[label.name] = turned_place(centre.tolist(), found.codes, plan.orientation)
+    return case.model_copy(update={"centres": centres})
 
 
 def remove_file(path: Path) -> None:

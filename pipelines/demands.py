@@ -11,6 +11,8 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.models.describe import describe
 from medseg_nca.models.geometry import level_scales
+from medseg_nca.recipe import batch_size, is_undecided
+from medseg_nca.recipe.size import wanted_channels, with_size
 from medseg_nca.transforms.planning import Demands, common_multiple
 
 # For networks, which describe() does not estimate: a U-Net of 32 channels keeps about 16 such maps
@@ -26,13 +28,17 @@ def sample_demands(settings: RunSettings, plan: PreprocessPlan) -> Demands:
     """
     sizes = {"dims": plan.dims, "in_channels": plan.in_channels}
     model: ModelSettings | None = settings.model.model_copy(update=sizes)
+    if isinstance(model, NcaModelSettings) and is_undecided(settings, "model.cell.channels"):
+        # The labels are not known yet; they change little of what a step needs.
+        channels = wanted_channels(model, plan.in_channels, 1)
+        model = with_size(model, channels, model.cell.update.hidden)
     multiple = plan.scales[0]
     if isinstance(model, NcaModelSettings) and not isinstance(model.levels, str):
         try:
             multiple = common_multiple(multiple, level_scales(model.levels, plan.dims)[0])
         except ConfigError:
             model = None
-    return Demands(multiple, partial(_memory, model, plan, settings.training.batch_size))
+    return Demands(multiple, partial(_memory, model, plan, batch_size(settings, plan.dims)))
 
 
 def _memory(

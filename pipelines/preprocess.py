@@ -44,6 +44,7 @@ from medseg_nca.pipelines.cases import (
     Prepared,
     Preparing,
     measure_case,
+    placed,
     prepare_case,
     remove_file,
 )
@@ -99,6 +100,8 @@ def run(
     *,
     scheduler: str | None = None,
     fresh: bool = False,
+    plan: PreprocessPlan | None = None,
+    for_run: bool = False,
 ) -> PreparedStore:
     """Prepare a data set for training.
 
@@ -113,6 +116,8 @@ def run(
         progress: told how far it is.
         scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
         fresh: measure and prepare all cases again.
+        plan: to be kept, for a run that goes on; None makes one.
+        for_run: whether a training asks, which speaks of its split itself.
 
     Returns:
         The prepared data set.
@@ -133,14 +138,15 @@ def run(
             dataset = _absolute(dataset)
         work = _Work(out.absolute() if spread.remote else out, spread, progress or Silent())
         measured, failed = _measure(dataset, work)
-        plan = _plan(dataset, measured, settings)
+        plan = plan or _plan(dataset, measured, settings)
         labels = _labels(dataset, measured, settings)
         cases, more = _prepare(dataset, measured, plan, labels, work)
     failed |= more
     if not cases:
         raise _none_left(data, failed)
     store = _finish(dataset, cases, failed, measured, plan, labels, out)
-    _warn_of_thin_labels(store, settings)
+    if not for_run:
+        _warn_of_thin_labels(store, settings)
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(dataset.cases)} cases failed; {out / INDEX} says why.",
@@ -276,7 +282,10 @@ def _prepare(
             remember_hash(Path(path), digest)
     cached = sum(result.cached for result in results.values())
     logger.info("Prepared %d cases; %d were up to date.", len(results), cached)
-    return {name: result.case for name, result in results.items()}, failed
+    prepared = {
+        name: placed(result.case, measured[name], plan, labels) for name, result in results.items()
+    }
+    return prepared, failed
 
 
 def _finish(

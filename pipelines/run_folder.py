@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
-RESULT = "training.json"
+RESULT, RECIPE = "training.json", "recipe.json"
 # Of a cross-validation: the models of all folds as one.
 ENSEMBLE = "ensemble"
 

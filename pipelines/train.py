@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +15,56 @@ import torch
 from lightning_fabric import Fabric
 
 from medseg_nca.config import RunSettings
-from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
+from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
 from medseg_nca.errors import (
     ConfigError,
     DataError,
-    Interrupted,
     ModelError,
     NothingLearned,
     OutputError,
     PartialFailure,
 )
 from medseg_nca.inference.bundle import pick_device
-from medseg_nca.io.atomic import write_json, write_text
+from medseg_nca.io.atomic import write_json
 from medseg_nca.pipelines import ensemble, preprocess
 from medseg_nca.pipelines.run_folder import (
     CHECKPOINTS,
     ENSEMBLE,
     LOG,
+    RECIPE,
     RESULT,
     SETTINGS,
     SPLIT,
 )
+from medseg_nca.pipelines.run_plan import (
+    RunPlan,
+    make_run_plan,
+    read_run_plan,
+    stored_settings,
+    write_settings,
+)
+from medseg_nca.pipelines.run_time import time_table
+from medseg_nca.pipelines.run_tracking import Tracked, tell, tracking
 from medseg_nca.tasks import TASKS, Task
-from medseg_nca.tracking.run import RunTracker, start_tracking
-from medseg_nca.tracking.store import shown
+from medseg_nca.tracking.run import RunTracker
 from medseg_nca.training.checkpoint import BEST, has_checkpoint
 from medseg_nca.training.loop import Observer, Trainer
 from medseg_nca.training.signals import on_stop_signal
 from medseg_nca.training.state import TrainingResult
+from medseg_nca.training.timing import time_iterations
 from medseg_nca.viz.curves import plot_history
 
 logger = logging.getLogger(__name__)
+
+# So few iterations are over before they are timed.
+FEW = 20
+Show = Callable[[RunPlan], None]
+
+
+def _show_nothing(plan: RunPlan) -> None:
+    """For callers who read the plan in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -111,21 +128,24 @@ def run(
     *,
     resume: bool = False,
     observers: tuple[Observer, ...] = (),
+    show: Show = _show_nothing,
 ) -> RunResult:
     """Train a model on a data set, raw or prepared.
 
     Args:
         data: the data set's folder.
         out: the run folder; created, and refused if it holds a run and ``resume`` is false.
-        settings: of the run; a resumed run takes those that it was started with.
+        settings: of the run, where "auto" is decided from the data; a resumed run takes those
+            that it was started with.
         resume: go on with the run in ``out``.
         observers: told of the progress.
+        show: called with the plan before the training.
 
     Raises:
         MedsegError: see :mod:`medseg_nca.errors`.
     """
     if resume:
-        settings = _stored_settings(out, settings)
+        settings = stored_settings(out, settings)
     fabric = _fabric(settings)
     # The first process makes what is shared; the others of a distributed run find it made.
     follows = resume or not fabric.is_global_zero
@@ -133,21 +153,23 @@ def run(
         settings = _settings_of(out, settings, follows)
     with _log_file(out / LOG):
         with fabric.rank_zero_first():
-            store = _prepared(data, out, settings)
-            split = _split_of(out, store, settings, follows)
-        if fabric.is_global_zero:
-            _warn_of_thin_labels(store, split)
+            store, split, plan = _planned(data, out, settings, fabric, follows)
+        settings = plan.settings
         task: Task = TASKS.get(settings.task)(settings, store, split)
-        with _tracking(settings, out, store, resume) as tracker:
-            trainer = Trainer(task, settings, out, fabric, (*observers, _Tracked(tracker)))
+        with tracking(settings, out, store, resume) as tracker:
+            trainer = Trainer(task, settings, out, fabric, (*observers, Tracked(tracker)))
             parameters = sum(p.numel() for p in trainer.model.parameters())
             logger.info("%s: %d parameters.", settings.model.name, parameters)
             if resume and trainer.has_checkpoint:
                 trainer.resume()
+            elif fabric.world_size == 1:
+                plan = _timed(plan, trainer, store, prepared=store.folder == data)
+            if fabric.is_global_zero:
+                show(plan)
             result = _fit(trainer)
             if fabric.is_global_zero:
                 _finish(trainer, task, out, tracker)
-                _tell(result, tracker)
+                tell(result, tracker)
     held_out = next(side for side in ("test", "val", "train") if split.side(side))
     summary = RunResult(out, result, parameters, store.folder, held_out)
     if fabric.is_global_zero:
@@ -155,9 +177,26 @@ def run(
     return summary
 
 
+def plan_only(data: Path, out: Path, settings: RunSettings) -> RunPlan:
+    """Prepare and plan a run, and train nothing.
+
+    The run folder gets what the same call of :func:`run` would begin with.
+
+    Raises:
+        MedsegError: see :mod:`medseg_nca.errors`.
+    """
+    fabric = _fabric(settings)
+    settings = _settings_of(out, settings, follows=False)
+    with _log_file(out / LOG):
+        store, split, plan = _planned(data, out, settings, fabric, follows=False)
+        task: Task = TASKS.get(settings.task)(plan.settings, store, split)
+        trainer = Trainer(task, plan.settings, out, fabric)
+        return _timed(plan, trainer, store, prepared=store.folder == data)
+
+
 def run_folds(
     data: Path, out: Path, settings: RunSettings, folds: int, *, resume: bool = False,
-    observers: tuple[Observer, ...] = (),
+    observers: tuple[Observer, ...] = (), show: Show = _show_nothing,
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
 
@@ -168,7 +207,7 @@ def run_folds(
         part = with_fold(settings, folds, fold)
         folder = out / f"fold_{fold}"
         again = resume and (folder / SETTINGS).exists()
-        results.append(run(data, folder, part, resume=again, observers=observers))
+        results.append(run(data, folder, part, resume=again, observers=observers, show=show))
     if os.environ.get("RANK", "0") == "0":
         _join([result.run for result in results], out / ENSEMBLE, settings.name)
     return results
@@ -200,49 +239,53 @@ def _settings_of(out: Path, settings: RunSettings, follows: bool) -> RunSettings
     """Start a run folder; a process that ``follows`` finds it started."""
     path = out / SETTINGS
     if follows:
-        return _stored_settings(out, settings)
+        return stored_settings(out, settings)
     # A start that failed before the first checkpoint (a typo in --data) is no run yet.
     if path.exists() and has_checkpoint(out / CHECKPOINTS):
         raise OutputError(
             f"{out}: already holds a run.", hint="Use --resume to go on with it, or another --out."
         )
-    uri = settings.tracking.uri
-    public = settings.tracking.model_copy(update={"uri": shown(uri) if uri else None})
-    write_text(path, to_yaml(settings.model_copy(update={"tracking": public})))
+    write_settings(out, settings)
     return settings
 
 
-def _stored_settings(out: Path, settings: RunSettings) -> RunSettings:
-    """The settings of the run that goes on.
-
-    Only how long it may go on, where and with how many workers can change: anything else would be
-    another run.
-    """
-    path = out / SETTINGS
-    if not path.exists():
-        raise DataError(
-            f"{out}: there is no run to resume.", hint="Leave --resume out to start one."
-        )
-    stored = read_settings(path)
-    kept = {k: getattr(settings.training, k) for k in ("max_minutes", "iterations", "workers")}
-    resumed = stored.model_copy(
-        update={
-            "training": stored.training.model_copy(update=kept),
-            "device": settings.device,
-            "tracking": settings.tracking,
-        }
-    )
-    fields = type(settings).model_fields
-    changed = [name for name in fields if getattr(settings, name) != getattr(resumed, name)]
-    if changed:
-        logger.warning(
-            "A resumed run keeps its settings; what was given for %s is ignored.",
-            ", ".join(changed),
-        )
-    return resumed
+def _planned(
+    data: Path, out: Path, settings: RunSettings, fabric: Fabric, follows: bool
+) -> tuple[PreparedStore, Split, RunPlan]:
+    """Data, split and plan of a run; one that goes on repeats what it was started with."""
+    store = _prepared(data, out, settings, follows)
+    split = _split_of(out, store, settings, follows)
+    if fabric.is_global_zero:
+        _warn_of_what_is_missing(store, split)
+    if follows:
+        # Another process may have decided since these settings were read.
+        settings = stored_settings(out, settings)
+        plan = read_run_plan(out, settings)
+        if plan is not None:
+            return store, split, plan
+    plan = make_run_plan(out, settings, store, split, fabric.device)
+    logger.info("The plan of the run with its reasons is in %s.", out / RECIPE)
+    return store, split, plan
 
 
-def _prepared(data: Path, out: Path, settings: RunSettings) -> PreparedStore:
+def _timed(plan: RunPlan, trainer: Trainer, store: PreparedStore, *, prepared: bool) -> RunPlan:
+    """Say how long the training takes, and before it starts, if that is too short."""
+    settings = plan.settings
+    if settings.training.iterations <= FEW:
+        return plan
+    timed = time_iterations(trainer.task, trainer.model, settings, trainer.fabric)
+    if timed is None:
+        return plan
+    table = time_table(timed, settings, store.plan, prepared=prepared)
+    logger.info("%s", table.text)
+    if table.warning is None:
+        return replace(plan, remarks=(table.text,))
+    logger.warning("%s", table.warning)
+    trainer.told_short = True
+    return replace(plan, remarks=(table.text, table.warning))
+
+
+def _prepared(data: Path, out: Path, settings: RunSettings, follows: bool) -> PreparedStore:
     if is_prepared(data):
         store = PreparedStore.open(data)
         labels = settings.data.labels
@@ -256,7 +299,8 @@ def _prepared(data: Path, out: Path, settings: RunSettings) -> PreparedStore:
     folder = out / "prepared"
     logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
     try:
-        return preprocess.run(data, folder, settings)
+        kept = PreparedStore.open(folder).plan if follows and is_prepared(folder) else None
+        return preprocess.run(data, folder, settings, plan=kept, for_run=True)
     except PartialFailure as failure:
         logger.warning("%s Training goes on without them.", failure.message)
         return PreparedStore.open(folder)
@@ -276,10 +320,10 @@ def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bo
     return split
 
 
-def _warn_of_thin_labels(store: PreparedStore, split: Split) -> None:
-    """Name the labels that this split leaves without cases to learn or to validate."""
+def _warn_of_what_is_missing(store: PreparedStore, split: Split) -> None:
+    """Say it where nothing can be validated, or a label has no cases to learn or to validate."""
     fold = "" if split.fold is None else f"Fold {split.fold} of {split.folds}: "
-    for problem in store.thin_labels(split):
+    for problem in (*few_cases(split.train, split.val), *store.thin_labels(split)):
         logger.warning("%s%s %s", fold, problem.message, problem.hint)
 
 
@@ -312,45 +356,13 @@ def _finish(trainer: Trainer, task: Task, out: Path, tracker: RunTracker) -> Non
     for path in (
         *figures,
         out / SETTINGS,
+        out / RECIPE,
         out / SPLIT,
         out / "history.csv",
         out / "model",
         out / "checkpoints" / BEST,
     ):
         tracker.log_artifact(path)
-
-
-def _tell(result: TrainingResult, tracker: RunTracker) -> None:
-    """Let the tracking store say what became of the training."""
-    words = {True: "yes", False: "no", None: "unknown"}
-    tracker.log_tags({"learned": words[result.learned], "ended_by": result.reason})
-    constant = {f"constant_{key}": value for key, value in asdict(result.constant).items()}
-    known = {key: value for key, value in constant.items() if math.isfinite(value)}
-    tracker.log_metrics(known, step=result.iterations)
-
-
-class _Tracked:
-    """Sends what the loop reports to the tracking store."""
-
-    def __init__(self, tracker: RunTracker) -> None:
-        self.tracker = tracker
-
-    def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
-        self.tracker.log_metrics(values, step=iteration)
-
-
-@contextmanager
-def _tracking(
-    settings: RunSettings, out: Path, store: PreparedStore, resume: bool
-) -> Iterator[RunTracker]:
-    tracker = start_tracking(settings, out, dataset_hash=store.dataset_hash, resume=resume)
-    try:
-        yield tracker
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-        tracker.finish("KILLED" if stopped else "FAILED")
-        raise
-    tracker.finish("FINISHED")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ RANKS = (
     {"config"},
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},
-    {"inference"},
+    {"inference", "recipe"},
     {"tasks"},
     {"training", "tracking"},
     {"serving", "doctor", "benchmark"},

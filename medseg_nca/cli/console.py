@@ -25,7 +25,7 @@ def make_console(*, stderr: bool = False) -> Console:
     """A console on standard output, or on standard error."""
     from rich.console import Console
 
-    if _is_terminal(stderr):
+    if is_terminal(stderr):
         return Console(stderr=stderr, highlight=False)
     return Console(stderr=stderr, highlight=False, width=_UNLIMITED, force_terminal=False)
 
@@ -37,7 +37,7 @@ def print_table(table: Table) -> None:
     width of the table.
     """
     console = make_console()
-    if _is_terminal(stderr=False):
+    if is_terminal(stderr=False):
         console.print(table)
         return
     title, table.title = table.title, None
@@ -57,7 +57,7 @@ def announce(text: str) -> None:
 
 def set_up_logging(level: int) -> None:
     """Send the package's log from that level on to standard error."""
-    handler = _terminal_handler(level) if _is_terminal(stderr=True) else _plain_handler()
+    handler = _terminal_handler(level) if is_terminal(stderr=True) else _plain_handler()
     handler.set_name(_HANDLER)
     package = logging.getLogger("medseg_nca")
     package.handlers = [h for h in package.handlers if h.get_name() != _HANDLER]
@@ -65,7 +65,7 @@ def set_up_logging(level: int) -> None:
     package.setLevel(level)
 
 
-def _is_terminal(stderr: bool) -> bool:
+def is_terminal(stderr: bool) -> bool:
     """Asked of the stream itself: FORCE_COLOR makes rich take a file for a terminal."""
     stream = sys.stderr if stderr else sys.stdout
     return stream.isatty()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.next_step import say_next
+from medseg_nca.cli.next_step import say_next, settings_words
 from medseg_nca.cli.options import (
     config_option,
     data_option,
@@ -21,6 +22,7 @@ from medseg_nca.cli.options import (
     set_option,
     tracking_option,
 )
+from medseg_nca.cli.plan_table import print_plan
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.train import RunResult
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--fold", type=int, help="Train this fold only (of --folds, or of 5).")
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate, and join the folds.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
+@click.option("--plan-only", is_flag=True, help="Prepare, plan and print the plan; train nothing.")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.")
 @seed_option
 @device_option
@@ -48,6 +51,7 @@ def train(
     fold: int | None,
     folds: int | None,
     resume: bool,
+    plan_only: bool,
     max_minutes: float | None,
     seed: int | None,
     device: str | None,
@@ -57,11 +61,16 @@ def train(
 ) -> None:
     """Train a model; the run folder gets weights, curves, overlays and the log.
 
+    What neither a preset nor --set decides is decided from the data; the plan is printed with its
+    reasons before the training, and stored in recipe.json. --plan-only ends there.
+
     Ctrl-C stops after the current iteration and keeps the state; the same command with --resume
     goes on as if nothing had happened. The exit code is 5 if the model that came out is no better
     than a constant answer.
     """
-    announce(f"Training on {data}; the run folder is {out}.")
+    if plan_only and resume:
+        raise click.UsageError("--plan-only plans a new run; --resume goes on with one.")
+    announce(f"{'Planning' if plan_only else 'Training'} on {data}; the run folder is {out}.")
     from medseg_nca.cli.progress import TrainingProgress
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline
@@ -75,15 +84,31 @@ def train(
     }
     extra = [f"{key}={value}" for key, value in options.items() if value is not None]
     settings = load_settings(config, (*overrides, *extra))
+    if plan_only:
+        if folds is not None or fold is not None:
+            settings = pipeline.with_fold(settings, folds or 5, fold or 0)
+        plan = pipeline.plan_only(data, out, settings)
+        if as_json:
+            print_json(plan.to_dict())
+            return
+        print_plan(plan)
+        again = {"--fold": fold, "--folds": folds, "--max-minutes": max_minutes, "--seed": seed,
+                 "--device": device}  # fmt: skip
+        words = [word for item in again.items() if item[1] is not None for word in item]
+        say_next("train", *settings_words(config, overrides), "--data", data, "--out", out, *words)
+        return
+    show = partial(print_plan, stderr=as_json)
     with TrainingProgress() as progress:
         if folds is not None and fold is None:
             results = pipeline.run_folds(
-                data, out, settings, folds, resume=resume, observers=(progress,)
+                data, out, settings, folds, resume=resume, observers=(progress,), show=show
             )
         else:
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
-            results = [pipeline.run(data, out, settings, resume=resume, observers=(progress,))]
+            results = [
+                pipeline.run(data, out, settings, resume=resume, observers=(progress,), show=show)
+            ]
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
         _report(results, out, as_json)
         pipeline.raise_if_useless(results)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import MemoryGb
 from medseg_nca.config.labels import LabelTable
@@ -42,19 +43,22 @@ class PreprocessSettings(Settings):
 
     ``spacing`` in mm per axis: "auto" takes the data set's median (anisotropic data keep a coarse
     axis), "keep" leaves each volume's own. ``normalise``: "auto" takes "ct" for CT and "zscore"
-    otherwise; "percentile" maps ``percentiles`` to 0 and 1. ``crop_size`` is the size in voxels of
-    a training sample and the smallest size a model is run on; "auto" takes the median size, within
-    ``memory_budget_gb``.
+    otherwise; "percentile" maps ``percentiles`` to 0 and 1. ``crop``: "nonzero" keeps the part of
+    an image that is not exactly 0, and ``crop_margin`` voxels around it; "auto" does so where much
+    of most images is such a border. ``colour``: "grey" makes one channel of a coloured picture;
+    "auto" does so where red, green and blue are the same in every picture. ``crop_size`` is the
+    size in voxels of a training sample and the smallest size a model is run on; "auto" takes the
+    median size, within ``memory_budget_gb``.
     """
 
     orientation: str | None = "RAS"
     spacing: Literal["auto", "keep"] | tuple[float, ...] = "auto"
-    crop: Literal["none", "nonzero"] = "none"
+    crop: Literal["auto", "none", "nonzero"] = "auto"
     crop_margin: CropMargin = 4
     normalise: Literal["auto", "zscore", "ct", "percentile", "none"] = "auto"
     percentiles: Percentiles = (0.5, 99.5)
     clip: bool = True
-    colour: Literal["keep", "grey"] = "keep"
+    colour: Literal["auto", "keep", "grey"] = "auto"
     crop_size: Literal["auto"] | tuple[int, ...] = "auto"
     memory_budget_gb: MemoryGb = 4.0
 
@@ -63,9 +67,9 @@ class AugmentSettings(Settings):
     """Random changes of a training sample. Angles in degrees, sizes as factors, ``p`` chances."""
 
     enabled: bool = True
-    flip_axes: tuple[int, ...] = ()
+    flip_axes: Annotated[tuple[int, ...], OrAuto()] = ()
     flip_p: float = Field(0.5, ge=0, le=1)
-    rotate90: bool = False
+    rotate90: Annotated[bool, OrAuto()] = False
     affine_p: float = Field(0.3, ge=0, le=1)
     rotate: float = Field(15.0, ge=0)
     scale: tuple[float, float] = (0.85, 1.2)

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from medseg_nca.config.auto import leave_unnamed, tree_of
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import plain
 from medseg_nca.config.presets import Tree, compose, load_preset, merge, parse_yaml, read_yaml
@@ -29,6 +30,8 @@ S = TypeVar("S", bound=Settings)
 def load_settings(name: str | None, overrides: Sequence[str] = ()) -> RunSettings:
     """Return the settings of a preset (or the defaults), with overrides like ``training.lr=1e-3``.
 
+    What neither names is "auto" where the recipe can decide it.
+
     Raises:
         ConfigError: for an unknown preset or key, or a value that does not fit; it names the key.
     """
@@ -38,7 +41,7 @@ def load_settings(name: str | None, overrides: Sequence[str] = ()) -> RunSetting
         tree = merge(compose({}, {"model": DEFAULT_MODEL}), tree)
     for override in overrides:
         tree = compose(tree, parse_override(override))
-    return validate(RunSettings, tree, source=name or "settings")
+    return validate(RunSettings, leave_unnamed(tree), source=name or "settings")
 
 
 def parse_override(text: str) -> Tree:
@@ -55,10 +58,7 @@ def parse_override(text: str) -> Tree:
         parsed: Any = parse_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value is not valid YAML: {error}") from error
-    tree: Tree = {parts[-1]: parsed}
-    for part in reversed(parts[:-1]):
-        tree = {part: tree}
-    return tree
+    return tree_of(".".join(parts), parsed)
 
 
 def validate(model: type[S], tree: Any, *, source: str) -> S:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import (
     MAX_AXIS,
@@ -59,7 +60,7 @@ class UpdateSettings(Settings):
     those weights.
     """
 
-    hidden: int = Field(64, ge=1, le=MAX_HIDDEN)
+    hidden: Annotated[int, OrAuto()] = Field(64, ge=1, le=MAX_HIDDEN)
     norm: Literal["none", "rms", "batch"] = "none"
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
     update_image: bool = False
@@ -71,7 +72,7 @@ class CellSettings(Settings):
     ``fire_rate`` is the probability that a cell does update in a step.
     """
 
-    channels: int = Field(16, ge=2, le=MAX_CHANNELS)
+    channels: Annotated[int, OrAuto()] = Field(16, ge=2, le=MAX_CHANNELS)
     perception: PerceptionSettings = PerceptionSettings()
     update: UpdateSettings = UpdateSettings()
     fire_rate: float = Field(0.5, gt=0, le=1)

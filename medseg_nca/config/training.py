@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import MAX_LABELS, MAX_PASSES, MemoryGb, Name
 
@@ -34,39 +35,46 @@ class GuardSettings(Settings):
     lr_factor: float = Field(0.5, gt=0, le=1)
 
 
+# Iterations, or below 1 a share of the training, by iterations or by time as this is followed.
+Rhythm = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+Warmup = Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)]
+
+
 class TrainingSettings(Settings):
     """The training loop.
 
     iterations: optimiser steps. With ``max_minutes`` training ends when either is reached, and the
-    learning rate follows whichever is further on. validate_every, checkpoint_every: in iterations.
-    patience: validations without a better Dice before it stops early; None never does.
+    learning rate follows whichever is further on. validate_every, checkpoint_every, warmup: in
+    iterations, or below 1 as a share of the training: 0.1 validates ten times. validate_cases: how
+    many at most; None validates all. patience: validations without a better Dice before it stops
+    early; None never does. workers: processes that prepare samples, besides the training itself.
     foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
     overflow: weight of the penalty on state values outside [-``overflow_bound``, +...].
     """
 
-    iterations: int = Field(20_000, ge=1)
+    iterations: Annotated[int, OrAuto()] = Field(20_000, ge=1)
     max_minutes: float | None = Field(None, gt=0)
-    batch_size: int = Field(2, ge=1)
+    batch_size: Annotated[int, OrAuto()] = Field(2, ge=1)
     optimiser: Literal["adamw", "adam"] = "adamw"
-    lr: float = Field(2e-3, gt=0, allow_inf_nan=False)
+    lr: Annotated[float, OrAuto()] = Field(2e-3, gt=0, allow_inf_nan=False)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     gamma: float = Field(0.9999, gt=0, le=1)
-    warmup: int = Field(100, ge=0)
+    warmup: Annotated[Warmup, OrAuto()] = 100
     ema: float | None = Field(0.995, gt=0, lt=1)
     clip: float | None = Field(1.0, gt=0)
     loss: LossSettings = LossSettings()
     foreground: float = Field(0.5, ge=0, le=1)
     overflow: float = Field(1e-3, ge=0)
     overflow_bound: float = Field(10.0, gt=0)
-    validate_every: int = Field(500, ge=1)
-    validate_cases: int | None = Field(None, ge=1)
+    validate_every: Annotated[Rhythm, OrAuto()] = 500
+    validate_cases: Annotated[int | None, OrAuto()] = Field(None, ge=1)
     patience: int | None = Field(None, ge=1)
-    checkpoint_every: int = Field(250, ge=1)
+    checkpoint_every: Annotated[Rhythm, OrAuto()] = 250
     log_every: int = Field(20, ge=1)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    workers: int = Field(0, ge=0)
+    workers: Annotated[int, OrAuto()] = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     guard: GuardSettings = GuardSettings()
 

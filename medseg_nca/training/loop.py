@@ -36,6 +36,7 @@ from medseg_nca.training.ema import averaged
 from medseg_nca.training.guard import DivergenceGuard
 from medseg_nca.training.history import History
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
+from medseg_nca.training.rhythm import is_due
 from medseg_nca.training.state import Counters, TrainingResult
 from medseg_nca.training.watch import SETTLED, LearningWatch, too_short
 
@@ -95,6 +96,8 @@ class Trainer:
         self.validation: Validation | None = None
         self.stop_requested = False
         self.gone_back_to: int | None = None
+        # Whether it was said before the start that the time is short.
+        self.told_short = False
         self.watch = LearningWatch(task, fabric, self.training)
 
     @property
@@ -151,7 +154,7 @@ class Trainer:
             self.task.keep(model, self.fabric.device, folder, self.validation)
         verdict = self.watch.verdict(self.counters)
         remarks = (*too_short(self.counters, self.training, reason), *verdict.reasons)
-        for remark in remarks:
+        for remark in remarks if not self.told_short else verdict.reasons:
             logger.warning("%s", remark)
         counters = self.counters
         return TrainingResult(
@@ -181,15 +184,17 @@ class Trainer:
             if started is None:
                 # Workers, the first batch and the engine's set-up are not the training's time.
                 started = time.monotonic() - counters.elapsed
+            before = self.progress
             counters.iteration += 1
             self._agree(time.monotonic() - started)
             done = self.progress >= 1
             if counters.iteration % training.log_every == 0 or done:
                 self._log(values)
-            if counters.iteration % training.validate_every == 0 or done:
+            reached = self.progress
+            if is_due(training.validate_every, counters.iteration, before, reached) or done:
                 self._validate()
                 self._agree(time.monotonic() - started)
-            if counters.iteration % training.checkpoint_every == 0 or done:
+            if is_due(training.checkpoint_every, counters.iteration, before, reached) or done:
                 self._save()
             if done:
                 break

@@ -29,7 +29,11 @@ def rate_factor(settings: TrainingSettings, iteration: int, progress: float) -> 
         iteration: optimiser steps so far.
         progress: share of the training that is done, 0 to 1.
     """
-    warmup = min(1.0, (iteration + 1) / settings.warmup) if settings.warmup else 1.0
+    warmup = 1.0
+    if settings.warmup >= 1:
+        warmup = min(1.0, (iteration + 1) / settings.warmup)
+    elif settings.warmup:
+        warmup = min(1.0, progress / settings.warmup)
     if settings.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
     if settings.schedule == "exponential":

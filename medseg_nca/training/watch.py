@@ -106,7 +106,7 @@ class LearningWatch:
 def too_short(counters: Counters, settings: TrainingSettings, reason: str) -> Iterator[str]:
     """Say so of a run that ended before it could be followed."""
     done, due = counters.iteration, settings.validate_every
-    if done < due:
+    if due >= 1 and done < due:
         word = "its time was up" if reason == "time" else "that was all it was given"
         yield (
             f"The training ended after {done} iterations ({word}), before the first validation, "

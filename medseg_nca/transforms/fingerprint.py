@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from medseg_nca.config import Settings
 from medseg_nca.config.plan import ChannelStatistics
@@ -42,7 +44,8 @@ class CaseFingerprint(Settings):
     """One case on its source grid.
 
     shape, spacing (mm), codes (where each axis points) and box (shape of the part that is not 0)
-    per array axis; labels: voxels of each number, background included, None without a label map.
+    per array axis; labels: voxels of each number, background included, None without a label map;
+    centres: where the centre of each number but 0 lies, from 0 to 1 of each array axis.
     """
 
     shape: tuple[int, ...]
@@ -51,11 +54,17 @@ class CaseFingerprint(Settings):
     box: tuple[int, ...]
     channels: tuple[ChannelFingerprint, ...]
     labels: dict[int, int] | None = None
+    centres: dict[int, tuple[float, ...]] = Field(default_factory=dict)
 
     @property
     def foreground(self) -> int:
         """Voxels that are not background."""
         return sum(count for value, count in (self.labels or {}).items() if value != 0)
+
+    @property
+    def box_share(self) -> float:
+        """How much of the image the box around its voxels that are not 0 holds."""
+        return prod(self.box) / prod(self.shape)
 
 
 def measure(volume: Volume, label: Volume | None) -> CaseFingerprint:
@@ -74,7 +83,31 @@ def measure(volume: Volume, label: Volume | None) -> CaseFingerprint:
         box=_box(volume.array),
         channels=tuple(_channel(channel, mask) for channel in volume.array),
         labels=None if label is None else value_counts(label.array),
+        centres={} if label is None else label_centres(label.array[0]),
     )
+
+
+def label_centres(array: NDArray[Any]) -> dict[int, tuple[float, ...]]:
+    """The centre of each number but 0 in a label map ``(*S)``, from 0 to 1 of each axis.
+
+    The middle of an image is 0.5 on every axis. Slab by slab, over voxels that are not 0 only:
+    scipy's centre of mass would hold the whole map as float64, once for each axis.
+    """
+    values = np.array([value for value in value_counts(array) if value != 0])
+    sums, counts = np.zeros((len(values), array.ndim)), np.zeros(len(values))
+    for first, slab in enumerate(array):
+        places = np.nonzero(slab)
+        codes = np.searchsorted(values, slab[places])
+        found = np.bincount(codes, minlength=len(values))
+        counts += found
+        sums[:, 0] += found * first
+        for axis, place in enumerate(places, start=1):
+            sums[:, axis] += np.bincount(codes, weights=place, minlength=len(values))
+    middles = (sums / counts[:, None] + 0.5) / np.array(array.shape)
+    return {
+        int(value): tuple(round(float(m), 6) for m in middle)
+        for value, middle in zip(values, middles, strict=True)
+    }
 
 
 def foreground_statistics(
@@ -110,6 +143,7 @@ def summarise(cases: Mapping[str, CaseFingerprint]) -> dict[str, Any]:
         "labelled": sum(case.labels is not None for case in found),
         "shape": _spread(np.array([case.shape for case in found])),
         "spacing_mm": _spread(np.array([case.spacing for case in found])),
+        "box_share": _spread(np.array([case.box_share for case in found])),
         "orientations": _counts("".join(case.codes) for case in found),
         "channels": [
             {

@@ -205,6 +205,26 @@ def axis_order(codes: Sequence[str], orientation: str | None) -> tuple[int, ...]
     return tuple(where.index(_direction(code)) for code in wanted)
 
 
+def turned_place(
+    place: Sequence[float], codes: Sequence[str], orientation: str | None
+) -> tuple[float, ...]:
+    """A place in an image, from 0 to 1 of each axis, after the axes are turned to an orientation.
+
+    Args:
+        place: on the image's own axes.
+        codes: where these point.
+        orientation: the plan's.
+    """
+    wanted = _orientation(codes, orientation)
+    turn = None if wanted is None else _between_codes(codes, tuple(wanted))
+    if turn is None:
+        return tuple(place)
+    turned = [0.0] * len(place)
+    for value, (axis, way) in zip(place, turn, strict=True):
+        turned[int(axis)] = value if way > 0 else 1 - value
+    return tuple(turned)
+
+
 def _direction(code: str) -> int:
     """0 for left-right, 1 for posterior-anterior, 2 for inferior-superior."""
     return next(k for k, pair in enumerate(AXIS_LABELS) if code in pair)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -26,8 +26,12 @@ MAX_LEVELS = 5
 # Axes join the halving once the others are as coarse as they are to within this factor.
 ANISOTROPY = 2.0
 
+# A box around all voxels that are not 0 leaves out much of an image if it holds at most so much of
+# it. Most cases are those of the second share: with few that differ, no image is cut in vain.
+BORDERED, MOST = 0.75, 0.8
+
 # Settings that go into a plan as they are.
-_AS_SET = {"orientation", "crop", "crop_margin", "percentiles", "clip", "colour"}
+_AS_SET = {"orientation", "crop_margin", "percentiles", "clip"}
 
 Number = TypeVar("Number", int, float)
 Memory = Callable[[tuple[int, ...]], float]
@@ -68,6 +72,8 @@ def make_plan(
     some = next(iter(cases.values()))
     dims = len(some.shape)
     _check(settings, dims)
+    crop = bordered(cases) if settings.crop == "auto" else settings.crop
+    settings = settings.model_copy(update={"crop": crop})
     orders = [axis_order(case.codes, settings.orientation) for case in cases.values()]
     spacings = np.array(
         [_sorted(c.spacing, o) for c, o in zip(cases.values(), orders, strict=True)]
@@ -86,6 +92,8 @@ def make_plan(
         "channels": channels,
         "modality": modality,
         "spacing": spacing,
+        "crop": crop,
+        "colour": grey_in_colours(cases) if settings.colour == "auto" else settings.colour,
         "normalise": normalise,
         "statistics": statistics,
         "crop_size": size,
@@ -98,6 +106,21 @@ def make_plan(
         return draft
     fitted = sample_size(size, demands(draft), settings.memory_budget_gb * 1e9)
     return draft.model_copy(update={"crop_size": fitted})
+
+
+def bordered(cases: Mapping[str, CaseFingerprint]) -> Literal["none", "nonzero"]:
+    """Whether a border of exact zeros is a large part of most images, and is to be cut off."""
+    small = sum(case.box_share <= BORDERED for case in cases.values())
+    return "nonzero" if small >= MOST * len(cases) else "none"
+
+
+def grey_in_colours(cases: Mapping[str, CaseFingerprint]) -> Literal["keep", "grey"]:
+    """Whether red, green and blue of every picture are the same, so that one of them tells all."""
+    grey = all(
+        len(case.shape) == 2 and len(case.channels) == 3 and len(set(case.channels)) == 1
+        for case in cases.values()
+    )
+    return "grey" if grey else "keep"
 
 
 def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, ...], ...]:

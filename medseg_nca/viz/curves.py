@@ -14,6 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from medseg_nca.viz.canvas import FAINT, INK, PALETTE, colour, headline, new_figure, save, style
 
 Series = tuple[list[float], list[float]]
+# More names than these leave no room for the curves.
+MOST_NAMED = 10
 NEVER_DRAWN = ("iteration", "wall_s", "seconds")
 
 
@@ -85,10 +87,11 @@ def _draw(axes: Axes, word: str, series: Mapping[str, Series]) -> None:
         marker = "o" if word.startswith("Validation") and len(x) <= 30 else ""
         if noisy:
             axes.plot(x, y, color=shade, linewidth=0.8, alpha=0.25)
+        named = main or number < MOST_NAMED
         axes.plot(
             x, _smooth(y) if noisy else y, color=shade, marker=marker, markersize=3.5,
             linewidth=2.0 if main else 1.3, zorder=3 if main else 2,
-            label=_word(name),
+            label=_word(name) if named else "_",
         )  # fmt: skip
     values = [v for _, y in series.values() for v in y]
     if noisy and min(values) > 0 and max(values) > 8 * min(values):

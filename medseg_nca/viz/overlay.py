@@ -19,6 +19,8 @@ from medseg_nca.viz.slices import BoolArray, Plane, centre_planes, to_picture, w
 
 HEIGHT_3D, HEIGHT_2D = 3.4, 5.6  # inches
 WIDTHS = (1.0, 15.0)  # of all panels together, inches
+# More labels than these leave no room for the picture.
+MOST_NAMED = 16
 TRUTH, PREDICTION = "solid", (0, (2.2, 1.4))
 PLANES = ("sagittal", "coronal", "axial")
 
@@ -76,7 +78,7 @@ def plot_case(
             second = colour(number + (len(masks) == 1))
             _outline(axes, plane.of(pair[1])[window], second, PREDICTION, width)
         _caption(axes, plane, anatomical)
-    _legend(figure, labels.names)
+    _legend(figure, labels.names, [n for n, pair in enumerate(masks) if any(m.any() for m in pair)])
     headline(figure, title)
     return save(figure, path)
 
@@ -139,7 +141,8 @@ def _caption(axes: Axes, plane: Plane, anatomical: bool) -> None:
         )  # fmt: skip
 
 
-def _legend(figure: Figure, names: Sequence[str]) -> None:
+def _legend(figure: Figure, names: Sequence[str], present: Sequence[int]) -> None:
+    """Name the labels; of many, some of those that are there."""
     words = [name.replace("$", r"\$") for name in names]
     entries: list[tuple[str, str, Any, float]]
     if len(names) == 1:
@@ -148,7 +151,10 @@ def _legend(figure: Figure, names: Sequence[str]) -> None:
             (f"{words[0]}: prediction", colour(1), PREDICTION, 1.7),
         ]
     else:
-        entries = [(word, colour(number), TRUTH, 4.0) for number, word in enumerate(words)]
+        named = range(len(words)) if len(words) <= MOST_NAMED else present[:MOST_NAMED]
+        entries = [(words[number], colour(number), TRUTH, 4.0) for number in named]
+        if len(words) > MOST_NAMED and len(present) > MOST_NAMED:
+            entries.append((f"and {len(present) - MOST_NAMED} more", FAINT, "none", 0.0))
         entries += [("truth", INK, TRUTH, 1.7), ("prediction", INK, PREDICTION, 1.7)]
     handles = [
         Line2D([], [], color=shade, linestyle=dashes, linewidth=width)

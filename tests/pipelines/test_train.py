@@ -84,16 +84,21 @@ def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> N
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_a_run_folder_holds_everything(run: Path) -> None:
+def test_a_run_folder_holds_everything(run: Path, prepared: Path) -> None:
     names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     assert {
-        "settings.yaml", "split.json", "train.log", "history.csv", "training.json",
+        "settings.yaml", "recipe.json", "split.json", "train.log", "history.csv", "training.json",
         "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt",
         "model/weights.safetensors", "model/model.json",
         "figures/curves.png", "figures/validation_worst.png", "figures/validation_median.png",
         "figures/automaton.gif",
     } <= names  # fmt: skip
-    assert read_settings(run / "settings.yaml") == tiny_settings()
+    stored, asked = read_settings(run / "settings.yaml"), tiny_settings()
+    assert stored.model_copy(update={"preprocess": asked.preprocess}) == asked
+    # What the plan of the data decided is told in numbers.
+    plan = PreparedStore.open(prepared).plan
+    assert stored.preprocess.spacing == plan.spacing
+    assert stored.preprocess.normalise == plan.normalise == "zscore"
     assert {"loss", "val_dice", "lr"} <= {k for r in read_history(run / "history.csv") for k in r}
     split = read_split(run / "split.json")
     assert len(split.train) + len(split.val) + len(split.test) == 8

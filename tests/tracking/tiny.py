@@ -99,4 +99,5 @@ def _empty_store() -> Path:
 def settings_of(folder: Path, **tracking: Any) -> RunSettings:
     """Settings of a run that is tracked in a new store in ``folder/store``."""
     changed = new_store(folder / "store").model_copy(update=tracking)
-    return load_settings(None).model_copy(update={"name": "first", "tracking": changed})
+    named = load_settings(None, ["training.lr=2e-3", "model.cell.channels=16"])
+    return named.model_copy(update={"name": "first", "tracking": changed})

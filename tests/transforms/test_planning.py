@@ -20,6 +20,7 @@ from medseg_nca.transforms.fingerprint import (
     measure,
     summarise,
 )
+from medseg_nca.transforms.grid import turned_place
 from medseg_nca.transforms.planning import Demands, make_plan, pyramid, sample_size
 from tests.transforms.volumes import affine, blobs
 
@@ -169,3 +170,54 @@ def test_what_is_measured() -> None:
     assert tree["labelled"] == 1
     assert tree["labels"]["4"] == {"cases": 1, "median_mm3": 6.0 * (label.array == 4).sum()}
     assert tree["orientations"] == {"LPS": 2}
+
+
+def bordered(share: float) -> CaseFingerprint:
+    """A cube whose voxels that are not 0 fill a share of the first axis."""
+    return case((20, 10, 10), (1, 1, 1)).model_copy(update={"box": (round(20 * share), 10, 10)})
+
+
+@pytest.mark.parametrize(
+    ("shares", "crop"),
+    [([0.5] * 10, "nonzero"), ([0.75] * 10, "nonzero"), ([0.8] * 10, "none"),
+     ([0.5] * 8 + [1.0] * 2, "nonzero"), ([0.5] * 7 + [1.0] * 3, "none"), ([1.0], "none")],
+)  # fmt: skip
+def test_borders_of_zeros_are_cut_off_where_most_images_have_them(
+    shares: list[float], crop: str
+) -> None:
+    cases = [bordered(share) for share in shares]
+    assert decide(*cases).crop == crop
+    assert decide(*cases, crop="none").crop == "none"
+    assert decide(*cases, crop="nonzero").crop == "nonzero"
+
+
+def test_pictures_of_equal_colours_become_grey() -> None:
+    one = ChannelFingerprint(minimum=0, maximum=255, mean=100, sd=20)
+    other = one.model_copy(update={"mean": 101.0})
+    grey = case((32, 32), (1, 1)).model_copy(update={"channels": (one,) * 3})
+    coloured = case((32, 32), (1, 1)).model_copy(update={"channels": (one, one, other)})
+    names = ("red", "green", "blue")
+
+    def colour(*cases: CaseFingerprint, **changes: Any) -> str:
+        named = {f"case_{i}": c for i, c in enumerate(cases)}
+        demands = Demands((1, 1), lambda _: 0)
+        settings = PreprocessSettings(**changes)
+        return make_plan(named, settings, names, "unknown", lambda _: demands).colour
+
+    assert colour(grey, grey) == "grey"
+    assert colour(grey, coloured) == "keep"
+    assert colour(grey, grey, colour="keep") == "keep"
+    assert decide(case((32, 32), (1, 1))).colour == "keep"  # one channel is grey already
+
+
+@pytest.mark.parametrize(
+    ("codes", "orientation", "place"),
+    [("RAS", "RAS", (0.1, 0.2, 0.3)), ("LAS", "RAS", (0.9, 0.2, 0.3)),
+     ("PSR", "RAS", (0.3, 0.9, 0.2)), ("RA", "RAS", (0.1, 0.2)), ("RP", "RAS", (0.1, 0.8)),
+     ("LAS", None, (0.1, 0.2, 0.3))],
+)  # fmt: skip
+def test_a_place_turns_with_its_image(
+    codes: str, orientation: str | None, place: tuple[float, ...]
+) -> None:
+    known = (0.1, 0.2, 0.3)[: len(codes)]
+    assert turned_place(known, codes, orientation) == pytest.approx(place)

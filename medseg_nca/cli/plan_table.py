@@ -1,0 +1,60 @@
+"""The plan of a run as a table: setting, value, reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medseg_nca.cli.console import is_terminal, make_console
+
+if TYPE_CHECKING:
+    from medseg_nca.pipelines.run_plan import RunPlan
+
+
+def print_plan(plan: RunPlan, *, stderr: bool = False) -> None:
+    """Print what a run does and why: a table, or a line a setting where nobody looks.
+
+    Args:
+        plan: of the run.
+        stderr: where standard output is for programs.
+    """
+    if not is_terminal(stderr):
+        for decision in plan.decisions:
+            value = in_short(decision.value).replace("\n", "; ")
+            click.echo(f"{decision.key}: {value}  # {decision.reason}", err=stderr)
+        return
+    from rich.table import Table
+
+    title = "The plan; --set KEY=VALUE changes a line"
+    table = Table(title=title, title_justify="left")
+    table.add_column("setting", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("reason", overflow="fold")
+    for decision in plan.decisions:
+        table.add_row(decision.key, in_short(decision.value), decision.reason)
+    make_console(stderr=stderr).print(table)
+
+
+def in_short(value: Any) -> str:
+    """A value as ``--set`` takes it; levels in words."""
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return "\n".join(_level(level) for level in value)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(in_short, value)) + "]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _level(level: Mapping[str, Any]) -> str:
+    """One level: cells of so many voxels, steps, and the patch it learns on."""
+    text = f"cells of {_times(level['scale'])}, {_times(level['steps'], '-')} steps"
+    return text if level["patch"] is None else f"{text}, patches of {_times(level['patch'])}"
+
+
+def _times(value: Any, sign: str = "x") -> str:
+    return sign.join(map(str, value)) if isinstance(value, list) else str(value)
