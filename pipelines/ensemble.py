@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from medseg_nca.datasets.splits import Split, join_splits, write_split
 from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.inference.bundle import SPEC, LoadedModel, load_bundle, save_ensemble
 from medseg_nca.inference.ensemble import TWICE, join_specs
+from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines.run_folder import RESULT, SETTINGS, SPLIT, training_of
@@ -83,7 +85,7 @@ def run(
         if member in models:
             raise ModelError(f"{member}: is named twice.", hint=TWICE)
         models[member] = load_bundle(locate(member, tracking).folder, "cpu")
-    spec = join_specs(models, name)
+    spec = _with_islands(models, join_specs(models, name))
     save_ensemble(out / MODEL, [model.model for model in models.values()], spec)
     split = _split(models)
     if split is not None:
@@ -92,6 +94,25 @@ def run(
     result = _result(models, spec, split, out)
     write_json(out / RESULT, result.to_dict())
     return result
+
+
+def _with_islands(models: Mapping[str, LoadedModel], spec: ModelSpec) -> ModelSpec:
+    """Decide on islands from the validation cases of all members together, where these are known.
+
+    Each case was predicted by a member that has not learned from it.
+    """
+    trial = IslandTrial(spec.labels)
+    for model in models.values():
+        try:
+            text = (model.folder.parent / EVIDENCE).read_text(encoding="utf-8")
+            trial.include(IslandTrial.from_dict(spec.labels, json.loads(text)))
+        except (OSError, ValueError, KeyError, TypeError):
+            return spec  # what all members agree on
+    names, reasons = trial.decide()
+    for reason in reasons:
+        logger.info("%s", reason)
+    prediction = spec.prediction.model_copy(update={"largest": names})
+    return spec.model_copy(update={"prediction": prediction})
 
 
 def _split(models: Mapping[str, LoadedModel]) -> Split | None:

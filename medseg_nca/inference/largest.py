@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from medseg_nca.config.labels import MERGED, Label, LabelTable
 from medseg_nca.metrics.segmentation import mask_metrics
 from medseg_nca.transforms.islands import remove_islands, share_apart
 
+# In a run folder: what the trial of its model found, case by case.
+EVIDENCE = "islands.json"
 # Fewer cases are an anecdote: one lucky island would decide for all patients.
 MIN_CASES = 3
 # A mean Dice that changes by less is the same.
@@ -42,13 +44,15 @@ class Change:
         voxels: that were changed.
         dice: before and after. A label that is neither there nor found counts as 1.
         hd95: before and after in mm; None where it was not measured.
-        apart: the largest share of a true label that lies outside of its largest part.
+        apart: the share of the true label that lies outside of its largest part.
+        case: its id; the same case in several trials is one.
     """
 
     voxels: int
     dice: tuple[float, float]
     hd95: tuple[float, float] | None
     apart: float
+    case: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,15 +94,18 @@ class IslandTrial:
     # By what is kept, and whether the islands of all labels together are removed before.
     _found: dict[tuple[str, bool], list[Change]] = field(default_factory=dict)
 
-    def add(self, predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float]) -> None:
+    def add(
+        self, predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float], case_id: str
+    ) -> None:
         """Try everything on a case.
 
         Args:
             predicted: label map ``(*S)`` with the numbers that predictions carry, islands and all.
             truth: ``(*S)`` with source numbers.
             spacing: mm per axis, in array order.
+            case_id: of the case.
         """
-        case = _Case(self.labels, truth, tuple(spacing))
+        case = _Case(self.labels, truth, tuple(spacing), case_id)
         apart = {one.name: share_apart(case.truth_of(one)) for one in self.labels.labels}
         cleared = predicted
         if len(self.labels.labels) > 1:
@@ -116,6 +123,34 @@ class IslandTrial:
                 change = case.change(start, changed, voxels, touched, apart[label.name])
                 self._found.setdefault((label.name, merged), []).append(change)
 
+    def include(self, other: IslandTrial) -> None:
+        """Take over what another trial, of a model with the same labels, has found."""
+        for key, changes in other._found.items():
+            self._found.setdefault(key, []).extend(changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        found = [
+            {"kept": name, "after_merged": merged, "cases": [asdict(case) for case in cases]}
+            for (name, merged), cases in self._found.items()
+        ]
+        return {"labels": list(self.labels.names), "found": found}
+
+    @classmethod
+    def from_dict(cls, labels: LabelTable, tree: Any) -> IslandTrial:
+        """Read what ``to_dict`` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is something else, or of other labels.
+        """
+        if tree["labels"] != list(labels.names):
+            raise ValueError("it is of other labels")
+        trial = cls(labels)
+        for entry in tree["found"]:
+            cases = [_change(case) for case in entry["cases"]]
+            trial._found[str(entry["kept"]), bool(entry["after_merged"])] = cases
+        return trial
+
     def decide(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Say which labels are kept by their largest part only, and why, for the log."""
         names: list[str] = []
@@ -129,6 +164,15 @@ class IslandTrial:
             reasons.append(f"Of {called} {kept}: {verdict.reason}.")
             names += [name] if verdict.helps else []
         return tuple(names), tuple(reasons)
+
+
+def _change(tree: Any) -> Change:
+    before, after = map(float, tree["dice"])
+    hd95 = None if tree["hd95"] is None else tuple(map(float, tree["hd95"]))
+    distances = None if hd95 is None else (hd95[0], hd95[1])
+    return Change(
+        int(tree["voxels"]), (before, after), distances, float(tree["apart"]), str(tree["case"])
+    )
 
 
 def too_few(count: int) -> Verdict:
@@ -152,8 +196,9 @@ def judge(cases: Sequence[Change], worth: float | None = None) -> Verdict:
             count then.
     """
     count = len(cases)
-    if count < MIN_CASES:
-        return too_few(count)
+    different = len({case.case or str(number) for number, case in enumerate(cases)})
+    if different < MIN_CASES:
+        return too_few(different)
     several = sum(case.apart > SEVERAL for case in cases)
     if several:
         return Verdict(False, f"in {several} of {count} validation cases there truly are several")
@@ -204,6 +249,7 @@ class _Case:
     labels: LabelTable
     truth: NDArray[Any]
     spacing: tuple[float, ...]
+    id: str = ""
     # What was measured already, by label and contents of the mask: the masks would take much room.
     _known: dict[tuple[str, bytes], tuple[float, float | None]] = field(default_factory=dict)
 
@@ -221,7 +267,7 @@ class _Case:
         hd95 = None
         if all(len(found) == len(touched) for found in distances):
             hd95 = float(np.mean(distances[0])), float(np.mean(distances[1]))
-        return Change(voxels, (dice[0], dice[1]), hd95, apart)
+        return Change(voxels, (dice[0], dice[1]), hd95, apart, self.id)
 
     def _measured(self, label_map: NDArray[Any], label: Label) -> tuple[float, float | None]:
         """Dice and HD95 of a label."""

@@ -20,8 +20,10 @@ from medseg_nca.datasets.splits import Split
 from medseg_nca.datasets.truth import read_labelled
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
+from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.inference.spec import strange_labels
+from medseg_nca.io.atomic import write_json
 from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
@@ -49,6 +51,7 @@ class Segmentation(Task):
         self.store = store
         self.split = split
         self.prediction = settings.prediction
+        self.trial: IslandTrial | None = None
         strange = strange_labels(self.prediction, store.labels)
         if strange is not None:
             raise ConfigError(strange)
@@ -159,7 +162,15 @@ class Segmentation(Task):
         """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
         loaded, cases = self._loaded(model, device), self._validation_cases()
         augment = self.settings.augment
-        self.prediction = settle_prediction(loaded, self.prediction, augment, cases)
+        self.prediction, self.trial = settle_prediction(loaded, self.prediction, augment, cases)
+
+    def keep(
+        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
+    ) -> None:
+        """See :meth:`Task.keep`; the evidence on islands is kept for an ensemble's decision."""
+        super().keep(model, device, folder, validation)
+        if self.trial is not None:
+            write_json(folder.parent / EVIDENCE, self.trial.to_dict())
 
     def _loaded(self, model: nn.Module, device: torch.device) -> LoadedModel:
         assert isinstance(model, SegmentationModel)

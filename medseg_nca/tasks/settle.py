@@ -32,7 +32,7 @@ def settle_prediction(
     settings: PredictionSettings,
     augment: AugmentSettings,
     cases: Sequence[PreparedCase],
-) -> PredictionSettings:
+) -> tuple[PredictionSettings, IslandTrial | None]:
     """Decide what the settings leave to the training: flips first, and with them the islands.
 
     Args:
@@ -42,8 +42,8 @@ def settle_prediction(
         cases: of the validation.
 
     Returns:
-        The settings with ``flips`` and ``largest`` decided; nothing is done where there is no
-        evidence for it.
+        The settings with ``flips`` and ``largest`` decided, nothing being done where there is no
+        evidence for it; and the evidence on islands, if it was asked for.
     """
     try:
         settings = _settle_flips(loaded, settings, augment, cases)
@@ -51,7 +51,7 @@ def settle_prediction(
     except NonFiniteStateError as error:
         logger.warning("Flips and islands are not decided: %s", error.message)
         nothing = {"flips": settings.flip_axes, "largest": settings.kept_labels}
-        return settings.model_copy(update=nothing)
+        return settings.model_copy(update=nothing), None
 
 
 def _settle_flips(
@@ -89,17 +89,18 @@ def _settle_flips(
 
 def _settle_largest(
     loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase]
-) -> PredictionSettings:
+) -> tuple[PredictionSettings, IslandTrial | None]:
     """Of which labels only the largest part is kept."""
     if settings.largest != "auto":
-        return settings
+        return settings, None
     trial = IslandTrial(loaded.spec.labels)
-    for found, truth, spacing in _predicted(loaded, settings, cases):
-        trial.add(found, truth.array[0], spacing)
+    predicted = _predicted(loaded, settings, cases)
+    for case, (found, truth, spacing) in zip(cases, predicted, strict=True):
+        trial.add(found, truth.array[0], spacing, case.id)
     names, reasons = trial.decide()
     for reason in reasons:
         logger.info("%s", reason)
-    return settings.model_copy(update={"largest": names})
+    return settings.model_copy(update={"largest": names}), trial
 
 
 def _predicted(

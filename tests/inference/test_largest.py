@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -25,8 +27,8 @@ def body(*, islands: bool = False, two: bool = False) -> np.ndarray:
 
 def decided(*cases: tuple[np.ndarray, np.ndarray]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     trial = IslandTrial(TABLE)
-    for predicted, truth in cases:
-        trial.add(predicted, truth, SPACING)
+    for number, (predicted, truth) in enumerate(cases):
+        trial.add(predicted, truth, SPACING, f"case {number}")
     return trial.decide()
 
 
@@ -71,6 +73,29 @@ def test_two_cases_prove_nothing(count: int) -> None:
     assert all("fewer than 3 prove nothing" in reason for reason in reasons)
 
 
+def test_trials_of_several_models_are_one_by_way_of_a_file() -> None:
+    """Two cases each prove nothing, four do; the same two cases twice are still two."""
+    small = []
+    for ids in ("ab", "cd"):
+        trial = IslandTrial(TABLE)
+        for name in ids:
+            trial.add(body(islands=True), body(), SPACING, name)
+        assert trial.decide()[0] == ()
+        small.append(json.loads(json.dumps(trial.to_dict())))
+    same = IslandTrial.from_dict(TABLE, small[0])
+    same.include(IslandTrial.from_dict(TABLE, small[0]))
+    assert same.decide()[0] == ()
+    whole = IslandTrial(TABLE)
+    for tree in small:
+        whole.include(IslandTrial.from_dict(TABLE, tree))
+    names, reasons = whole.decide()
+    assert names == ("merged",)
+    assert "better in 4, worse in 0 of 4 cases" in reasons[0]
+    other = LabelTable(labels=(Label(name="a", values=(3,)),))
+    with pytest.raises(ValueError, match="other labels"):
+        IslandTrial.from_dict(other, small[0])
+
+
 def change(before: float, after: float, hd: tuple[float, float] | None, voxels: int = 5) -> Change:
     return Change(voxels, (before, after), hd, apart=0.0)
 
@@ -105,9 +130,9 @@ def test_what_has_a_price_must_be_worth_it() -> None:
 def test_a_single_label_is_not_asked_for_twice() -> None:
     table = LabelTable(labels=(Label(name="a", values=(3,)),))
     trial = IslandTrial(table)
-    for _ in range(3):
+    for number in range(3):
         predicted, truth = body(islands=True), body()
-        trial.add(np.where(predicted == 3, 3, 0), np.where(truth == 3, 3, 0), SPACING)
+        trial.add(np.where(predicted == 3, 3, 0), np.where(truth == 3, 3, 0), SPACING, str(number))
     names, reasons = trial.decide()
     assert names == ("a",)
     assert len(reasons) == 1

@@ -81,6 +81,34 @@ def test_folds_are_joined(folds: Path) -> None:
     assert tree["members"] == [str(folds / f"fold_{n}") for n in range(3)]
 
 
+def test_islands_are_decided_on_from_the_cases_of_all_folds(
+    folds: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two cases a fold prove nothing; what they say together is said of six."""
+    caplog.set_level("INFO", "medseg_nca")
+    runs = [folds / f"fold_{n}" for n in range(3)]
+    assert {load_bundle(run / "model", "cpu").spec.prediction.largest for run in runs} == {()}
+    ensemble.run(runs, tmp_path / "out")
+    reasons = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Of ")]
+    assert reasons
+    assert not any("prove nothing" in reason for reason in reasons)
+    evidence = {"voxels": 9, "dice": [0.5, 0.6], "hd95": None, "apart": 0.0}
+    for run in runs:
+        file = run / "islands.json"
+        tree = json.loads(file.read_text())
+        assert all(len(entry["cases"]) == 2 for entry in tree["found"])
+        for entry in tree["found"]:
+            entry["cases"] = [{**evidence, "case": case["case"]} for case in entry["cases"]]
+        file.write_text(json.dumps(tree))
+    ensemble.run(runs, tmp_path / "changed")
+    names = load_bundle(runs[0] / "model", "cpu").spec.labels.names
+    decided = load_bundle(tmp_path / "changed" / "model", "cpu").spec.prediction.largest
+    assert set(decided) >= set(names)
+    (runs[1] / "islands.json").write_text("[1")
+    ensemble.run(runs, tmp_path / "unknown")
+    assert load_bundle(tmp_path / "unknown" / "model", "cpu").spec.prediction.largest == ()
+
+
 def test_it_is_evaluated_on_what_no_fold_has_seen(data: Path, folds: Path, tmp_path: Path) -> None:
     loaded = load_bundle(folds / "ensemble" / "model", "cpu")
     found = evaluate.run(loaded, data, tmp_path / "test")

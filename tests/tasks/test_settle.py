@@ -58,8 +58,8 @@ def loaded_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedMod
 
 def settled(loaded: LoadedModel, settings: PredictionSettings = AUTO, cases: int = 3,
             augment: AugmentSettings = FLIPPED) -> PredictionSettings:  # fmt: skip
-    some: Any = [None] * cases
-    return settle.settle_prediction(loaded, settings, augment, some)
+    some: Any = [SimpleNamespace(id=str(number)) for number in range(cases)]
+    return settle.settle_prediction(loaded, settings, augment, some)[0]
 
 
 def test_flips_that_help_are_kept_and_the_islands_are_judged_with_them(
