@@ -53,7 +53,10 @@ def in_short(value: Any) -> str:
 def _level(level: Mapping[str, Any]) -> str:
     """One level: cells of so many voxels, steps, and the patch it learns on."""
     text = f"cells of {_times(level['scale'])}, {_times(level['steps'], '-')} steps"
-    return text if level["patch"] is None else f"{text}, patches of {_times(level['patch'])}"
+    if level["patch"] is None:
+        return text
+    drawn = "patches" if level["patches"] == 1 else f"{level['patches']} patches each"
+    return f"{text}, {drawn} of {_times(level['patch'])}"
 
 
 def _times(value: Any, sign: str = "x") -> str:

@@ -125,6 +125,8 @@ def _training_bytes(model: MultiLevelNca, index: int, cells: int) -> float:
     steps = level.steps if isinstance(level.steps, int) else level.steps[1]
     per_cell = model.engine.bytes_kept(cell, torch.empty(0))
     kept = steps if model.settings.checkpoint is None else model.settings.checkpoint
+    # Patches inside patches: so many views of this level belong to one sample.
+    cells *= prod(level.patches for level in model.settings.resolved_levels[: index + 1])
     return cells * (per_cell * min(kept, steps) + 4 * cell.channels * (steps // max(kept, 1)))
 
 
