@@ -26,6 +26,9 @@ from medseg_nca.tracking.store import shown
 
 logger = logging.getLogger(__name__)
 
+# What a run that goes on may be told anew, besides its device and its tracking store.
+_MAY_CHANGE = ("training.max_minutes", "training.iterations", "training.workers")
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -107,13 +110,10 @@ def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
         )
     stored = read_settings(path)
     given = settings.with_values(_of_stored(out, stored, settings))
-    kept = {k: getattr(given.training, k) for k in ("max_minutes", "iterations", "workers")}
-    resumed = stored.model_copy(
-        update={
-            "training": stored.training.model_copy(update=kept),
-            "device": settings.device,
-            "tracking": settings.tracking,
-        }
+    tree = given.model_dump(mode="json")
+    # A run that was stopped before its plan still holds "auto", which what is said now replaces.
+    resumed = stored.with_values({key: value_at(tree, key) for key in _MAY_CHANGE}).model_copy(
+        update={"device": settings.device, "tracking": settings.tracking}
     )
     fields = type(settings).model_fields
     changed = [name for name in fields if getattr(given, name) != getattr(resumed, name)]
