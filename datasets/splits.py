@@ -161,6 +161,32 @@ def read_split(path: Path, fold: int | None = None) -> Split:
         raise DataError(f"{path}: is not a split: {where}{reason}.") from error
 
 
+def join_splits(splits: Sequence[Split]) -> Split:
+    """The split of an ensemble, whose members have splits of their own.
+
+    A case that any member trained on is a training case, one that only chose weights of a member
+    validates, and what no member has seen is the test. Of the folds of a cross-validation that is
+    the test part that they share, and no case is left to validate.
+
+    Raises:
+        DataError: if there is no split, or no case in them.
+    """
+    if not any(split.side("all") for split in splits):
+        raise DataError("There is no split to join.")
+    train = {case for split in splits for case in split.train}
+    val = {case for split in splits for case in split.val} - train
+    test = {case for split in splits for case in split.test} - train - val
+    hashes = {split.dataset_hash for split in splits}
+    seeds = {split.seed for split in splits}
+    return Split(
+        train=tuple(sorted(train)),
+        val=tuple(sorted(val)),
+        test=tuple(sorted(test)),
+        seed=seeds.pop() if len(seeds) == 1 else None,
+        dataset_hash=hashes.pop() if len(hashes) == 1 else "",
+    )
+
+
 def write_split(split: Split, path: Path) -> None:
     """Write a split so that :func:`read_split` gives it back.
 

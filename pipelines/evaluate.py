@@ -237,7 +237,8 @@ def _provenance(
         "model": {
             "name": spec.name,
             "architecture": spec.model.name,
-            "parameters": sum(p.numel() for p in predictor.model.parameters()),
+            "parameters": predictor.loaded.parameters,
+            "members": len(predictor.loaded.members),
             "weights_sha256": spec.weights_sha256,
             "training_data": spec.training_data,
             "training_data_hash": spec.training_data_hash,

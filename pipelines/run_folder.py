@@ -8,6 +8,8 @@ from typing import Any
 
 SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
 RESULT, RECIPE = "training.json", "recipe.json"
+# Of a cross-validation: the models of all folds as one.
+ENSEMBLE = "ensemble"
 
 
 def training_of(folder: Path) -> dict[str, Any]:

@@ -147,6 +147,12 @@ def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
         reason = "The run never split this data set: all its labelled cases are evaluated."
         return Selection(source.cases, "all", reason, unsplit=True)
     wanted = set(sides[part])
+    if not wanted:
+        raise DataError(
+            f"The run's split has no {part} case.",
+            hint="Choose another --split, or --split all to take every labelled case; the model "
+            "has seen those of train.",
+        )
     chosen = tuple(case for case in source.cases if case.id in wanted)
     if not chosen:
         raise DataError(
@@ -168,7 +174,9 @@ def notes_on_data(selection: Selection, source: Source, loaded: LoadedModel) -> 
     """
     if selection.split_hash is not None and selection.split_hash != source.hash:
         return ("The data set has changed since the run split it; cases are matched by id.",)
-    if selection.unsplit and source.hash == loaded.spec.training_data_hash:
+    spec = loaded.spec
+    learned = {spec.training_data_hash, *(m.training_data_hash for m in spec.members)}
+    if selection.unsplit and source.hash in learned:
         return (
             "The model was trained on this very data set and came without its split: it has seen "
             "most of these cases, and the results are too good.",

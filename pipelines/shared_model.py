@@ -86,4 +86,4 @@ def _with_hash(predictor: Predictor) -> ModelSpec:
 def _copy(source: Path, spec: ModelSpec, folder: Path) -> None:
     with atomic_file(folder / WEIGHTS) as path:
         shutil.copyfile(source / WEIGHTS, path)
-    write_text(folder / SPEC, spec.model_dump_json(indent=2) + "\n")
+    write_text(folder / SPEC, spec.to_json())

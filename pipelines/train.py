@@ -21,14 +21,23 @@ from medseg_nca.datasets.splits import Split, make_split, read_split, write_spli
 from medseg_nca.errors import (
     ConfigError,
     DataError,
+    ModelError,
     NothingLearned,
     OutputError,
     PartialFailure,
 )
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json
-from medseg_nca.pipelines import preprocess
-from medseg_nca.pipelines.run_folder import CHECKPOINTS, LOG, RECIPE, RESULT, SETTINGS, SPLIT
+from medseg_nca.pipelines import ensemble, preprocess
+from medseg_nca.pipelines.run_folder import (
+    CHECKPOINTS,
+    ENSEMBLE,
+    LOG,
+    RECIPE,
+    RESULT,
+    SETTINGS,
+    SPLIT,
+)
 from medseg_nca.pipelines.run_plan import (
     RunPlan,
     make_run_plan,
@@ -189,14 +198,28 @@ def run_folds(
     data: Path, out: Path, settings: RunSettings, folds: int, *, resume: bool = False,
     observers: tuple[Observer, ...] = (), show: Show = _show_nothing,
 ) -> list[RunResult]:  # fmt: skip
-    """Train every fold of a cross-validation, each in ``out/fold_K``."""
+    """Train every fold of a cross-validation, each in ``out/fold_K``.
+
+    The models of all folds together become one, in ``out/ensemble``.
+    """
     results = []
     for fold in range(folds):
         part = with_fold(settings, folds, fold)
         folder = out / f"fold_{fold}"
         again = resume and (folder / SETTINGS).exists()
         results.append(run(data, folder, part, resume=again, observers=observers, show=show))
+    if os.environ.get("RANK", "0") == "0":
+        _join([result.run for result in results], out / ENSEMBLE, settings.name)
     return results
+
+
+def _join(runs: list[Path], out: Path, name: str) -> None:
+    """Hours of training do not end with an error because of what comes after them."""
+    try:
+        # The folds are there now: an ensemble of theirs is an older one.
+        ensemble.run(runs, out, name=name, force=True)
+    except (ModelError, OutputError) as error:
+        logger.warning("The folds are not joined: %s %s", error.message, error.hint or "")
 
 
 def with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:

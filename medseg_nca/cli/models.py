@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.ensemble import ensemble
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import json_option, print_json, set_option, tracking_option
 
@@ -20,11 +21,14 @@ NO_VALUE = "–"
 
 @click.group()
 def models() -> None:
-    """Describe, register, verify and export models.
+    """Describe, join, register, verify and export models.
 
     The registry is an MLflow store: --tracking-uri, else MLFLOW_TRACKING_URI, else mlflow.db in the
     current folder.
     """
+
+
+models.add_command(ensemble)
 
 
 @models.command()
@@ -75,7 +79,7 @@ def register(
         return
     click.echo("It has no evaluation yet; it needs one before it can be promoted.")
     training = training_of(Path(source))
-    if "data" in training:
+    if "data" in training and "held_out" in training:
         side = () if training["held_out"] == "test" else ("--split", training["held_out"])
         say_next("evaluate", "--model", source, "--data", training["data"], *side)
 
@@ -224,8 +228,12 @@ def describe(name: str, size: str | None, overrides: tuple[str, ...], as_json: b
     announce(f"Describing {name}.")
     from medseg_nca.models.describe import describe as describe_model
 
-    settings = _model_settings(name, overrides)
+    settings, members = _model_settings(name, overrides)
     tree = describe_model(settings, _size(size, settings.dims)).to_dict()
+    if members > 1:  # each is run on every image, one after the other
+        costs = ("parameters", "flop")
+        sums = {key: members * tree[key] for key in costs if tree[key] is not None}
+        tree = {**tree, **sums, "members": members}
     if as_json:
         print_json(tree)
         return
@@ -286,13 +294,16 @@ _UNITS = {
 }
 
 
-def _model_settings(name: str, overrides: tuple[str, ...]) -> Any:
-    """Settings of a model given by a model's name, a preset, a file or a trained model."""
+def _model_settings(name: str, overrides: tuple[str, ...]) -> tuple[Any, int]:
+    """Settings of a model given by a model's name, a preset, a file or a trained model.
+
+    The number is that of its members, if it is an ensemble; else 1.
+    """
     from medseg_nca.config.loading import load_settings
     from medseg_nca.config.presets import preset_names
 
     if name in preset_names("model"):
-        return load_settings(None, (f"model={name}", *overrides)).model
+        return load_settings(None, (f"model={name}", *overrides)).model, 1
     if _is_trained(name):
         from medseg_nca.errors import ConfigError
         from medseg_nca.inference.bundle import check_bundle
@@ -300,8 +311,9 @@ def _model_settings(name: str, overrides: tuple[str, ...]) -> Any:
 
         if overrides:
             raise ConfigError(f"--set cannot change {name}: it is trained already.")
-        return check_bundle(locate(name).folder).model
-    return load_settings(name, overrides).model
+        spec = check_bundle(locate(name).folder)
+        return spec.model, max(len(spec.members), 1)
+    return load_settings(name, overrides).model, 1
 
 
 def _is_trained(name: str) -> bool:

@@ -46,6 +46,11 @@ from medseg_nca.cli.options import (
 )  # fmt: skip
 @click.option("--flips", help="Axes to average over flips of, for example 0 or 0,1.")
 @click.option(
+    "--largest", metavar="LABEL[,LABEL...]",
+    help="Labels of which only the largest part is kept; merged for all labels as one, none to "
+    "keep all parts.  [default: as the validation of the training decided]",
+)  # fmt: skip
+@click.option(
     "--fire", type=click.Choice(["sample", "mean"]), help="Replace the model's fire mode."
 )
 @click.option(
@@ -83,6 +88,7 @@ def predict(
     probabilities: bool,
     uncertainty: int | None,
     flips: str | None,
+    largest: str | None,
     fire: str | None,
     precision: str | None,
     memory_gb: float | None,
@@ -122,6 +128,7 @@ def predict(
         "probabilities": probabilities or seg_type == "fractional" or None,
         "uncertainty": uncertainty,
         "flips": _axes(flips, loaded.spec.plan.dims),
+        "largest": _labels(largest),
         "fire": fire,
         "precision": precision,
         "memory_budget_gb": memory_gb,
@@ -149,6 +156,13 @@ def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
     """The names in "nifti,sr" and "dicom-seg", each once."""
     names = (name.strip() for text in texts for name in text.split(","))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _labels(text: str | None) -> tuple[str, ...] | None:
+    """The labels of ``--largest``; "none" is no label."""
+    if text is None:
+        return None
+    return () if text.strip() == "none" else _names((text,))
 
 
 def _axes(text: str | None, dims: int) -> tuple[int, ...] | None:

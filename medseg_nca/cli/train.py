@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @out_option("Run folder.")
 @set_option
 @click.option("--fold", type=int, help="Train this fold only (of --folds, or of 5).")
-@click.option("--folds", type=click.IntRange(min=2), help="Cross-validate with this many folds.")
+@click.option("--folds", type=click.IntRange(min=2), help="Cross-validate, and join the folds.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--plan-only", is_flag=True, help="Prepare, plan and print the plan; train nothing.")
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.")
@@ -110,7 +110,7 @@ def train(
                 pipeline.run(data, out, settings, resume=resume, observers=(progress,), show=show)
             ]
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
-        _report(results, as_json)
+        _report(results, out, as_json)
         pipeline.raise_if_useless(results)
 
 
@@ -120,7 +120,9 @@ def _best(tree: dict[str, Any]) -> str:
     return f"best validation {tree['best_score']:.4f} at iteration {tree['best_iteration']}"
 
 
-def _report(results: list[RunResult], as_json: bool) -> None:
+def _report(results: list[RunResult], out: Path, as_json: bool) -> None:
+    from medseg_nca.pipelines.run_folder import ENSEMBLE, training_of
+
     trees = [result.to_dict() for result in results]
     if as_json:
         print_json(trees if len(trees) > 1 else trees[0])
@@ -131,6 +133,11 @@ def _report(results: list[RunResult], as_json: bool) -> None:
             f"{tree['seconds'] / 60:.1f} min ({tree['reason']}); {_best(tree)}."
         )
     if any(result.training.learned is False for result in results):
+        return
+    joined = training_of(out / ENSEMBLE) if len(results) > 1 else {}
+    if "held_out" in joined and "data" in joined:
+        click.echo(f"{joined['run']}: all {len(results)} as one model.")
+        say_next("evaluate", "--model", joined["run"], "--data", joined["data"])
         return
     first = results[0]
     side = () if first.held_out == "test" else ("--split", first.held_out)

@@ -23,6 +23,7 @@ MAX_HIDDEN = 8192
 MAX_FILTERS = 64
 # OctreeNCA has five; each usually halves the next, and 2 ** 15 voxels are longer than any axis.
 MAX_LEVELS = 16
+MAX_PATCHES = 64
 # 100 are published; a signal crosses any grid in fewer steps than this.
 MAX_STEPS = 10_000
 # Voxels along one axis: a whole-slide image at the magnification that is segmented.
@@ -41,6 +42,8 @@ MAX_ORIENTATIONS = 48
 MAX_INTENSITY = 1e30
 # Stochastic passes; 10 to 100 are usual, and the spread changes little beyond.
 MAX_PASSES = 1000
+# Of an ensemble; 5 are usual, and each costs as much as a model.
+MAX_MEMBERS = 64
 # In GB: a thousand times the largest machine.
 MAX_MEMORY_GB = 1e6
 # A model of more labels has no use for its names; TotalSegmentator has 117.

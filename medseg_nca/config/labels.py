@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import MAX_LABELS, LabelValue, Name, short
 
+# All labels taken together, where labels are named.
+MERGED = "merged"
+
 
 class Code(Settings):
     """A coded concept, as DICOM writes it (for example SCT 5366008 "Hippocampus")."""

@@ -15,6 +15,7 @@ from medseg_nca.config.bounds import (
     MAX_HIDDEN,
     MAX_KERNEL,
     MAX_LEVELS,
+    MAX_PATCHES,
     MAX_STEPS,
     check_params,
     short,
@@ -83,13 +84,15 @@ class LevelSettings(Settings):
     scale: size of a cell of this level in voxels, per axis; 1 is the full resolution.
     steps: how often the cells update, at least once; (min, max) draws a number in training and
     takes the rounded mean at inference. patch: in training, the size in cells of the random patch
-    that the level is run on, inside the patch of the level before; None is all of it. kernel:
-    replaces the cell's. loss_weight: share of this level's loss in the sum.
+    that the level is run on, inside the patch of the level before; None is all of it. patches: how
+    many are drawn inside each of those. kernel: replaces the cell's. loss_weight: share of this
+    level's loss in the sum.
     """
 
     scale: PerAxis = 1
     steps: Steps = 16
     patch: PerAxis | None = None
+    patches: int = Field(1, ge=1, le=MAX_PATCHES)
     kernel: Kernel | None = None
     loss_weight: float = Field(1.0, ge=0, le=1e6)
 
@@ -103,6 +106,8 @@ class LevelSettings(Settings):
             )
         if self.kernel is not None and self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
+        if self.patches > 1 and self.patch is None:
+            raise ValueError(f"patches is {self.patches}, but patch gives them no size")
         for name, value in (("scale", self.scale), ("patch", self.patch)):
             values = value if isinstance(value, tuple) else (1 if value is None else value,)
             if not 1 <= len(values) <= 3 or any(not 1 <= v <= MAX_AXIS for v in values):

@@ -8,7 +8,12 @@ from pydantic import Field, model_validator
 
 from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
-from medseg_nca.config.bounds import MAX_PASSES, MemoryGb
+from medseg_nca.config.bounds import MAX_LABELS, MAX_PASSES, MemoryGb, Name
+
+# Axes of an image in array order.
+Axes = tuple[Annotated[int, Field(ge=0, le=2)], ...]
+# Labels by name, or "merged" for all of them as one.
+LabelNames = Annotated[tuple[Name, ...], Field(max_length=MAX_LABELS + 1)]
 
 
 class LossSettings(Settings):
@@ -85,16 +90,21 @@ class EvaluationSettings(Settings):
 class PredictionSettings(Settings):
     """How a trained model is run.
 
-    flips: axes whose flips (all combinations) are averaged. uncertainty: stochastic passes for an
+    flips: axes whose flips (all combinations) are averaged, at the price of a pass for each; "auto"
+    lets the validation at the end of a training decide whether those of ``augment.flip_axes`` are,
+    and is what it decided from then on. uncertainty: stochastic passes for an
     uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own.
     memory_budget_gb: what a prediction may take in all (10^9 bytes, above the loaded model); larger
     volumes are computed in tiles, or refused. precision: of an automaton's state and weights;
     bfloat16 halves the memory of the state. match_spacing: bring an image whose spacing is unlike
     the training's to that spacing. unlike: what becomes of an image that is then still unlike those
-    of the training (coarser, of another size, turned otherwise): a warning, or a refusal.
+    of the training (coarser, of another size, turned otherwise): a warning, or a refusal. largest:
+    labels of which only the largest connected part is kept, "merged" for all labels as one, which
+    comes first; "auto" lets the validation at the end of a training decide, and is what it decided
+    from then on.
     """
 
-    flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    flips: Literal["auto"] | Axes = ()
     uncertainty: int = Field(0, ge=0, le=MAX_PASSES)
     seed: int = Field(0, ge=0, lt=2**63)
     fire: Literal["sample", "mean"] | None = None
@@ -103,12 +113,23 @@ class PredictionSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "float32"
     match_spacing: bool = True
     unlike: Literal["warn", "refuse"] = "warn"
+    largest: Literal["auto"] | LabelNames = "auto"
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if len(set(self.flips)) != len(self.flips):
-            raise ValueError(f"flips must name each axis once, got {self.flips}")
+        if len(set(self.flip_axes)) != len(self.flip_axes):
+            raise ValueError(f"flips must name each axis once, got {self.flip_axes}")
         return self
+
+    @property
+    def flip_axes(self) -> tuple[int, ...]:
+        """The axes of ``flips``; none where nothing is decided."""
+        return () if isinstance(self.flips, str) else self.flips
+
+    @property
+    def kept_labels(self) -> tuple[str, ...]:
+        """The labels of ``largest``; none where nothing is decided."""
+        return () if isinstance(self.largest, str) else self.largest
 
 
 class TrackingSettings(Settings):

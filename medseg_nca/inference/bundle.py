@@ -1,4 +1,4 @@
-"""A trained model as two data files: ``weights.safetensors`` and ``model.json``.
+"""A trained model, or an ensemble, as two files: ``weights.safetensors`` and ``model.json``.
 
 The pair is what a run leaves, what the registry keeps, what the package ships and what a server
 loads. Loading it runs no code of its origin.
@@ -7,13 +7,15 @@ loads. Loading it runs no code of its origin.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from medseg_nca.errors import ModelError, OutputError
-from medseg_nca.inference.fit import check_fit
+from medseg_nca.inference.fit import check_fit, check_members
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, ModelSpec, read_spec
 from medseg_nca.inference.weights import read_header
 from medseg_nca.io.atomic import atomic_file, write_text
@@ -30,17 +32,37 @@ __all__ = [
     "pick_device",
     "read_spec",
     "save_bundle",
+    "save_ensemble",
 ]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready to run, on its device and in evaluation mode."""
+    """A model that is ready to run, on its device and in evaluation mode.
+
+    Attributes:
+        model: the model; of an ensemble its first member.
+        spec: what it is.
+        folder: of its two files.
+        device: where it computes.
+        others: the other members of an ensemble.
+    """
 
     model: SegmentationModel
     spec: ModelSpec
     folder: Path
     device: torch.device
+    others: tuple[SegmentationModel, ...] = ()
+
+    @property
+    def members(self) -> tuple[SegmentationModel, ...]:
+        """The models whose probabilities are averaged: one, or those of an ensemble."""
+        return (self.model, *self.others)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned, in all members."""
+        return sum(member.parameter_count() for member in self.members)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -82,6 +104,19 @@ def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> Mode
     Raises:
         OutputError: if the folder cannot be written.
     """
+    return _save(folder, model, spec)
+
+
+def save_ensemble(folder: Path, models: Sequence[SegmentationModel], spec: ModelSpec) -> ModelSpec:
+    """Write the two files of an ensemble as :func:`save_bundle`; ``spec`` names its members."""
+    return _save(folder, _together(models), spec)
+
+
+def _together(models: Sequence[SegmentationModel]) -> nn.ModuleDict:
+    return nn.ModuleDict({f"member_{number}": model for number, model in enumerate(models)})
+
+
+def _save(folder: Path, model: nn.Module, spec: ModelSpec) -> ModelSpec:
     from safetensors import SafetensorError
     from safetensors.torch import save_model
 
@@ -92,7 +127,7 @@ def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> Mode
         except SafetensorError as error:
             raise OutputError(f"{folder / WEIGHTS}: cannot be written ({error}).") from error
     spec = spec.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS)})
-    write_text(folder / SPEC, spec.model_dump_json(indent=2) + "\n")
+    write_text(folder / SPEC, spec.to_json())
     return spec
 
 
@@ -116,7 +151,10 @@ def check_bundle(folder: Path) -> ModelSpec:
             f"{weights}: has sha256 {digest[:12]}, but {SPEC} says {spec.weights_sha256[:12]}.",
             hint="It is damaged or of another model; export it again.",
         )
-    check_fit(folder / SPEC, spec.model, tensors)
+    if spec.members:
+        check_members(folder / SPEC, spec.model, len(spec.members), tensors)
+    else:
+        check_fit(folder / SPEC, spec.model, tensors)
     return spec
 
 
@@ -132,9 +170,11 @@ def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:
     spec = check_bundle(folder)
     weights = folder / WEIGHTS
     target = pick_device(device)
-    model = build_model(spec.model)
+    models = [build_model(spec.model) for _ in spec.members or (None,)]
     try:
-        load_model(model, str(weights), device="cpu")
+        whole = _together(models) if spec.members else models[0]
+        load_model(whole, str(weights), device="cpu")
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{weights}: cannot be loaded ({error}).", hint=AS_TRAINED) from error
-    return LoadedModel(model.to(target).eval(), spec, folder, target)
+    first, *others = (model.to(target).eval() for model in models)
+    return LoadedModel(first, spec, folder, target, tuple(others))

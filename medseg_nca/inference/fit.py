@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,46 @@ _DTYPES = {
     torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16",
     torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
+
+
+# How the tensors of an ensemble's members are called.
+_MEMBER = re.compile(r"member_(0|[1-9]\d{0,4})\.(.+)", re.DOTALL)
+
+
+def check_members(
+    path: Path, settings: ModelSettings, count: int, tensors: Mapping[str, TensorInfo]
+) -> None:
+    """Compare the settings of an ensemble with the tensors of each of its members.
+
+    Args:
+        path: of ``model.json``, for the message.
+        settings: from there.
+        count: of the members.
+        tensors: what the weights file holds.
+
+    Raises:
+        ModelError: as :func:`check_fit`, and the member is named.
+    """
+    parts: list[dict[str, TensorInfo]] = [{} for _ in range(count)]
+    for name, tensor in tensors.items():
+        match = _MEMBER.fullmatch(name)
+        if match is None or int(match[1]) >= count:
+            shown = ascii(name[:80])[1:-1]
+            raise ModelError(
+                f"{path}: members are {count}, but {WEIGHTS} holds {shown}.", hint=AS_TRAINED
+            )
+        parts[int(match[1])][match[2]] = tensor
+    for number, part in enumerate(parts):
+        if not part:
+            raise ModelError(
+                f"{path}: members are {count}, but {WEIGHTS} holds no member_{number}.",
+                hint=AS_TRAINED,
+            )
+        try:
+            check_fit(path, settings, part)
+        except ModelError as error:
+            text = f"{error.message} (tensors of member_{number})"
+            raise ModelError(text, hint=error.hint) from error
 
 
 def check_fit(path: Path, settings: ModelSettings, tensors: Mapping[str, TensorInfo]) -> None:

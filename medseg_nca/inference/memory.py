@@ -16,6 +16,7 @@ from medseg_nca.io.peek import Extent
 from medseg_nca.models import RunOptions
 from medseg_nca.transforms.encode import written_type
 from medseg_nca.transforms.grid import Grid, planned_grids
+from medseg_nca.transforms.islands import BYTES_A_VOXEL
 from medseg_nca.transforms.likeness import compare
 
 # What the engine keeps from one roll-out to the next, and libraries that are loaded late.
@@ -71,6 +72,7 @@ def footprint(
             ``name``.
     """
     plan, labels = loaded.spec.plan, loaded.spec.labels
+    settings = loaded.spec.decided(settings)
     spaced, shape = _prepared(loaded, settings, extent, name)
     voxels, cells = prod(extent.shape), prod(shape)
     channels = 1 if plan.colour == "grey" else extent.channels
@@ -80,12 +82,16 @@ def footprint(
     options = RunOptions(precision=settings.precision)
     # What preparing takes from the source before it becomes the image.
     before = channels * cells * _FLOAT if spaced or plan.colour == "grey" else 0.0
-    copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flips else 0.0)
+    copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flip_axes else 0.0)
     copied = copies * channels * prod(padded) * _FLOAT
-    direct = direct_labels(settings) and not spaced
+    direct = direct_labels(loaded, settings) and not spaced
     kept, ending = _votes(settings, labels.channels, cells, voxels, written_type(labels).itemsize,
                           direct)  # fmt: skip
     model = loaded.model.least_bytes(padded, options)
+    if settings.kept_labels:
+        back = (labels.channels if settings.probabilities else 0) + (settings.uncertainty > 0)
+        voxel = written_type(labels).itemsize + BYTES_A_VOXEL + back * _FLOAT
+        ending = max(ending, float(voxel * voxels))
     return Footprint(
         source=source,
         reading=_COPIES_READ * source,
@@ -96,9 +102,11 @@ def footprint(
     )
 
 
-def direct_labels(settings: PredictionSettings) -> bool:
+def direct_labels(loaded: LoadedModel, settings: PredictionSettings) -> bool:
     """Whether the labels of a voxel are known from one look at it."""
-    return not (settings.probabilities or settings.uncertainty or settings.flips)
+    if len(loaded.members) > 1:
+        return False
+    return not (settings.probabilities or settings.uncertainty or settings.flip_axes)
 
 
 def _votes(
@@ -110,7 +118,7 @@ def _votes(
         return float(label * cells), float(label * cells) + labels
     total = channels * cells * _FLOAT
     spread = 2 * cells * _FLOAT if settings.uncertainty else 0
-    kept = total + spread + (total if settings.uncertainty and settings.flips else 0)
+    kept = total + spread + (total if settings.uncertainty and settings.flip_axes else 0)
     # What comes back to the source grid is pasted, turned and laid in order.
     back = (channels if settings.probabilities else 0) + (1 if settings.uncertainty else 0)
     return float(kept), kept + labels + 2.0 * back * voxels * _FLOAT

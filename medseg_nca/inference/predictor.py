@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.memory import direct_labels, footprint, refuse
+from medseg_nca.inference.spec import strange_labels
 from medseg_nca.inference.votes import LabelVotes, MeanVotes, Votes
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
@@ -25,6 +26,7 @@ from medseg_nca.models.base import Sink
 from medseg_nca.nca.window import cut
 from medseg_nca.progress import Share, Watch, unwatched
 from medseg_nca.transforms.grid import Grid
+from medseg_nca.transforms.islands import remove_islands
 from medseg_nca.transforms.likeness import Likeness, compare
 from medseg_nca.transforms.prepare import Trace, check_axes, prepare
 
@@ -34,10 +36,11 @@ class Prediction:
     """What the model says about one volume, all on its grid.
 
     Attributes:
-        label_map: integers, ``(1, *shape)``, with the numbers of the label table.
+        label_map: integers, ``(1, *shape)``, with the numbers of the label table, without the
+            islands that the settings (``largest``) let go; all else is as the model said it.
         probabilities: ``(K, *shape)`` in channel order, if asked for.
         uncertainty: ``(1, *shape)``, the standard deviation of the foreground probability over the
-            stochastic passes, if asked for.
+            stochastic passes and the members of an ensemble, if asked for.
         likeness: of the image with those of the training.
     """
 
@@ -53,7 +56,7 @@ def flip_sets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 class Predictor:
-    """Runs a loaded model.
+    """Runs a loaded model, or the members of an ensemble, whose probabilities are averaged.
 
     Args:
         loaded: the model with its plan and label table.
@@ -76,15 +79,19 @@ class Predictor:
         self.keeps_budget = keeps_budget
         self.model = loaded.model
         self.spec = loaded.spec
-        self.settings = settings or loaded.spec.prediction
+        self.settings = loaded.spec.decided(settings or loaded.spec.prediction)
         self._check()
 
     def _check(self) -> None:
         dims, name = self.spec.plan.dims, self.spec.name
-        wrong = [axis for axis in self.settings.flips if not 0 <= axis < dims]
+        wrong = [axis for axis in self.settings.flip_axes if not 0 <= axis < dims]
         if wrong:
             raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
-        if self.settings.uncertainty and not self.model.stochastic:
+        strange = strange_labels(self.settings, self.spec.labels)
+        if strange is not None:
+            raise ConfigError(strange)
+        alike = not self.model.stochastic and len(self.loaded.members) == 1
+        if self.settings.uncertainty and alike:
             raise ConfigError(
                 f"Model {name!r} has no fire mask, so that its passes would all be the same.",
                 hint="Leave prediction.uncertainty out.",
@@ -135,6 +142,8 @@ class Predictor:
             probabilities = votes.probabilities(trace) if self.settings.probabilities else None
             uncertainty = votes.spread(trace)
         label_map = votes.label_map(trace)
+        del votes
+        remove_islands(label_map[0], self.settings.kept_labels, self.spec.labels)
         return Prediction(
             label_map=volume.with_array(label_map),
             likeness=likeness,
@@ -171,29 +180,50 @@ class Predictor:
 
     def _votes(self, trace: Trace) -> Votes:
         settings, shape, labels = self.settings, trace.prepared.shape, self.spec.labels
-        if direct_labels(settings) and trace.prepared == trace.cropped:
+        if direct_labels(self.loaded, settings) and trace.prepared == trace.cropped:
             return LabelVotes(shape, labels)
+        passes = self._passes()
         return MeanVotes(
-            shape, labels, parts=2 ** len(settings.flips), passes=max(settings.uncertainty, 1),
+            shape, labels, parts=len(passes[0]) * 2 ** len(settings.flip_axes), passes=len(passes),
             spread=settings.uncertainty > 0,
         )  # fmt: skip
 
+    def _passes(self) -> list[list[tuple[SegmentationModel, int]]]:
+        """Who takes part in each pass, with the seed of its fire mask.
+
+        Without uncertainty it is one pass of all members. Stochastic passes are shared out among
+        the members in turn, at least so many that each has as many: their spread is that of fire
+        masks and members. Without a fire mask more than one pass of a member would be the same.
+        """
+        members, settings = self.loaded.members, self.settings
+        if not settings.uncertainty:
+            return [[(member, settings.seed) for member in members]]
+        rounds = -(-settings.uncertainty // len(members)) if self.model.stochastic else 1
+        return [
+            [(member, settings.seed + number * len(members) + index)]
+            for number in range(rounds)
+            for index, member in enumerate(members)
+        ]
+
     def _run(self, image: Tensor, votes: Votes, memory_gb: float, watch: Watch) -> None:
-        """Run all passes and flips; each window of probabilities goes to the votes."""
-        settings, sets = self.settings, list(flip_sets(self.settings.flips))
-        passes = max(settings.uncertainty, 1)
-        for number in range(passes):
-            for index, axes in enumerate(sets):
+        """Run all passes, members and flips; the votes get each window of probabilities."""
+        settings, passes = self.settings, self._passes()
+        sets = list(flip_sets(settings.flip_axes))
+        total = len(sets) * sum(map(len, passes))
+        count = 0
+        for runs in passes:
+            for (member, seed), axes in product(runs, sets):
                 options = RunOptions(
-                    seed=settings.seed + number,
+                    seed=seed,
                     fire="sample" if settings.uncertainty else settings.fire,
                     memory_gb=memory_gb,
                     precision=settings.precision,
-                    watch=Share(watch, number * len(sets) + index, passes * len(sets)),
+                    watch=Share(watch, count, total),
                 )
+                count += 1
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image
                 sink = self._sink(votes, axes, image.shape[2:])
-                stream_padded(self.model, flipped, self.spec.plan.crop_size, options, sink)
+                stream_padded(member, flipped, self.spec.plan.crop_size, options, sink)
             votes.end_pass()
 
     def _sink(self, votes: Votes, axes: tuple[int, ...], shape: Sequence[int]) -> Sink:

@@ -1,4 +1,9 @@
-"""``model.json``: what of a model is not its weights. Reading it needs no torch."""
+"""``model.json``: what of a model is not its weights. Reading it needs no torch.
+
+An ensemble is a model too: the settings that all its members have in common, and a list of what
+each of them has by itself. Its ``format_version`` is another one, so that a reader that knows
+nothing of ensembles refuses it and does not take it for one model.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +13,20 @@ from typing import Annotated, Self
 from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
-from medseg_nca.config.bounds import Name
+from medseg_nca.config.bounds import MAX_MEMBERS, Name
+from medseg_nca.config.labels import MERGED
 from medseg_nca.config.loading import explain
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.strict_json import parse_json, read_regular
 from medseg_nca.inference.weights import MISSING
+from medseg_nca.suggest import unknown
 
 WEIGHTS = "weights.safetensors"
 SPEC = "model.json"
-FORMAT_VERSION = 1
+# Of one model, and of an ensemble.
+FORMAT_VERSION, ENSEMBLE_VERSION = 1, 2
 # Half a thousand coded labels and a stored prediction take a quarter of it.
 MAX_SPEC_BYTES = 2**20
 # The hint of every error about a model's files.
@@ -28,10 +36,30 @@ AS_TRAINED = (
 )
 
 
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+class Member(Settings):
+    """A model of an ensemble: what of its own ``model.json`` is not the ensemble's too.
+
+    ``weights_sha256`` is that of the file that it came from.
+    """
+
+    name: Name
+    seed: int = Field(0, ge=0, lt=2**63)
+    training_data: str = ""
+    training_data_hash: str = ""
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    created: str = ""
+    weights_sha256: Digest = ""
+
+
 class ModelSpec(Settings):
     """Everything besides the weights that decides a prediction, and where the model came from.
 
-    ``metrics`` are those of the validation; ``weights_sha256`` guards the weights file.
+    ``metrics`` are those of the validation, of an ensemble the mean over its members, each on its
+    own validation cases; ``weights_sha256`` guards the weights file. ``members`` are those of an
+    ensemble, whose tensors are called ``member_0.NAME``, ``member_1.NAME`` and so on.
     """
 
     format_version: int = FORMAT_VERSION
@@ -47,13 +75,21 @@ class ModelSpec(Settings):
     metrics: dict[str, float | None] = Field(default_factory=dict)
     package_version: str = ""
     created: str = ""
-    weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+    weights_sha256: Digest = ""
     reference: dict[str, str] | None = None
+    members: tuple[Member, ...] = Field((), max_length=MAX_MEMBERS)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """The parts of a spec that was edited by hand must still fit each other."""
         model, plan = self.model, self.plan
+        if self.format_version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
+            raise ValueError(f"format_version is {self.format_version}")
+        if (self.format_version == ENSEMBLE_VERSION) != (len(self.members) > 1):
+            raise ValueError(
+                f"members are {len(self.members)}, but format_version is {self.format_version}: "
+                f"{FORMAT_VERSION} is one model, {ENSEMBLE_VERSION} an ensemble of two or more"
+            )
         if model.dims != plan.dims:
             raise ValueError(f"model.dims is {model.dims}, but plan.dims is {plan.dims}")
         if model.in_channels not in (None, plan.in_channels):
@@ -66,6 +102,18 @@ class ModelSpec(Settings):
                 f"model.out_channels is {model.out_channels}, but the labels need {outputs}"
             )
         return self
+
+    def to_json(self) -> str:
+        """The text of ``model.json``."""
+        # A single model has no members: its file is as it was before there were ensembles.
+        hidden = None if self.members else {"members"}
+        return self.model_dump_json(indent=2, exclude=hidden) + "\n"
+
+    def decided(self, settings: PredictionSettings) -> PredictionSettings:
+        """Settings to run the model with: "auto" is what it says itself, else nothing."""
+        own = {"flips": self.prediction.flip_axes, "largest": self.prediction.kept_labels}
+        open_ = {name: value for name, value in own.items() if getattr(settings, name) == "auto"}
+        return settings.model_copy(update=open_)
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -90,10 +138,10 @@ def read_spec(folder: Path) -> ModelSpec:
     except ValueError as error:
         raise ModelError(f"{path}: is not valid JSON ({error}).", hint=AS_TRAINED) from error
     version = tree.get("format_version") if isinstance(tree, dict) else None
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
         raise ModelError(
             f"{path}: format_version is {str(version)[:20]!r}; this package reads "
-            f"{FORMAT_VERSION}.",
+            f"{FORMAT_VERSION}, and {ENSEMBLE_VERSION} for an ensemble.",
             hint="Upgrade medseg-nca, or export the model again.",
         )
     try:
@@ -110,14 +158,26 @@ def read_spec(folder: Path) -> ModelSpec:
     return spec
 
 
+def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | None:
+    """Say which name in ``prediction.largest`` is no label's; None if all are labels."""
+    known = (*labels.names, MERGED)
+    for name in settings.kept_labels:
+        if name not in known:
+            return f"prediction.largest: {unknown('label', name, known)}"
+    return None
+
+
 def _check_use(spec: ModelSpec, path: Path) -> None:
     """What would otherwise be noticed when the model is used."""
-    plan, flips = spec.plan, spec.prediction.flips
+    plan, flips = spec.plan, spec.prediction.flip_axes
     if any(axis >= plan.dims for axis in flips):
         raise ModelError(
             f"{path}: prediction.flips: {max(flips)} is no axis; they are 0 to {plan.dims - 1}.",
             hint=AS_TRAINED,
         )
+    strange = strange_labels(spec.prediction, spec.labels)
+    if strange is not None:
+        raise ModelError(f"{path}: {strange}", hint=AS_TRAINED)
     known = len(plan.statistics or ())
     if plan.normalise == "ct" and known != plan.in_channels:
         raise ModelError(

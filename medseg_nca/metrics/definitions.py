@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-MERGED = "merged"
+from medseg_nca.config.labels import MERGED as MERGED
+
 Values = dict[str, float | None]
 
 RULES: tuple[str, ...] = (

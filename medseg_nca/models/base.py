@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.progress import Watch, unwatched
 
 Recorder = Callable[[int, Tensor], None]
@@ -18,21 +18,17 @@ Sink = Callable[[tuple[slice, ...], Tensor], None]
 
 
 class LevelOutput(NamedTuple):
-    """What one level of a model says in training, about which part of the image.
+    """What one level of a model says in training about its views.
 
     A tuple, because that is what Fabric takes apart when it wraps a model for several processes.
 
     Attributes:
-        logits: ``(B, K, *spatial)`` on the grid of the level.
-        scale: size of a cell in voxels, per axis.
-        starts: index of the first cell of the part for each sample, ``(B, dims)``.
+        logits: ``(N, K, *cells)`` for the views of the level.
         weight: share in the loss.
-        state: ``(B, C, *spatial)`` where the model has one (for the overflow penalty).
+        state: ``(N, C, *cells)`` where the model has one (for the overflow penalty).
     """
 
     logits: Tensor
-    scale: tuple[int, ...]
-    starts: tuple[tuple[int, ...], ...]
     weight: float = 1.0
     state: Tensor | None = None
 
@@ -97,17 +93,19 @@ class SegmentationModel(nn.Module, ABC):
         """
         return None
 
+    @property
     @abstractmethod
-    def training_outputs(
-        self, image: Tensor, seed: int, focus: Tensor | None = None
-    ) -> list[LevelOutput]:
+    def views(self) -> tuple[ViewSpec, ...]:
+        """What each level looks at in training, coarse to fine."""
+
+    @abstractmethod
+    def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
         """Run the model as it is trained.
 
         Args:
-            image: ``(B, in_channels, *spatial)``.
-            seed: decides masks, numbers of steps and patches.
-            focus: voxel ``(B, dims)`` that the patches of each sample contain; -1 lets chance
-                decide for that sample.
+            views: one for each of :attr:`views`; those of a level lie inside those of the level
+                before, as many in each.
+            seed: decides masks and numbers of steps.
 
         Returns:
             One output a level, coarse to fine.
@@ -116,14 +114,3 @@ class SegmentationModel(nn.Module, ABC):
     def parameter_count(self) -> int:
         """How many numbers are learned."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-
-def pad_to_multiple(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
-    """Repeat the last cells of each axis of ``(B, C, *spatial)`` up to a multiple."""
-    for axis, factor in enumerate(multiple, start=2):
-        missing = -image.shape[axis] % factor
-        if missing:
-            last = image.narrow(axis, image.shape[axis] - 1, 1)
-            repeat = [missing if a == axis else 1 for a in range(image.ndim)]
-            image = torch.cat((image, last.repeat(repeat)), axis)
-    return image

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from medseg_nca.config.bounds import MAX_CELL_VOXELS, plain
 from medseg_nca.config.model import GenericModelSettings, PerAxis
 from medseg_nca.errors import ConfigError
-from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, pad_to_multiple
-from medseg_nca.models.geometry import per_axis
+from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel
+from medseg_nca.models.geometry import pad_to_multiple, per_axis
+from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.nca.window import cut_to
 from medseg_nca.suggest import unknown
 
@@ -65,12 +66,14 @@ class BaselineModel(SegmentationModel):
             ) from error
         return cut_to(logits, image.shape[2:])
 
-    def training_outputs(
-        self, image: Tensor, seed: int, focus: Tensor | None = None
-    ) -> list[LevelOutput]:
-        """See :meth:`SegmentationModel.training_outputs`: one level, the whole image."""
-        starts = ((0,) * self.dims,) * image.shape[0]
-        return [LevelOutput(self(image), (1,) * self.dims, starts)]
+    @property
+    def views(self) -> tuple[ViewSpec, ...]:
+        """See :attr:`SegmentationModel.views`: the whole image at full resolution."""
+        return (ViewSpec((1,) * self.dims),)
+
+    def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
+        """See :meth:`SegmentationModel.training_outputs`: one level."""
+        return [LevelOutput(self(views[0].image))]
 
 
 def resolved_channels(settings: GenericModelSettings) -> tuple[int, int]:

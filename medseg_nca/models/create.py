@@ -26,6 +26,7 @@ _PARTS = (
     "multilevel",
     "recognise",
     "tiling",
+    "views",
 )
 MODELS = ModuleRegistry("medseg_nca.models", "build", "model", exclude=_PARTS, error=ConfigError)
 

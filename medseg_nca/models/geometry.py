@@ -60,6 +60,17 @@ def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, 
     return scales
 
 
+def pad_to_multiple(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """Repeat the last cells of each axis of ``(B, C, *spatial)`` up to a multiple."""
+    for axis, factor in enumerate(multiple, start=2):
+        missing = -image.shape[axis] % factor
+        if missing:
+            last = image.narrow(axis, image.shape[axis] - 1, 1)
+            repeat = [missing if a == axis else 1 for a in range(image.ndim)]
+            image = torch.cat((image, last.repeat(repeat)), axis)
+    return image
+
+
 def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
     """Average over blocks: ``(B, C, *spatial)`` with sizes that are multiples of ``scale``."""
     if all(s == 1 for s in scale):
@@ -119,13 +130,17 @@ def enlarge(x: Tensor, factor: Sequence[int]) -> Tensor:
 
 
 def crop(x: Tensor, starts: Starts, size: Sequence[int]) -> Tensor:
-    """Cut a part of ``size`` out of each sample of ``(B, C, *spatial)``, each at its own start."""
+    """Cut parts of ``size`` out of the samples of ``(B, C, *spatial)``, each at its own start.
+
+    There may be several starts for each sample, which follow each other: as many for each.
+    """
+    times = len(starts) // x.shape[0]
     if all(n == s for n, s in zip(x.shape[2:], size, strict=True)):
-        return x
+        return x.repeat_interleave(times, 0) if times > 1 else x
     parts = []
-    for sample, start in zip(x, starts, strict=True):
+    for index, start in enumerate(starts):
         window = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-        parts.append(sample[(slice(None), *window)])
+        parts.append(x[index // times][(slice(None), *window)])
     return torch.stack(parts)
 
 

@@ -15,25 +15,13 @@ from torch.nn import functional as F
 
 from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError
-from medseg_nca.models.base import (
-    LevelOutput,
-    RunOptions,
-    SegmentationModel,
-    Sink,
-    pad_to_multiple,
-)
+from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, Sink
 from medseg_nca.models.costs import least_bytes
 from medseg_nca.models.focus import Box, box_around
-from medseg_nca.models.geometry import (
-    Region,
-    crop,
-    enlarge,
-    level_scales,
-    per_axis,
-    shrink,
-)
+from medseg_nca.models.geometry import Region, crop, enlarge, level_scales, per_axis
 from medseg_nca.models.head import build_head
 from medseg_nca.models.inference import Inference, collect, naming
+from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.fire import mix
@@ -175,31 +163,31 @@ class MultiLevelNca(SegmentationModel):
         whole = options.record is not None or not self.is_focused(level)
         return None if whole else self.settings.focus
 
-    def training_outputs(
-        self, image: Tensor, seed: int, focus: Tensor | None = None
-    ) -> list[LevelOutput]:
+    @property
+    def views(self) -> tuple[ViewSpec, ...]:
+        """See :attr:`SegmentationModel.views`."""
+        return tuple(
+            ViewSpec(
+                scale,
+                None if level.patch is None else per_axis(level.patch, self.dims, "patch"),
+                level.patches,
+            )
+            for scale, level in zip(self.scales, self.settings.resolved_levels, strict=True)
+        )
+
+    def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
         """See :meth:`SegmentationModel.training_outputs`."""
         rng = random.Random(seed)
-        padded = pad_to_multiple(image, self.scales[0])
-        shape = tuple(n // s for n, s in zip(padded.shape[2:], self.scales[0], strict=True))
-        region = Region(((0,) * self.dims,) * image.shape[0], shape)
-        state: Tensor | None = None
+        state = self._first_state(views[0].image)
         outputs = []
-        for level, scale in enumerate(self.scales):
-            factor = self.factor(level)
-            inner = self._draw_patch(level, region.finer(factor), focus, rng)
-            view = self._view(padded, scale, inner)
-            if state is None:
-                state = self._first_state(view)
-            else:
-                state = self._hand_over(
-                    level, self._zoom(state, region, inner, factor), view, state
-                )
+        for level, view in enumerate(views):
+            if level > 0:
+                coarse = views[level - 1].region
+                part = self._zoom(state, coarse, view.region, self.factor(level))
+                state = self._hand_over(level, part, view.image, state)
             state = self._run_training(level, state, seed, rng)
             weight = self.settings.resolved_levels[level].loss_weight
-            logits = self.level_logits(level, state)
-            outputs.append(LevelOutput(logits, scale, inner.starts, weight, state))
-            region = inner
+            outputs.append(LevelOutput(self.level_logits(level, state), weight, state))
         return outputs
 
     def factor(self, level: int) -> tuple[int, ...]:
@@ -207,32 +195,14 @@ class MultiLevelNca(SegmentationModel):
         coarse = self.scales[max(level - 1, 0)]
         return tuple(c // f for c, f in zip(coarse, self.scales[level], strict=True))
 
-    def _draw_patch(
-        self, level: int, region: Region, focus: Tensor | None, rng: random.Random
-    ) -> Region:
-        patch = self.settings.resolved_levels[level].patch
-        if patch is None:
-            return region
-        points: list[list[int] | None] = [None] * len(region.starts)
-        if focus is not None:
-            scale = self.scales[level]
-            points = [
-                None if p[0] < 0 else [v // s for v, s in zip(p, scale, strict=True)]
-                for p in focus.tolist()
-            ]
-        return region.patch(per_axis(patch, self.dims, "patch"), points, rng)
-
-    def _view(self, image: Tensor, scale: tuple[int, ...], region: Region) -> Tensor:
-        """The image of a level inside a region: cut first, then average, which is less work."""
-        voxels = region.finer(scale)
-        return shrink(crop(image, voxels.starts, voxels.size), scale)
-
     @staticmethod
     def _zoom(state: Tensor, outer: Region, inner: Region, factor: tuple[int, ...]) -> Tensor:
         """Cut the coarse state around ``inner``, enlarge it, and cut to the cell."""
+        times = len(inner.starts) // len(outer.starts)
+        origins = tuple(origin for origin in outer.starts for _ in range(times))
         first = tuple(
             tuple(a // f - o for a, f, o in zip(start, factor, origin, strict=True))
-            for start, origin in zip(inner.starts, outer.starts, strict=True)
+            for start, origin in zip(inner.starts, origins, strict=True)
         )
         # A patch that begins between coarse cells needs one more of them.
         size = tuple(
@@ -246,7 +216,7 @@ class MultiLevelNca(SegmentationModel):
         large = enlarge(crop(state, first, size), factor)
         rest = tuple(
             tuple(a - (o + c) * f for a, o, c, f in zip(start, origin, coarse, factor, strict=True))
-            for start, origin, coarse in zip(inner.starts, outer.starts, first, strict=True)
+            for start, origin, coarse in zip(inner.starts, origins, first, strict=True)
         )
         return crop(large, rest, inner.size)
 
@@ -277,6 +247,7 @@ class MultiLevelNca(SegmentationModel):
         state, shift = coarse, self.context_shift(level, whole, view.dtype)
         if shift is not None:
             shift = F.pad(shift, (self.in_channels, 0))
+            shift = shift.repeat_interleave(len(state) // len(shift), 0)
             state = state + shift[(..., *(None,) * self.dims)]
         if state.shape[2:] != view.shape[2:]:
             state = enlarge(state, self.factor(level))

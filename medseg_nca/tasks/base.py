@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 Batch = dict[str, Any]
 Parts = dict[str, Tensor]
@@ -62,6 +63,11 @@ class Task(ABC):
         The same index gives the same sample, whatever was drawn before.
         """
 
+    def collate(self, samples: Sequence[Batch]) -> Batch:
+        """Join samples to a batch; by default every tensor gets an axis more."""
+        batch: Batch = default_collate(list(samples))
+        return batch
+
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
         """Return the loss of a batch and its parts for the log (detached).
@@ -84,6 +90,17 @@ class Task(ABC):
             NaN for what the task does not know; the loop then does not judge by it.
         """
         return ConstantAnswer()
+
+    def settle(self, model: nn.Module, device: torch.device) -> None:  # noqa: B027
+        """Decide on validation data how the final model is used; it is saved afterwards."""
+
+    def keep(
+        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
+    ) -> None:
+        """Save the final model; and again when it is settled how it is used, which may fail."""
+        self.save(model, folder, validation)
+        self.settle(model, device)
+        self.save(model, folder, validation)
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
         """Draw what is worth seeing after training; returns the files."""

@@ -1,30 +1,37 @@
-"""Training samples of a prepared data set: order, crop, augmentation, focus.
+"""Training samples of a prepared data set: what each level of the model looks at, and its targets.
 
 Sample number ``n`` of a run is a function of (seed, n) alone. The cases are visited in a new random
-order in every epoch.
+order in every epoch. Nothing is computed that no level looks at.
 """
 
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose, RandCropByPosNegLabeld, RandSpatialCropd, SpatialPadd
-from monai.utils.type_conversion import convert_to_tensor
 
 from medseg_nca.config.data import AugmentSettings
 from medseg_nca.datasets.prepared import PreparedStore
+from medseg_nca.models.geometry import Region
+from medseg_nca.models.views import View, ViewSpec, draw_regions, first_patches
 from medseg_nca.nca.fire import mix
-from medseg_nca.transforms.augment import augmentation
+from medseg_nca.tasks.base import Batch
+from medseg_nca.tasks.case_arrays import CaseArrays
+from medseg_nca.transforms.intensity_changes import Change, Place, apply, draw_changes
+from medseg_nca.transforms.warp import Warp, check_flips, draw_warp
 
 _ORDER, _CHANGE, _FOCUS = 1, 2, 3
 _CACHE_BYTES = 2e9
+# The coarser images that are kept beside the image itself: 1/8 of it and less.
+_COARSER = 1.3
+# A label may lie outside of a sample that is smaller than its image.
+_TRIES = 8
+
+Voxel = tuple[int, ...]
 
 
 class SampleSource:
@@ -33,47 +40,45 @@ class SampleSource:
     Args:
         store: the prepared data set.
         case_ids: the training part of the split.
+        specs: what the levels of the model look at.
         augment: random changes.
         seed: of the run.
-        foreground: chance that a crop, and the patches in it, are centred on a label.
+        foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
+
+    Raises:
+        ConfigError: if an axis is to be flipped that does not exist.
     """
 
     def __init__(
         self,
         store: PreparedStore,
         case_ids: Sequence[str],
+        specs: Sequence[ViewSpec],
         augment: AugmentSettings,
         seed: int,
         foreground: float,
     ) -> None:
+        check_flips(augment, store.plan.dims)
         self.store = store
         self.case_ids = tuple(case_ids)
+        self.specs = tuple(specs)
+        self.augment = augment
         self.seed = seed
         self.foreground = foreground
         self.size = store.plan.crop_size
-        self.augment = (
-            augmentation(augment, store.plan.dims, store.plan.spacing) if augment.enabled else None
-        )
-        self.pad, self.crop = self._pad(), self._crop()
-        self._load = lru_cache(maxsize=self._kept_cases())(store.load)
+        self.case_arrays = lru_cache(maxsize=self._kept_cases())(self._case)
 
     def _kept_cases(self) -> int:
         """A small data set stays in memory; of a larger one, as many cases as the budget holds."""
         voxels = [prod(case.shape) for case in self.store.cases]
-        bytes_each = max(voxels, default=1) * (4 * self.store.plan.in_channels + 1)
-        return max(1, int(_CACHE_BYTES // bytes_each))
+        each = 4 * self.store.plan.in_channels * _COARSER + 1
+        return max(1, int(_CACHE_BYTES // (max(voxels, default=1) * each)))
 
-    def _pad(self) -> Compose:
-        return Compose([SpatialPadd(["image", "label"], self.size, mode=["edge", "constant"])])
-
-    def _crop(self) -> Compose:
-        anywhere = RandSpatialCropd(["image", "label"], self.size, random_size=False)
-        if self.foreground == 0:
-            return Compose([anywhere])
-        near = RandCropByPosNegLabeld(
-            ["image", "label"], "any", self.size, pos=self.foreground, neg=1 - self.foreground
-        )
-        return Compose([near])
+    def _case(self, case_id: str) -> CaseArrays:
+        image, label = self.store.load(case_id)
+        assert label is not None, "the training part has labelled cases only"
+        labels = self.store.labels
+        return CaseArrays(image, label, labels.channels, labels.multi_label)
 
     def case_of(self, index: int) -> str:
         """The case of the ``index``-th sample."""
@@ -82,52 +87,79 @@ class SampleSource:
         random.Random(mix(self.seed, _ORDER, epoch)).shuffle(order)
         return order[position]
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return image ``(C, *size)``, label ``(L, *size)``, focus ``(dims,)``, the case's id."""
+    def __getitem__(self, index: int) -> Batch:
+        """Return the sample: ``views`` and ``targets`` ``(n, K, *cells)`` by level, ``case``."""
         case_id = self.case_of(index)
-        image, label = self._load(case_id)
-        data: Any = {"image": torch.from_numpy(image), "label": torch.from_numpy(label)}
-        data = self._fit(data, mix(self.seed, _CHANGE, index))
-        if self.augment is not None:
-            self.augment.set_random_state(seed=mix(self.seed, _CHANGE, index))
-            data = self.augment(data)
-        # A MetaTensor would take its metadata through every operation of the model.
-        label = convert_to_tensor(data["label"], track_meta=False)
-        image = convert_to_tensor(data["image"], track_meta=False)
+        case = self.case_arrays(case_id)
+        chance = random.Random(mix(self.seed, _FOCUS, index))
+        held = self._focus(case, chance)
+        start = [self._start(*axis, chance) for axis in self._axes(case, held)]
+        rng = np.random.default_rng(mix(self.seed, _CHANGE, index))
+        warp = draw_warp(self.augment, self.size, start, self.store.plan.usual_spacing, rng)
+        changes = draw_changes(self.augment, case.reference, rng)
+        focus = [None if held is None else warp.voxel(held)]
+        while len(focus) < first_patches(self.specs):
+            focus.append(self._focus_inside(case, warp, chance))
+        regions = draw_regions(self.specs, self.size, focus, chance)
         return {
-            "image": image.float().contiguous(),
-            "label": label.contiguous(),
-            "focus": self._focus(label, random.Random(mix(self.seed, _FOCUS, index))),
-            "case": case_id,
-        }
+            "views": [
+                self._view(case, warp, changes, spec.scale, region)
+                for spec, region in zip(self.specs, regions, strict=True)
+            ],
+            "targets": [
+                torch.stack([
+                    case.target(warp, first, region.size, spec.scale) for first in region.starts
+                ])
+                for spec, region in zip(self.specs, regions, strict=True)
+            ],
+            "case": [case_id],
+        }  # fmt: skip
 
-    def _fit(self, data: Any, seed: int) -> Any:
-        shape = data["image"].shape[1:]
-        if any(n < s for n, s in zip(shape, self.size, strict=True)):
-            data = self.pad(data)
-        if tuple(data["image"].shape[1:]) == tuple(self.size):
-            return data
-        self.crop.set_random_state(seed=seed)
-        # One channel: of several, MONAI would take the first for the background.
-        data = {**data, "any": data["label"].amax(0, keepdim=True)}
-        with warnings.catch_warnings():
-            # A case without any label is cropped anywhere; MONAI warns of it every time.
-            warnings.simplefilter("ignore")
-            data = self.crop(data)
-        return data[0] if isinstance(data, list) else data
+    def _view(
+        self, case: CaseArrays, warp: Warp, changes: list[Change], scale: Voxel, region: Region
+    ) -> View:
+        views = [
+            apply(
+                changes, case.view(warp, first, region.size, scale), Place(scale, first, self.size)
+            )
+            for first in region.starts
+        ]
+        return View(torch.stack(views), torch.tensor(region.starts))
 
-    def _focus(self, label: torch.Tensor, rng: random.Random) -> torch.Tensor:
-        """A voxel of a label (labels drawn evenly), or -1 where chance is to decide."""
-        nowhere = torch.full((label.ndim - 1,), -1)
-        if rng.random() >= self.foreground:
-            return nowhere
-        flat = label.numpy()
-        present = np.flatnonzero(np.bincount(flat[0].ravel())[1:]) + 1
-        masks = [flat[0] == v for v in present] if flat.shape[0] == 1 else [c > 0 for c in flat]
-        masks = [m for m in masks if m.any()]
-        if not masks:
-            return nowhere
-        mask = masks[rng.randrange(len(masks))]
-        where = np.flatnonzero(mask)
-        voxel = np.unravel_index(where[rng.randrange(len(where))], mask.shape)
-        return torch.tensor([int(v) for v in voxel])
+    def _axes(
+        self, case: CaseArrays, voxel: Voxel | None
+    ) -> list[tuple[int, int, int, int | None]]:
+        """For each axis: voxels of the case and of the sample, largest cell, voxel to hold."""
+        held = voxel or (None,) * len(self.size)
+        return list(zip(case.shape, self.size, self.specs[0].scale, held, strict=True))
+
+    def _start(
+        self, there: int, size: int, cell: int, held: int | None, chance: random.Random
+    ) -> int:
+        """Where a sample begins on an axis: a whole number of the largest cells from the image's.
+
+        So levels see the cells that inference would see. A smaller image lies in the middle.
+        """
+        if there <= size:
+            return -((size - there) // 2 // cell) * cell
+        last = -(-(there - size) // cell)
+        first = 0
+        if held is not None:
+            first = min(max(-(-(held - size + 1) // cell), 0), last)
+            last = max(min(held // cell, last), first)
+        return chance.randint(first, last) * cell
+
+    def _focus_inside(self, case: CaseArrays, warp: Warp, chance: random.Random) -> Voxel | None:
+        """A voxel of the sample that shows a label, or None where chance is to decide."""
+        for _ in range(_TRIES):
+            voxel = self._focus(case, chance)
+            if voxel is None or (inside := warp.voxel(voxel)) is not None:
+                return None if voxel is None else inside
+        return None
+
+    def _focus(self, case: CaseArrays, chance: random.Random) -> Voxel | None:
+        """A voxel of a label (labels drawn evenly), or None where chance is to decide."""
+        if chance.random() >= self.foreground or not case.points:
+            return None
+        points = case.points[chance.randrange(len(case.points))]
+        return tuple(int(v) for v in points[chance.randrange(len(points))])

@@ -18,17 +18,20 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
 from medseg_nca.datasets.splits import Split
 from medseg_nca.datasets.truth import read_labelled
-from medseg_nca.errors import DataError
+from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
 from medseg_nca.inference.predictor import Predictor
+from medseg_nca.inference.spec import strange_labels
 from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
+from medseg_nca.models.views import View
 from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
 from medseg_nca.tasks.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.samples import SampleSource
-from medseg_nca.tasks.targets import level_target, overflow
+from medseg_nca.tasks.settle import settle_prediction
+from medseg_nca.tasks.targets import overflow
 
 
 class Segmentation(Task):
@@ -36,6 +39,7 @@ class Segmentation(Task):
 
     Raises:
         DataError: if the training part of the split is empty.
+        ConfigError: if the settings name a label that the data do not have.
     """
 
     def __init__(self, settings: RunSettings, store: PreparedStore, split: Split) -> None:
@@ -44,9 +48,16 @@ class Segmentation(Task):
         self.settings = settings
         self.store = store
         self.split = split
+        self.prediction = settings.prediction
+        strange = strange_labels(self.prediction, store.labels)
+        if strange is not None:
+            raise ConfigError(strange)
         training = settings.training
+        # On a device without memory: only what the levels look at is asked.
+        with torch.device("meta"):
+            specs = build_model(self.model_settings).views
         self.samples = SampleSource(
-            store, split.train, settings.augment, settings.seed, training.foreground
+            store, split.train, specs, settings.augment, settings.seed, training.foreground
         )
         self.multi_label = store.labels.multi_label
         self.criterion = create_loss(
@@ -77,16 +88,17 @@ class Segmentation(Task):
         """See :meth:`Task.sample`."""
         return self.samples[index]
 
+    def collate(self, samples: Sequence[Batch]) -> Batch:
+        """See :meth:`Task.collate`: the views of a level follow each other, sample by sample."""
+        return join(samples)
+
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
         """The weighted mean of the levels' losses, and the penalty on overflowing states."""
-        outputs: list[LevelOutput] = model.training_outputs(  # type: ignore[operator]
-            batch["image"], seed, batch["focus"]
-        )
+        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
         weights = sum(output.weight for output in outputs)
         parts: Parts = {}
-        total = batch["image"].new_zeros(())
-        for number, output in enumerate(outputs):
-            target = level_target(batch["label"], output, self.multi_label)
+        total = batch["views"][0].image.new_zeros(())
+        for number, (output, target) in enumerate(zip(outputs, batch["targets"], strict=True)):
             value = self.criterion(output.logits.float(), target)
             parts[f"loss_level_{number}"] = value.detach()
             total = total + output.weight / weights * value
@@ -99,23 +111,20 @@ class Segmentation(Task):
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """See :meth:`Task.constant_answer`; each level has its own best answer."""
-        # A model says where its levels look; what it finds there does not count.
-        model = build_model(_shortened(self.model_settings)).to(device).eval()
-        targets: dict[int, list[Tensor]] = {}
-        weights: dict[int, float] = {}
-        with torch.no_grad():
-            for seed, batch in enumerate(batches):
-                outputs = model.training_outputs(batch["image"], seed, batch["focus"])
-                for level, output in enumerate(outputs):
-                    target = level_target(batch["label"], output, self.multi_label)
-                    targets.setdefault(level, []).append(target)
-                    weights[level] = output.weight
-        total = sum(weights.values())
+        weights = self._level_weights()
         loss = sum(
-            weights[level] / total * constant_loss(self.criterion, found, self.multi_label)
-            for level, found in targets.items()
-        )
+            weight / sum(weights) * constant_loss(
+                self.criterion, [batch["targets"][level] for batch in batches], self.multi_label
+            )
+            for level, weight in enumerate(weights)
+        )  # fmt: skip
         return ConstantAnswer(loss, self._constant_score())
+
+    def _level_weights(self) -> list[float]:
+        settings = self.model_settings
+        if not isinstance(settings, NcaModelSettings):
+            return [1.0]
+        return [level.loss_weight for level in settings.resolved_levels]
 
     def _constant_score(self) -> float:
         labels = self.store.labels
@@ -144,7 +153,13 @@ class Segmentation(Task):
 
     def _validation_settings(self) -> PredictionSettings:
         """One plain pass: what costs more is for the final evaluation."""
-        return self.settings.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+        return self.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+
+    def settle(self, model: nn.Module, device: torch.device) -> None:
+        """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
+        loaded, cases = self._loaded(model, device), self._validation_cases()
+        augment = self.settings.augment
+        self.prediction = settle_prediction(loaded, self.prediction, augment, cases)
 
     def _loaded(self, model: nn.Module, device: torch.device) -> LoadedModel:
         assert isinstance(model, SegmentationModel)
@@ -158,7 +173,7 @@ class Segmentation(Task):
             model=self.model_settings,
             labels=self.store.labels,
             plan=self.store.plan,
-            prediction=self.settings.prediction,
+            prediction=self.prediction,
             seed=self.settings.seed,
             training_data=self.store.name,
             training_data_hash=self.store.dataset_hash,
@@ -182,12 +197,19 @@ class Segmentation(Task):
         return draw_validation(self._loaded(model, device), cases, folder)
 
 
-def _shortened(settings: ModelSettings) -> ModelSettings:
-    """The same model with a single step a level."""
-    if not isinstance(settings, NcaModelSettings):
-        return settings
-    levels = tuple(level.model_copy(update={"steps": 1}) for level in settings.resolved_levels)
-    return settings.model_copy(update={"levels": levels})
+def join(samples: Sequence[Batch]) -> Batch:
+    """Join samples of views and targets to one batch."""
+    levels = range(len(samples[0]["views"]))
+    return {
+        "views": [
+            View(
+                *(torch.cat(parts) for parts in zip(*(s["views"][k] for s in samples), strict=True))
+            )
+            for k in levels
+        ],
+        "targets": [torch.cat([s["targets"][k] for s in samples]) for k in levels],
+        "case": [case for s in samples for case in s["case"]],
+    }
 
 
 def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:

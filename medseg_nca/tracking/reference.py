@@ -116,7 +116,7 @@ def check_reference(loaded: LoadedModel) -> Agreement:
 def store_reference(folder: Path, loaded: LoadedModel) -> ModelSpec:
     """Write ``model.json`` with a stored prediction into a folder; returns it."""
     spec = loaded.spec.model_copy(update={"reference": make_reference(loaded)})
-    write_text(folder / SPEC, spec.model_dump_json(indent=2) + "\n")
+    write_text(folder / SPEC, spec.to_json())
     return spec
 
 

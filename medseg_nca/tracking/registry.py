@@ -144,6 +144,7 @@ def _model_tags(loaded: LoadedModel) -> dict[str, str]:
         "dataset": spec.training_data,
         "dataset_hash": spec.training_data_hash,
         "package_version": spec.package_version,
+        "members": str(len(spec.members) or ""),
     }
     dice = next((spec.metrics[key] for key in ("mean_dice", "dice") if key in spec.metrics), None)
     if isinstance(dice, int | float):

@@ -75,8 +75,10 @@ def verify(
     except MedsegError as error:
         checks.append(Check("loads", False, error.message))
     else:
-        parameters = loaded.model.parameter_count()
-        checks.append(Check("loads", True, f"{loaded.spec.model.name}, {parameters:,} parameters"))
+        count = len(loaded.members)
+        several = f"{count} members, " if count > 1 else ""
+        detail = f"{loaded.spec.model.name}, {several}{loaded.parameters:,} parameters"
+        checks.append(Check("loads", True, detail))
         checks.append(_prediction(loaded))
     return Verification(reference, tuple(checks))
 

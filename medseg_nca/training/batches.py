@@ -48,6 +48,7 @@ def batches(
     loader = DataLoader(
         _Samples(task),
         batch_sampler=indices,
+        collate_fn=task.collate,
         num_workers=workers,
         worker_init_fn=_one_thread,
         persistent_workers=False,

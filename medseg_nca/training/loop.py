@@ -149,7 +149,9 @@ class Trainer:
             except _DivergedError as diverged:
                 self._roll_back(str(diverged))
         self._restore_best()
-        self.task.save(self.evaluated_model, self.run / "model", self.validation)
+        if self.fabric.is_global_zero:
+            model, folder = self.evaluated_model.eval(), self.run / "model"
+            self.task.keep(model, self.fabric.device, folder, self.validation)
         verdict = self.watch.verdict(self.counters)
         remarks = (*too_short(self.counters, self.training, reason), *verdict.reasons)
         for remark in remarks if not self.told_short else verdict.reasons:

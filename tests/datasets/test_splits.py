@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medseg_nca.config.data import SplitSettings
 from medseg_nca.datasets.base import Case, DataSet, Side
-from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
+from medseg_nca.datasets.splits import Split, join_splits, make_split, read_split, write_split
 from medseg_nca.errors import ConfigError, DataError
 
 LABEL = Path("label.nii.gz")
@@ -219,6 +219,22 @@ def test_a_file_with_one_split_is_no_cross_validation(tmp_path: Path) -> None:
     own = make_split(data, SplitSettings(folds=3, fold=1, test=0))
     write_split(own, file)
     assert make_split(data, SplitSettings(file=file, folds=3, fold=1)) == own
+
+
+def test_the_test_of_an_ensemble_is_what_no_member_has_seen() -> None:
+    """Also where the members were split in different ways: training counts before the rest."""
+    folds = [make_split(dataset(cases(12)), SplitSettings(folds=3, fold=n)) for n in range(3)]
+    joined = join_splits(folds)
+    assert joined.test == folds[0].test
+    assert joined.val == ()
+    assert set(joined.train) == {*folds[0].train, *folds[0].val}
+    one = Split(train=("a",), val=("b", "c"), test=("d", "e", "f"), seed=1, dataset_hash="x")
+    two = Split(train=("b", "d"), val=("e",), test=("c", "f", "g"), seed=2, dataset_hash="x")
+    assert join_splits([one, two]) == Split(
+        train=("a", "b", "d"), val=("c", "e"), test=("f", "g"), dataset_hash="x"
+    )
+    with pytest.raises(DataError, match="no split"):
+        join_splits([])
 
 
 def test_a_fold_of_nothing_is_refused() -> None:

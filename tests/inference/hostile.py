@@ -87,7 +87,11 @@ def main(*folders: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, resource.RLIM_INFINITY))
     tried, refused, faults = 0, {}, []
     for folder, tree in originals:
-        parts = [path for path in places(tree) if folder is folders[0] or path[0] == "model"]
+        parts = [
+            path
+            for path in places(tree)
+            if folder is folders[0] or path[0] in {"model", "members", "format_version"}
+        ]
         for path, name in product(parts, VALUES):
             tried += 1
             where = f"{folder.name}: {'.'.join(map(str, path))} = {name}"

@@ -23,7 +23,9 @@ from medseg_nca.inference.bundle import (
     check_bundle,
     load_bundle,
     save_bundle,
+    save_ensemble,
 )
+from medseg_nca.inference.ensemble import join_specs
 from medseg_nca.inference.weights import MAX_HEADER_BYTES, TensorInfo, read_header
 from medseg_nca.models import create_model
 from medseg_nca.tracking.resolve import zoo_folder
@@ -59,6 +61,18 @@ def saved(folder: Path, name: str, **settings: Any) -> Path:
     return folder
 
 
+def ensemble_of(folder: Path, member: Path) -> Path:
+    """Twice the same model, with other weights."""
+    one = load_bundle(member, "cpu")
+    two = load_bundle(member, "cpu")
+    with torch.no_grad():
+        next(two.model.parameters()).add_(0.1)
+    save_bundle(folder, two.model, two.spec)
+    spec = join_specs({"one": one, "two": load_bundle(folder, "cpu")})
+    save_ensemble(folder, [one.model, two.model], spec)
+    return folder
+
+
 def file_of(header: Any, data: bytes = bytes(24), length: int | None = None) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + data
@@ -79,10 +93,11 @@ def test_no_value_in_any_field_does_harm(tmp_path: Path) -> None:
         "norm": ["INSTANCE", {"affine": True}], "dropout": 0.0, "bias": True,
     }  # fmt: skip
     network = saved(tmp_path / "network", "unet", params=params)
+    ensemble = ensemble_of(tmp_path / "ensemble", automaton)
     program = Path(__file__).with_name("hostile.py")
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(program), str(automaton), str(network)],
+        [sys.executable, "-W", "ignore", str(program), *map(str, (automaton, network, ensemble))],
         env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -143,6 +158,8 @@ def test_no_value_in_any_field_does_harm(tmp_path: Path) -> None:
         ("plan.normalise", "ct", r"plan\.statistics: .* 1 channels, and there are 0"),
         ("prediction.flips", [0, 3], r"prediction\.flips\.1"),
         ("prediction.uncertainty", 10**9, r"prediction\.uncertainty: .* 1000"),
+        ("prediction.largest", ["Anteriorr"], r"prediction\.largest: Unknown label 'Anteriorr'"),
+        ("prediction.largest", 1, r"prediction\.largest"),
         ("prediction.memory_budget_gb", -1, r"prediction\.memory_budget_gb: .* greater than 0"),
         ("seed", True, r"seed: .* valid integer"),
         ("weights_sha256", "0" * 64, "has sha256 3670943fb23f, but model.json says 000000000000"),

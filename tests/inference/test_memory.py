@@ -65,6 +65,7 @@ def noise(*shape: int) -> Volume:
 def test_the_budget_is_kept_on_noise(repository: Path) -> None:
     """What is measured includes the source; before there were tiles of it all it was 1.3 GB."""
     runs: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+        ((200, 200, 100), {"memory_budget_gb": 0.45, "largest": ("merged", "Anterior")}),
         ((200, 200, 100), {"memory_budget_gb": 0.45}),
         ((100, 100, 60), {"memory_budget_gb": 0.4, "uncertainty": 2, "flips": (0,)}),
     ]
@@ -88,6 +89,10 @@ def test_what_is_needed_follows_the_settings(model: LoadedModel) -> None:
     # Three probabilities of four bytes, where else there is a label of one.
     assert least(flips=(0,)) > least() + 11 * voxels
     assert least(flips=(0,), uncertainty=2) > least(flips=(0,)) + 12 * voxels
+    probabilities = {"largest": ("merged",), "probabilities": True}
+    islands = footprint(model, model.spec.prediction.model_copy(update=probabilities), extent)
+    # Six bytes for the islands beside labels of one byte and probabilities of three labels.
+    assert islands.ending >= (6 + 1 + 3 * 4) * voxels
     larger = footprint(model, model.spec.prediction, Extent(1, (200, 200, 200), 2, np.eye(4)))
     assert larger.least > least() + 10 * voxels
 

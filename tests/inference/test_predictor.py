@@ -21,6 +21,7 @@ from medseg_nca.inference.votes import MeanVotes
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, create_model
 from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.transforms.islands import share_apart
 from medseg_nca.transforms.prepare import prepare
 
 LABELS = LabelTable(labels=(Label(name="a", values=(3,)), Label(name="b", values=(7,))))
@@ -178,6 +179,35 @@ def test_flips_are_averaged(tmp_path: Path) -> None:
     assert straight is not None
     assert mirrored is not None
     np.testing.assert_allclose(mirrored.array[:, ::-1], straight.array, atol=1e-5)
+
+
+def test_the_largest_part_is_kept_of_what_the_settings_name(tmp_path: Path) -> None:
+    """The model says what "auto" is; the probabilities stay as they are."""
+    loaded, volume = bundle_of(tmp_path), volume_of(12, 12, 8)
+
+    def predicted(loaded: LoadedModel, **changes: Any) -> tuple[np.ndarray, np.ndarray]:
+        settings = PredictionSettings(probabilities=True, **changes)
+        found = Predictor(loaded, settings).predict(volume)
+        assert found.probabilities is not None
+        return found.label_map.array[0], found.probabilities.array
+
+    whole, probabilities = predicted(loaded)
+    assert share_apart(whole == 3) > 0
+    kept, same = predicted(loaded, largest=("a",))
+    assert share_apart(kept == 3) == 0
+    np.testing.assert_array_equal(kept[kept == 3], whole[kept == 3])
+    np.testing.assert_array_equal(kept == 7, whole == 7)
+    np.testing.assert_array_equal(same, probabilities)
+    decided = loaded.spec.prediction.model_copy(update={"largest": ("a",)})
+    spec = loaded.spec.model_copy(update={"prediction": decided})
+    save_bundle(tmp_path / "decided", loaded.model, spec)
+    again = load_bundle(tmp_path / "decided", "cpu")
+    np.testing.assert_array_equal(predicted(again)[0], kept)
+    np.testing.assert_array_equal(predicted(again, largest=())[0], whole)
+    only = Predictor(again).predict(volume).label_map.array[0]
+    np.testing.assert_array_equal(only, kept)
+    with pytest.raises(ConfigError, match=r"largest: Unknown label 'aa'.*Known: a, b, merged"):
+        Predictor(loaded, PredictionSettings(largest=("aa",)))
 
 
 def test_uncertainty_is_the_spread_of_the_passes(tmp_path: Path) -> None:

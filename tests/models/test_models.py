@@ -15,6 +15,7 @@ from medseg_nca.models import MODELS, RunOptions, SegmentationModel, create_mode
 from medseg_nca.models.describe import describe
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.models.tiling import LevelNeed, least, plan_tiles
+from medseg_nca.models.views import View, cut_views
 from medseg_nca.nca.engines import get_engine
 
 NETWORKS = ("dynunet", "segresnet", "unet")
@@ -59,7 +60,7 @@ def test_logits_have_the_size_of_the_image(name: str, dims: int) -> None:
 def test_every_parameter_learns(name: str, dims: int) -> None:
     model = small(name, dims).train()
     image = torch.randn(2, 2, *(32,) * dims)
-    outputs = model.training_outputs(image, seed=1)
+    outputs = model.training_outputs(cut_views(image, model.views, 1), seed=1)
     sum(output.logits.square().mean() for output in outputs).backward()  # type: ignore[union-attr]
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # A bias before a batch or instance normalisation cannot have an effect.
@@ -196,16 +197,16 @@ def test_patches_hold_the_focus_and_nest() -> None:
     patches = {4: None, 2: 8, 1: 6}
     levels = [{"scale": s, "steps": 1, "patch": patch} for s, patch in patches.items()]
     model = create_model("octree_nca", in_channels=1, out_channels=2, dims=2, levels=levels)
-    focus = torch.tensor([[31, 0], [-1, -1], [16, 17]])
+    focus = [(31, 0), None, (16, 17)]
     for seed in range(20):
-        coarse, middle, fine = model.training_outputs(torch.zeros(3, 1, 32, 40), seed, focus)
-        assert coarse.logits.shape[2:] == (8, 10)
-        assert middle.logits.shape[2:] == (8, 8)
-        assert fine.logits.shape[2:] == (6, 6)
-        for sample, point in enumerate(focus.tolist()):
-            outer, inner = middle.starts[sample], fine.starts[sample]
+        views = cut_views(torch.zeros(3, 1, 32, 40), model.views, seed, focus)
+        outputs = model.training_outputs(views, seed)
+        sizes = [tuple(output.logits.shape[2:]) for output in outputs]
+        assert sizes == [(8, 10), (8, 8), (6, 6)]
+        _, middle, fine = (view.starts.tolist() for view in views)
+        for outer, inner, point in zip(middle, fine, focus, strict=True):
             assert all(2 * o <= i <= 2 * o + 16 - 6 for o, i in zip(outer, inner, strict=True))
-            if point[0] >= 0:
+            if point is not None:
                 assert all(i <= p < i + 6 for i, p in zip(inner, point, strict=True))
 
 
@@ -222,10 +223,40 @@ def test_a_patch_sees_what_the_whole_sees() -> None:
     with torch.no_grad():
         whole = model(image)
         for seed in range(6):
-            fine = model.training_outputs(image, seed)[-1]
-            x, y = fine.starts[0]
+            views = cut_views(image, model.views, seed)
+            fine = model.training_outputs(views, seed)[-1]
+            x, y = views[-1].starts[0].tolist()
             inner = fine.logits[..., 2:-2, 2:-2]
             torch.testing.assert_close(inner, whole[..., x + 2 : x + 9, y + 2 : y + 9])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_several_patches_of_a_view_are_as_each_alone(dims: int) -> None:
+    levels = [
+        {"scale": 4, "steps": 2},
+        {"scale": 2, "steps": 2, "patch": 6, "patches": 2},
+        {"scale": 1, "steps": 2, "patch": 5, "patches": 3},
+    ]
+    model = create_model(
+        "pyramid_nca", dims=dims, in_channels=1, out_channels=2, levels=levels,
+        cell={"fire_rate": 1.0},
+    )  # fmt: skip
+    assert isinstance(model, MultiLevelNca)
+    for cell in model.cells:
+        torch.nn.init.normal_(cell.update.output.weight, std=0.1)
+    for context in model.contexts:
+        torch.nn.init.normal_(context.weight, std=0.1)
+    views = cut_views(torch.randn(2, 1, *(32,) * dims), model.views, seed=3)
+    assert [len(view.image) for view in views] == [2, 4, 12]
+    together = model.training_outputs(views, seed=0)
+    for number in range(12):
+        chosen = [slice(n // (12 // k), n // (12 // k) + 1) for n, k in ((number, 2), (number, 4))]
+        chosen.append(slice(number, number + 1))
+        alone = [View(v.image[c], v.starts[c]) for v, c in zip(views, chosen, strict=True)]
+        for found, whole, part in zip(
+            model.training_outputs(alone, seed=0), together, chosen, strict=True
+        ):
+            torch.testing.assert_close(found.logits, whole.logits[part], rtol=1e-4, atol=1e-5)
 
 
 def test_steps_are_recorded_level_by_level() -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from medseg_nca.cli.predict import predict as predict_command
 from medseg_nca.config import RunSettings
+from medseg_nca.config.data import AugmentSettings
 from medseg_nca.config.loading import load_settings, read_settings
 from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
@@ -32,7 +33,8 @@ from medseg_nca.errors import (
 )
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
-from medseg_nca.pipelines import predict, preprocess, train
+from medseg_nca.models.views import ViewSpec
+from medseg_nca.pipelines import evaluate, predict, preprocess, train
 from medseg_nca.pipelines.prediction_inputs import find_cases
 from medseg_nca.tasks.samples import SampleSource
 from medseg_nca.tracking.store import connect
@@ -200,31 +202,64 @@ def test_folds_hold_out_each_case_once(prepared: Path, tmp_path: Path) -> None:
         train.with_fold(short, 2, 2)
 
 
+def test_the_validation_decides_on_islands_and_the_model_keeps_it(
+    prepared: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "medseg_nca")
+    out = tmp_path / "run"
+    flips = ("augment.flip_axes=[0]", "prediction.flips=auto")
+    train.run(prepared, out, tiny_settings("data.split.val=0.5", "training.iterations=2", *flips))
+    log = (out / "train.log").read_text()
+    assert "part is kept: " in log or "every part is kept: " in log
+    assert "prove nothing" not in log
+    assert "Flips of the axis 0 are " in log
+    loaded = load_bundle(out / "model", "cpu")
+    assert "auto" not in (loaded.spec.prediction.largest, loaded.spec.prediction.flips)
+    few = tmp_path / "few"
+    train.run(prepared, few, tiny_settings("data.split.val=0.2", "training.iterations=2"))
+    assert "fewer than 3 prove nothing" in (few / "train.log").read_text()
+    assert load_bundle(few / "model", "cpu").spec.prediction.largest == ()
+    given = tmp_path / "given"
+    named = tiny_settings("prediction.largest=[merged]", "training.iterations=2")
+    train.run(prepared, given, named)
+    assert "part is kept" not in (given / "train.log").read_text()
+    assert load_bundle(given / "model", "cpu").spec.prediction.largest == ("merged",)
+    with pytest.raises(ConfigError, match=r"prediction\.largest: Unknown label 'orgn'"):
+        train.run(prepared, tmp_path / "no", tiny_settings("prediction.largest=[orgn]"))
+    image = sorted((data / "imagesTr").iterdir())[0]
+    told = {}
+    for word in ("merged", "none"):
+        arguments = ["--model", str(given), "--out", str(tmp_path / word), "--largest", word]
+        result = CliRunner().invoke(predict_command, [*arguments, str(image)])
+        assert result.exit_code == 0, result.output
+        tree = json.loads((tmp_path / word / "predictions.json").read_text())
+        told[word] = tree["settings"]["largest"]
+    assert told == {"merged": ["merged"], "none": []}
+    evaluated = evaluate.resolve_settings(
+        load_bundle(given / "model", "cpu"), ["prediction.largest=[]"]
+    )
+    assert evaluated.prediction.largest == ()
+
+
 def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
     store = PreparedStore.open(prepared)
     ids = [case.id for case in store.cases]
-    augment = tiny_settings().augment
-    one, two = (SampleSource(store, ids, augment, 5, 0.7) for _ in range(2))
+    specs = (ViewSpec((2, 2)), ViewSpec((1, 1), (8, 8), patches=2))
+    augment = AugmentSettings(affine_p=0.5, noise_p=0.5, flip_axes=(0,), elastic_p=0.5)
+    one, two = (SampleSource(store, ids, specs, augment, 5, 0.7) for _ in range(2))
     for index in (11, 3, 3, 0):
-        for key in ("image", "label", "focus"):
-            assert torch.equal(one[index][key], two[index][key])
+        first, second = one[index], two[index]
+        for level in range(2):
+            assert torch.equal(first["views"][level].image, second["views"][level].image)
+            assert torch.equal(first["views"][level].starts, second["views"][level].starts)
+            assert torch.equal(first["targets"][level], second["targets"][level])
     assert sorted(one.case_of(i) for i in range(8)) == sorted(ids)
     assert [one.case_of(i) for i in range(8)] != [one.case_of(i) for i in range(8, 16)]
-    assert one[0]["image"].shape == (1, 16, 16)
-    other = SampleSource(store, ids, augment, 6, 0.7)
-    assert any(not torch.equal(one[i]["image"], other[i]["image"]) for i in range(4))
-
-
-def test_the_focus_lies_on_a_label(prepared: Path) -> None:
-    store = PreparedStore.open(prepared)
-    source = SampleSource(store, [store.cases[0].id], tiny_settings().augment, 0, 1.0)
-    hits = 0
-    for index in range(20):
-        sample = source[index]
-        if sample["focus"][0] >= 0:
-            hits += 1
-            assert sample["label"][0, sample["focus"][0], sample["focus"][1]] > 0
-    assert hits > 10
+    assert one[0]["views"][0].image.shape == (1, 1, 8, 8)
+    other = SampleSource(store, ids, specs, augment, 6, 0.7)
+    assert any(
+        not torch.equal(one[i]["views"][0].image, other[i]["views"][0].image) for i in range(4)
+    )
 
 
 def test_predictions_lie_on_the_input_grid(run: Path, data: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Crops of overlapping labels: the first label is a label, not the background."""
+"""Samples hold what they are centred on, and lie on the cells of inference."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from medseg_nca.config import Label, LabelTable, PreprocessPlan
 from medseg_nca.config.data import AugmentSettings
@@ -15,15 +17,19 @@ from medseg_nca.datasets.prepared import (
     array_file,
     write_store,
 )
+from medseg_nca.models.geometry import shrink
+from medseg_nca.models.views import ViewSpec
 from medseg_nca.tasks.samples import SampleSource
+from medseg_nca.tasks.targets import overflow
 
 
 def store_of(folder: Path) -> PreparedStore:
     """One image of 64 x 64 with four voxels of the first of two overlapping labels."""
     label = np.zeros((2, 64, 64), np.uint8)
     label[0, 3:5, 60:62] = 1
+    image = np.random.default_rng(0).normal(size=(1, 64, 64)).astype(np.float32)
     array_file(folder, "a").parent.mkdir(parents=True)
-    np.savez(array_file(folder, "a"), image=np.zeros((1, 64, 64), np.float32), label=label)
+    np.savez(array_file(folder, "a"), image=image, label=label)
     labels = (Label(name="whole", values=(1, 2), write=1), Label(name="core", values=(2,)))
     index = PreparedIndex(
         package_version="0", name="test", modality="MR", dataset_hash="0",
@@ -34,12 +40,34 @@ def store_of(folder: Path) -> PreparedStore:
     return write_store(folder, index, plan)
 
 
-def test_crops_are_centred_on_any_label(tmp_path: Path) -> None:
-    source = SampleSource(store_of(tmp_path), ["a"], AugmentSettings(enabled=False), 0, 1.0)
+@pytest.mark.parametrize("scale", [1, 4])
+def test_crops_hold_any_label(tmp_path: Path, scale: int) -> None:
+    specs = (ViewSpec((scale, scale)), ViewSpec((1, 1), (6, 6), patches=3))
+    still = AugmentSettings(enabled=False)
+    source = SampleSource(store_of(tmp_path), ["a"], specs, still, 0, 1.0)
     for index in range(10):
         sample = source[index]
-        assert sample["image"].shape == (1, 16, 16)
-        assert sample["label"].shape == (2, 16, 16)
-        assert sample["label"][0].any()
-        x, y = sample["focus"].tolist()
-        assert sample["label"][0, x, y] == 1
+        whole, patches = sample["views"]
+        assert whole.image.shape == (1, 1, 16 // scale, 16 // scale)
+        assert patches.image.shape == (3, 1, 6, 6)
+        assert sample["targets"][0].shape == (1, 2, 16 // scale, 16 // scale)
+        assert sample["targets"][0].sum() > 0
+        assert all(target[0].any() for target in sample["targets"][1])
+
+
+def test_levels_see_the_cells_that_inference_sees(tmp_path: Path) -> None:
+    specs = (ViewSpec((4, 4)), ViewSpec((1, 1), (8, 8)))
+    store = store_of(tmp_path)
+    source = SampleSource(store, ["a"], specs, AugmentSettings(enabled=False), 0, 0.0)
+    image = torch.from_numpy(store.load("a")[0])
+    windows = shrink(image[None], (4, 4))[0].unfold(1, 4, 1).unfold(2, 4, 1)
+    cells = {bytes(window.contiguous().numpy()) for window in windows.reshape(-1, 4, 4)}
+    for index in range(20):
+        view = source[index]["views"][0]
+        assert bytes(view.image[0, 0].contiguous().numpy()) in cells
+
+
+def test_overflow_is_the_distance_from_the_bounds() -> None:
+    state = torch.tensor([-12.0, 0.0, 10.0, 14.0]).view(1, 1, 4)
+    assert overflow(state, 10.0).item() == (2 + 4) / 4
+    assert overflow(None, 10.0).item() == 0.0

@@ -196,6 +196,22 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         trainer_of(tmp_path).resume()
 
 
+def test_a_model_is_there_before_it_is_settled_how_it_is_used(tmp_path: Path) -> None:
+    class Settling(Growing):
+        steps: tuple[str, ...] = ()
+
+        def save(self, *what: Any) -> None:
+            self.steps += ("save",)
+
+        def settle(self, model: torch.nn.Module, device: torch.device) -> None:
+            assert not model.training
+            self.steps += ("settle",)
+
+    task = Settling()
+    trainer_of(tmp_path, task, iterations=2).fit()
+    assert task.steps == ("save", "settle", "save")
+
+
 def test_patience_ends_a_training(tmp_path: Path) -> None:
     class Stuck(Growing):
         def validate(self, model: Any, device: Any) -> Any:

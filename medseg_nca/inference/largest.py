@@ -1,0 +1,242 @@
+"""Whether islands are errors: decided label by label on validation cases, never on test data.
+
+As nnU-Net does (Isensee et al. 2021), first for all labels taken as one, then for each label. What
+is asked of a removal is in :func:`judge`: it also looks at the truth, so that labels of which
+several parts are normal (nuclei, lesions) keep them all, however small the model's own islands are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.config.labels import MERGED, Label, LabelTable
+from medseg_nca.metrics.segmentation import mask_metrics
+from medseg_nca.transforms.islands import remove_islands, share_apart
+
+# Fewer cases are an anecdote: one lucky island would decide for all patients.
+MIN_CASES = 3
+# A mean Dice that changes by less is the same.
+SAME_DICE = 5e-4
+# A true label with more of its voxels outside of its largest part has several parts; single voxels
+# that an annotator left behind are less.
+SEVERAL = 0.05
+# Distances are not measured in larger images: they would take minutes for each label.
+_MOST_VOXELS = 2**24
+# HD95 and NSD come together; nothing is made of the latter.
+_TOLERANCE = 1.0
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a removal of islands does to one case; means over the labels that it can touch.
+
+    Attributes:
+        voxels: that were changed.
+        dice: before and after. A label that is neither there nor found counts as 1.
+        hd95: before and after in mm; None where it was not measured.
+        apart: the largest share of a true label that lies outside of its largest part.
+    """
+
+    voxels: int
+    dice: tuple[float, float]
+    hd95: tuple[float, float] | None
+    apart: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a removal is made from now on, and why, in words for the log."""
+
+    helps: bool
+    reason: str
+
+
+def compare_maps(
+    before: NDArray[Any], after: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float],
+    labels: LabelTable,
+) -> Change:  # fmt: skip
+    """What it does to a case to predict it in another way; for :func:`judge`.
+
+    Args:
+        before: label map ``(*S)`` with the numbers that predictions carry.
+        after: the other one.
+        truth: ``(*S)`` with source numbers.
+        spacing: mm per axis, in array order.
+        labels: of the model.
+    """
+    differing = int(np.count_nonzero(before != after))
+    return _Case(labels, truth, tuple(spacing)).change(before, after, differing, labels.labels)
+
+
+@dataclass
+class IslandTrial:
+    """Tries on case after case what it would change to keep only largest parts.
+
+    Nothing is kept of a case but numbers.
+
+    Args:
+        labels: of the model.
+    """
+
+    labels: LabelTable
+    # By what is kept, and whether the islands of all labels together are removed before.
+    _found: dict[tuple[str, bool], list[Change]] = field(default_factory=dict)
+
+    def add(self, predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float]) -> None:
+        """Try everything on a case.
+
+        Args:
+            predicted: label map ``(*S)`` with the numbers that predictions carry, islands and all.
+            truth: ``(*S)`` with source numbers.
+            spacing: mm per axis, in array order.
+        """
+        case = _Case(self.labels, truth, tuple(spacing))
+        apart = {one.name: share_apart(case.truth_of(one)) for one in self.labels.labels}
+        cleared = predicted
+        if len(self.labels.labels) > 1:
+            cleared = predicted.copy()
+            voxels = remove_islands(cleared, (MERGED,), self.labels)
+            whole = share_apart(np.isin(truth, sorted(self.labels.known_values - {0})))
+            change = case.change(predicted, cleared, voxels, self.labels.labels, whole)
+            self._found.setdefault((MERGED, False), []).append(change)
+        # If the union is not cleared a label is judged without that, else with it.
+        for merged, start in ((False, predicted), (True, cleared)):
+            for label in self.labels.labels:
+                changed = start.copy()
+                voxels = remove_islands(changed, (label.name,), self.labels)
+                touched = _sharing(label, self.labels)
+                change = case.change(start, changed, voxels, touched, apart[label.name])
+                self._found.setdefault((label.name, merged), []).append(change)
+
+    def decide(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Say which labels are kept by their largest part only, and why, for the log."""
+        names: list[str] = []
+        reasons: list[str] = []
+        for name in (MERGED, *self.labels.names):
+            if name == MERGED and len(self.labels.labels) == 1:
+                continue
+            verdict = judge(self._found.get((name, MERGED in names), []))
+            called = "all labels together" if name == MERGED else repr(name)
+            kept = "only the largest part is kept" if verdict.helps else "every part is kept"
+            reasons.append(f"Of {called} {kept}: {verdict.reason}.")
+            names += [name] if verdict.helps else []
+        return tuple(names), tuple(reasons)
+
+
+def too_few(count: int) -> Verdict:
+    """What so few cases say: nothing."""
+    return Verdict(
+        False, f"there are {count} validation cases, and fewer than {MIN_CASES} prove nothing"
+    )
+
+
+def judge(cases: Sequence[Change], worth: float | None = None) -> Verdict:
+    """Whether the removal of islands, or another change of the predictions, helps.
+
+    It does if the mean Dice rises by more than :data:`SAME_DICE` and rises in more cases than it
+    falls; or if it stays the same to within that and the mean HD95 falls, in more cases than it
+    rises. It is never made on the word of fewer than :data:`MIN_CASES` cases, nor if in one of them
+    the truth itself has several parts.
+
+    Args:
+        cases: what it does to each.
+        worth: of a change that has a price: by how much the mean Dice must rise; distances do not
+            count then.
+    """
+    count = len(cases)
+    if count < MIN_CASES:
+        return too_few(count)
+    several = sum(case.apart > SEVERAL for case in cases)
+    if several:
+        return Verdict(False, f"in {several} of {count} validation cases there truly are several")
+    if not any(case.voxels for case in cases):
+        return Verdict(False, f"it changes nothing in {count} validation cases")
+    dice, dice_helps = _compared([case.dice for case in cases], +1)
+    gain = dice.after - dice.before
+    text = f"Dice {dice.before:.4f} without it, {dice.after:.4f} with it ({dice})"
+    known = [case.hd95 for case in cases if case.hd95 is not None]
+    hd95_helps = False
+    if known:
+        hd95, hd95_helps = _compared(known, -1)
+        text += f", HD95 {hd95.before:.1f} and {hd95.after:.1f} mm ({hd95})"
+    if worth is not None:
+        return Verdict(dice_helps and gain >= worth, text)
+    helps = dice_helps if abs(gain) > SAME_DICE else hd95_helps
+    return Verdict(helps, text)
+
+
+@dataclass(frozen=True)
+class _Means:
+    before: float
+    after: float
+    better: int
+    worse: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"better in {self.better}, worse in {self.worse} of {self.count} cases"
+
+
+def _compared(pairs: Sequence[tuple[float, float]], sign: int) -> tuple[_Means, bool]:
+    """Means before and after, and whether it got better; ``sign`` 1 means more is better."""
+    gains = [sign * (after - before) for before, after in pairs]
+    better, worse = sum(g > 1e-9 for g in gains), sum(g < -1e-9 for g in gains)
+    before, after = (float(np.mean(values)) for values in zip(*pairs, strict=True))
+    return _Means(before, after, better, worse, len(pairs)), sum(gains) > 0 and better > worse
+
+
+def _sharing(label: Label, table: LabelTable) -> tuple[Label, ...]:
+    """The labels whose voxels a removal in one label can change."""
+    own = table.predicted_values(label)
+    return tuple(other for other in table.labels if own & table.predicted_values(other))
+
+
+@dataclass(frozen=True)
+class _Case:
+    labels: LabelTable
+    truth: NDArray[Any]
+    spacing: tuple[float, ...]
+    # What was measured already, by label and contents of the mask: the masks would take much room.
+    _known: dict[tuple[str, bytes], tuple[float, float | None]] = field(default_factory=dict)
+
+    def truth_of(self, label: Label) -> Mask:
+        return np.isin(self.truth, label.values)
+
+    def change(
+        self, before: NDArray[Any], after: NDArray[Any], voxels: int, touched: Sequence[Label],
+        apart: float = 0.0,
+    ) -> Change:  # fmt: skip
+        old = [self._measured(before, label) for label in touched]
+        new = old if not voxels else [self._measured(after, label) for label in touched]
+        dice = tuple(float(np.mean([dice for dice, _ in found])) for found in (old, new))
+        distances = [[mm for _, mm in found if mm is not None] for found in (old, new)]
+        hd95 = None
+        if all(len(found) == len(touched) for found in distances):
+            hd95 = float(np.mean(distances[0])), float(np.mean(distances[1]))
+        return Change(voxels, (dice[0], dice[1]), hd95, apart)
+
+    def _measured(self, label_map: NDArray[Any], label: Label) -> tuple[float, float | None]:
+        """Dice and HD95 of a label."""
+        found = np.isin(label_map, sorted(self.labels.predicted_values(label)))
+        key = label.name, hashlib.sha256(np.packbits(found).tobytes()).digest()
+        if key not in self._known:
+            self._known[key] = _measure(found, self.truth_of(label), self.spacing)
+        return self._known[key]
+
+
+def _measure(found: Mask, truth: Mask, spacing: tuple[float, ...]) -> tuple[float, float | None]:
+    if not found.any() and not truth.any():
+        return 1.0, 0.0
+    if found.size > _MOST_VOXELS:
+        both = np.count_nonzero(found & truth)
+        return 2 * both / (np.count_nonzero(found) + np.count_nonzero(truth)), None
+    values = mask_metrics(found, truth, spacing, _TOLERANCE)
+    return values["dice"] or 0.0, values["hd95"]

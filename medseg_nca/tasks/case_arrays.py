@@ -1,0 +1,215 @@
+"""One training case in memory, at every resolution that a level looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from medseg_nca.models.geometry import shrink
+from medseg_nca.transforms.warp import Warp
+
+Scale = tuple[int, ...]
+# Voxels of the image by which its intensities are known, and of each label to centre patches on.
+_REFERENCE, _POINTS = 2048, 4096
+# Labels of so many voxels are looked at one by one; of more, averages are kept and read.
+_FEW_VOXELS = 2**16
+
+
+class CaseArrays:
+    """An image and its labels, from which views and targets are read through a warp.
+
+    Args:
+        image: ``(C, *S)`` float32.
+        label: encoded, uint8: channel numbers ``(1, *S)``, or one binary channel for each label.
+        channels: of a target.
+        multi_label: how the label is encoded.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.float32],
+        label: NDArray[np.uint8],
+        channels: int,
+        multi_label: bool,
+    ) -> None:
+        self.image = torch.from_numpy(image)
+        self.label = torch.from_numpy(label)
+        self.channels, self.multi_label = channels, multi_label
+        self.shape = tuple(image.shape[1:])
+        self._images: dict[Scale, Tensor] = {(1,) * len(self.shape): self.image}
+        self._shares: dict[Scale, Tensor] = {}
+        self.reference = _reference(self.image)
+        points = [_voxels_of(mask, self.shape) for mask in self._masks()]
+        self.points = [found for found in points if len(found)]
+
+    def _masks(self) -> list[NDArray[np.bool_]]:
+        """One mask for each label, without the background."""
+        label = self.label.numpy()
+        if self.multi_label:
+            return [channel > 0 for channel in label]
+        return [label[0] == value for value in range(1, self.channels)]
+
+    def view(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
+        """Return what a level sees of the warped image, ``(C, *cells)``.
+
+        Where voxels are mixed, a cell is the mean of values between voxels that are half as far
+        apart as the cells: what inference makes of an image that lies like this, almost.
+        """
+        whole = warp.cells(starts, cells, scale)
+        if whole is not None:
+            return _gather(self._image_at(scale), whole, outside=None)
+        half = _halved(scale)
+        parts = tuple(s // h for s, h in zip(scale, half, strict=True))
+        points = _finer_points(warp, starts, cells, parts, half)
+        return shrink(_between(self._image_at(half), points, half, "border")[None], parts)[0]
+
+    def target(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
+        """Return the share of each label in each cell, ``(K, *cells)`` in [0, 1].
+
+        Outside of the image there is background.
+        """
+        if all(s == 1 for s in scale) or prod(cells) * prod(scale) <= _FEW_VOXELS:
+            return self._counted(warp, starts, cells, scale)
+        whole = warp.cells(starts, cells, scale)
+        if whole is not None:
+            return self._with_background(_gather(self._shares_at(scale), whole, outside=0.0))
+        half = _halved(scale)
+        parts = tuple(s // h for s, h in zip(scale, half, strict=True))
+        points = _finer_points(warp, starts, cells, parts, half)
+        found = _between(self._shares_at(half), points, half, "zeros")
+        return self._with_background(shrink(found[None], parts)[0])
+
+    def _counted(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
+        """Count the labels of the voxels in each cell."""
+        first = tuple(a * s for a, s in zip(starts, scale, strict=True))
+        voxels = tuple(n * s for n, s in zip(cells, scale, strict=True))
+        one = (1,) * len(scale)
+        whole = warp.cells(first, voxels, one)
+        if whole is not None:
+            label = _gather(self.label, whole, outside=0)
+        else:
+            label = _nearest(self.label, warp.points(first, voxels, one))
+        if self.multi_label:
+            return shrink(label.float()[None], scale)[0]
+        return shares(label[0], scale, self.channels)
+
+    def _image_at(self, scale: Scale) -> Tensor:
+        if scale not in self._images:
+            self._images[scale] = _coarser(self._images, scale, self.image, "replicate")
+        return self._images[scale]
+
+    def _shares_at(self, scale: Scale) -> Tensor:
+        """The shares of the labels without the background, ``(L, *cells)``."""
+        if scale not in self._shares:
+            self._shares[scale] = torch.cat([
+                _coarser({}, scale, torch.from_numpy(mask[None]).float(), "constant")
+                for mask in self._masks()
+            ])  # fmt: skip
+        return self._shares[scale]
+
+    def _with_background(self, found: Tensor) -> Tensor:
+        if self.multi_label:
+            return found
+        return torch.cat((1 - found.sum(0, keepdim=True), found))
+
+
+def shares(label: Tensor, scale: Sequence[int], channels: int) -> Tensor:
+    """Return the share of each channel number in blocks of ``(*S)``: ``(K, *blocks)``.
+
+    Sizes are multiples of ``scale``.
+    """
+    if all(s == 1 for s in scale):
+        return F.one_hot(label.long(), channels).movedim(-1, 0).float()
+    sizes = [n // s for n, s in zip(label.shape, scale, strict=True)]
+    split = [v for n, s in zip(sizes, scale, strict=True) for v in (n, s)]
+    blocks = label.reshape(split).permute(
+        *range(0, 2 * len(sizes), 2), *range(1, 2 * len(sizes), 2)
+    )
+    blocks = blocks.reshape(prod(sizes), prod(scale)).int()
+    blocks = blocks + channels * torch.arange(len(blocks), dtype=torch.int32)[:, None]
+    counts = torch.bincount(blocks.flatten(), minlength=channels * len(blocks))
+    return (counts.view(*sizes, channels).movedim(-1, 0) / prod(scale)).float()
+
+
+def _coarser(known: dict[Scale, Tensor], scale: Scale, image: Tensor, mode: str) -> Tensor:
+    """Average over cells; partial cells at the end are filled up."""
+    fits = [k for k in known if all(s % v == 0 for s, v in zip(scale, k, strict=True))]
+    best = max(fits, key=prod, default=(1,) * len(scale))
+    image = known.get(best, image)
+    factor = tuple(s // k for s, k in zip(scale, best, strict=True))
+    missing = [-n % f for n, f in zip(image.shape[1:], factor, strict=True)]
+    if any(missing):
+        image = F.pad(image[None], [v for m in reversed(missing) for v in (0, m)], mode)[0]
+    return shrink(image[None], factor)[0].contiguous()
+
+
+def _halved(scale: Scale) -> Scale:
+    return tuple(s // 2 if s % 2 == 0 else 1 for s in scale)
+
+
+def _finer_points(warp: Warp, starts: Scale, cells: Scale, parts: Scale, scale: Scale) -> Tensor:
+    """The centres of the parts of cells, in the source."""
+    first = [a * p for a, p in zip(starts, parts, strict=True)]
+    count = [n * p for n, p in zip(cells, parts, strict=True)]
+    return warp.points(first, count, scale)
+
+
+def _gather(
+    source: Tensor, whole: list[tuple[int, NDArray[np.int64]]], outside: float | None
+) -> Tensor:
+    """Take cells of ``(C, *S)`` along each axis; beyond the end the last, or ``outside``."""
+    for axis, index in whole:
+        size = source.shape[axis + 1]
+        first, last = int(index[0]), int(index[-1])
+        if 0 <= first <= last < size:
+            source = source.narrow(axis + 1, first, len(index))
+            continue
+        kept = torch.from_numpy(np.clip(index, 0, size - 1))
+        source = source.index_select(axis + 1, kept)
+        if outside is not None:
+            beyond = torch.from_numpy(np.flatnonzero((index < 0) | (index >= size)))
+            source = source.index_fill(axis + 1, beyond, outside)
+    return source.permute(0, *(axis + 1 for axis, _ in whole)).contiguous()
+
+
+def _between(source: Tensor, points: Tensor, scale: Scale, padding: str) -> Tensor:
+    """Interpolate ``(C, *S)`` of cells of ``scale`` linearly at points ``(*cells, dims)``."""
+    extent = torch.tensor([n * s for n, s in zip(source.shape[1:], scale, strict=True)])
+    grid = (points * (2 / extent) - 1).flip(-1)
+    found: Tensor = F.grid_sample(
+        source[None], grid[None], padding_mode=padding, align_corners=False
+    )[0]
+    return found
+
+
+def _nearest(source: Tensor, points: Tensor) -> Tensor:
+    """The voxels of ``(L, *S)`` that points ``(*cells, dims)`` lie in; 0 outside."""
+    index = torch.zeros(points.shape[:-1], dtype=torch.int64)
+    inside = torch.ones(points.shape[:-1], dtype=torch.bool)
+    for axis, size in enumerate(source.shape[1:]):
+        along = points[..., axis].floor().long()
+        inside &= (along >= 0) & (along < size)
+        index = index * size + along.clamp(0, size - 1)
+    return source.flatten(1)[:, index] * inside
+
+
+def _reference(image: Tensor) -> Tensor:
+    """Some voxels ``(C, n)``, the darkest and the brightest of each channel among them."""
+    flat = image.flatten(1)
+    chance = torch.Generator().manual_seed(0)
+    drawn = flat[:, torch.randint(flat.shape[1], (_REFERENCE,), generator=chance)]
+    return torch.cat((drawn, flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)), 1)
+
+
+def _voxels_of(mask: NDArray[np.bool_], shape: Scale) -> NDArray[np.int64]:
+    """Up to some thousand voxels of a label ``(n, dims)``, drawn evenly."""
+    flat = np.flatnonzero(mask)
+    if len(flat) > _POINTS:
+        flat = np.sort(np.random.default_rng(0).choice(flat, _POINTS, replace=False))
+    return np.stack(np.unravel_index(flat, shape), -1)

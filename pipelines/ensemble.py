@@ -1,0 +1,144 @@
+"""Make one model of several: the folds of a cross-validation, or runs with different seeds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg_nca.config.loading import read_settings, to_yaml
+from medseg_nca.config.training import TrackingSettings
+from medseg_nca.datasets.splits import Split, join_splits, write_split
+from medseg_nca.errors import ModelError, OutputError
+from medseg_nca.inference.bundle import SPEC, LoadedModel, load_bundle, save_ensemble
+from medseg_nca.inference.ensemble import TWICE, join_specs
+from medseg_nca.inference.spec import ModelSpec
+from medseg_nca.io.atomic import write_json, write_text
+from medseg_nca.pipelines.run_folder import RESULT, SETTINGS, SPLIT, training_of
+from medseg_nca.pipelines.selection import find_split
+from medseg_nca.tracking.resolve import locate
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """A finished ensemble.
+
+    Attributes:
+        run: its folder, which the commands take as they take a run folder.
+        members: where they came from.
+        parameters: of all members.
+        learned: whether every member is better than a constant answer; None if that is not known.
+        data: folder of the data set that the members were trained on, if they have one in common.
+        held_out: "test" if there are cases that no member has seen.
+    """
+
+    run: str
+    members: tuple[str, ...]
+    parameters: int
+    learned: bool | None
+    data: str | None = None
+    held_out: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json`` and ``training.json``."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def run(
+    members: Sequence[Path | str],
+    out: Path,
+    *,
+    name: str | None = None,
+    tracking: TrackingSettings | None = None,
+    force: bool = False,
+) -> EnsembleResult:
+    """Write an ensemble: ``out/model`` with the weights of all members, and their common split.
+
+    Args:
+        members: run folders, or any other names of models.
+        out: its folder, created if need be.
+        name: of the ensemble; that of the members without their fold if None.
+        tracking: where registered members are looked up.
+        force: replace a model that is already there.
+
+    Raises:
+        ModelError: if a member cannot be read, or they do not fit each other; member and field
+            are named.
+        OutputError: if ``out`` holds a model or a run already, or cannot be written.
+    """
+    taken = [place for place in (out / MODEL / SPEC, out / SPEC, out / "checkpoints")
+             if place.exists()]  # fmt: skip
+    if taken and not force:
+        raise OutputError(
+            f"{out}: already holds a model.", hint="Use --force to replace it, or another folder."
+        )
+    models: dict[str, LoadedModel] = {}
+    for member in map(str, members):
+        if member in models:
+            raise ModelError(f"{member}: is named twice.", hint=TWICE)
+        models[member] = load_bundle(locate(member, tracking).folder, "cpu")
+    spec = join_specs(models, name)
+    save_ensemble(out / MODEL, [model.model for model in models.values()], spec)
+    split = _split(models)
+    if split is not None:
+        write_split(split, out / SPLIT)
+    _write_settings(models, spec, out)
+    result = _result(models, spec, split, out)
+    write_json(out / RESULT, result.to_dict())
+    return result
+
+
+def _split(models: Mapping[str, LoadedModel]) -> Split | None:
+    splits = {where: find_split(model) for where, model in models.items()}
+    known = [split for split in splits.values() if split is not None]
+    if len(known) == len(splits):
+        joined = join_splits(known)
+        if not joined.test:
+            logger.warning(
+                "Every case of the members' splits was seen by one of them: there is none to test "
+                "the ensemble on."
+            )
+        return joined
+    without = [where for where, split in splits.items() if split is None]
+    logger.warning(
+        "%s came without a split: nobody can tell which cases the ensemble has not seen, and its "
+        "evaluation on the data of the training would be too good.", ", ".join(without),
+    )  # fmt: skip
+    return None
+
+
+def _write_settings(models: Mapping[str, LoadedModel], spec: ModelSpec, out: Path) -> None:
+    """The settings of the first member's run, as the members have them in common."""
+    first = next(iter(models.values()))
+    file = first.folder.parent / SETTINGS
+    if not file.is_file():
+        return
+    settings = read_settings(file)
+    split = settings.data.split.model_copy(update={"fold": None, "folds": None})
+    data = settings.data.model_copy(update={"split": split})
+    changes = {"name": spec.name, "data": data, "prediction": spec.prediction}
+    write_text(out / SETTINGS, to_yaml(settings.model_copy(update=changes)))
+
+
+def _result(
+    models: Mapping[str, LoadedModel], spec: ModelSpec, split: Split | None, out: Path
+) -> EnsembleResult:
+    told = [training_of(model.folder) for model in models.values()]
+    learned = [tree.get("learned") for tree in told]
+    # Folds that were trained on raw data have a prepared copy each, all of the same contents.
+    data = [tree.get("data") for tree in told]
+    alike = len(set(data)) == 1 or spec.training_data_hash
+    return EnsembleResult(
+        run=str(out),
+        members=tuple(models),
+        parameters=sum(model.parameters for model in models.values()),
+        learned=False if False in learned else None if None in learned else True,
+        data=str(data[0]) if alike and data[0] else None,
+        held_out="test" if split is not None and split.test else None,
+    )
