@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from medseg_nca.config import RunSettings
-from medseg_nca.config.auto import LEFT_TO_PLAN, LEFT_TO_RECIPE, value_at
+from medseg_nca.config.auto import LEFT_TO_PLAN, LEFT_TO_RECIPE, has_key, value_at
 from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.cores import cores
 from medseg_nca.datasets.prepared import PreparedStore
@@ -25,6 +24,9 @@ from medseg_nca.recipe.schedule import iterations
 from medseg_nca.tracking.store import shown
 
 logger = logging.getLogger(__name__)
+
+# What a run that goes on may be told anew, besides its device and its tracking store.
+_MAY_CHANGE = ("training.max_minutes", "training.iterations", "training.workers")
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,10 @@ def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
         )
     stored = read_settings(path)
     given = settings.with_values(_of_stored(out, stored, settings))
-    kept = {k: getattr(given.training, k) for k in ("max_minutes", "iterations", "workers")}
-    resumed = stored.model_copy(
-        update={
-            "training": stored.training.model_copy(update=kept),
-            "device": settings.device,
-            "tracking": settings.tracking,
-        }
+    tree = given.model_dump(mode="json")
+    # A run that was stopped before its plan still holds "auto", which what is said now replaces.
+    resumed = stored.with_values({key: value_at(tree, key) for key in _MAY_CHANGE}).model_copy(
+        update={"device": settings.device, "tracking": settings.tracking}
     )
     fields = type(settings).model_fields
     changed = [name for name in fields if getattr(given, name) != getattr(resumed, name)]
@@ -129,17 +128,9 @@ def _of_stored(out: Path, stored: RunSettings, settings: RunSettings) -> dict[st
     """What the run decided where nothing is said now."""
     tree = stored.model_dump(mode="json")
     free = [key for key in (*LEFT_TO_PLAN, *LEFT_TO_RECIPE) if is_undecided(settings, key)]
-    values = {key: value_at(tree, key) for key in free if _has(tree, key)}
+    values = {key: value_at(tree, key) for key in free if has_key(tree, key)}
     plan = read_run_plan(out, stored)
     by_recipe = {d.key for d in plan.decisions if d.reason != SET} if plan else set()
     if "training.iterations" in by_recipe & values.keys():
         values["training.iterations"] = iterations(settings.training.max_minutes)[0]
     return values
-
-
-def _has(tree: Mapping[str, Any], key: str) -> bool:
-    try:
-        value_at(tree, key)
-    except KeyError:
-        return False
-    return True

@@ -64,6 +64,20 @@ def value_at(tree: Mapping[str, Any], key: str) -> Any:
     return found
 
 
+def has_key(tree: Mapping[str, Any], key: str) -> bool:
+    """Whether the tree has a value at ``a.b.c``."""
+    try:
+        value_at(tree, key)
+    except KeyError:
+        return False
+    return True
+
+
+def says_auto(tree: Mapping[str, Any], key: str) -> bool:
+    """Whether the tree has the word at ``a.b.c``."""
+    return has_key(tree, key) and bool(value_at(tree, key) == AUTO)
+
+
 def tree_of(key: str, value: Any) -> Tree:
     """``{"a": {"b": value}}`` for ``a.b``."""
     tree: Any = value

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from medseg_nca.config.auto import AUTO, LEFT_TO_RECIPE, tree_of, value_at, without
+from medseg_nca.config.auto import AUTO, LEFT_TO_RECIPE, has_key, says_auto, tree_of, without
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import Name
 from medseg_nca.config.data import AugmentSettings, DataSettings, PreprocessSettings
@@ -71,7 +71,7 @@ class RunSettings(Settings):
         """Take "auto" out of the tree, and remember where it was."""
         if not isinstance(tree, Mapping):
             return build(tree)
-        left = tuple(key for key in LEFT_TO_RECIPE if _says_auto(tree, key))
+        left = tuple(key for key in LEFT_TO_RECIPE if says_auto(tree, key))
         for key in left:
             tree = without(tree, key)
         settings = build(tree)
@@ -82,21 +82,6 @@ class RunSettings(Settings):
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = write(self)
         for key in self._undecided:
-            if not _is_missing(tree, key):  # a part may be excluded
+            if has_key(tree, key):  # a part may be excluded
                 tree = merge(without(tree, key), tree_of(key, AUTO))
         return tree
-
-
-def _says_auto(tree: Mapping[str, Any], key: str) -> bool:
-    try:
-        return bool(value_at(tree, key) == AUTO)
-    except KeyError:
-        return False
-
-
-def _is_missing(tree: Mapping[str, Any], key: str) -> bool:
-    try:
-        value_at(tree, key)
-    except KeyError:
-        return True
-    return False

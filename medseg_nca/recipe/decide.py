@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from medseg_nca.config import RunSettings
-from medseg_nca.config.auto import AUTO, LEFT_TO_PLAN, LEFT_TO_RECIPE, value_at
+from medseg_nca.config.auto import AUTO, LEFT_TO_PLAN, has_key, says_auto, value_at
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
 from medseg_nca.datasets.splits import Split
@@ -59,12 +59,7 @@ def batch_size(settings: RunSettings, dims: int) -> int:
 
 def is_undecided(settings: RunSettings, key: str) -> bool:
     """Whether a setting is "auto"; one that the model does not have is not."""
-    if key in LEFT_TO_RECIPE:
-        return key in settings.undecided
-    try:
-        return bool(value_at(settings.model_dump(mode="json"), key) == AUTO)
-    except KeyError:
-        return False
+    return says_auto(settings.model_dump(mode="json"), key)
 
 
 def decide(
@@ -96,13 +91,8 @@ def decide(
     values = {key: value for key, (value, _) in decided.items()}
     resolved = settings.with_values(values)
     tree = resolved.model_dump(mode="json")
-    rows = []
-    for key in recipe.rules():
-        try:
-            value = value_at(tree, key)
-        except KeyError:
-            continue  # a network has no cell
-        rows.append(Decision(key, value, decided[key][1] if key in decided else SET))
+    known = [key for key in recipe.rules() if has_key(tree, key)]  # a network has no cell
+    rows = (Decision(k, value_at(tree, k), decided[k][1] if k in decided else SET) for k in known)
     return resolved, tuple(rows)
 
 

@@ -9,11 +9,11 @@ flip teaches nonsense, a missing one costs little.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg_nca.datasets.prepared import PreparedCase
 from medseg_nca.recipe.numbers import LEAST_CASES, MIRROR_MEAN, MIRROR_MIX, MIRROR_NEAR
@@ -84,9 +84,11 @@ def mirror_axes(cases: Sequence[PreparedCase], names: Sequence[str], dims: int) 
         if count < LEAST_CASES:
             what = f"the label {name!r} is in {count} training cases"
             return Symmetry((), f"{what}; {LEAST_CASES} are needed to tell")
+    nowhere = (np.nan,) * dims
+    places = np.array([[c.get(name, nowhere) for name in (*present, _ALL)] for c in centres])
     found, words = [], []
     for axis in range(dims):
-        sides = list(_sides(centres, present, axis))
+        sides = list(_sides(places[:, :, axis], present))
         sided = max((s for s in sides if s.one_sided), key=_clearness, default=None)
         if sided is None:
             found.append(axis)
@@ -95,26 +97,31 @@ def mirror_axes(cases: Sequence[PreparedCase], names: Sequence[str], dims: int) 
     return Symmetry(tuple(found), "; ".join(words))
 
 
-def _sides(centres: Sequence[Mapping[str, Centre]], names: Sequence[str], axis: int) -> list[Side]:
-    """Every pair of labels, every label and all of them against the middle, along one axis."""
-    sides = []
-    for first, second in combinations(names, 2):
-        both = [c[first][axis] - c[second][axis] for c in centres if first in c and second in c]
-        if both:
-            sides.append(_side(f"{first} to {second}", both))
-    alone = [*names, _ALL] if len(names) > 1 else names
-    for name in alone:
-        places = [found[name][axis] - 0.5 for found in centres if name in found]
-        sides.append(_side(f"{name} to the middle", places))
-    return sides
+def _sides(places: NDArray[np.float64], names: Sequence[str]) -> Iterator[Side]:
+    """Every pair of labels, every label and all of them against the middle, along one axis.
+
+    Args:
+        places: of the labels and of all together, ``(cases, labels + 1)``; NaN where there is none.
+        names: of the labels.
+    """
+    for number, name in enumerate(names):
+        differences = places[:, [number]] - places[:, number + 1 : -1]
+        yield from _measured(differences, [f"{name} to {other}" for other in names[number + 1 :]])
+    alone = [*names, _ALL] if len(names) > 1 else list(names)
+    words = [f"{name} to the middle" for name in alone]
+    yield from _measured(places[:, : len(alone)] - 0.5, words)
 
 
-def _side(what: str, differences: Sequence[float]) -> Side:
-    values = np.array(differences)
-    above = float((values > 0).mean())
-    # Few pairs say little: their spread is not known.
-    sd = float(values.std(ddof=1)) if len(values) >= LEAST_CASES else 0.0
-    return Side(what, float(values.mean()), sd, min(above, 1 - above))
+def _measured(differences: NDArray[np.float64], words: Sequence[str]) -> Iterator[Side]:
+    """One for each column ``(cases, words)`` with any number in it."""
+    for column, what in zip(differences.T, words, strict=True):
+        values = column[~np.isnan(column)]
+        if not values.size:
+            continue
+        above = float((values > 0).mean())
+        # Few pairs say little: their spread is not known.
+        sd = float(values.std(ddof=1)) if values.size >= LEAST_CASES else 0.0
+        yield Side(what, float(values.mean()), sd, min(above, 1 - above))
 
 
 def _clearness(side: Side) -> float:

@@ -19,7 +19,7 @@ from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.pipelines import train
-from medseg_nca.pipelines.run_plan import RunPlan, read_run_plan
+from medseg_nca.pipelines.run_plan import RunPlan, read_run_plan, write_settings
 from medseg_nca.pipelines.run_time import time_table
 from medseg_nca.tasks.segmentation import Segmentation
 from medseg_nca.tracking.store import connect
@@ -105,6 +105,25 @@ def test_a_resumed_run_takes_the_iterations_that_suit_its_new_time(
     train.run(data, tmp_path / "run", longer, resume=True, show=shown.append)
     assert shown[0].settings.training.max_minutes == 0.03
     assert shown[0].settings.training.validate_every == stored.validate_every
+
+
+def test_a_run_that_was_stopped_before_its_plan_makes_one(data: Path, tmp_path: Path) -> None:
+    """What is said when it goes on counts for what was still open."""
+    asked = load_settings(None, ["tracking.enabled=false", "training.lr=1e-3"])
+    write_settings(tmp_path / "run", asked)
+    train.run(data, tmp_path / "run", quick(), resume=True)
+    settings = read_settings(tmp_path / "run" / "settings.yaml")
+    assert settings.undecided == ()
+    assert (settings.training.iterations, settings.training.lr) == (3, 1e-3)
+
+
+def test_folds_are_planned_one_by_one(data: Path, tmp_path: Path) -> None:
+    shown: list[RunPlan] = []
+    train.run_folds(data, tmp_path / "cv", quick(), 2, show=shown.append)
+    assert [plan.settings.data.split.fold for plan in shown] == [0, 1]
+    again: list[RunPlan] = []
+    train.run_folds(data, tmp_path / "cv", quick(), 2, resume=True, show=again.append)
+    assert [plan.decisions for plan in again] == [plan.decisions for plan in shown]
 
 
 def test_the_plan_alone_trains_nothing(data: Path, tmp_path: Path) -> None:
