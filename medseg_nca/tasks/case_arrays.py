@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -45,15 +46,29 @@ class CaseArrays:
         self._images: dict[Scale, Tensor] = {(1,) * len(self.shape): self.image}
         self._shares: dict[Scale, Tensor] = {}
         self.reference = _reference(self.image)
-        points = [_voxels_of(mask, self.shape) for mask in self._masks()]
-        self.points = [found for found in points if len(found)]
+        self._points = [found for mask in self._masks() if len(found := _some_of(mask))]
 
-    def _masks(self) -> list[NDArray[np.bool_]]:
+    @property
+    def nbytes(self) -> int:
+        """What is kept of the case by now, in bytes."""
+        tensors = (self.label, *self._images.values(), *self._shares.values())
+        return sum(t.nbytes for t in tensors) + sum(points.nbytes for points in self._points)
+
+    def voxel(self, chance: random.Random) -> Scale | None:
+        """Draw a voxel of a label, each label with the same chance; None if there is no label."""
+        if not self._points:
+            return None
+        points = self._points[chance.randrange(len(self._points))]
+        place = np.unravel_index(points[chance.randrange(len(points))], self.shape)
+        return tuple(int(v) for v in place)
+
+    def _masks(self) -> Iterator[NDArray[np.bool_]]:
         """One mask for each label, without the background."""
         label = self.label.numpy()
         if self.multi_label:
-            return [channel > 0 for channel in label]
-        return [label[0] == value for value in range(1, self.channels)]
+            yield from (channel > 0 for channel in label)
+        else:
+            yield from (label[0] == value for value in range(1, self.channels))
 
     def view(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
         """Return what a level sees of the warped image, ``(C, *cells)``.
@@ -74,7 +89,8 @@ class CaseArrays:
 
         Outside of the image there is background.
         """
-        if all(s == 1 for s in scale) or prod(cells) * prod(scale) <= _FEW_VOXELS:
+        # Shares at full resolution would be as many numbers as there are voxels, for each label.
+        if prod(_halved(scale)) == 1 or prod(cells) * prod(scale) <= _FEW_VOXELS:
             return self._counted(warp, starts, cells, scale)
         whole = warp.cells(starts, cells, scale)
         if whole is not None:
@@ -101,14 +117,14 @@ class CaseArrays:
 
     def _image_at(self, scale: Scale) -> Tensor:
         if scale not in self._images:
-            self._images[scale] = _coarser(self._images, scale, self.image, "replicate")
+            self._images[scale] = _coarser(scale, self.image, "replicate")
         return self._images[scale]
 
     def _shares_at(self, scale: Scale) -> Tensor:
         """The shares of the labels without the background, ``(L, *cells)``."""
         if scale not in self._shares:
             self._shares[scale] = torch.cat([
-                _coarser({}, scale, torch.from_numpy(mask[None]).float(), "constant")
+                _coarser(scale, torch.from_numpy(mask[None]).float(), "constant")
                 for mask in self._masks()
             ])  # fmt: skip
         return self._shares[scale]
@@ -137,16 +153,15 @@ def shares(label: Tensor, scale: Sequence[int], channels: int) -> Tensor:
     return (counts.view(*sizes, channels).movedim(-1, 0) / prod(scale)).float()
 
 
-def _coarser(known: dict[Scale, Tensor], scale: Scale, image: Tensor, mode: str) -> Tensor:
-    """Average over cells; partial cells at the end are filled up."""
-    fits = [k for k in known if all(s % v == 0 for s, v in zip(scale, k, strict=True))]
-    best = max(fits, key=prod, default=(1,) * len(scale))
-    image = known.get(best, image)
-    factor = tuple(s // k for s, k in zip(scale, best, strict=True))
-    missing = [-n % f for n, f in zip(image.shape[1:], factor, strict=True)]
+def _coarser(scale: Scale, image: Tensor, mode: str) -> Tensor:
+    """Average over cells; partial cells at the end are filled up.
+
+    Always from the voxels, as inference does: a sample must not depend on what was read before.
+    """
+    missing = [-n % s for n, s in zip(image.shape[1:], scale, strict=True)]
     if any(missing):
         image = F.pad(image[None], [v for m in reversed(missing) for v in (0, m)], mode)[0]
-    return shrink(image[None], factor)[0].contiguous()
+    return shrink(image[None], scale)[0].contiguous()
 
 
 def _halved(scale: Scale) -> Scale:
@@ -207,9 +222,9 @@ def _reference(image: Tensor) -> Tensor:
     return torch.cat((drawn, flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)), 1)
 
 
-def _voxels_of(mask: NDArray[np.bool_], shape: Scale) -> NDArray[np.int64]:
-    """Up to some thousand voxels of a label ``(n, dims)``, drawn evenly."""
+def _some_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The flat indices of up to some thousand voxels of a label, drawn evenly."""
     flat = np.flatnonzero(mask)
     if len(flat) > _POINTS:
         flat = np.sort(np.random.default_rng(0).choice(flat, _POINTS, replace=False))
-    return np.stack(np.unravel_index(flat, shape), -1)
+    return flat

@@ -7,12 +7,13 @@ order in every epoch. Nothing is computed that no level looks at.
 from __future__ import annotations
 
 import random
+from collections import OrderedDict
 from collections.abc import Sequence
-from functools import lru_cache
-from math import prod
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from medseg_nca.config.data import AugmentSettings
 from medseg_nca.datasets.prepared import PreparedStore
@@ -26,8 +27,6 @@ from medseg_nca.transforms.warp import Warp, check_flips, draw_warp
 
 _ORDER, _CHANGE, _FOCUS = 1, 2, 3
 _CACHE_BYTES = 2e9
-# The coarser images that are kept beside the image itself: 1/8 of it and less.
-_COARSER = 1.3
 # A label may lie outside of a sample that is smaller than its image.
 _TRIES = 8
 
@@ -66,17 +65,33 @@ class SampleSource:
         self.seed = seed
         self.foreground = foreground
         self.size = store.plan.crop_size
-        self.case_arrays = lru_cache(maxsize=self._kept_cases())(self._case)
+        self._kept: OrderedDict[str, CaseArrays] = OrderedDict()
 
-    def _kept_cases(self) -> int:
-        """A small data set stays in memory; of a larger one, as many cases as the budget holds."""
-        voxels = [prod(case.shape) for case in self.store.cases]
-        each = 4 * self.store.plan.in_channels * _COARSER + 1
-        return max(1, int(_CACHE_BYTES // (max(voxels, default=1) * each)))
+    def __getstate__(self) -> dict[str, Any]:
+        """Cases are not sent to other processes: each loads its own."""
+        return {**self.__dict__, "_kept": OrderedDict()}
 
-    def _case(self, case_id: str) -> CaseArrays:
+    def case_arrays(self, case_id: str) -> CaseArrays:
+        """The arrays of a case; those used last are kept, as many as fit into the memory."""
+        kept = self._kept
+        if case_id in kept:
+            kept.move_to_end(case_id)
+            return kept[case_id]
+        kept[case_id] = self._loaded(case_id)
+        worker = get_worker_info()
+        budget = _CACHE_BYTES / (1 if worker is None else worker.num_workers)
+        while len(kept) > 1 and sum(case.nbytes for case in kept.values()) > budget:
+            kept.popitem(last=False)
+        return kept[case_id]
+
+    def _loaded(self, case_id: str) -> CaseArrays:
+        """Read a case; one that is smaller than a sample is padded as the predictor pads it."""
         image, label = self.store.load(case_id)
         assert label is not None, "the training part has labelled cases only"
+        missing = [max(s - n, 0) for s, n in zip(self.size, image.shape[1:], strict=True)]
+        if any(missing):
+            around = [(0, 0), *((m // 2, m - m // 2) for m in missing)]
+            image, label = np.pad(image, around, "edge"), np.pad(label, around)
         labels = self.store.labels
         return CaseArrays(image, label, labels.channels, labels.multi_label)
 
@@ -98,6 +113,8 @@ class SampleSource:
         warp = draw_warp(self.augment, self.size, start, self.store.plan.usual_spacing, rng)
         changes = draw_changes(self.augment, case.reference, rng)
         focus = [None if held is None else warp.voxel(held)]
+        if held is not None and focus[0] is None:  # the change of space has moved it out
+            focus = [self._focus_inside(case, warp, chance)]
         while len(focus) < first_patches(self.specs):
             focus.append(self._focus_inside(case, warp, chance))
         regions = draw_regions(self.specs, self.size, focus, chance)
@@ -138,11 +155,9 @@ class SampleSource:
     ) -> int:
         """Where a sample begins on an axis: a whole number of the largest cells from the image's.
 
-        So levels see the cells that inference would see. A smaller image lies in the middle.
+        So levels see the cells that inference would see.
         """
-        if there <= size:
-            return -((size - there) // 2 // cell) * cell
-        last = -(-(there - size) // cell)
+        last = max(-(-(there - size) // cell), 0)
         first = 0
         if held is not None:
             first = min(max(-(-(held - size + 1) // cell), 0), last)
@@ -159,7 +174,4 @@ class SampleSource:
 
     def _focus(self, case: CaseArrays, chance: random.Random) -> Voxel | None:
         """A voxel of a label (labels drawn evenly), or None where chance is to decide."""
-        if chance.random() >= self.foreground or not case.points:
-            return None
-        points = case.points[chance.randrange(len(case.points))]
-        return tuple(int(v) for v in points[chance.randrange(len(points))])
+        return None if chance.random() >= self.foreground else case.voxel(chance)

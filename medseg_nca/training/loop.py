@@ -170,6 +170,7 @@ class Trainer:
                 self._validate()
             return reason
         started: float | None = None
+        before = self.progress
         source = batches(
             self.task,
             first=counters.iteration,
@@ -184,7 +185,6 @@ class Trainer:
             if started is None:
                 # Workers, the first batch and the engine's set-up are not the training's time.
                 started = time.monotonic() - counters.elapsed
-            before = self.progress
             counters.iteration += 1
             self._agree(time.monotonic() - started)
             done = self.progress >= 1
@@ -196,6 +196,8 @@ class Trainer:
                 self._agree(time.monotonic() - started)
             if is_due(training.checkpoint_every, counters.iteration, before, reached) or done:
                 self._save()
+            # Not what a validation took meanwhile: what falls due during it comes after it.
+            before = reached
             if done:
                 break
             if self.stop_requested:

@@ -2,7 +2,8 @@
 
 The order is nnU-Net's (Isensee et al. 2021): noise, blur, brightness, contrast, bias field, low
 resolution, gamma last. What depends on the whole image (its mean, its range) is taken from voxels
-of it that were drawn once, so that all views are changed alike.
+of it that were drawn once, so that all views are changed alike; noise is drawn anew for each view,
+and a lower resolution begins at its border.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from medseg_nca.config.data import AugmentSettings
 
 # A Gaussian that is narrower than this, in cells, leaves its cell alone.
 _NARROW = 0.2
+# A Gaussian is cut off at so many of its sigmas.
+_TRUNCATED = 4.0
 # Degree of the polynomial of a bias field (Sudre et al. 2017).
 _DEGREE = 3
 
@@ -102,8 +105,12 @@ class _Blur:
         if max(sigma) < _NARROW:
             return view
         sigma = [max(s, 1e-3) for s in sigma]
-        blurred: Tensor = GaussianFilter(len(sigma), sigma)(view[None])
-        return blurred.squeeze(0)
+        # The filter takes what lies outside for 0; a view's border is no border of the image.
+        reach = math.ceil(_TRUNCATED * max(sigma))
+        wide = F.pad(view[None], (reach,) * (2 * len(sigma)), mode="replicate")
+        blurred: Tensor = GaussianFilter(len(sigma), sigma, truncated=_TRUNCATED)(wide)
+        inside = tuple(slice(reach, reach + n) for n in view.shape[1:])
+        return blurred.squeeze(0)[(slice(None), *inside)]
 
 
 @dataclass(frozen=True)

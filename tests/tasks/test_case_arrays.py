@@ -67,6 +67,23 @@ def test_beyond_the_image_the_last_voxels_and_background(
     torch.testing.assert_close(target.sum(0), torch.ones(4, 4))
 
 
+def test_what_was_read_before_changes_nothing() -> None:
+    turned = Warp((32, 32), np.array([[0.9, 0.3], [-0.3, 0.9]]), np.array([11.0, 13.0]))
+    scales = ((16, 16), (8, 8), (4, 4), (2, 2), (1, 1))
+    reads = [(w, s) for s in scales for w in (turned, still((32, 32)))]
+
+    def read(order: list[tuple[Warp, tuple[int, int]]]) -> list[bytes]:
+        arrays = case((22, 27))
+        found = {
+            (id(warp), scale): getattr(arrays, name)(warp, (0, 0), (32 // scale[0],) * 2, scale)
+            for warp, scale in order
+            for name in ("view", "target")
+        }
+        return [bytes(found[id(warp), scale].numpy()) for warp, scale in reads]
+
+    assert read(reads) == read(reads[::-1])
+
+
 def test_a_flipped_view_is_the_view_of_the_flipped_image() -> None:
     arrays = case((16, 24))
     flipped = CaseArrays(

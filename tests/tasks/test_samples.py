@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from medseg_nca.datasets.prepared import (
     array_file,
     write_store,
 )
+from medseg_nca.inference.predictor import stream_padded
+from medseg_nca.models import RunOptions
 from medseg_nca.models.geometry import shrink
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.tasks.samples import SampleSource
@@ -65,6 +68,33 @@ def test_levels_see_the_cells_that_inference_sees(tmp_path: Path) -> None:
     for index in range(20):
         view = source[index]["views"][0]
         assert bytes(view.image[0, 0].contiguous().numpy()) in cells
+
+
+def test_a_smaller_image_lies_where_the_predictor_puts_it(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    plan = store.plan.model_copy(update={"crop_size": (80, 72)})
+    store = PreparedStore(store.folder, store.index, plan)
+    specs = (ViewSpec((16, 8)), ViewSpec((1, 1)))
+    views = SampleSource(store, ["a"], specs, AugmentSettings(enabled=False), 0, 0.0)[0]["views"]
+    seen: list[torch.Tensor] = []
+
+    class Seen:
+        def stream(self, image: torch.Tensor, *_: object) -> None:
+            seen.append(image)
+
+    image = torch.from_numpy(store.load("a")[0])[None]
+    stream_padded(Seen(), image, (80, 72), RunOptions(), lambda *_: None)  # type: ignore[arg-type]
+    torch.testing.assert_close(views[1].image, seen[0])
+    torch.testing.assert_close(views[0].image, shrink(seen[0], (16, 8)))
+
+
+def test_samples_can_be_made_in_another_process(tmp_path: Path) -> None:
+    specs = (ViewSpec((4, 4)), ViewSpec((1, 1), (6, 6)))
+    source = SampleSource(store_of(tmp_path), ["a"], specs, AugmentSettings(), 0, 0.5)
+    before = source[3]["views"][1].image
+    other = pickle.loads(pickle.dumps(source))
+    assert torch.equal(other[3]["views"][1].image, before)
+    assert len(pickle.dumps(source)) < 20_000  # the cases are not sent
 
 
 def test_overflow_is_the_distance_from_the_bounds() -> None:

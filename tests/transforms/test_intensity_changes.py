@@ -92,6 +92,12 @@ def test_noise_of_a_coarse_cell_is_the_mean_of_its_voxels_noise() -> None:
     assert float(fine.std() / coarse.std()) == pytest.approx(4.0, rel=0.1)
 
 
+def test_a_blur_leaves_the_border_of_a_view_alone() -> None:
+    image = torch.full((1, 12, 12, 6), -1.0)
+    blurred = changed(image, whole(image), blur_p=1.0)
+    torch.testing.assert_close(blurred, image, rtol=0, atol=1e-3)
+
+
 def test_a_blur_leaves_cells_alone_that_are_wider() -> None:
     image = torch.rand(1, 16, 16)
     assert torch.equal(changed(image, Place((8, 8), (0, 0), (128, 128)), blur_p=1.0), image)
