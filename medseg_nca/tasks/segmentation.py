@@ -50,6 +50,7 @@ class Segmentation(Task):
         self.settings = settings
         self.store = store
         self.split = split
+        self.multi_label = store.labels.multi_label
         self.prediction = settings.prediction
         self.trial: IslandTrial | None = None
         strange = strange_labels(self.prediction, store.labels)
@@ -62,7 +63,6 @@ class Segmentation(Task):
         self.samples = SampleSource(
             store, split.train, specs, settings.augment, settings.seed, training.foreground
         )
-        self.multi_label = store.labels.multi_label
         self.criterion = create_loss(
             training.loss.name, multi_label=self.multi_label, **training.loss.params
         )

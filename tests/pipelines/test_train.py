@@ -241,6 +241,12 @@ def test_the_validation_decides_on_islands_and_the_model_keeps_it(
     assert evaluated.prediction.largest == ()
 
 
+def test_a_model_with_focus_trains(prepared: Path, tmp_path: Path) -> None:
+    settings = tiny_settings("training.iterations=1", "model.focus={margin: 2}")
+    train.run(prepared, tmp_path / "run", settings)
+    assert load_bundle(tmp_path / "run" / "model", "cpu").spec.model.focus.background is True  # type: ignore[union-attr]
+
+
 def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
     store = PreparedStore.open(prepared)
     ids = [case.id for case in store.cases]
