@@ -21,6 +21,7 @@ from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.pipelines import train
 from medseg_nca.pipelines.run_plan import RunPlan, read_run_plan, write_settings
 from medseg_nca.pipelines.run_time import time_table
+from medseg_nca.recipe import numbers
 from medseg_nca.tasks.segmentation import Segmentation
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.timing import IterationTime, time_iterations
@@ -162,7 +163,7 @@ def test_the_plan_is_an_artifact_of_the_tracked_run(data: Path, tmp_path: Path) 
     client = connect(str(store.uri))
     assert "recipe.json" in [item.path for item in client.list_artifacts(link["run_id"])]
     params = client.get_run(link["run_id"]).data.params
-    assert params["training.lr"] == "0.002"
+    assert params["training.lr"] == str(numbers.LR_PLANNED)
 
 
 def test_timing_changes_neither_the_model_nor_the_random_state(run: Path) -> None:
