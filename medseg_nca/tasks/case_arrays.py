@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from math import prod
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medseg_nca.models.geometry import shrink
+from medseg_nca.tasks.targets import shares
 from medseg_nca.transforms.warp import Warp
 
 Scale = tuple[int, ...]
@@ -79,10 +80,7 @@ class CaseArrays:
         whole = warp.cells(starts, cells, scale)
         if whole is not None:
             return _gather(self._image_at(scale), whole, outside=None)
-        half = _halved(scale)
-        parts = tuple(s // h for s, h in zip(scale, half, strict=True))
-        points = _finer_points(warp, starts, cells, parts, half)
-        return shrink(_between(self._image_at(half), points, half, "border")[None], parts)[0]
+        return _mixed(self._image_at, warp, starts, cells, scale, "border")
 
     def target(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
         """Return the share of each label in each cell, ``(K, *cells)`` in [0, 1].
@@ -95,11 +93,7 @@ class CaseArrays:
         whole = warp.cells(starts, cells, scale)
         if whole is not None:
             return self._with_background(_gather(self._shares_at(scale), whole, outside=0.0))
-        half = _halved(scale)
-        parts = tuple(s // h for s, h in zip(scale, half, strict=True))
-        points = _finer_points(warp, starts, cells, parts, half)
-        found = _between(self._shares_at(half), points, half, "zeros")
-        return self._with_background(shrink(found[None], parts)[0])
+        return self._with_background(_mixed(self._shares_at, warp, starts, cells, scale, "zeros"))
 
     def _counted(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
         """Count the labels of the voxels in each cell."""
@@ -135,24 +129,6 @@ class CaseArrays:
         return torch.cat((1 - found.sum(0, keepdim=True), found))
 
 
-def shares(label: Tensor, scale: Sequence[int], channels: int) -> Tensor:
-    """Return the share of each channel number in blocks of ``(*S)``: ``(K, *blocks)``.
-
-    Sizes are multiples of ``scale``.
-    """
-    if all(s == 1 for s in scale):
-        return F.one_hot(label.long(), channels).movedim(-1, 0).float()
-    sizes = [n // s for n, s in zip(label.shape, scale, strict=True)]
-    split = [v for n, s in zip(sizes, scale, strict=True) for v in (n, s)]
-    blocks = label.reshape(split).permute(
-        *range(0, 2 * len(sizes), 2), *range(1, 2 * len(sizes), 2)
-    )
-    blocks = blocks.reshape(prod(sizes), prod(scale)).int()
-    blocks = blocks + channels * torch.arange(len(blocks), dtype=torch.int32)[:, None]
-    counts = torch.bincount(blocks.flatten(), minlength=channels * len(blocks))
-    return (counts.view(*sizes, channels).movedim(-1, 0) / prod(scale)).float()
-
-
 def _coarser(scale: Scale, image: Tensor, mode: str) -> Tensor:
     """Average over cells; partial cells at the end are filled up.
 
@@ -168,11 +144,18 @@ def _halved(scale: Scale) -> Scale:
     return tuple(s // 2 if s % 2 == 0 else 1 for s in scale)
 
 
-def _finer_points(warp: Warp, starts: Scale, cells: Scale, parts: Scale, scale: Scale) -> Tensor:
-    """The centres of the parts of cells, in the source."""
+def _mixed(
+    source_at: Callable[[Scale], Tensor],
+    warp: Warp, starts: Scale, cells: Scale, scale: Scale,
+    padding: str,
+) -> Tensor:  # fmt: skip
+    """Read cells where voxels are mixed: means of values between cells half as large."""
+    half = _halved(scale)
+    parts = tuple(s // h for s, h in zip(scale, half, strict=True))
     first = [a * p for a, p in zip(starts, parts, strict=True)]
     count = [n * p for n, p in zip(cells, parts, strict=True)]
-    return warp.points(first, count, scale)
+    found = _between(source_at(half), warp.points(first, count, half), half, padding)
+    return shrink(found[None], parts)[0]
 
 
 def _gather(

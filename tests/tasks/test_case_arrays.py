@@ -8,7 +8,8 @@ import torch
 
 from medseg_nca.models.geometry import shrink
 from medseg_nca.tasks import case_arrays
-from medseg_nca.tasks.case_arrays import CaseArrays, shares
+from medseg_nca.tasks.case_arrays import CaseArrays
+from medseg_nca.tasks.targets import shares
 from medseg_nca.transforms.warp import Warp
 
 
