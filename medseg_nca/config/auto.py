@@ -24,6 +24,7 @@ LEFT_TO_RECIPE = (
     "model.cell.update.hidden",
     "training.iterations",
     "training.batch_size",
+    "training.optimiser",
     "training.lr",
     "training.warmup",
     "training.validate_every",

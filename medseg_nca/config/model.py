@@ -136,12 +136,13 @@ class NcaModelSettings(Settings):
     ``in_channels`` and ``out_channels`` come from the data when they are None. head: "channels"
     reads the logits from the state channels that follow the image (as published); "linear" and
     "mlp" compute them from all hidden channels. global_context: the mean state of a level, through
-    one linear map, is added to the hidden channels of the next. checkpoint: in training keep the
-    state of every n-th step only and recompute the others in the backward pass; None keeps all.
-    focus: at inference, run levels that have a ``patch`` only around what the level before found.
-    fire: at inference "sample" draws the fire mask from the seed, "mean" updates every cell by
-    ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the fastest that
-    serves these settings.
+    one linear map, is added to the hidden channels of the next. coarse_gradient: share of the
+    gradient of a level's loss that, in training, reaches each coarser level. checkpoint: in
+    training keep the state of every n-th step only and recompute the others in the backward pass;
+    None keeps all. focus: at inference, run levels that have a ``patch`` only around what the level
+    before found. fire: at inference "sample" draws the fire mask from the seed, "mean" updates
+    every cell by ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the
+    fastest that serves these settings.
     """
 
     family: Literal["nca"] = "nca"
@@ -154,6 +155,7 @@ class NcaModelSettings(Settings):
     share_weights: bool = False
     head: Literal["channels", "linear", "mlp"] = "channels"
     global_context: bool = False
+    coarse_gradient: float = Field(1.0, ge=0, le=1)
     checkpoint: int | None = Field(None, ge=1, le=MAX_STEPS)
     focus: FocusSettings | None = None
     fire: Literal["sample", "mean"] = "sample"

@@ -45,7 +45,8 @@ class TrainingSettings(Settings):
 
     iterations: optimiser steps. With ``max_minutes`` training ends when either is reached, and the
     learning rate follows whichever is further on. validate_every, checkpoint_every, warmup: in
-    iterations, or below 1 as a share of the training: 0.1 validates ten times. validate_cases: how
+    iterations, or below 1 as a share of the training: 0.1 validates ten times. optimiser: "muon"
+    takes Muon's steps for the matrices of a model and AdamW's for all else. validate_cases: how
     many at most; None validates all. patience: validations without a better Dice before it stops
     early; None never does. workers: processes that prepare samples, besides the training itself.
     foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
@@ -55,7 +56,7 @@ class TrainingSettings(Settings):
     iterations: Annotated[int, OrAuto()] = Field(20_000, ge=1)
     max_minutes: float | None = Field(None, gt=0)
     batch_size: Annotated[int, OrAuto()] = Field(2, ge=1)
-    optimiser: Literal["adamw", "adam"] = "adamw"
+    optimiser: Annotated[Literal["muon", "adamw", "adam"], OrAuto()] = "adamw"
     lr: Annotated[float, OrAuto()] = Field(2e-3, gt=0, allow_inf_nan=False)
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(1e-4, ge=0)

@@ -21,6 +21,7 @@ _PARTS = (
     "describe",
     "focus",
     "geometry",
+    "gradient",
     "head",
     "inference",
     "multilevel",

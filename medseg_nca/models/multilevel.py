@@ -19,6 +19,7 @@ from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, S
 from medseg_nca.models.costs import least_bytes
 from medseg_nca.models.focus import Box, box_around
 from medseg_nca.models.geometry import Region, crop, enlarge, level_scales, per_axis
+from medseg_nca.models.gradient import lessen_gradient
 from medseg_nca.models.head import build_head
 from medseg_nca.models.inference import Inference, collect, naming
 from medseg_nca.models.views import View, ViewSpec
@@ -183,6 +184,7 @@ class MultiLevelNca(SegmentationModel):
         for level, view in enumerate(views):
             if level > 0:
                 coarse = views[level - 1].region
+                state = lessen_gradient(state, self.settings.coarse_gradient)
                 part = self._zoom(state, coarse, view.region, self.factor(level))
                 state = self._hand_over(level, part, view.image, state)
             state = self._run_training(level, state, seed, rng)

@@ -118,6 +118,7 @@ class _Recipe:
             "model.cell.update.hidden": self._hidden,
             "training.iterations": lambda: schedule.iterations(self.minutes),
             "training.batch_size": self._batch,
+            "training.optimiser": self._optimiser,
             "training.lr": self._rate,
             "training.warmup": lambda: schedule.warmup(self.minutes, self._iterations),
             "training.validate_every": lambda: (self._validations.every, self._validations.often),
@@ -208,11 +209,27 @@ class _Recipe:
     def _batch(self) -> tuple[int, str]:
         return batch_size(self.settings, self.plan.dims), f"{self.plan.dims}D"
 
-    def _rate(self) -> tuple[float, str]:
+    @property
+    def _is_planned(self) -> bool:
+        """Whether an automaton is on the levels of the plan, which nobody named.
+
+        Levels that are named here were decided already, or belong to a published model.
+        """
         model = self.settings.model
-        # Levels that are named here were decided already, or belong to a published model.
-        planned = isinstance(model, NcaModelSettings) and model.levels == AUTO
-        if planned:
+        return isinstance(model, NcaModelSettings) and model.levels == AUTO
+
+    def _optimiser(self) -> tuple[str, str]:
+        if self._is_planned:
+            return numbers.OPTIMISER_PLANNED, "an automaton on the levels of the plan"
+        return numbers.OPTIMISER, "the usual one"
+
+    def _rate(self) -> tuple[float, str]:
+        optimiser = self.settings.training.optimiser
+        if "training.optimiser" in self.settings.undecided:
+            optimiser = self._optimiser()[0]  # type: ignore[assignment]
+        if optimiser == "muon":
+            return numbers.LR_MUON, "Muon on the matrices of the model"
+        if self._is_planned:
             return numbers.LR_PLANNED, "an automaton on the levels of the plan"
         return numbers.LR, "the usual one"
 

@@ -22,8 +22,10 @@ HIDDEN_STEP, LEAST_HIDDEN_VALUES = 8, 16
 
 # Samples of an iteration, by the number of axes.
 BATCH = {2: 2, 3: 2}
-# The learning rate of an automaton on the levels of the plan, and of every other model.
-LR_PLANNED, LR = 4e-3, 2e-3
+# The optimiser of an automaton on the levels of the plan, and of every other model.
+OPTIMISER_PLANNED, OPTIMISER = "muon", "adamw"
+# The learning rate with Muon; else that of an automaton on those levels, and of other models.
+LR_MUON, LR_PLANNED, LR = 8e-3, 4e-3, 2e-3
 # Iterations without a limit of time; with one, so many that the time ends the training.
 ITERATIONS, MOST_ITERATIONS = 20_000, 100_000
 # Fewer than these teach little of what the model can learn: said before the training.

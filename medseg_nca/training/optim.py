@@ -8,16 +8,18 @@ from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from medseg_nca.config.training import TrainingSettings
+from medseg_nca.training.muon import Muon
 
 
 def build_optimiser(model: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """AdamW or Adam; weight decay acts on matrices and filters, not on biases and scales."""
+    """Muon, AdamW or Adam; weight decay acts on matrices and filters, not on biases and scales."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind = AdamW if settings.optimiser == "adamw" else Adam
+    kinds: dict[str, type[Muon | AdamW | Adam]] = {"muon": Muon, "adamw": AdamW, "adam": Adam}
+    kind = kinds[settings.optimiser]
     return kind([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas)
 
 

@@ -308,3 +308,34 @@ def test_description_of_a_model() -> None:
     assert coarse.receptive_field == ((2 * 20 * 3 + 1) * 4,) * 3
     # 2 * 16 * 27 for the filters, 2 * 64 * (32 + 16) for the products, half the cells in 40 steps.
     assert fine.flop == (2 * 16 * 27 + 2 * 64 * 48) * 64**3 * 40 * 0.5
+
+
+def test_coarse_levels_get_a_share_of_the_gradient_of_finer_ones() -> None:
+    def gradients(share: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+        torch.manual_seed(0)
+        levels = [{"scale": 4, "steps": 3}, {"scale": 1, "steps": 3}]
+        model = create_model(
+            "pyramid_nca", dims=2, in_channels=1, out_channels=2, levels=levels,
+            coarse_gradient=share, engine="reference",
+        )  # fmt: skip
+        for parameter in model.parameters():  # update rules begin with zeros
+            torch.nn.init.normal_(parameter, std=0.1)
+        image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+        coarse, fine = model.training_outputs(cut_views(image, model.views, 0), seed=0)
+        of_coarse, of_fine = (
+            torch.autograd.grad(
+                output.logits[:, 0].mean(), model.cell(0).update.output.weight,
+                retain_graph=True, allow_unused=True,
+            )[0]
+            for output in (coarse, fine)
+        )  # fmt: skip
+        return of_coarse, of_fine
+
+    coarse, fine = gradients(1.0)
+    lessened_coarse, lessened_fine = gradients(0.25)
+    assert fine is not None
+    assert lessened_fine is not None
+    assert fine.abs().max() > 0
+    torch.testing.assert_close(lessened_coarse, coarse)
+    torch.testing.assert_close(lessened_fine, 0.25 * fine)
+    assert gradients(0.0)[1] is None

@@ -163,7 +163,7 @@ def test_the_plan_is_an_artifact_of_the_tracked_run(data: Path, tmp_path: Path) 
     client = connect(str(store.uri))
     assert "recipe.json" in [item.path for item in client.list_artifacts(link["run_id"])]
     params = client.get_run(link["run_id"]).data.params
-    assert params["training.lr"] == str(numbers.LR_PLANNED)
+    assert params["training.lr"] == str(numbers.LR_MUON)
 
 
 def test_timing_changes_neither_the_model_nor_the_random_state(run: Path) -> None:

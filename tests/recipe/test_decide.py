@@ -148,6 +148,24 @@ def test_workers_follow_the_machine(machine: Machine, workers: int) -> None:
     assert decided(prepared, machine=machine)["training.workers"][0] == workers
 
 
+@pytest.mark.parametrize(
+    ("overrides", "optimiser", "rate"),
+    [
+        ((), "muon", numbers.LR_MUON),
+        (("training.optimiser=adamw",), "adamw", numbers.LR_PLANNED),
+        (("model=unet",), "adamw", numbers.LR),
+        (("model=unet", "training.optimiser=muon"), "muon", numbers.LR_MUON),
+        (("training.lr=0.5",), "muon", 0.5),
+    ],
+)
+def test_the_rate_is_that_of_the_optimiser(
+    overrides: tuple[str, ...], optimiser: str, rate: float
+) -> None:
+    found = decided(store(scattered(12, (24, 24, 24)), ["a"]), *overrides)
+    assert found["training.optimiser"][0] == optimiser
+    assert found["training.lr"][0] == rate
+
+
 def test_a_network_is_planned_too() -> None:
     found = decided(store(scattered(12, (24, 24, 24)), ["a"]), "model=unet")
     assert "model.levels" not in found

@@ -1,0 +1,105 @@
+"""Muon: steps of equal strength in every direction of a matrix, AdamW for all else.
+
+An automaton applies the same few small matrices dozens of times, and their gradients lie almost in
+a few directions. Muon replaces the momentum of a matrix by the nearest semi-orthogonal one, so that
+rare directions are learned as fast as frequent ones.
+
+Sources: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; the
+scale of a step, at which Muon takes the learning rates of AdamW: J. Liu et al., "Muon is scalable
+for LLM training", arXiv 2502.16982, 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+MOMENTUM = 0.95
+# Root mean square of a step's entries at a learning rate of 1: about that of AdamW.
+STEP_RMS = 0.2
+# Coefficients of the quintic Newton-Schulz iteration (Jordan 2024), and how often it is applied.
+_QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 6
+
+
+class Muon(AdamW):
+    """Muon for the parameters of two axes, AdamW for the others.
+
+    Args:
+        params: tensors, or groups of tensors with settings of their own. Groups are taken apart
+            where they hold both kinds.
+        lr: learning rate, on the scale of AdamW's.
+        betas: of AdamW.
+        weight_decay: decoupled, in both parts.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(_apart(params), lr=lr, betas=betas, weight_decay=weight_decay)
+
+    def step(self, closure: Any = None) -> Any:
+        """Take one step; parameters without a gradient stay as they are."""
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group["matrices"]]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = groups
+        for group in groups:
+            if group["matrices"]:
+                self._step_matrices(group)
+        return loss
+
+    @torch.no_grad()
+    def _step_matrices(self, group: dict[str, Any]) -> None:
+        rate: float = group["lr"]
+        for matrix in group["params"]:
+            if matrix.grad is None:
+                continue
+            state = self.state[matrix]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(matrix)
+                state["step"] = torch.tensor(0.0)  # AdamW looks for it in a state that it loads
+            state["step"] += 1
+            momentum = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
+            ahead = torch.lerp(matrix.grad, momentum, MOMENTUM)
+            matrix.mul_(1 - rate * group["weight_decay"])
+            strength = rate * STEP_RMS * max(matrix.shape) ** 0.5
+            matrix.add_(orthogonalised(ahead), alpha=-strength)
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Return about the nearest semi-orthogonal matrix of ``(rows, columns)``; zeros stay zeros.
+
+    Singular values other than zero become 0.7 to 1.2, which is near enough for a step.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp_min(torch.finfo(x.dtype).tiny)
+    a, b, c = _QUINTIC
+    for _ in range(_ROUNDS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    found: Tensor = x.T if tall else x
+    return found
+
+
+def _apart(params: Iterable[Any]) -> list[dict[str, Any]]:
+    """Groups that hold matrices only, or none."""
+    listed = list(params)
+    groups = listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
+    parts = []
+    for group in groups:
+        for matrices in (True, False):
+            chosen = [p for p in group["params"] if (p.ndim == 2) == matrices]
+            if chosen:
+                parts.append({**group, "params": chosen, "matrices": matrices})
+    return parts
