@@ -21,8 +21,9 @@ from medseg_nca.transforms.likeness import training_images
 
 # A level with fewer cells on an axis sees nothing that the next one does not.
 MIN_CELLS = 6
-# OctreeNCA, the deepest published automaton, has five.
-MAX_LEVELS = 5
+# OctreeNCA, the deepest published automaton, has five. A larger image gets more, until a signal can
+# cross the coarsest level within its steps, which are 10 to 16.
+MANY_LEVELS, MAX_LEVELS, CROSSED = 5, 8, 16
 # Axes join the halving once the others are as coarse as they are to within this factor.
 ANISOTROPY = 2.0
 
@@ -128,17 +129,24 @@ def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, .
 
     Every level halves the axes along which cells are small (less than twice the smallest cell
     edge), so that the cells become cubes before they grow: a 1 x 1 x 4 mm image is halved in the
-    plane until its cells are 4 mm wide. The pyramid ends before an axis gets fewer than six cells;
-    axes that are that short from the start are left alone.
+    plane until its cells are 4 mm wide. An axis is halved no more where it would get fewer than six
+    cells, and the others then only until cells are twice as long along them. Axes that are that
+    short from the start are left alone. There are more than five levels only where the coarsest of
+    five has more than 16 cells along an axis.
     """
     scales = [(1,) * len(size)]
     axes = [k for k, n in enumerate(size) if n >= 2 * MIN_CELLS]
-    while axes and len(scales) < MAX_LEVELS:
+    while len(scales) < MAX_LEVELS:
         scale = scales[-1]
         edges = {k: spacing[k] * scale[k] for k in axes}
-        smallest = min(edges.values()) * ANISOTROPY * (1 - 1e-6)
-        halved = [k for k in axes if edges[k] < smallest]
-        if any(size[k] / (2 * scale[k]) < MIN_CELLS for k in halved):
+        bound = min(edges.values(), default=0.0) * ANISOTROPY * (1 - 1e-6)
+        small = [k for k in axes if edges[k] < bound]
+        halved = [k for k in small if size[k] / (2 * scale[k]) >= MIN_CELLS]
+        stopped = [edges[k] for k in small if k not in halved]
+        limit = min(stopped, default=math.inf) * ANISOTROPY * (1 - 1e-6)
+        halved = [k for k in halved if 2 * edges[k] < limit]
+        crossed = all(size[k] <= CROSSED * scale[k] for k in halved)
+        if not halved or (crossed and len(scales) >= MANY_LEVELS):
             break
         scales.append(tuple(s * 2 if k in halved else s for k, s in enumerate(scale)))
     return tuple(reversed(scales))

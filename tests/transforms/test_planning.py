@@ -50,7 +50,22 @@ def decide(*cases: CaseFingerprint, modality: str = "MRI", **changes: Any) -> An
         # Cells become cubes of 4 mm, then grow together.
         ((128, 128, 32), (1, 1, 4), [(16, 16, 4), (8, 8, 2), (4, 4, 1), (2, 2, 1), (1, 1, 1)]),
         # Ten slices are never halved; the plane is.
-        ((512, 512, 10), (1, 1, 5), [(16, 16, 1), (8, 8, 1), (4, 4, 1), (2, 2, 1), (1, 1, 1)]),
+        ((200, 200, 10), (1, 1, 5), [(16, 16, 1), (8, 8, 1), (4, 4, 1), (2, 2, 1), (1, 1, 1)]),
+        # Twelve slices would become three; the plane goes on, until its cells are 24 x 24 x 20 mm.
+        (
+            (256, 224, 12),
+            (1.5, 1.5, 10),
+            [(16, 16, 2), (8, 8, 2), (4, 4, 1), (2, 2, 1), (1, 1, 1)],
+        ),
+        # A signal has to cross the coarsest level: 16 cells at most, where there are five levels.
+        ((288, 384), (1, 1), [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]),
+        (
+            (512, 512, 120),
+            (0.8, 0.8, 2.5),
+            [(32, 32, 16), (16, 16, 8), (8, 8, 4), (4, 4, 2), (2, 2, 1), (1, 1, 1)],
+        ),
+        ((2000, 2000), (1, 1), [(2**k, 2**k) for k in range(7, -1, -1)]),
+        ((36, 52, 36), (1, 1, 1), [(4, 4, 4), (2, 2, 2), (1, 1, 1)]),
         ((256, 256), (1, 1), [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]),
         ((8, 8), (1, 1), [(1, 1)]),
         ((50, 50, 1), (1, 1, 1), [(8, 8, 1), (4, 4, 1), (2, 2, 1), (1, 1, 1)]),
@@ -67,7 +82,7 @@ def test_pyramid(size: Any, spacing: Any, scales: Any) -> None:
 def test_levels_nest_and_keep_enough_cells(size: list[int], spacing: list[float]) -> None:
     scales = pyramid(size, spacing[: len(size)])
     assert scales[-1] == (1,) * len(size)
-    assert 1 <= len(scales) <= 5
+    assert 1 <= len(scales) <= 8
     for coarse, fine in pairwise(scales):
         assert all(c in (f, 2 * f) for c, f in zip(coarse, fine, strict=True))
     assert all(s == 1 or n / s >= 6 for n, s in zip(size, scales[0], strict=True))
