@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -10,24 +9,20 @@ from medseg_nca.datasets.base import DataSet
 from medseg_nca.errors import DataError
 from medseg_nca.registry import ModuleRegistry
 
-# Modules of this folder that are no layout.
-HELPERS = (
-    "anatomy", "base", "decathlon", "find", "hashing", "layout", "prepared", "rules", "splits",
-    "truth",
-)  # fmt: skip
-# The most telling layouts first: an nnU-Net folder also has a dataset.json, and so on.
-ORDER = ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")
 SHOWN = 5
 
 
 class Adapter(Protocol):
-    """One layout: ``datasets/<name>.py`` defines one as ``ADAPTER``.
+    """One layout: ``datasets/adapters/<name>.py`` defines one as ``ADAPTER``.
 
     Attributes:
         layout: one line that says what such a data set looks like.
+        rank: the adapter with the lowest is asked first whether it recognises a data set. The more
+            telling a layout is, the lower: an nnU-Net folder also has a dataset.json, and so on.
     """
 
     layout: str
+    rank: int
 
     def recognises(self, path: Path) -> bool:
         """Whether the file or folder looks like this layout. Cheap; raises nothing."""
@@ -40,17 +35,12 @@ class Adapter(Protocol):
         """
 
 
-@cache
-def _registry() -> ModuleRegistry:
-    return ModuleRegistry(
-        "medseg_nca.datasets", "ADAPTER", "data format", exclude=HELPERS, error=DataError
-    )
+ADAPTERS = ModuleRegistry("medseg_nca.datasets.adapters", "ADAPTER", "data format", error=DataError)
 
 
 def format_names() -> tuple[str, ...]:
     """The known layouts, in the order in which they are tried."""
-    rank = {name: place for place, name in enumerate(ORDER)}
-    return tuple(sorted(_registry().names, key=lambda name: (rank.get(name, len(ORDER)), name)))
+    return tuple(sorted(ADAPTERS.names, key=lambda name: (get_adapter(name).rank, name)))
 
 
 def get_adapter(name: str) -> Adapter:
@@ -59,7 +49,7 @@ def get_adapter(name: str) -> Adapter:
     Raises:
         DataError: if there is no layout of that name.
     """
-    adapter: Adapter = _registry().get(name)
+    adapter: Adapter = ADAPTERS.get(name)
     return adapter
 
 

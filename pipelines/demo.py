@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.config import RunSettings
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.find import open_dataset
-from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import NothingLearned, OutputError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle

@@ -138,7 +138,7 @@ def phantom(
     volume, a bias field and noise. Case i of a seed is always the same.
     """
     announce(f"Generating {cases} cases in {out}.")
-    from medseg_nca.datasets.phantom import write_phantom
+    from medseg_nca.datasets.adapters.phantom import write_phantom
 
     with _progress("generating") as advance:
         write_phantom(

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from medseg_nca.config import RunSettings
 from medseg_nca.config.auto import LEFT_TO_PLAN, LEFT_TO_RECIPE, value_at
 from medseg_nca.config.loading import load_settings, read_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.inference.bundle import load_bundle

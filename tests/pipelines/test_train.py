@@ -21,7 +21,7 @@ from medseg_nca.cli.predict import predict as predict_command
 from medseg_nca.config import RunSettings
 from medseg_nca.config.data import AugmentSettings
 from medseg_nca.config.loading import load_settings, read_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import (

@@ -37,6 +37,7 @@ class Msd:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "dataset.json with a 'training' list of image and label"
+    rank = 30
 
     def recognises(self, path: Path) -> bool:
         """A folder whose dataset.json has a ``training`` list."""
