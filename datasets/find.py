@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from medseg_nca.datasets.base import DataSet
 from medseg_nca.errors import DataError
-from medseg_nca.registry import ModuleRegistry
+from medseg_nca.registry import PluginRegistry
 
 SHOWN = 5
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """One layout: ``datasets/adapters/<name>.py`` defines one as ``ADAPTER``.
 
@@ -35,12 +36,20 @@ class Adapter(Protocol):
         """
 
 
-ADAPTERS = ModuleRegistry("medseg_nca.datasets.adapters", "ADAPTER", "data format", error=DataError)
+ADAPTERS = PluginRegistry(
+    "medseg_nca.datasets.adapters",
+    "medseg_nca.adapters",
+    "ADAPTER",
+    "data format",
+    fits=lambda found: isinstance(found, Adapter),
+    error=DataError,
+)
 
 
-def format_names() -> tuple[str, ...]:
-    """The known layouts, in the order in which they are tried."""
-    return tuple(sorted(ADAPTERS.names, key=lambda name: (get_adapter(name).rank, name)))
+def adapters() -> dict[str, Adapter]:
+    """The adapters by name, in the order in which they are asked; broken ones are left out."""
+    found: list[tuple[str, Adapter]] = list(ADAPTERS.usable())
+    return dict(sorted(found, key=lambda entry: (entry[1].rank, entry[0])))
 
 
 def get_adapter(name: str) -> Adapter:
@@ -55,7 +64,7 @@ def get_adapter(name: str) -> Adapter:
 
 def find_format(path: Path) -> str | None:
     """Return the name of the first layout that recognises ``path``, None if none does."""
-    return next((name for name in format_names() if get_adapter(name).recognises(path)), None)
+    return next((name for name, adapter in adapters().items() if adapter.recognises(path)), None)
 
 
 def open_dataset(path: Path | str, format: str = "auto", *, check_files: bool = True) -> DataSet:
@@ -117,7 +126,7 @@ def _check_files(dataset: DataSet) -> None:
 
 
 def _unrecognised(path: Path) -> DataError:
-    layouts = "; ".join(f"{name}: {get_adapter(name).layout}" for name in format_names())
+    layouts = "; ".join(f"{name}: {adapter.layout}" for name, adapter in adapters().items())
     message = f"{path}: is not a data set in a known layout. Known: {layouts}."
     inner = sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
     close = next((folder for folder in inner if find_format(folder)), None)

@@ -71,9 +71,9 @@ def check(
 def list_data(as_json: bool) -> None:
     """List the data sets that can be fetched, and the layouts that can be read."""
     from medseg_nca.datasets.decathlon import SOURCES
-    from medseg_nca.datasets.find import format_names, get_adapter
+    from medseg_nca.datasets.find import adapters
 
-    formats = {name: get_adapter(name).layout for name in format_names()}
+    formats = {name: adapter.layout for name, adapter in adapters().items()}
     if as_json:
         from dataclasses import asdict
 

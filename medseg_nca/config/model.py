@@ -17,6 +17,7 @@ from medseg_nca.config.bounds import (
     MAX_LEVELS,
     MAX_PATCHES,
     MAX_STEPS,
+    PlainName,
     check_params,
     short,
 )
@@ -130,7 +131,7 @@ class FocusSettings(Settings):
 
 
 class NcaModelSettings(Settings):
-    """A neural cellular automaton of one or several levels, coarse to fine.
+    """A neural cellular automaton of one or several levels, coarse to fine, of any name.
 
     ``levels`` "auto" takes one for each scale that the preprocessing plans for the data.
     ``in_channels`` and ``out_channels`` come from the data when they are None. head: "channels"
@@ -145,7 +146,7 @@ class NcaModelSettings(Settings):
     """
 
     family: Literal["nca"] = "nca"
-    name: str
+    name: PlainName
     dims: Literal[2, 3] = 3
     in_channels: Channels | None = None
     out_channels: Channels | None = None

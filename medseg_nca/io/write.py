@@ -16,11 +16,16 @@ from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.slices import Slices
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.writers.base import ResultWriter, Writer
-from medseg_nca.registry import ModuleRegistry
+from medseg_nca.registry import PluginRegistry
 from medseg_nca.suggest import unknown
 
-WRITERS = ModuleRegistry(
-    "medseg_nca.io.writers", "WRITER", "output format", exclude=("base",), error=OutputError
+WRITERS = PluginRegistry(
+    "medseg_nca.io.writers",
+    "medseg_nca.writers",
+    "WRITER",
+    "output format",
+    fits=lambda found: isinstance(found, Writer | ResultWriter),
+    error=OutputError,
 )
 # Module that writes a suffix, where it is not called like the suffix.
 _MODULES = {".nii.gz": "nifti", ".nii": "nifti", ".tif": "tiff"}

@@ -11,7 +11,7 @@ from safetensors.torch import load_model, save_model
 
 from medseg_nca.config.model import LevelSettings
 from medseg_nca.errors import ConfigError
-from medseg_nca.models import MODELS, RunOptions, SegmentationModel, create_model
+from medseg_nca.models import RunOptions, SegmentationModel, create_model, model_names
 from medseg_nca.models.describe import describe
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.models.tiling import LevelNeed, least, plan_tiles
@@ -41,7 +41,7 @@ def small(name: str, dims: int, **changes: Any) -> SegmentationModel:
     return model
 
 
-every_model = pytest.mark.parametrize("name", MODELS.names)
+every_model = pytest.mark.parametrize("name", model_names())
 both_dims = pytest.mark.parametrize("dims", [2, 3])
 
 
