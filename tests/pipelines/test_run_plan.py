@@ -22,7 +22,7 @@ from medseg_nca.pipelines import train
 from medseg_nca.pipelines.run_plan import RunPlan, read_run_plan, write_settings
 from medseg_nca.pipelines.run_time import time_table
 from medseg_nca.recipe import numbers
-from medseg_nca.tasks.segmentation import Segmentation
+from medseg_nca.tasks.segmentation.task import Segmentation
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.timing import IterationTime, time_iterations
 from tests.cli.runner import run as call

@@ -36,7 +36,7 @@ from medseg_nca.io.read import read_volume
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.pipelines import evaluate, predict, preprocess, train
 from medseg_nca.pipelines.prediction_inputs import find_cases
-from medseg_nca.tasks.samples import SampleSource
+from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.history import read_history
 from tests.tracking.tiny import new_store

@@ -30,10 +30,10 @@ from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.models.views import View
 from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
-from medseg_nca.tasks.constant import constant_loss, constant_predictions
-from medseg_nca.tasks.samples import SampleSource
-from medseg_nca.tasks.settle import settle_prediction
-from medseg_nca.tasks.targets import overflow
+from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
+from medseg_nca.tasks.segmentation.samples import SampleSource
+from medseg_nca.tasks.segmentation.settle import settle_prediction
+from medseg_nca.tasks.segmentation.targets import overflow
 
 
 class Segmentation(Task):
@@ -200,7 +200,7 @@ class Segmentation(Task):
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
         """Overlays of the worst and the median validation case, and the automaton at work."""
-        from medseg_nca.tasks.pictures import draw_validation
+        from medseg_nca.tasks.segmentation.pictures import draw_validation
 
         cases = self._validation_cases()
         if not cases:
@@ -238,6 +238,3 @@ def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, 
         for case, row in rows.items()
     }
     return Validation(score, {"dice": score, **metrics}, cases)
-
-
-TASK = Segmentation
