@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ class Entry:
             raise self.broken(f"{type(error).__name__}: {error}") from error
         return found
 
+    def file(self, name: str) -> Path:
+        """Return a file of the package that the value names, which is imported.
+
+        Raises:
+            PluginError: naming the package, if it cannot be imported or has no such file.
+        """
+        try:
+            found = files(self.value.strip()).joinpath(name)
+        except (Exception, SystemExit) as error:  # anything may happen in a module of others
+            raise self.broken(f"{type(error).__name__}: {error}") from error
+        if not found.is_file():
+            raise self.broken(f"there is no {name} in {self.value}")
+        return Path(str(found))
+
     def broken(self, reason: str) -> PluginError:
         """An error that names the package and what is wrong with its entry."""
         return PluginError(f"{self} cannot be used: {reason}.", hint=_BROKEN_HINT)
@@ -115,13 +130,17 @@ class Entries:
         """The registered names, sorted; nothing is imported."""
         return tuple(sorted({e.name for e in installed_entries() if e.group == self.group}))
 
+    def claims(self, name: str) -> tuple[Entry, ...]:
+        """The entries of one name; more than one if several packages claim it."""
+        return tuple(e for e in installed_entries() if e.group == self.group and e.name == name)
+
     def find(self, name: str) -> Entry:
         """Return the entry of a name in :attr:`names`.
 
         Raises:
             PluginError: if several packages claim the name.
         """
-        claims = [e for e in installed_entries() if e.group == self.group and e.name == name]
+        claims = self.claims(name)
         if len(claims) > 1:
             packages = " and ".join(claim.package for claim in claims)
             raise PluginError(
@@ -132,8 +151,8 @@ class Entries:
 
     def warn_if_hidden(self, name: str) -> None:
         """Say that an entry is left out because the library has the name."""
-        if name in self.names:
-            _say_hidden(self.kind, name, self.find(name))
+        for entry in self.claims(name):
+            _say_once(f"The {self.kind} {name!r} is the library's own; left out is {entry}.")
 
 
 class PluginRegistry:
@@ -207,14 +226,9 @@ class PluginRegistry:
             try:
                 yield name, self.get(name)
             except PluginError as error:
-                _say_broken(str(error))
+                _say_once(str(error))
 
 
 @cache
-def _say_hidden(kind: str, name: str, entry: Entry) -> None:
-    log.warning("The %s %r is the library's own; %s is left out.", kind, name, entry)
-
-
-@cache
-def _say_broken(text: str) -> None:
+def _say_once(text: str) -> None:
     log.warning("%s", text)

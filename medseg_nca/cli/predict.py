@@ -28,8 +28,8 @@ from medseg_nca.cli.options import (
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format", "formats", multiple=True, metavar="NAME[,NAME...]",
-    help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc; several with "
-    "commas. The input's own if not given, dicom-seg for DICOM.",
+    help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc, or a format "
+    "of another package; several with commas. The input's own if not given, dicom-seg for DICOM.",
 )  # fmt: skip
 @click.option(
     "--seg-type", type=click.Choice(["binary", "fractional", "labelmap"]), default="binary",
