@@ -191,8 +191,8 @@ def _clear(out: Path) -> None:
 
 def _with_store(settings: RunSettings, out: Path) -> RunSettings:
     uri = f"sqlite:///{(out / 'mlflow.db').absolute().as_posix()}"
-    tracking = settings.tracking.model_copy(update={"uri": uri})
-    return settings.model_copy(update={"tracking": tracking})
+    tracking = settings.tracking.changed(uri=uri)
+    return settings.changed(tracking=tracking)
 
 
 def _read_metrics(tree: dict[str, Any], result: DemoResult) -> None:

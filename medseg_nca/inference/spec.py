@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.bounds import MAX_MEMBERS, Name
+from medseg_nca.config.explain import explain
 from medseg_nca.config.labels import MERGED
-from medseg_nca.config.loading import explain
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ModelError
@@ -113,7 +113,7 @@ class ModelSpec(Settings):
         """Settings to run the model with: "auto" is what it says itself, else nothing."""
         own = {"flips": self.prediction.flip_axes, "largest": self.prediction.kept_labels}
         open_ = {name: value for name, value in own.items() if getattr(settings, name) == "auto"}
-        return settings.model_copy(update=open_)
+        return settings.changed(**open_)
 
 
 def read_spec(folder: Path) -> ModelSpec:

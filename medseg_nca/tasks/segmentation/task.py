@@ -80,8 +80,8 @@ class Segmentation(Task):
             sizes["levels"] = auto_levels(self.store.plan)
         if isinstance(model, NcaModelSettings) and model.focus is not None:
             background = not self.multi_label
-            sizes["focus"] = model.focus.model_copy(update={"background": background})
-        return model.model_copy(update=sizes)
+            sizes["focus"] = model.focus.changed(background=background)
+        return model.changed(**sizes)
 
     def build_model(self) -> SegmentationModel:
         """See :meth:`Task.build_model`."""
@@ -156,7 +156,7 @@ class Segmentation(Task):
 
     def _validation_settings(self) -> PredictionSettings:
         """One plain pass: what costs more is for the final evaluation."""
-        return self.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+        return self.prediction.changed(flips=(), uncertainty=0)
 
     def settle(self, model: nn.Module, device: torch.device) -> None:
         """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
