@@ -127,6 +127,7 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
         "--out", run,
     )  # fmt: skip
     assert done.returncode in {0, 5}, done.stderr
+    assert "Engine: example_engine." in done.stderr
     spec = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
     assert spec["model"]["name"] == "example_nca"
     image = sorted((data / "imagesTr").iterdir())[0]
@@ -134,6 +135,16 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
     with np.load(next(out.glob("*.npz"))) as archive:
         assert archive["labels"].shape == read_volume(image).shape
         np.testing.assert_allclose(archive["affine"], read_volume(image).affine)
+
+
+@pytest.mark.slow
+def test_the_suite_of_engines_runs_for_an_engine_of_another_package(installed: Path) -> None:
+    done = python(
+        [installed], "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
+        "-k", "example_engine", ROOT / "tests" / "nca" / "test_engines.py",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 def test_a_name_that_is_the_librarys_stays_the_librarys(broken: Path) -> None:

@@ -142,7 +142,8 @@ class NcaModelSettings(Settings):
     focus: at inference, run levels that have a ``patch`` only around what the level before found.
     fire: at inference "sample" draws the fire mask from the seed, "mean" updates every cell by
     ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the fastest that
-    serves these settings.
+    serves these settings. engine and checkpoint belong to a run on one machine and are no part of
+    the model: ``model.json`` does not hold them, and a model that is loaded takes the defaults.
     """
 
     family: Literal["nca"] = "nca"
