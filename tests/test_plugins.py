@@ -11,13 +11,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from medseg_nca.cli.main import OTHERS
+from medseg_nca.config.presets import NETWORKS
 from medseg_nca.datasets.adapters.phantom import write_phantom
+from medseg_nca.datasets.find import ADAPTERS
 from medseg_nca.io.read import read_volume
+from medseg_nca.io.write import WRITERS
+from medseg_nca.nca.engines import ENGINES
+from medseg_nca.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent
 # A place for each kind; every one is broken in a way of its own.
@@ -93,6 +100,19 @@ def command(folders: list[Path], *args: object, code: int = 0) -> str:
     assert done.returncode == code, said
     assert "Traceback" not in said
     return said
+
+
+def test_the_documentation_lists_what_the_example_adds() -> None:
+    project = tomllib.loads((ROOT / "tests/plugin_example/pyproject.toml").read_text("utf-8"))
+    used = set(project["project"]["entry-points"])
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| a")]
+    listed = {row[3].strip(" `") for row in rows}
+    # The example has no task yet.
+    assert listed == used | {"medseg_nca.tasks"}
+    assert listed == {e.others.group for e in (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS)} | {
+        "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
+    }  # fmt: skip
 
 
 def test_a_command_is_listed_and_runs(installed: Path, data: Path) -> None:
