@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -10,6 +11,8 @@ from medseg_nca.errors import DataError
 from medseg_nca.registry import PluginRegistry
 
 SHOWN = 5
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -23,7 +26,7 @@ class Adapter(Protocol):
     """
 
     layout: str
-    rank: int
+    rank: float
 
     def recognises(self, path: Path) -> bool:
         """Whether the file or folder looks like this layout. Cheap; raises nothing."""
@@ -41,7 +44,7 @@ ADAPTERS = PluginRegistry(
     "medseg_nca.adapters",
     "ADAPTER",
     "data format",
-    fits=lambda found: isinstance(found, Adapter),
+    fits=lambda found: isinstance(found, Adapter) and isinstance(found.rank, int | float),
     error=DataError,
 )
 
@@ -64,7 +67,18 @@ def get_adapter(name: str) -> Adapter:
 
 def find_format(path: Path) -> str | None:
     """Return the name of the first layout that recognises ``path``, None if none does."""
-    return next((name for name, adapter in adapters().items() if adapter.recognises(path)), None)
+    return next((name for name in adapters() if _recognises(name, path)), None)
+
+
+def _recognises(name: str, path: Path) -> bool:
+    """Ask an adapter; one of another package that fails is left out with a warning."""
+    try:
+        return get_adapter(name).recognises(path)
+    except Exception as error:
+        if name in ADAPTERS.own_names:
+            raise
+        log.warning("%s", ADAPTERS.others.find(name).broken(f"{type(error).__name__}: {error}"))
+        return False
 
 
 def open_dataset(path: Path | str, format: str = "auto", *, check_files: bool = True) -> DataSet:

@@ -34,6 +34,7 @@ bad_network = no_such_module
 unet = no_such_module
 [medseg_nca.adapters]
 bad_layout = no_such_module
+rude_layout = medseg_nca_rude
 [medseg_nca.engines]
 bad_engine = json
 [medseg_nca.writers]
@@ -45,6 +46,15 @@ bad_preset = json
 [medseg_nca.commands]
 bad-command = no_such_module:command
 example-count = no_such_module:command
+"""
+
+
+RUDE = """\
+class Rude:
+    layout, rank = "none", -1
+    def recognises(self, path): raise KeyError("oh")
+    def open(self, path): raise KeyError("oh")
+ADAPTER = Rude()
 """
 
 
@@ -69,6 +79,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(BROKEN)
+    (folder / "medseg_nca_rude.py").write_text(RUDE)
     (folder / "medseg_nca_broken.py").write_text("raise SystemExit(0)\n")
     return folder
 
@@ -183,6 +194,9 @@ def test_what_is_broken_harms_only_those_who_use_it(
     assert "example_pairs" in text
     assert "'bad_layout' of the package broken-plugin 1.0" in text
     command(both, "models", "describe", "med_nca")
+    text = command(both, "data", "check", data)
+    assert "'rude_layout' of the package broken-plugin 1.0" in text
+    assert "KeyError: 'oh'" in text
 
 
 @pytest.mark.parametrize(
