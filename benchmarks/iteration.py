@@ -25,11 +25,11 @@ import torch
 
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.pipelines import preprocess
-from medseg_nca.tasks.segmentation import Segmentation
+from medseg_nca.tasks.segmentation.task import Segmentation
 from medseg_nca.training.optim import build_optimiser
 
 PARTS = ("samples", "forward", "backward", "optimiser")

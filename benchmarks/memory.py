@@ -47,7 +47,7 @@ def measure(model: str, image: Path, out: Path, settings: dict[str, Any]) -> dic
     from medseg_nca.tracking.resolve import load_model
 
     loaded = load_model(model, device="cpu")
-    chosen: PredictionSettings = loaded.spec.prediction.model_copy(update=settings)
+    chosen: PredictionSettings = loaded.spec.prediction.changed(**settings)
     extent = peek((image,))
     assert extent is not None
     result = {"least_mb": round(footprint(loaded, chosen, extent).least / 1e6)}

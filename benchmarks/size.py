@@ -26,7 +26,7 @@ import click
 import psutil
 
 from medseg_nca.benchmark.machine import describe, load_average
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 
 EARLY = 100
 PAUSE = 0.25

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from functools import cache
+import logging
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from medseg_nca.datasets.base import DataSet
 from medseg_nca.errors import DataError
-from medseg_nca.registry import ModuleRegistry
+from medseg_nca.registry import PluginRegistry
 
-# Modules of this folder that are no layout.
-HELPERS = (
-    "anatomy", "base", "decathlon", "find", "hashing", "layout", "prepared", "rules", "splits",
-    "truth",
-)  # fmt: skip
-# The most telling layouts first: an nnU-Net folder also has a dataset.json, and so on.
-ORDER = ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")
 SHOWN = 5
 
+log = logging.getLogger(__name__)
 
+
+@runtime_checkable
 class Adapter(Protocol):
-    """One layout: ``datasets/<name>.py`` defines one as ``ADAPTER``.
+    """One layout: ``datasets/adapters/<name>.py`` defines one as ``ADAPTER``.
 
     Attributes:
         layout: one line that says what such a data set looks like.
+        rank: the adapter with the lowest is asked first whether it recognises a data set. The more
+            telling a layout is, the lower: an nnU-Net folder also has a dataset.json, and so on.
     """
 
     layout: str
+    rank: float
 
     def recognises(self, path: Path) -> bool:
         """Whether the file or folder looks like this layout. Cheap; raises nothing."""
@@ -40,17 +39,20 @@ class Adapter(Protocol):
         """
 
 
-@cache
-def _registry() -> ModuleRegistry:
-    return ModuleRegistry(
-        "medseg_nca.datasets", "ADAPTER", "data format", exclude=HELPERS, error=DataError
-    )
+ADAPTERS = PluginRegistry(
+    "medseg_nca.datasets.adapters",
+    "medseg_nca.adapters",
+    "ADAPTER",
+    "data format",
+    fits=lambda found: isinstance(found, Adapter) and isinstance(found.rank, int | float),
+    error=DataError,
+)
 
 
-def format_names() -> tuple[str, ...]:
-    """The known layouts, in the order in which they are tried."""
-    rank = {name: place for place, name in enumerate(ORDER)}
-    return tuple(sorted(_registry().names, key=lambda name: (rank.get(name, len(ORDER)), name)))
+def adapters() -> dict[str, Adapter]:
+    """The adapters by name, in the order in which they are asked; broken ones are left out."""
+    found: list[tuple[str, Adapter]] = list(ADAPTERS.usable())
+    return dict(sorted(found, key=lambda entry: (entry[1].rank, entry[0])))
 
 
 def get_adapter(name: str) -> Adapter:
@@ -59,13 +61,24 @@ def get_adapter(name: str) -> Adapter:
     Raises:
         DataError: if there is no layout of that name.
     """
-    adapter: Adapter = _registry().get(name)
+    adapter: Adapter = ADAPTERS.get(name)
     return adapter
 
 
 def find_format(path: Path) -> str | None:
     """Return the name of the first layout that recognises ``path``, None if none does."""
-    return next((name for name in format_names() if get_adapter(name).recognises(path)), None)
+    return next((name for name in adapters() if _recognises(name, path)), None)
+
+
+def _recognises(name: str, path: Path) -> bool:
+    """Ask an adapter; one of another package that fails is left out with a warning."""
+    try:
+        return get_adapter(name).recognises(path)
+    except Exception as error:
+        if name in ADAPTERS.own_names:
+            raise
+        log.warning("%s", ADAPTERS.others.find(name).broken(f"{type(error).__name__}: {error}"))
+        return False
 
 
 def open_dataset(path: Path | str, format: str = "auto", *, check_files: bool = True) -> DataSet:
@@ -127,7 +140,7 @@ def _check_files(dataset: DataSet) -> None:
 
 
 def _unrecognised(path: Path) -> DataError:
-    layouts = "; ".join(f"{name}: {get_adapter(name).layout}" for name in format_names())
+    layouts = "; ".join(f"{name}: {adapter.layout}" for name, adapter in adapters().items())
     message = f"{path}: is not a data set in a known layout. Known: {layouts}."
     inner = sorted(entry for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
     close = next((folder for folder in inner if find_format(folder)), None)

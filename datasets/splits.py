@@ -355,4 +355,4 @@ def _fitted(split: Split, ids: Sequence[str], path: Path, dataset_hash: str) -> 
     left = len(ids) - len(listed)
     if left:
         log.warning("%s leaves out %d of %d labelled cases.", path, left, len(ids))
-    return split.model_copy(update={"dataset_hash": dataset_hash or split.dataset_hash})
+    return split.changed(dataset_hash=dataset_hash or split.dataset_hash)

@@ -67,6 +67,10 @@ class DependencyError(MedsegError):
     """An optional package is needed for a feature and is not installed."""
 
 
+class PluginError(DependencyError):
+    """Something that another installed package adds cannot be used."""
+
+
 class DownloadError(MedsegError):
     """A file cannot be fetched, or its checksum is wrong."""
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.config import RunSettings
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.find import open_dataset
-from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import NothingLearned, OutputError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
@@ -191,8 +191,8 @@ def _clear(out: Path) -> None:
 
 def _with_store(settings: RunSettings, out: Path) -> RunSettings:
     uri = f"sqlite:///{(out / 'mlflow.db').absolute().as_posix()}"
-    tracking = settings.tracking.model_copy(update={"uri": uri})
-    return settings.model_copy(update={"tracking": tracking})
+    tracking = settings.tracking.changed(uri=uri)
+    return settings.changed(tracking=tracking)
 
 
 def _read_metrics(tree: dict[str, Any], result: DemoResult) -> None:

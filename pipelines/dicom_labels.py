@@ -192,7 +192,7 @@ def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
 
 def _clean(code: Code, forbidden: Forbidden) -> Code:
     """A code without a meaning that names a patient."""
-    return code.model_copy(update={"meaning": ""}) if forbidden(code.meaning) else code
+    return code.changed(meaning="") if forbidden(code.meaning) else code
 
 
 def _is_named(code: Code, forbidden: Forbidden) -> bool:

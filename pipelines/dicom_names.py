@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg_nca.datasets.dicom import case_names, patient_name
+from medseg_nca.datasets.adapters.dicom import case_names, patient_name
 from medseg_nca.io.dicom.deid.deidentify import patient_key
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.deid.rules import MODALITIES
@@ -50,7 +50,8 @@ class Names:
     def cases(self, stacks: Sequence[tuple[Series, Stack]]) -> list[str]:
         """Names for cases, which do not depend on the order of the volumes.
 
-        See :func:`medseg_nca.datasets.dicom.case_names`; hidden ones are made of pseudonyms.
+        Hidden ones are made of pseudonyms; see
+        :func:`~medseg_nca.datasets.adapters.dicom.case_names`.
         """
         if not self.hidden:
             return case_names(stacks)

@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg_nca import __version__
 from medseg_nca.config import LabelTable
-from medseg_nca.datasets.dicom import CHANNELS, MIXED
+from medseg_nca.datasets.adapters.dicom import CHANNELS, MIXED
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.dicom.annotations.legend import Legend
 from medseg_nca.io.dicom.records import DOUBTS

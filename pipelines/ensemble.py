@@ -111,8 +111,8 @@ def _with_islands(models: Mapping[str, LoadedModel], spec: ModelSpec) -> ModelSp
     names, reasons = trial.decide()
     for reason in reasons:
         logger.info("%s", reason)
-    prediction = spec.prediction.model_copy(update={"largest": names})
-    return spec.model_copy(update={"prediction": prediction})
+    prediction = spec.prediction.changed(largest=names)
+    return spec.changed(prediction=prediction)
 
 
 def _split(models: Mapping[str, LoadedModel]) -> Split | None:
@@ -141,10 +141,10 @@ def _write_settings(models: Mapping[str, LoadedModel], spec: ModelSpec, out: Pat
     if not file.is_file():
         return
     settings = read_settings(file)
-    split = settings.data.split.model_copy(update={"fold": None, "folds": None})
-    data = settings.data.model_copy(update={"split": split})
+    split = settings.data.split.changed(fold=None, folds=None)
+    data = settings.data.changed(split=split)
     changes = {"name": spec.name, "data": data, "prediction": spec.prediction}
-    write_text(out / SETTINGS, to_yaml(settings.model_copy(update=changes)))
+    write_text(out / SETTINGS, to_yaml(settings.changed(**changes)))
 
 
 def _result(

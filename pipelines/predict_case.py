@@ -16,7 +16,7 @@ from medseg_nca.inference.predictor import Prediction
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.peek import peek
 from medseg_nca.io.read import read_image, read_volume
-from medseg_nca.io.segmentation import Algorithm, Segmentation
+from medseg_nca.io.segmentation import Algorithm, Segmentation, check_seg_type
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_results, write_volume
 from medseg_nca.pipelines.prediction_inputs import PredictionCase
@@ -48,6 +48,10 @@ class OutputSettings:
 
     formats: tuple[str, ...] = ()
     seg_type: str = "binary"
+
+    def __post_init__(self) -> None:
+        """Refuse a kind of DICOM SEG that does not exist, before anything is predicted."""
+        check_seg_type(self.seg_type)
 
 
 @dataclass(frozen=True)

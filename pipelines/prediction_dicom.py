@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medseg_nca.config.plan import PreprocessPlan
-from medseg_nca.datasets.dicom import case_names
+from medseg_nca.datasets.adapters.dicom import case_names
 from medseg_nca.errors import DataError
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import read_files, scan, series_uid_of_damaged

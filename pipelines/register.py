@@ -75,7 +75,7 @@ def _store_of(folder: Path, tracking: TrackingSettings) -> TrackingSettings:
     """Prefer the store that has the run, as long as nobody named another."""
     if tracking.uri or os.environ.get(URI_VARIABLE):
         return tracking
-    return tracking.model_copy(update={"uri": linked_store(folder)})
+    return tracking.changed(uri=linked_store(folder))
 
 
 def _evaluation_of(folder: Path, given: Path | None, weights_sha256: str) -> Evaluation | None:

@@ -89,8 +89,8 @@ def read_run_plan(out: Path, settings: RunSettings) -> RunPlan | None:
 def write_settings(out: Path, settings: RunSettings) -> None:
     """Write ``settings.yaml``, without a password of the tracking store."""
     uri = settings.tracking.uri
-    public = settings.tracking.model_copy(update={"uri": shown(uri) if uri else None})
-    write_text(out / SETTINGS, to_yaml(settings.model_copy(update={"tracking": public})))
+    public = settings.tracking.changed(uri=shown(uri) if uri else None)
+    write_text(out / SETTINGS, to_yaml(settings.changed(tracking=public)))
 
 
 def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
@@ -111,9 +111,8 @@ def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
     given = settings.with_values(_of_stored(out, stored, settings))
     tree = given.model_dump(mode="json")
     # A run that was stopped before its plan still holds "auto", which what is said now replaces.
-    resumed = stored.with_values({key: value_at(tree, key) for key in _MAY_CHANGE}).model_copy(
-        update={"device": settings.device, "tracking": settings.tracking}
-    )
+    resumed = stored.with_values({key: value_at(tree, key) for key in _MAY_CHANGE})
+    resumed = resumed.changed(device=settings.device, tracking=settings.tracking)
     fields = type(settings).model_fields
     changed = [name for name in fields if getattr(given, name) != getattr(resumed, name)]
     if changed:

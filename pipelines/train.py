@@ -230,9 +230,9 @@ def with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:
     """
     if not 0 <= fold < folds:
         raise ConfigError(f"--fold {fold}: there are {folds} folds, 0 to {folds - 1}.")
-    split = settings.data.split.model_copy(update={"folds": folds, "fold": fold})
-    data = settings.data.model_copy(update={"split": split})
-    return settings.model_copy(update={"data": data, "name": f"{settings.name}_fold{fold}"})
+    split = settings.data.split.changed(folds=folds, fold=fold)
+    data = settings.data.changed(split=split)
+    return settings.changed(data=data, name=f"{settings.name}_fold{fold}")
 
 
 def _settings_of(out: Path, settings: RunSettings, follows: bool) -> RunSettings:

@@ -12,7 +12,7 @@ from torch import Tensor
 from medseg_nca.benchmark.step import find_engine
 from medseg_nca.benchmark.timing import Effort, measure
 from medseg_nca.errors import ConfigError
-from medseg_nca.models import MODELS, SegmentationModel, create_model
+from medseg_nca.models import SegmentationModel, create_model, model_names
 from medseg_nca.models.describe import flop_per_cell
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca import Cell, Fire
@@ -37,7 +37,7 @@ def find_model(reference: str, like: SegmentationModel | None = None) -> Segment
     """
     from medseg_nca.tracking.resolve import load_model
 
-    if reference not in MODELS.names:
+    if reference not in model_names():
         return load_model(reference, device="cpu").model
     if like is None:
         return create_model(reference, in_channels=1, out_channels=1).eval()
@@ -55,7 +55,7 @@ def prepared_image(path: str, model: str) -> Tensor:
     from medseg_nca.tracking.resolve import load_model
     from medseg_nca.transforms.prepare import prepare
 
-    if model in MODELS.names:
+    if model in model_names():
         raise ConfigError(
             f"Model {model!r} is not trained: it does not say how an image is prepared.",
             hint="Name a trained one, for example zoo:hippocampus.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.options import out_option, print_json
+from medseg_nca.cli.options import FiniteRange, out_option, print_json
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.bench import BenchResult, BenchSettings
@@ -55,7 +55,7 @@ measuring = _options(
     ),
     click.option(
         "--seconds",
-        type=click.FloatRange(min=0),
+        type=FiniteRange(min=0),
         default=2.0,
         show_default=True,
         help="Time for the runs of one measurement; there is one after the warm-up in any case.",

@@ -11,7 +11,7 @@ import click
 
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import free_folder, name_of, say_next
-from medseg_nca.cli.options import FOLDER, json_option, print_json
+from medseg_nca.cli.options import FOLDER, SEED, json_option, print_json
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.check_report import CheckReport
@@ -71,9 +71,9 @@ def check(
 def list_data(as_json: bool) -> None:
     """List the data sets that can be fetched, and the layouts that can be read."""
     from medseg_nca.datasets.decathlon import SOURCES
-    from medseg_nca.datasets.find import format_names, get_adapter
+    from medseg_nca.datasets.find import adapters
 
-    formats = {name: get_adapter(name).layout for name in format_names()}
+    formats = {name: adapter.layout for name, adapter in adapters().items()}
     if as_json:
         from dataclasses import asdict
 
@@ -125,7 +125,7 @@ def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: boo
 @data.command(short_help="Generate made-up patients.")
 @click.argument("out", type=FOLDER)
 @click.option("--cases", type=click.IntRange(min=1), default=24, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--dims", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--size", metavar="XxYxZ", help="Voxels an axis, about; for example 48x40x24.")
 @click.option("--spacing", metavar="XxYxZ", help="Millimetres an axis, about.")
@@ -138,7 +138,7 @@ def phantom(
     volume, a bias field and noise. Case i of a seed is always the same.
     """
     announce(f"Generating {cases} cases in {out}.")
-    from medseg_nca.datasets.phantom import write_phantom
+    from medseg_nca.datasets.adapters.phantom import write_phantom
 
     with _progress("generating") as advance:
         write_phantom(

@@ -10,7 +10,7 @@ import click
 
 from medseg_nca.cli.console import announce as say
 from medseg_nca.cli.console import print_table
-from medseg_nca.cli.options import json_option, print_json, set_option
+from medseg_nca.cli.options import POSITIVE, json_option, print_json, set_option
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.demo import DemoResult
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     default=6.0,
     show_default=True,
     help="Time to train at most; a machine with two free cores needs less.",

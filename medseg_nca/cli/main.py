@@ -16,6 +16,7 @@ import click
 from medseg_nca import __version__
 from medseg_nca.cli.console import set_up_logging
 from medseg_nca.errors import MedsegError
+from medseg_nca.registry import Entries
 from medseg_nca.suggest import nearest
 
 # Name: ("module:attribute", what ``--help`` says), in the order in which the work is done.
@@ -33,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
     "bench": ("medseg_nca.cli.bench:bench", "Measure speed and memory on this machine."),
 }
+# Commands of other packages: an entry point names a click command.
+OTHERS = Entries("medseg_nca.commands", "command")
 # What the operating system says when a result has nowhere to go.
 NO_ROOM = {
     errno.ENOSPC: "the disk is full",
@@ -49,31 +52,45 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of the work."""
-        return list(COMMANDS)
+        """The commands in the order of the work, and then those of other packages."""
+        return [*COMMANDS, *(name for name in OTHERS.names if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        if cmd_name not in COMMANDS:
+        if cmd_name in COMMANDS:
+            module, attribute = COMMANDS[cmd_name][0].split(":")
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+            return command
+        if cmd_name not in OTHERS.names:
             return None
-        module, attribute = COMMANDS[cmd_name][0].split(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
+        entry = OTHERS.find(cmd_name)
+        found = entry.load("COMMAND")
+        if not isinstance(found, click.Command):
+            raise entry.broken(f"a {type(found).__name__} is no click command")
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Refuse an unknown command with the nearest known one."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            guess = nearest(args[0], COMMANDS)
+        known = self.list_commands(ctx) if args and args[0] not in COMMANDS else ()
+        if args and args[0] not in (*COMMANDS, *known) and not args[0].startswith("-"):
+            guess = nearest(args[0], known)
             question = f" Did you mean {guess!r}?" if guess else ""
             ctx.fail(f"No such command {args[0]!r}.{question}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, importing none of them."""
+        """List the commands from the table, and those of other packages, importing none."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        for name in COMMANDS:
+            OTHERS.warn_if_hidden(name)
+        others = [entry for name in self.list_commands(ctx)[len(COMMANDS) :]
+                  for entry in OTHERS.claims(name)]  # fmt: skip
+        if others:
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl([(entry.name, entry.package) for entry in others])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the caller can mend becomes a message and an exit code."""

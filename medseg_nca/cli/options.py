@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,21 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds; "nan" and "inf", which Python takes for numbers, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is not finite, or out of bounds."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+POSITIVE = FiniteRange(min=0, min_open=True)
+# What torch takes as a seed.
+SEED = click.IntRange(min=0, max=2**63 - 1)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 EXISTING = click.Path(path_type=Path, exists=True)
@@ -33,7 +49,7 @@ device_option = click.option(
     metavar="auto|cpu|cuda",
     help="Where to compute; auto takes a GPU if there is one.",
 )
-seed_option = click.option("--seed", type=int, help="Seed of everything random.")
+seed_option = click.option("--seed", type=SEED, help="Seed of everything random.")
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=0),

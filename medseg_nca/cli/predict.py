@@ -8,6 +8,8 @@ import click
 
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import (
+    POSITIVE,
+    SEED,
     check_workers,
     device_option,
     fresh_option,
@@ -28,8 +30,8 @@ from medseg_nca.cli.options import (
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format", "formats", multiple=True, metavar="NAME[,NAME...]",
-    help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc; several with "
-    "commas. The input's own if not given, dicom-seg for DICOM.",
+    help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc, or a format "
+    "of another package; several with commas. The input's own if not given, dicom-seg for DICOM.",
 )  # fmt: skip
 @click.option(
     "--seg-type", type=click.Choice(["binary", "fractional", "labelmap"]), default="binary",
@@ -59,10 +61,10 @@ from medseg_nca.cli.options import (
 )  # fmt: skip
 @click.option(
     "--memory-gb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=POSITIVE,
     help="Of the whole prediction, in 10^9 bytes; what does not fit is refused.",
 )
-@click.option("--seed", type=int, help="Seed of the fire mask.")
+@click.option("--seed", type=SEED, help="Seed of the fire mask.")
 @click.option(
     "--keep-spacing", is_flag=True,
     help="Leave the spacing of an image that is unlike the training's.",
@@ -137,7 +139,7 @@ def predict(
         "unlike": unlike,
     }
     given = {key: value for key, value in changes.items() if value is not None}
-    settings = loaded.spec.prediction.model_copy(update=given)
+    settings = loaded.spec.prediction.changed(**given)
     with keeping_cases(), CaseProgress() as progress:
         results = pipeline.run(
             loaded, inputs, out, settings, progress,
@@ -173,5 +175,7 @@ def _axes(text: str | None, dims: int) -> tuple[int, ...] | None:
     except ValueError:
         axes = (-1,)
     if any(not 0 <= axis < dims for axis in axes) or len(set(axes)) != len(axes):
-        raise click.BadParameter(f"{text!r}: axes are 0 to {dims - 1}, each once, with commas.")
+        raise click.BadParameter(
+            f"{text!r}: axes are 0 to {dims - 1}, each once, with commas.", param_hint="--flips"
+        )
     return axes

@@ -12,6 +12,7 @@ import click
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.next_step import say_next, settings_words
 from medseg_nca.cli.options import (
+    POSITIVE,
     config_option,
     data_option,
     device_option,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate, and join the folds.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--plan-only", is_flag=True, help="Prepare, plan and print the plan; train nothing.")
-@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Time to train.")
+@click.option("--max-minutes", type=POSITIVE, help="Time to train.")
 @seed_option
 @device_option
 @tracking_option

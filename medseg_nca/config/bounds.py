@@ -72,6 +72,8 @@ def _printable(name: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_printable)]
+# Like a file's name, without its suffix.
+PlainName = Annotated[str, Field(max_length=MAX_NAME, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 def short(value: object) -> str:

@@ -17,6 +17,7 @@ from medseg_nca.config.bounds import (
     MAX_LEVELS,
     MAX_PATCHES,
     MAX_STEPS,
+    PlainName,
     check_params,
     short,
 )
@@ -130,7 +131,7 @@ class FocusSettings(Settings):
 
 
 class NcaModelSettings(Settings):
-    """A neural cellular automaton of one or several levels, coarse to fine.
+    """A neural cellular automaton of one or several levels, coarse to fine, of any name.
 
     ``levels`` "auto" takes one for each scale that the preprocessing plans for the data.
     ``in_channels`` and ``out_channels`` come from the data when they are None. head: "channels"
@@ -142,11 +143,13 @@ class NcaModelSettings(Settings):
     None keeps all. focus: at inference, run levels that have a ``patch`` only around what the level
     before found. fire: at inference "sample" draws the fire mask from the seed, "mean" updates
     every cell by ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the
-    fastest that serves these settings.
+    fastest that serves these settings. engine and checkpoint belong to a run on one machine and are
+    no part of the model: ``model.json`` does not hold them, and a model that is loaded takes the
+    defaults.
     """
 
     family: Literal["nca"] = "nca"
-    name: str
+    name: PlainName
     dims: Literal[2, 3] = 3
     in_channels: Channels | None = None
     out_channels: Channels | None = None

@@ -17,10 +17,20 @@ from typing import Any
 
 import yaml
 
-from medseg_nca.errors import ConfigError
+from medseg_nca.errors import ConfigError, PluginError
+from medseg_nca.registry import Entries, PluginRegistry
 from medseg_nca.suggest import unknown
 
 Tree = dict[str, Any]
+# Presets of other packages by group: an entry point names the package that holds NAME.yaml.
+_OTHERS = {
+    "": Entries("medseg_nca.configs", "preset"),
+    "model": Entries("medseg_nca.configs.model", "model preset"),
+}
+# Models that are no automata; what is not said of one has the default of its field.
+NETWORKS = PluginRegistry(
+    "medseg_nca.models.networks", "medseg_nca.models", "build", "network", error=ConfigError
+)
 # YAML 1.1 reads 1e-3 as a string, because it has no dot; people mean the number.
 NUMBER = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
@@ -53,14 +63,33 @@ def parse_yaml(text: str) -> Any:
 
 
 def preset_names(group: str = "") -> tuple[str, ...]:
-    """Names of the presets in ``configs/<group>``, sorted."""
-    found = (entry.name for entry in _folder(group).iterdir() if entry.is_file())
-    return tuple(sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
+    """Names of the presets of a group, "" for runs or "model", sorted; networks are models."""
+    networks = NETWORKS.names if group == "model" else ()
+    return tuple(sorted({*_files(group), *_OTHERS[group].names, *networks}))
+
+
+def read_model_preset(name: str) -> Tree:
+    """Read the settings of a model that a name or the path of a file stands for.
+
+    Raises:
+        ConfigError: if there is no such model, or the file is not YAML.
+    """
+    if name in NETWORKS.names and not _has_file(name, "model"):
+        return {"family": "generic", "name": name}
+    return read_yaml(find_preset(name, "model"))
 
 
 def describe_preset(name: str, group: str = "") -> str:
-    """Return the first sentence of the comment that a preset begins with."""
-    lines = find_preset(name, group).read_text(encoding="utf-8").splitlines()
+    """Return the first sentence of the comment that a preset begins with; "" without one.
+
+    Of a preset that another package adds and that cannot be used it says why.
+    """
+    if not _has_file(name, group) and name in preset_names(group):
+        return ""
+    try:
+        lines = find_preset(name, group).read_text(encoding="utf-8").splitlines()
+    except PluginError as error:
+        return error.message
     comment = takewhile(lambda line: line.startswith("#"), lines)
     text = " ".join(line.removeprefix("#").strip() for line in comment)
     return text.partition(". ")[0].removesuffix(".")
@@ -117,6 +146,7 @@ def find_preset(name: str, group: str = "") -> Path:
 
     Raises:
         ConfigError: if there is neither a file nor a preset of that name.
+        PluginError: if the preset is another package's and cannot be used.
     """
     if _is_path(name):
         if Path(name).is_file():
@@ -125,10 +155,13 @@ def find_preset(name: str, group: str = "") -> Path:
             f"{name}: there is no such settings file.",
             hint="Give a path to a YAML file or a preset's name.",
         )
-    if name not in preset_names(group):
+    if name in _files(group):
+        _OTHERS[group].warn_if_hidden(name)
+        return Path(str(_folder(group).joinpath(f"{name}.yaml")))
+    if name not in _OTHERS[group].names:
         kind = f"{group} preset" if group else "preset"
         raise ConfigError(unknown(kind, name, preset_names(group)))
-    return Path(str(_folder(group).joinpath(f"{name}.yaml")))
+    return _OTHERS[group].find(name).file(f"{name}.yaml")
 
 
 def load_preset(name: str) -> Tree:
@@ -147,7 +180,7 @@ def compose(base: Tree, changes: Tree) -> Tree:
         model = {"preset": model}
     if isinstance(model, Mapping) and "preset" in model:
         own = {key: value for key, value in model.items() if key != "preset"}
-        named = read_yaml(find_preset(str(model["preset"]), "model"))
+        named = read_model_preset(str(model["preset"]))
         base = {key: value for key, value in base.items() if key != "model"}
         changes = {**changes, "model": merge(named, own)}
     return merge(base, changes)
@@ -186,6 +219,16 @@ def _beside(name: Any, folder: Path) -> Any:
 
 def _is_path(name: str) -> bool:
     return Path(name).suffix in {".yaml", ".yml"} or len(Path(name).parts) > 1
+
+
+def _files(group: str) -> tuple[str, ...]:
+    """Names of the YAML files of a group."""
+    found = (entry.name for entry in _folder(group).iterdir() if entry.is_file())
+    return tuple(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+
+
+def _has_file(name: str, group: str) -> bool:
+    return name in _files(group) or name in _OTHERS[group].names
 
 
 def _folder(group: str) -> Traversable:

@@ -54,6 +54,12 @@ class RunSettings(Settings):
         """Keys, as ``--set`` writes them, that are left to the recipe and not decided yet."""
         return self._undecided
 
+    def changed(self, **values: Any) -> Self:
+        """See :meth:`Settings.changed`; what is undecided stays so."""
+        settings = super().changed(**values)
+        settings._undecided = self._undecided
+        return settings
+
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """The same settings with other values, by the keys of ``--set``; they are then decided.
 

@@ -126,7 +126,7 @@ def _save(folder: Path, model: nn.Module, spec: ModelSpec) -> ModelSpec:
             path.chmod(0o644)  # safetensors makes a file that only its owner can read
         except SafetensorError as error:
             raise OutputError(f"{folder / WEIGHTS}: cannot be written ({error}).") from error
-    spec = spec.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS)})
+    spec = spec.changed(weights_sha256=file_sha256(folder / WEIGHTS))
     write_text(folder / SPEC, spec.to_json())
     return spec
 

@@ -56,11 +56,9 @@ def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> Mo
             _compare(part, (called, first), (where, spec))
     _refuse_twins(models)
     specs = [first, *(spec for _, spec in others)]
-    prediction = first.prediction.model_copy(
-        update={
-            "flips": _agreed(spec.prediction.flip_axes for spec in specs),
-            "largest": _agreed(spec.prediction.kept_labels for spec in specs),
-        }
+    prediction = first.prediction.changed(
+        flips=_agreed(spec.prediction.flip_axes for spec in specs),
+        largest=_agreed(spec.prediction.kept_labels for spec in specs),
     )
     return ModelSpec(
         format_version=ENSEMBLE_VERSION,

@@ -14,10 +14,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from medseg_nca.config.bounds import plain
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.config.presets import NETWORKS
 from medseg_nca.errors import MedsegError, ModelError
 from medseg_nca.inference.spec import AS_TRAINED, WEIGHTS
 from medseg_nca.inference.weights import TensorInfo
-from medseg_nca.models import MODELS, SegmentationModel, build_model
+from medseg_nca.models import SegmentationModel, build_model
 from medseg_nca.models.baseline import BaselineModel
 from medseg_nca.models.recognise import read_settings, setting_of
 from medseg_nca.nca.engines import get_engine
@@ -99,9 +100,10 @@ def check_fit(path: Path, settings: ModelSettings, tensors: Mapping[str, TensorI
 def _without_memory(settings: ModelSettings, tensors: int) -> SegmentationModel:
     """The model on torch's "meta" device, where a tensor is a shape."""
     # Modules that are imported below would make their constants on "meta" too, for good.
-    MODELS.get(settings.name)
     if isinstance(settings, NcaModelSettings):
         get_engine(settings.engine)
+    else:
+        NETWORKS.get(settings.name)
     with torch.device("meta"), _at_most(4 * tensors + 64):
         try:
             model = build_model(settings)

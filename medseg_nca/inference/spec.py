@@ -8,15 +8,15 @@ nothing of ensembles refuses it and does not take it for one model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.bounds import MAX_MEMBERS, Name
+from medseg_nca.config.explain import explain
 from medseg_nca.config.labels import MERGED
-from medseg_nca.config.loading import explain
-from medseg_nca.config.model import ModelSettings
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.strict_json import parse_json, read_regular
@@ -37,6 +37,11 @@ AS_TRAINED = (
 
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+
+
+# Settings of an automaton that belong to a run on one machine: a model that is used elsewhere, or
+# trained on, takes their defaults.
+OF_THE_MACHINE = ("engine", "checkpoint")
 
 
 class Member(Settings):
@@ -104,16 +109,18 @@ class ModelSpec(Settings):
         return self
 
     def to_json(self) -> str:
-        """The text of ``model.json``."""
-        # A single model has no members: its file is as it was before there were ensembles.
-        hidden = None if self.members else {"members"}
+        """The text of ``model.json``, without what depends on the machine of the training."""
+        hidden: dict[str, Any] = {"model": set(OF_THE_MACHINE)}
+        if not self.members:
+            # A single model has no members: its file is as it was before there were ensembles.
+            hidden["members"] = True
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
     def decided(self, settings: PredictionSettings) -> PredictionSettings:
         """Settings to run the model with: "auto" is what it says itself, else nothing."""
         own = {"flips": self.prediction.flip_axes, "largest": self.prediction.kept_labels}
         open_ = {name: value for name, value in own.items() if getattr(settings, name) == "auto"}
-        return settings.model_copy(update=open_)
+        return settings.changed(**open_)
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -155,7 +162,16 @@ def read_spec(folder: Path) -> ModelSpec:
             text = explain(ModelSpec, error)
         raise ModelError(f"{path}: {text}.", hint=AS_TRAINED) from error
     _check_use(spec, path)
-    return spec
+    return _for_this_machine(spec)
+
+
+def _for_this_machine(spec: ModelSpec) -> ModelSpec:
+    """Forget who computed the training; files that were written until November 2026 say so."""
+    if not isinstance(spec.model, NcaModelSettings):
+        return spec
+    fields = type(spec.model).model_fields
+    defaults = {name: fields[name].default for name in OF_THE_MACHINE}
+    return spec.changed(model=spec.model.changed(**defaults))
 
 
 def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | None:

@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from medseg_nca.config import LabelTable
+from medseg_nca.errors import OutputError
 from medseg_nca.io.volume import Volume
+
+# The kinds of DICOM SEG.
+SEG_TYPES = ("binary", "fractional", "labelmap")
+
+
+def check_seg_type(seg_type: str) -> None:
+    """Refuse a kind of DICOM SEG that does not exist.
+
+    Raises:
+        OutputError: if it does not.
+    """
+    if seg_type not in SEG_TYPES:
+        raise OutputError(f"seg_type is {seg_type!r}; it can be {', '.join(SEG_TYPES)}.")
 
 
 @dataclass(frozen=True)

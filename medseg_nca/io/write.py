@@ -16,11 +16,16 @@ from medseg_nca.io.segmentation import Segmentation
 from medseg_nca.io.slices import Slices
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.writers.base import ResultWriter, Writer
-from medseg_nca.registry import ModuleRegistry
+from medseg_nca.registry import PluginRegistry
 from medseg_nca.suggest import unknown
 
-WRITERS = ModuleRegistry(
-    "medseg_nca.io.writers", "WRITER", "output format", exclude=("base",), error=OutputError
+WRITERS = PluginRegistry(
+    "medseg_nca.io.writers",
+    "medseg_nca.writers",
+    "WRITER",
+    "output format",
+    fits=lambda found: isinstance(found, Writer | ResultWriter),
+    error=OutputError,
 )
 # Module that writes a suffix, where it is not called like the suffix.
 _MODULES = {".nii.gz": "nifti", ".nii": "nifti", ".tif": "tiff"}
@@ -36,7 +41,10 @@ def write_volume(volume: Volume, path: Path) -> None:
         OutputError: if the format is unknown or cannot hold the volume, or the disk refuses.
     """
     path = Path(path)
-    writer = _writer(path)
+    _write(volume, path, _writer(path))
+
+
+def _write(volume: Volume, path: Path, writer: Writer) -> None:
     if volume.dims not in writer.dims:
         raise OutputError(
             f"{path}: {path.suffix} files cannot hold an image of {volume.dims} axes.",
@@ -60,7 +68,7 @@ def write_slices(slices: Slices, path: Path) -> None:
 
 def result_formats() -> tuple[str, ...]:
     """Return the names of the formats that a result can be written in, sorted."""
-    return tuple(name.replace("_", "-") for name in WRITERS.names)
+    return tuple(sorted(_writer_names()))
 
 
 def suffix_of(format: str) -> str:
@@ -114,7 +122,7 @@ def write_result(segmentation: Segmentation, path_stem: Path, format: str, **opt
     path = path_stem.with_name(path_stem.name + writer.suffix)
     if isinstance(writer, Writer):
         _check_options(format, options, ())
-        write_volume(segmentation.label_map, path)
+        _write(segmentation.label_map, path, writer)
         return path
     _check_options(format, options, writer.options)
     with atomic_file(path) as temporary:
@@ -146,11 +154,16 @@ def write_results(
     return {name: written[name] for name in formats}
 
 
+def _writer_names() -> dict[str, str]:
+    """The registered name of each format of results; the format's has no underscore."""
+    return {name.replace("_", "-"): name for name in WRITERS.names}
+
+
 def _result_writer(format: str) -> Writer | ResultWriter:
-    formats = result_formats()
+    formats = _writer_names()
     if format not in formats:
         raise OutputError(unknown("output format", format, formats))
-    writer: Writer | ResultWriter = WRITERS.get(format.replace("-", "_"))
+    writer: Writer | ResultWriter = WRITERS.get(formats[format])
     return writer
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.registry import Entries
 from medseg_nca.suggest import unknown
 
 # Name of the loss -> class in monai.losses.
@@ -19,6 +21,10 @@ LOSSES: dict[str, str] = {
     "tversky": "TverskyLoss",
     "focal": "FocalLoss",
 }
+
+# Losses of other packages: ``build(multi_label=..., **params)`` returns a module that takes logits
+# and targets ``(B, K, *spatial)``.
+_OTHERS = Entries("medseg_nca.losses", "loss")
 
 # Dice over the whole batch: a single patch may hold none of a label. The background only says again
 # what the labels say.
@@ -45,6 +51,11 @@ class DiceBCELoss(nn.Module):
         return self.lambda_dice * self.dice(logits, target) + self.lambda_ce * cross_entropy  # type: ignore[no-any-return]
 
 
+def loss_names() -> tuple[str, ...]:
+    """The names that :func:`create_loss` takes, sorted."""
+    return tuple(sorted({*LOSSES, *_OTHERS.names}))
+
+
 def create_loss(name: str, *, multi_label: bool, **params: Any) -> nn.Module:
     """Return a loss over logits ``(B, K, *spatial)`` and targets of the same shape in [0, 1].
 
@@ -52,16 +63,18 @@ def create_loss(name: str, *, multi_label: bool, **params: Any) -> nn.Module:
 
     Raises:
         ConfigError: for an unknown loss or parameter.
+        PluginError: if the loss is another package's and cannot be used.
     """
+    if name not in loss_names():
+        raise ConfigError(unknown("loss", name, loss_names()))
+    if name not in LOSSES:
+        return _create_other(name, multi_label, params)
     from monai import losses
 
-    if name not in LOSSES:
-        raise ConfigError(unknown("loss", name, LOSSES))
+    _OTHERS.warn_if_hidden(name)
     kind: Any = getattr(losses, LOSSES[name])
     known = inspect.signature(kind).parameters
-    for key in params:
-        if key not in known:
-            raise ConfigError(unknown(f"parameter of loss {name!r}", key, known))
+    _check_params(name, params, known)
     defaults = {key: value for key, value in _DEFAULTS.items() if key in known}
     if name == "focal":
         defaults["use_softmax"] = not multi_label
@@ -71,3 +84,21 @@ def create_loss(name: str, *, multi_label: bool, **params: Any) -> nn.Module:
     if name == "dice_ce" and multi_label:
         kind = DiceBCELoss
     return kind(**{**defaults, **params})  # type: ignore[no-any-return]
+
+
+def _create_other(name: str, multi_label: bool, params: Mapping[str, Any]) -> nn.Module:
+    entry = _OTHERS.find(name)
+    build = entry.load("build")
+    if not callable(build):
+        raise entry.broken(f"a {type(build).__name__} builds no loss")
+    _check_params(name, params, set(inspect.signature(build).parameters) - {"multi_label"})
+    loss = build(multi_label=multi_label, **params)
+    if not isinstance(loss, nn.Module):
+        raise entry.broken(f"it builds a {type(loss).__name__}, not a torch module")
+    return loss
+
+
+def _check_params(name: str, params: Mapping[str, Any], known: Collection[str]) -> None:
+    for key in params:
+        if key not in known:
+            raise ConfigError(unknown(f"parameter of loss {name!r}", key, known))

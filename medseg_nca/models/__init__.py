@@ -1,13 +1,13 @@
-"""Named models: a registry over presets of the automaton's parts, and baselines."""
+"""Named models: automata that presets describe, and networks."""
 
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel
-from medseg_nca.models.create import MODELS, build_model, create_model
+from medseg_nca.models.create import build_model, create_model, model_names
 
 __all__ = [
-    "MODELS",
     "LevelOutput",
     "RunOptions",
     "SegmentationModel",
     "build_model",
     "create_model",
+    "model_names",
 ]

@@ -1,4 +1,4 @@
-"""The registry of models: ``medseg_nca/models/<name>.py`` and ``configs/model/<name>.yaml``."""
+"""Build models: automata from their settings alone, networks by their names."""
 
 from __future__ import annotations
 
@@ -6,40 +6,31 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from medseg_nca.config.model import ModelSettings
-from medseg_nca.config.presets import find_preset, merge, preset_names, read_yaml
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.config.presets import NETWORKS, merge, preset_names, read_model_preset
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import SegmentationModel
-from medseg_nca.registry import ModuleRegistry
+from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.suggest import unknown
 
-_PARTS = (
-    "auto",
-    "base",
-    "baseline",
-    "costs",
-    "create",
-    "describe",
-    "focus",
-    "geometry",
-    "gradient",
-    "head",
-    "inference",
-    "multilevel",
-    "recognise",
-    "tiling",
-    "views",
-)
-MODELS = ModuleRegistry("medseg_nca.models", "build", "model", exclude=_PARTS, error=ConfigError)
+
+def model_names() -> tuple[str, ...]:
+    """The names that :func:`create_model` takes: presets of automata, and networks; sorted."""
+    return preset_names("model")
 
 
 def build_model(settings: ModelSettings) -> SegmentationModel:
     """Build the model that resolved settings describe.
 
+    An automaton may have any name: its settings say everything. A network is known by its name.
+
     Raises:
-        ConfigError: if the name is unknown or the settings do not fit.
+        ConfigError: if there is no network of that name, or the settings do not fit.
     """
-    model: SegmentationModel = MODELS.get(settings.name)(settings)
-    return model
+    if isinstance(settings, NcaModelSettings):
+        return MultiLevelNca(settings)
+    network: SegmentationModel = NETWORKS.get(settings.name)(settings)
+    return network
 
 
 def create_model(name: str, **settings: Any) -> SegmentationModel:
@@ -52,9 +43,9 @@ def create_model(name: str, **settings: Any) -> SegmentationModel:
     Raises:
         ConfigError: if the name or a setting is unknown.
     """
-    MODELS.get(name)
-    preset = read_yaml(find_preset(name, "model")) if name in preset_names("model") else {}
-    tree = merge({"name": name, "family": "generic", **preset}, settings)
+    if name not in model_names():
+        raise ConfigError(unknown("model", name, model_names()))
+    tree = merge(read_model_preset(name), settings)
     try:
         resolved: ModelSettings = TypeAdapter(ModelSettings).validate_python(tree)
     except ValidationError as error:

@@ -81,7 +81,7 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
         ConfigError: if the settings do not make a model.
     """
     missing = {k: 1 for k in ("in_channels", "out_channels") if getattr(settings, k) is None}
-    model = build_model(settings.model_copy(update=missing))
+    model = build_model(settings.changed(**missing))
     size = size or _DEFAULT_SIZE[model.dims]
     if not isinstance(model, MultiLevelNca):
         return _describe_network(model, settings, size)

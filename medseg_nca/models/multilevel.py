@@ -32,8 +32,8 @@ def level_cell(settings: NcaModelSettings, level: LevelSettings) -> CellSettings
     """The cell settings of one level: the model's, with the level's own kernel size."""
     if level.kernel is None:
         return settings.cell
-    perception = settings.cell.perception.model_copy(update={"kernel": level.kernel})
-    return settings.cell.model_copy(update={"perception": perception})
+    perception = settings.cell.perception.changed(kernel=level.kernel)
+    return settings.cell.changed(perception=perception)
 
 
 def _resolved(value: int | None, name: str, model: str) -> int:

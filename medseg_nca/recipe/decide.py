@@ -162,7 +162,7 @@ class _Recipe:
         }
         if isinstance(model, NcaModelSettings) and model.levels == AUTO:
             sizes["levels"] = auto_levels(self.plan)
-        return model.model_copy(update=sizes)
+        return model.changed(**sizes)
 
     @property
     def _sized(self) -> ModelSettings:

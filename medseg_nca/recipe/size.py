@@ -76,9 +76,9 @@ def cell_size(
 
 def with_size(model: NcaModelSettings, channels: int, hidden: int) -> NcaModelSettings:
     """The model with cells of another size."""
-    update = model.cell.update.model_copy(update={"hidden": hidden})
-    cell = model.cell.model_copy(update={"channels": channels, "update": update})
-    return model.model_copy(update={"cell": cell})
+    update = model.cell.update.changed(hidden=hidden)
+    cell = model.cell.changed(channels=channels, update=update)
+    return model.changed(cell=cell)
 
 
 def _parameters(model: NcaModelSettings, channels: int, hidden: int) -> int:

@@ -115,14 +115,14 @@ def check_reference(loaded: LoadedModel) -> Agreement:
 
 def store_reference(folder: Path, loaded: LoadedModel) -> ModelSpec:
     """Write ``model.json`` with a stored prediction into a folder; returns it."""
-    spec = loaded.spec.model_copy(update={"reference": make_reference(loaded)})
+    spec = loaded.spec.changed(reference=make_reference(loaded))
     write_text(folder / SPEC, spec.to_json())
     return spec
 
 
 def _predict(loaded: LoadedModel) -> NDArray[np.uint16]:
     """The label map ``(*shape)`` of the synthetic volume."""
-    settings = loaded.spec.prediction.model_copy(update={"uncertainty": 0})
+    settings = loaded.spec.prediction.changed(uncertainty=0)
     prediction = Predictor(loaded, settings, keeps_budget=False).predict(
         synthetic_volume(loaded.spec.plan)
     )

@@ -71,7 +71,7 @@ def compare(grid: Grid, plan: PreprocessPlan, *, match: bool = True) -> Likeness
     near = _matched(own, known)
     target = plan.spacing or (near if match else own)
     if plan.spacing is None and target != own:
-        plan = plan.model_copy(update={"spacing": target})
+        plan = plan.changed(spacing=target)
     size = [grid.shape[k] * grid.spacing[k] for k in order]
     unlike = [*_coarse(own, known), *_size(size, known)]
     if plan.orientation is None and "".join(codes) not in known.orientations:

@@ -74,7 +74,7 @@ def make_plan(
     dims = len(some.shape)
     _check(settings, dims)
     crop = bordered(cases) if settings.crop == "auto" else settings.crop
-    settings = settings.model_copy(update={"crop": crop})
+    settings = settings.changed(crop=crop)
     orders = [axis_order(case.codes, settings.orientation) for case in cases.values()]
     spacings = np.array(
         [_sorted(c.spacing, o) for c, o in zip(cases.values(), orders, strict=True)]
@@ -106,7 +106,7 @@ def make_plan(
     if settings.crop_size != "auto":
         return draft
     fitted = sample_size(size, demands(draft), settings.memory_budget_gb * 1e9)
-    return draft.model_copy(update={"crop_size": fitted})
+    return draft.changed(crop_size=fitted)
 
 
 def bordered(cases: Mapping[str, CaseFingerprint]) -> Literal["none", "nonzero"]:

@@ -18,7 +18,7 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.pipelines.cases import prepare_case
 from medseg_nca.training.loop import Trainer
 from tests.cli.runner import complains, files_below, half_written, run
@@ -368,6 +368,59 @@ def test_a_model_that_learned_nothing_is_not_sent_to_the_registry(
     assert "Next:" not in result.output
     refused = run("models", "register", trained, "--name", "useless")
     complains(refused, trained, "learned nothing", "--force")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seed", -5),
+        ("--seed", 2**63),
+        ("--seed", 1.5),
+        ("--memory-gb", 0),
+        ("--memory-gb", -1),
+        ("--memory-gb", "nan"),
+        ("--memory-gb", "inf"),
+        ("--seg-type", "binry"),
+        ("--format", "nifty"),
+        ("--fire", "men"),
+        ("--uncertainty", 1001),
+        ("--flips", "0,0"),
+        ("--largest", "no_such_label"),
+    ],
+)
+def test_a_wrong_option_of_predict_is_refused_before_any_work(
+    trained: Path, data: Path, tmp_path: Path, option: str, value: object
+) -> None:
+    out = tmp_path / "out"
+    result = run("predict", "--model", trained, "--out", out, image_of(data), option, value)
+    complains(result)
+    named = {"--format": "output format", "--largest": "largest", "--uncertainty": "uncertainty"}
+    assert named.get(option, option) in result.stderr
+    assert str(value).split(",")[0] in result.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--seed", -5),
+        ("--seed", 2**63),
+        ("--max-minutes", 0),
+        ("--max-minutes", "nan"),
+        ("--max-minutes", "inf"),
+        ("--fold", -1),
+        ("--fold", 5),
+        ("--folds", 1),
+        ("--device", "gpu9"),
+    ],
+)
+def test_a_wrong_option_of_train_is_refused_before_any_work(
+    prepared: Path, tmp_path: Path, option: str, value: object
+) -> None:
+    out = tmp_path / "run"
+    result = train(prepared, out, option, value)
+    complains(result, option.removeprefix("--"), value)
+    assert not out.exists()
 
 
 COMMANDS = ["preprocess", "train", "predict", "evaluate", "export", "report"]

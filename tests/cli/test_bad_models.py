@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.config.training import TrackingSettings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.bundle import SPEC, WEIGHTS, file_sha256
 from medseg_nca.pipelines import register

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 
 RECORD = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) +\S")
 CASE = "phantom_00001"

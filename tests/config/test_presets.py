@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from medseg_nca.config.loading import load_settings
+from medseg_nca.config.model import GenericModelSettings
 from medseg_nca.config.presets import (
     compose,
     describe_preset,
@@ -17,6 +19,7 @@ from medseg_nca.config.presets import (
     read_yaml,
 )
 from medseg_nca.errors import ConfigError
+from medseg_nca.models import build_model
 
 MODELS = preset_names("model")
 
@@ -140,3 +143,16 @@ def test_a_preset_is_described_by_its_first_sentence(tmp_path: Path) -> None:
     assert describe_preset(str(file)) == "Livers on two cores"
     file.write_text("name: liver\n")
     assert describe_preset(str(file)) == ""
+
+
+def test_an_automaton_of_ones_own_is_one_file(tmp_path: Path) -> None:
+    text = "family: nca\nname: mine\ndims: 2\nlevels: [{scale: 1, steps: 3}]\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    model = load_settings(None, (f"model={tmp_path / 'mine.yaml'}",)).model
+    built = build_model(model.model_copy(update={"in_channels": 1, "out_channels": 2}))
+    assert built(torch.zeros(1, 1, 8, 9)).shape == (1, 2, 8, 9)
+
+
+def test_a_network_that_does_not_exist_is_named() -> None:
+    with pytest.raises(ConfigError, match="Unknown network 'unett'; did you mean 'unet'"):
+        build_model(GenericModelSettings(name="unett", in_channels=1, out_channels=2))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from medseg_nca.datasets.find import format_names, missing_files, open_dataset
+from medseg_nca.datasets.find import adapters, missing_files, open_dataset
 from medseg_nca.errors import DataError
 
 Put = Callable[..., Path]
 
 
 def test_every_adapter_is_known_in_the_order_of_trial() -> None:
-    assert format_names() == ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")
+    assert tuple(adapters()) == ("phantom", "nnunet", "msd", "datalist", "folders", "dicom")
 
 
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_nothing_recognised_names_the_layouts(tmp_path: Path, put: Put) -> None:
     put(tmp_path / "notes.txt", "hello")
     with pytest.raises(DataError, match=r"not a data set in a known layout") as caught:
         open_dataset(tmp_path)
-    assert all(f"{name}: " in caught.value.message for name in format_names())
+    assert all(f"{name}: " in caught.value.message for name in adapters())
 
 
 def test_a_folder_too_high_up_is_told_so(tmp_path: Path, put: Put) -> None:

@@ -21,6 +21,7 @@ from medseg_nca.inference.votes import MeanVotes
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import RunOptions, create_model
 from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.nca.engines import get_engine
 from medseg_nca.transforms.islands import share_apart
 from medseg_nca.transforms.prepare import prepare
 
@@ -158,15 +159,25 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert not np.array_equal(one.array, other.array)
 
 
-def test_tiles_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["cpu", "reference"])
+def test_tiles_change_nothing(tmp_path: Path, engine: str) -> None:
     loaded, volume = bundle_of(tmp_path), volume_of(40, 36, 34)
-    results = []
-    for budget in (4.0, 0.01):
+    assert isinstance(loaded.model, MultiLevelNca)
+    loaded.model.engine = get_engine(engine)
+    results: list[np.ndarray] = []
+    told: list[int] = []
+
+    def watch(done: int, total: int) -> None:
+        told[-1] += 1
+
+    for budget in (4.0, 0.004):
+        told.append(0)
         settings = PredictionSettings(probabilities=True, memory_budget_gb=budget)
         predictor = Predictor(loaded, settings, keeps_budget=False)
-        probabilities = predictor.predict(volume).probabilities
+        probabilities = predictor.predict(volume, watch).probabilities
         assert probabilities is not None
         results.append(probabilities.array)
+    assert told[1] > told[0]  # who watches hears of every tile
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
 
 

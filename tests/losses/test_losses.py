@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from medseg_nca.errors import ConfigError
-from medseg_nca.losses import LOSSES, create_loss
+from medseg_nca.losses import create_loss, loss_names
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", loss_names())
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_perfect_answer_costs_less_than_a_wrong_one(name: str, multi_label: bool) -> None:
     loss = create_loss(name, multi_label=multi_label)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from medseg_nca.config.model import CellSettings, PerceptionSettings, UpdateSettings
-from medseg_nca.nca import Cell
+from medseg_nca.nca import Cell, Fire
+from medseg_nca.nca.engines import Engine
 
 LEARNED = ("depthwise", "conv")
 
@@ -26,3 +28,13 @@ def make_cell(
     for parameter in cell.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return cell.to(dtype)
+
+
+def outcome(engine: Engine, cell: Cell, state: Tensor, steps: int, fire: Fire) -> list[Tensor]:
+    """The state after some steps, and the gradient of everything."""
+    leaf = state.clone().requires_grad_()
+    cell.zero_grad()
+    after = engine.roll_out(cell, leaf, steps, fire)
+    weight = torch.linspace(-1, 1, after.numel(), dtype=after.dtype).view_as(after)
+    (after * weight).sum().backward()
+    return [after.detach(), leaf.grad, *[p.grad for p in cell.parameters()]]  # type: ignore[list-item]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.config import Label, LabelTable
 from medseg_nca.config.loading import load_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.errors import DataError, MedsegError
 from medseg_nca.pipelines import check, preprocess
 from medseg_nca.pipelines.check_report import CheckReport

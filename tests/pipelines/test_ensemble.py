@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from medseg_nca.cli.main import cli
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import DataError, ModelError, OutputError
 from medseg_nca.inference.bundle import load_bundle

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.pipelines import predict

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from medseg_nca.config import RunSettings
 from medseg_nca.config.auto import LEFT_TO_PLAN, LEFT_TO_RECIPE, value_at
 from medseg_nca.config.loading import load_settings, read_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.inference.bundle import load_bundle
@@ -22,7 +22,7 @@ from medseg_nca.pipelines import train
 from medseg_nca.pipelines.run_plan import RunPlan, read_run_plan, write_settings
 from medseg_nca.pipelines.run_time import time_table
 from medseg_nca.recipe import numbers
-from medseg_nca.tasks.segmentation import Segmentation
+from medseg_nca.tasks.segmentation.task import Segmentation
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.timing import IterationTime, time_iterations
 from tests.cli.runner import run as call

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from medseg_nca.cli.main import cli
 from medseg_nca.config.loading import load_settings
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.errors import PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.inference.predictor import Predictor

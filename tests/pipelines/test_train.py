@@ -21,7 +21,7 @@ from medseg_nca.cli.predict import predict as predict_command
 from medseg_nca.config import RunSettings
 from medseg_nca.config.data import AugmentSettings
 from medseg_nca.config.loading import load_settings, read_settings
-from medseg_nca.datasets.phantom import write_phantom
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import (
@@ -36,7 +36,7 @@ from medseg_nca.io.read import read_volume
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.pipelines import evaluate, predict, preprocess, train
 from medseg_nca.pipelines.prediction_inputs import find_cases
-from medseg_nca.tasks.samples import SampleSource
+from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.history import read_history
 from tests.tracking.tiny import new_store

@@ -40,7 +40,7 @@ def has_colour(picture: np.ndarray, colour: str) -> bool:
     return bool((np.abs(picture - wanted).max(axis=-1) < 0.06).any())
 
 
-ORANGE, BLUE = "#E69F00", "#56B4E9"
+ORANGE, BLUE, BEST = "#E69F00", "#56B4E9", "#D55E00"
 SOLID = np.zeros((12, 10, 8), dtype=int)
 SOLID[3:7, 3:7, 3:6], SOLID[7:10, 3:7, 3:6] = 1, 2
 
@@ -139,27 +139,41 @@ HISTORY: list[dict[str, Any]] = [
 HISTORY[30] |= {"val_dice": 0.5, "val_dice_a": 0.4, "val_hd95": 3.0}
 
 
+def curves(folder: Path, rows: Sequence[dict[str, Any]]) -> np.ndarray:
+    return pixels(plot_history(rows, folder / "curves.png"))
+
+
+def test_curves_of_text_are_those_of_numbers(tmp_path: Path) -> None:
+    """A CSV reader gives text, and "" where there is no value."""
+    names = dict.fromkeys(name for row in HISTORY for name in row)
+    text = [{name: str(row.get(name, "")) for name in names} for row in HISTORY]
+    numbers = curves(tmp_path, HISTORY)
+    assert np.array_equal(curves(tmp_path, text), numbers)
+    assert has_colour(numbers, BEST)
+    without = [{name: row[name] for name in row if name != "val_dice"} for row in HISTORY]
+    assert not has_colour(curves(tmp_path, without), BEST)
+
+
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "panels"),
     [
-        HISTORY,
-        [{k: str(v) for k, v in row.items()} | {"val_dice": ""} for row in HISTORY],
-        HISTORY[:1],
-        [{"iteration": 1, "loss": float("nan")}],
-        [],
+        (HISTORY, 4),  # loss, Dice, distance and rate
+        (HISTORY[:30], 2),  # loss and rate
+        ([{"iteration": 1, "loss": 2}], 1),
     ],
-    ids=["numbers", "text", "one row", "not finite", "none"],
 )
-def test_curves(tmp_path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    path = plot_history(rows, tmp_path / "curves.png")
-    assert pixels(path).ndim == 3
+def test_a_panel_for_each_kind_of_curve(
+    tmp_path: Path, rows: Sequence[dict[str, Any]], panels: int
+) -> None:
+    narrow = curves(tmp_path, []).shape[1]
+    assert curves(tmp_path, rows).shape[1] == pytest.approx(panels * narrow, rel=0.02)
 
 
-def test_a_panel_for_each_kind_of_curve(tmp_path: Path) -> None:
-    """Loss, Dice, distance and rate: four panels are wider than one."""
-    wide = pixels(plot_history(HISTORY, tmp_path / "a.png")).shape[1]
-    narrow = pixels(plot_history([{"iteration": 1, "loss": 2}], tmp_path / "b.png")).shape[1]
-    assert wide == pytest.approx(4 * narrow, rel=0.02)
+def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
+    nothing = curves(tmp_path, [])
+    assert np.ptp(nothing) > 0.1  # words
+    assert np.array_equal(curves(tmp_path, [{"iteration": 1, "loss": float("nan")}]), nothing)
+    assert not np.array_equal(curves(tmp_path, HISTORY[:1])[:, : nothing.shape[1]], nothing)
 
 
 def test_boxes(tmp_path: Path) -> None:

@@ -30,14 +30,13 @@ from medseg_nca.io.dicom.objects.source import (
     source_images,
 )
 from medseg_nca.io.dicom.objects.values import exact_decimals, new_uid, quiet_writing, text
-from medseg_nca.io.segmentation import Segmentation
+from medseg_nca.io.segmentation import Segmentation, check_seg_type
 from medseg_nca.io.writers.base import ResultWriter
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Kind = Literal["binary", "fractional", "labelmap"]
-KINDS = ("binary", "fractional", "labelmap")
 # No UID made from a UUID has a further part, so this is nobody's.
 _STAND_IN = "2.25.0."
 
@@ -56,8 +55,7 @@ def write_seg(segmentation: Segmentation, path: Path, *, seg_type: Kind = "binar
         OutputError: if the image did not come from DICOM, there are no probabilities for a
             fractional one, or labels overlap in a label map.
     """
-    if seg_type not in KINDS:
-        raise OutputError(f"seg_type is {seg_type!r}; it can be {', '.join(KINDS)}.")
+    check_seg_type(seg_type)
     check_segmentation(segmentation)
     source = source_images(segmentation.image, kind="dicom-seg")
     with quiet_writing():

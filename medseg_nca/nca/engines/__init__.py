@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.nca.engines.base import Engine
-from medseg_nca.registry import ModuleRegistry
+from medseg_nca.registry import PluginRegistry
 
-ENGINES = ModuleRegistry(__name__, "ENGINE", "engine", exclude=("base",), error=ConfigError)
+ENGINES = PluginRegistry(
+    __name__,
+    "medseg_nca.engines",
+    "ENGINE",
+    "engine",
+    fits=lambda found: isinstance(found, Engine),
+    error=ConfigError,
+)
 
 
 def get_engine(name: str = "auto") -> Engine:

@@ -1,27 +1,36 @@
-"""The automatic choice: the fastest engine that serves a roll-out."""
+"""The automatic choice: the engine of the highest rank that serves a roll-out."""
 
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 from torch import Tensor
 
 from medseg_nca.nca.cell import Cell
-from medseg_nca.nca.engines import cpu, reference
+from medseg_nca.nca.engines import ENGINES
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
 
 logger = logging.getLogger(__name__)
-_said: set[str] = set()
+_NAME = "auto"
 
 
 class AutoEngine(Engine):
-    """Asks the CPU engine first, and says once what was chosen and why."""
+    """Asks every engine, also those of other packages; says what it chose and why.
+
+    Every sentence is said once, however many roll-outs follow.
+    """
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
 
     def choose(self, cell: Cell, state: Tensor) -> Engine:
         """The engine that will compute this roll-out; says so, once."""
         engine, level, text = _choice(cell, state)
-        _say(level, text)
+        if text not in self._said:
+            self._said.add(text)
+            logger.log(level, text)
         return engine
 
     def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
@@ -40,23 +49,35 @@ class AutoEngine(Engine):
 
 
 def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
-    """An engine, and how loud to say what about it."""
-    plain = reference.ENGINE
-    if state.device.type != "cpu":
-        return plain, logging.INFO, f"Engine: reference, on {state.device.type}."
-    if reason := cpu.ENGINE.refuses(cell, state):
-        text = f"Engine: reference. The faster one does not serve {reason}."
-        return plain, logging.WARNING, text
-    if reason := cpu.unusable(state):
-        text = f"Engine: reference. The faster one cannot be used: {reason}."
-        return plain, logging.WARNING, text
-    return cpu.ENGINE, logging.INFO, "Engine: cpu."
+    """An engine, and how loud to say what about it.
+
+    It is worth a warning that a faster engine is left out; not that it is made for another device.
+    """
+    device, missed = state.device.type, []
+    for name, engine in _by_rank():
+        if engine.devices is not None and device not in engine.devices:
+            continue
+        reason = engine.refuses(cell, state)
+        if reason is not None:
+            missed.append(f"{name} does not serve {reason}")
+            continue
+        reason = engine.unusable(state)
+        if reason is not None:
+            missed.append(f"{name} cannot be used: {reason}")
+            continue
+        where = "" if device == "cpu" else f", on {device}"
+        if not missed:
+            return engine, logging.INFO, f"Engine: {name}{where}."
+        others = "; ".join(missed)
+        return engine, logging.WARNING, f"Engine: {name}{where}. Of the faster ones, {others}."
+    raise LookupError("the reference engine serves everything")
 
 
-def _say(level: int, text: str) -> None:
-    if text not in _said:
-        _said.add(text)
-        logger.log(level, text)
+@cache
+def _by_rank() -> tuple[tuple[str, Engine], ...]:
+    """Every engine but this one, the highest rank first."""
+    found = [(name, engine) for name, engine in ENGINES.usable() if name != _NAME]
+    return tuple(sorted(found, key=lambda entry: (-entry[1].rank, entry[0])))
 
 
 ENGINE = AutoEngine()

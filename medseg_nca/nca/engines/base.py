@@ -20,10 +20,23 @@ class Engine(ABC):
 
     Without gradients the state may be bfloat16: then it is rounded after every step, the weights
     are rounded once, and everything in between is computed in float32.
+
+    Attributes:
+        rank: "auto" asks the engine of the highest rank first. The reference engine, which serves
+            everything, has 0; the faster an engine is, the higher.
+        devices: torch's names of the kinds of device that it computes on ("cpu", "cuda"); None for
+            every kind.
     """
+
+    rank: float = 0
+    devices: tuple[str, ...] | None = None
 
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """Name the setting of a roll-out that this engine does not serve; None if it serves all."""
+        return None
+
+    def unusable(self, state: Tensor) -> str | None:
+        """Say why this engine cannot compute such a state on this machine; None if it can."""
         return None
 
     def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:

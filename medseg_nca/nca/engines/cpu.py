@@ -22,6 +22,9 @@ _HASH_BYTES = 4
 class CpuEngine(Engine):
     """Compiled when the package was built, for each kind of vectors that processors have."""
 
+    rank = 10
+    devices = ("cpu",)
+
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
         """See :meth:`Engine.refuses`."""
         if state.device.type != "cpu":
@@ -31,6 +34,12 @@ class CpuEngine(Engine):
         if state.dtype not in _DTYPES:
             return f"a state of {str(state.dtype).removeprefix('torch.')}"
         return None
+
+    def unusable(self, state: Tensor) -> str | None:
+        """See :meth:`Engine.unusable`: the compiled loops are missing, or compute wrongly here."""
+        from medseg_nca.nca.kernels import proof
+
+        return proof.unusable(state.dtype, torch.is_grad_enabled())
 
     def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
         """Two padded states, the result, and the hash of the position.
@@ -80,18 +89,11 @@ def _padded(cell: Cell, state: Tensor) -> int:
 
 
 def _need_loops(state: Tensor) -> None:
-    if reason := unusable(state):
+    if reason := ENGINE.unusable(state):
         raise DependencyError(
             f"The engine 'cpu' cannot be used: {reason}.",
             hint="Reinstall medseg_nca, or set model.engine to auto or reference.",
         )
-
-
-def unusable(state: Tensor) -> str | None:
-    """Why the compiled loops cannot compute a state of this kind here; None if they can."""
-    from medseg_nca.nca.kernels import proof
-
-    return proof.unusable(state.dtype, torch.is_grad_enabled())
 
 
 ENGINE = CpuEngine()

@@ -37,6 +37,7 @@ class Msd:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "dataset.json with a 'training' list of image and label"
+    rank = 30
 
     def recognises(self, path: Path) -> bool:
         """A folder whose dataset.json has a ``training`` list."""
@@ -109,7 +110,7 @@ def _labels(tree: Mapping[str, Any], source: Path) -> LabelTable | None:
         ]
     except (ValidationError, TypeError) as error:
         raise DataError(f"{source}: 'label_codes' makes no sense ({error}).") from error
-    return table.model_copy(update={"labels": tuple(labels)})
+    return table.changed(labels=tuple(labels))
 
 
 def _dims(tree: Mapping[str, Any], cases: tuple[Case, ...]) -> Literal[2, 3]:

@@ -57,6 +57,7 @@ class Folders:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "images/ and labels/ (or masks/) with files of the same names"
+    rank = 50
 
     def recognises(self, path: Path) -> bool:
         """A folder that has a folder called images."""

@@ -48,6 +48,7 @@ class Datalist:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "datalist.csv or .json with image, label and optional id, patient, site, split"
+    rank = 40
 
     def recognises(self, path: Path) -> bool:
         """A folder with a datalist, or a .csv, .tsv or .json file."""

@@ -43,6 +43,7 @@ class Dicom:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "any tree of DICOM files"
+    rank = 90
 
     def recognises(self, path: Path) -> bool:
         """A folder with a DICOM file among its first files."""

@@ -30,10 +30,10 @@ from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.models.views import View
 from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
-from medseg_nca.tasks.constant import constant_loss, constant_predictions
-from medseg_nca.tasks.samples import SampleSource
-from medseg_nca.tasks.settle import settle_prediction
-from medseg_nca.tasks.targets import overflow
+from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
+from medseg_nca.tasks.segmentation.samples import SampleSource
+from medseg_nca.tasks.segmentation.settle import settle_prediction
+from medseg_nca.tasks.segmentation.targets import overflow
 
 
 class Segmentation(Task):
@@ -80,8 +80,8 @@ class Segmentation(Task):
             sizes["levels"] = auto_levels(self.store.plan)
         if isinstance(model, NcaModelSettings) and model.focus is not None:
             background = not self.multi_label
-            sizes["focus"] = model.focus.model_copy(update={"background": background})
-        return model.model_copy(update=sizes)
+            sizes["focus"] = model.focus.changed(background=background)
+        return model.changed(**sizes)
 
     def build_model(self) -> SegmentationModel:
         """See :meth:`Task.build_model`."""
@@ -156,7 +156,7 @@ class Segmentation(Task):
 
     def _validation_settings(self) -> PredictionSettings:
         """One plain pass: what costs more is for the final evaluation."""
-        return self.prediction.model_copy(update={"flips": (), "uncertainty": 0})
+        return self.prediction.changed(flips=(), uncertainty=0)
 
     def settle(self, model: nn.Module, device: torch.device) -> None:
         """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
@@ -200,7 +200,7 @@ class Segmentation(Task):
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
         """Overlays of the worst and the median validation case, and the automaton at work."""
-        from medseg_nca.tasks.pictures import draw_validation
+        from medseg_nca.tasks.segmentation.pictures import draw_validation
 
         cases = self._validation_cases()
         if not cases:
@@ -238,6 +238,3 @@ def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, 
         for case, row in rows.items()
     }
     return Validation(score, {"dice": score, **metrics}, cases)
-
-
-TASK = Segmentation

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.anatomy import LABELS, Phantom, make_phantom
 from medseg_nca.datasets.find import open_dataset
-from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.errors import DataError, OutputError
 
 SMALL = (24, 20, 14)

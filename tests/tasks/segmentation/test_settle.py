@@ -14,7 +14,7 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.io.volume import Volume
-from medseg_nca.tasks import settle
+from medseg_nca.tasks.segmentation import settle
 from tests.tracking.tiny import save_tiny
 
 FLIPPED = AugmentSettings(flip_axes=(0, 2))

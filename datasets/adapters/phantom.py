@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg_nca.datasets.adapters.msd import ADAPTER as MSD
+from medseg_nca.datasets.adapters.msd import FILE
 from medseg_nca.datasets.base import DataSet
 from medseg_nca.datasets.layout import read_json_object
-from medseg_nca.datasets.msd import ADAPTER as MSD
-from medseg_nca.datasets.msd import FILE
 from medseg_nca.errors import DataError, OutputError
 from medseg_nca.io.atomic import atomic_folder, write_json
 
@@ -25,6 +25,7 @@ class PhantomFolder:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "what `medseg-nca data phantom` writes"
+    rank = 10
 
     def recognises(self, path: Path) -> bool:
         """A folder whose dataset.json says that it is a phantom."""

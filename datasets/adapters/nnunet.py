@@ -37,6 +37,7 @@ class NnUNet:
     """See :class:`medseg_nca.datasets.find.Adapter`."""
 
     layout = "imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and nnU-Net's dataset.json"
+    rank = 20
 
     def recognises(self, path: Path) -> bool:
         """A folder with imagesTr whose files are numbered by channel, and not listed as they are.

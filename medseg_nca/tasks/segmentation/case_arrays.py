@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medseg_nca.models.geometry import shrink
-from medseg_nca.tasks.targets import shares
+from medseg_nca.tasks.segmentation.targets import shares
 from medseg_nca.transforms.warp import Warp
 
 Scale = tuple[int, ...]

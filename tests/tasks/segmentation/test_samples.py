@@ -22,8 +22,8 @@ from medseg_nca.inference.predictor import stream_padded
 from medseg_nca.models import RunOptions
 from medseg_nca.models.geometry import shrink
 from medseg_nca.models.views import ViewSpec
-from medseg_nca.tasks.samples import SampleSource
-from medseg_nca.tasks.targets import overflow
+from medseg_nca.tasks.segmentation.samples import SampleSource
+from medseg_nca.tasks.segmentation.targets import overflow
 
 
 def store_of(folder: Path) -> PreparedStore:

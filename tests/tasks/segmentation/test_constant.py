@@ -11,7 +11,7 @@ import torch
 from medseg_nca.config import Label, LabelTable
 from medseg_nca.datasets.prepared import PreparedCase
 from medseg_nca.losses import create_loss
-from medseg_nca.tasks.constant import constant_loss, constant_predictions
+from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
 
 
 def quarter(channels: int) -> torch.Tensor:

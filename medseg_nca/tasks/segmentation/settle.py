@@ -51,7 +51,7 @@ def settle_prediction(
     except NonFiniteStateError as error:
         logger.warning("Flips and islands are not decided: %s", error.message)
         nothing = {"flips": settings.flip_axes, "largest": settings.kept_labels}
-        return settings.model_copy(update=nothing), None
+        return settings.changed(**nothing), None
 
 
 def _settle_flips(
@@ -64,14 +64,13 @@ def _settle_flips(
     axes = augment.flip_axes if augment.enabled and augment.flip_p > 0 else ()
     if not axes:
         logger.info("No axis is flipped: the training has flipped none (augment.flip_axes).")
-        return settings.model_copy(update={"flips": ()})
+        return settings.changed(flips=())
     word, times = "axis" if len(axes) == 1 else "axes", 2 ** len(axes)
     if len(cases) < MIN_CASES:
         verdict = too_few(len(cases))
     else:
         without, with_them = (
-            _predicted(loaded, settings.model_copy(update={"flips": some}), cases)
-            for some in ((), axes)
+            _predicted(loaded, settings.changed(flips=some), cases) for some in ((), axes)
         )
         labels = loaded.spec.labels
         verdict = judge(
@@ -84,7 +83,7 @@ def _settle_flips(
     done = f"are averaged, which takes {times} times as long" if verdict.helps else "are left out"
     named = f"{word} {', '.join(map(str, axes))}"
     logger.info("Flips of the %s %s: %s.", named, done, verdict.reason)
-    return settings.model_copy(update={"flips": axes if verdict.helps else ()})
+    return settings.changed(flips=axes if verdict.helps else ())
 
 
 def _settle_largest(
@@ -100,16 +99,14 @@ def _settle_largest(
     names, reasons = trial.decide()
     for reason in reasons:
         logger.info("%s", reason)
-    return settings.model_copy(update={"largest": names}), trial
+    return settings.changed(largest=names), trial
 
 
 def _predicted(
     loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase]
 ) -> Iterator[Case]:
     """Label map with all islands, truth and spacing of each case."""
-    plain = settings.model_copy(
-        update={"largest": (), "uncertainty": 0, "probabilities": False, "unlike": "warn"}
-    )
+    plain = settings.changed(largest=(), uncertainty=0, probabilities=False, unlike="warn")
     # Training does not end because an image needs more memory than was thought of.
     predictor = Predictor(loaded, plain, keeps_budget=False)
     for case in cases:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medseg_nca.config.loading import load_settings
-from medseg_nca.datasets.dicom import Dicom
+from medseg_nca.datasets.adapters.dicom import Dicom
 from medseg_nca.datasets.find import find_format, open_dataset
 from medseg_nca.errors import DataError, ImageError, PartialFailure
 from medseg_nca.io.read import read_image, read_label, read_volume

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from medseg_nca.models.geometry import shrink
-from medseg_nca.tasks import case_arrays
-from medseg_nca.tasks.case_arrays import CaseArrays
-from medseg_nca.tasks.targets import shares
+from medseg_nca.tasks.segmentation import case_arrays
+from medseg_nca.tasks.segmentation.case_arrays import CaseArrays
+from medseg_nca.tasks.segmentation.targets import shares
 from medseg_nca.transforms.warp import Warp
 
 

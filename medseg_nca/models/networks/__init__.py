@@ -1,0 +1,1 @@
+"""Networks that are no automata: one module each, with ``build(settings)``."""

@@ -1,0 +1,1 @@
+"""Settings: an automaton, and a run."""

@@ -1,0 +1,241 @@
+"""A package outside the tree adds one of each kind; a broken one harms only those who use it.
+
+``tests/plugin_example`` is built and installed into a folder of its own, which only the processes
+that are started here see.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg_nca.cli.main import OTHERS
+from medseg_nca.config.presets import NETWORKS
+from medseg_nca.datasets.adapters.phantom import write_phantom
+from medseg_nca.datasets.find import ADAPTERS
+from medseg_nca.io.read import read_volume
+from medseg_nca.io.write import WRITERS
+from medseg_nca.nca.engines import ENGINES
+from medseg_nca.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+# A place for each kind; every one is broken in a way of its own.
+BROKEN = """\
+[medseg_nca.models]
+bad_network = no_such_module
+unet = no_such_module
+[medseg_nca.adapters]
+bad_layout = no_such_module
+rude_layout = medseg_nca_rude
+[medseg_nca.engines]
+bad_engine = json
+[medseg_nca.writers]
+bad_format = json:dumps
+[medseg_nca.losses]
+bad_loss = medseg_nca_broken:stop
+[medseg_nca.configs.model]
+bad_preset = json
+[medseg_nca.commands]
+bad-command = no_such_module:command
+example-count = no_such_module:command
+"""
+
+
+RUDE = """\
+class Rude:
+    layout, rank = "none", -1
+    def recognises(self, path): raise KeyError("oh")
+    def open(self, path): raise KeyError("oh")
+ADAPTER = Rude()
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example package, built and installed without a network."""
+    folder = tmp_path_factory.mktemp("plugin")
+    source = shutil.copytree(ROOT / "tests" / "plugin_example", folder / "source")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps",
+         "--no-build-isolation", "--target", folder / "site", source],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a package whose entries cannot be used."""
+    folder = tmp_path_factory.mktemp("broken")
+    info = folder / "broken_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(BROKEN)
+    (folder / "medseg_nca_rude.py").write_text(RUDE)
+    (folder / "medseg_nca_broken.py").write_text("raise SystemExit(0)\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in the layout of the example."""
+    folder = tmp_path_factory.mktemp("phantom") / "data"
+    write_phantom(folder, cases=5, seed=1, dims=2, size=(24, 20))
+    tree = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    lines = [f"{case['image']} {case['label']}" for case in tree["training"]]
+    (folder / "pairs.txt").write_text("\n".join(lines))
+    return folder
+
+
+def python(folders: list[Path], *args: object) -> subprocess.CompletedProcess[str]:
+    """Run Python with the packages in some folders installed."""
+    path = os.pathsep.join(map(str, [ROOT, *folders]))
+    return subprocess.run(
+        [sys.executable, *map(str, args)],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def command(folders: list[Path], *args: object, code: int = 0) -> str:
+    """Run ``medseg-nca`` and return what it printed, errors too."""
+    done = python(folders, "-m", "medseg_nca", *args)
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_the_documentation_lists_what_the_example_adds() -> None:
+    project = tomllib.loads((ROOT / "tests/plugin_example/pyproject.toml").read_text("utf-8"))
+    used = set(project["project"]["entry-points"])
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| a")]
+    listed = {row[3].strip(" `") for row in rows}
+    # The example has no task yet.
+    assert listed == used | {"medseg_nca.tasks"}
+    assert listed == {e.others.group for e in (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS)} | {
+        "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
+    }  # fmt: skip
+
+
+def test_a_command_is_listed_and_runs(installed: Path, data: Path) -> None:
+    text = command([installed], "--help")
+    assert "example-count" in text
+    assert "medseg-nca-example 0.1" in text
+    assert command([installed], "example-count", data) == "example_pairs: 5 cases\n"
+    assert "Did you mean 'example-count'" in command([installed], "exampl-count", code=2)
+    assert "No such command" in command([], "example-count", data, code=2)
+
+
+def test_a_data_layout_and_presets_are_listed(installed: Path) -> None:
+    assert "example_pairs" in command([installed], "data", "list")
+    text = command([installed], "config", "list")
+    for name in ("example_run", "example_nca", "example_network", "Two small levels"):
+        assert name in text
+
+
+def test_a_network_is_built_by_its_name(installed: Path) -> None:
+    done = python([installed], "-m", "medseg_nca", "models", "describe", "example_network",
+                  "--json", "--set", "model.params.kernel=5", "--set", "model.dims=2")  # fmt: skip
+    assert json.loads(done.stdout)["parameters"] == 26
+
+
+def test_a_model_is_trained_and_predicts_in_the_new_format(
+    installed: Path, data: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    # Twelve iterations learn nothing, which is exit code 5 where it can be told.
+    done = python(
+        [installed], "-m", "medseg_nca", "train", "--config", "example_run", "--data", data,
+        "--out", run,
+    )  # fmt: skip
+    assert done.returncode in {0, 5}, done.stderr
+    assert "Engine: example_engine." in done.stderr
+    spec = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
+    assert spec["model"]["name"] == "example_nca"
+    image = sorted((data / "imagesTr").iterdir())[0]
+    command([installed], "predict", "--model", run, "--out", out, "--format", "example-npz", image)
+    with np.load(next(out.glob("*.npz"))) as archive:
+        assert archive["labels"].shape == read_volume(image).shape
+        np.testing.assert_allclose(archive["affine"], read_volume(image).affine)
+
+
+@pytest.mark.slow
+def test_the_suite_of_engines_runs_for_an_engine_of_another_package(installed: Path) -> None:
+    done = python(
+        [installed], "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
+        "-k", "example_engine", ROOT / "tests" / "nca" / "test_engines.py",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+def test_a_name_that_is_the_librarys_stays_the_librarys(broken: Path) -> None:
+    text = command([broken], "models", "describe", "unet")
+    assert "The network 'unet' is the library's own" in text
+    assert "broken-plugin 1.0" in text
+
+
+def test_what_is_broken_harms_only_those_who_use_it(
+    installed: Path, broken: Path, data: Path, tmp_path: Path
+) -> None:
+    both = [installed, broken]
+    assert "bad-command" in command(both, "--help")
+    assert "bad_preset" in command(both, "config", "list")
+    text = command(both, "data", "list")
+    assert "example_pairs" in text
+    assert "'bad_layout' of the package broken-plugin 1.0" in text
+    command(both, "models", "describe", "med_nca")
+    text = command(both, "data", "check", data)
+    assert "'rude_layout' of the package broken-plugin 1.0" in text
+    assert "KeyError: 'oh'" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("bad-command",), "No module named 'no_such_module'"),
+        (("models", "describe", "bad_network"), "No module named 'no_such_module'"),
+        (("models", "describe", "bad_preset"), "there is no bad_preset.yaml in json"),
+        (
+            ("models", "describe", "med_nca", "--set", "model.engine=bad_engine"),
+            "has no attribute 'ENGINE'",
+        ),
+    ],
+)
+def test_who_uses_what_is_broken_learns_whose_it_is(
+    broken: Path, words: tuple[str, ...], reason: str
+) -> None:
+    text = command([broken], *words, code=2)
+    assert "of the package broken-plugin 1.0" in text
+    assert reason in text
+    assert "Mend or uninstall that package" in text
+
+
+def test_two_packages_that_claim_a_name_are_both_named(installed: Path, broken: Path) -> None:
+    text = command([installed, broken], "example-count", "x", code=2)
+    assert "medseg-nca-example 0.1" in text
+    assert "broken-plugin 1.0" in text
+    assert "Uninstall all but one" in text
+
+
+def test_listing_imports_no_plugin(installed: Path) -> None:
+    program = """\
+import sys
+from medseg_nca.config.presets import NETWORKS, preset_names
+from medseg_nca.losses import loss_names
+from medseg_nca.nca.engines import ENGINES
+assert "example_engine" in ENGINES.names and "example_network" in NETWORKS.names
+assert "example_loss" in loss_names() and "example_nca" in preset_names("model")
+assert not [name for name in sys.modules if name.startswith("medseg_nca_example")]
+"""
+    done = python([installed], "-c", program)
+    assert done.returncode == 0, done.stderr
