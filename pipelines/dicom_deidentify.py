@@ -27,7 +27,7 @@ from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_people import People, Person, person_of
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
+from medseg_nca.work.scheduler import Outcome, Progress, Silent, run_each
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from medseg_nca.pipelines.dicom_report import (
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
+from medseg_nca.work.scheduler import Outcome, Progress, Silent, run_each
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from medseg_nca.io.write import write_volume
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_labels import numbers_of, renumber
 from medseg_nca.pipelines.dicom_report import DATASET, ImportReport, label_file
-from medseg_nca.pipelines.parallel import Progress, run_each
+from medseg_nca.work.scheduler import Progress, run_each
 
 _NUMBERS = "numbers.json"
 

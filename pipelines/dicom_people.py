@@ -18,7 +18,7 @@ from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.quiet import quiet
-from medseg_nca.pipelines.parallel import run_each
+from medseg_nca.work.scheduler import run_each
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.cases.evaluation_inputs import find_split
 from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.datasets.splits import Split, join_splits, write_split
@@ -19,7 +20,6 @@ from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines.run_folder import RESULT, SETTINGS, SPLIT, training_of
-from medseg_nca.pipelines.selection import find_split
 from medseg_nca.tracking.resolve import locate
 
 logger = logging.getLogger(__name__)

@@ -11,6 +11,23 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from medseg_nca.cases.evaluate_case import (
+    PREDICTIONS,
+    Evaluating,
+    Measured,
+    kept_label_map,
+    read_case,
+)
+from medseg_nca.cases.evaluation_inputs import (
+    LabelMatch,
+    Selection,
+    Source,
+    match_labels,
+    notes_on_data,
+    open_source,
+    select_cases,
+)
+from medseg_nca.cases.training_notes import tell_of_training
 from medseg_nca.config import LabelTable, Settings
 from medseg_nca.config.data import DataSettings
 from medseg_nca.config.loading import parse_override, read_settings, validate
@@ -23,6 +40,7 @@ from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.metrics.definitions import MERGED
 from medseg_nca.metrics.summary import CaseResult, summarise
+from medseg_nca.pipelines.evaluation_cases import evaluate_cases
 from medseg_nca.pipelines.evaluation_records import (
     LIST,
     add_records,
@@ -30,31 +48,13 @@ from medseg_nca.pipelines.evaluation_records import (
     write_metrics,
 )
 from medseg_nca.pipelines.evaluation_report import Example, draw, write_evaluation_report
-from medseg_nca.pipelines.measuring import (
-    PREDICTIONS,
-    Evaluating,
-    Measured,
-    evaluate_cases,
-    kept_label_map,
-    read_case,
-)
-from medseg_nca.pipelines.parallel import Progress, Silent, open_scheduler
-from medseg_nca.pipelines.records import finish, forget, work_folder
-from medseg_nca.pipelines.selection import (
-    LabelMatch,
-    Selection,
-    Source,
-    match_labels,
-    notes_on_data,
-    open_source,
-    select_cases,
-)
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import tell_of_training
 from medseg_nca.tracking.evaluation import remember_evaluation
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.run import RunTracker, read_link, store_with_credentials
 from medseg_nca.tracking.store import connect
+from medseg_nca.work.case_records import finish, forget, work_folder
+from medseg_nca.work.scheduler import Progress, Silent, open_scheduler
+from medseg_nca.work.shared_model import SharedModel
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.cases.evaluate_case import Measured
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.metrics.definitions import MERGED, METRICS, Values
 from medseg_nca.metrics.summary import CaseResult, table_rows
-from medseg_nca.pipelines.measuring import Measured
 
 TABLE, LIST = "metrics.csv", "metrics.json"
 _DIGITS = 6  # of the numbers in metrics.json

@@ -1,7 +1,7 @@
 """Segment files with a trained model: any number of them, in one process or many.
 
-Inputs become cases (:mod:`.prediction_inputs`), each case is predicted and written on its own
-(:mod:`.predict_case`), and what became of all of them is listed here.
+Inputs become cases (:mod:`medseg_nca.cases.prediction_inputs`), each case is predicted and written
+on its own (:mod:`medseg_nca.cases.predict_case`), and what became of all of them is listed here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.cases.predict_case import (
+    OutputSettings,
+    Predicting,
+    PredictionRecord,
+    predict_case,
+)
+from medseg_nca.cases.prediction_inputs import (
+    PredictionCase,
+    find_cases,
+    group_channels,
+    refuse_formats,
+    refuse_overwriting,
+)
+from medseg_nca.cases.training_notes import tell_of_training
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import MemoryBudgetError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers, write_json
 from medseg_nca.io.formats import in_short
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.progress import unwatched
+from medseg_nca.work.case_records import finish, forget, read_record, set_aside, work_folder
+from medseg_nca.work.scheduler import (
     KILLED,
     Outcome,
     Progress,
@@ -28,23 +44,7 @@ from medseg_nca.pipelines.parallel import (
     Silent,
     open_scheduler,
 )
-from medseg_nca.pipelines.predict_case import (
-    OutputSettings,
-    Predicting,
-    PredictionRecord,
-    predict_case,
-)
-from medseg_nca.pipelines.prediction_inputs import (
-    PredictionCase,
-    find_cases,
-    group_channels,
-    refuse_formats,
-    refuse_overwriting,
-)
-from medseg_nca.pipelines.records import finish, forget, read_record, set_aside, work_folder
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import tell_of_training
-from medseg_nca.progress import unwatched
+from medseg_nca.work.shared_model import SharedModel
 
 __all__ = ["PredictedFile", "group_channels", "run"]
 

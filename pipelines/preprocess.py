@@ -12,6 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca import __version__
+from medseg_nca.cases.prepare_case import (
+    MEASUREMENTS,
+    Measuring,
+    Prepared,
+    Preparing,
+    measure_case,
+    placed,
+    prepare_case,
+    remove_file,
+)
 from medseg_nca.config import Label, LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.find import open_dataset
@@ -38,27 +48,17 @@ from medseg_nca.datasets.rules import (
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.errors import DataError, MedsegError, OutputError, PartialFailure
 from medseg_nca.io.atomic import remove_leftovers, write_json
-from medseg_nca.pipelines.cases import (
-    MEASUREMENTS,
-    Measuring,
-    Prepared,
-    Preparing,
-    measure_case,
-    placed,
-    prepare_case,
-    remove_file,
-)
-from medseg_nca.pipelines.demands import sample_demands
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.recipe.sample_demands import sample_demands
+from medseg_nca.transforms.fingerprint import CaseFingerprint, summarise
+from medseg_nca.transforms.planning import make_plan
+from medseg_nca.work.case_records import work_folder
+from medseg_nca.work.scheduler import (
     Outcome,
     Progress,
     Scheduler,
     Silent,
     open_scheduler,
 )
-from medseg_nca.pipelines.records import work_folder
-from medseg_nca.transforms.fingerprint import CaseFingerprint, summarise
-from medseg_nca.transforms.planning import make_plan
 
 logger = logging.getLogger(__name__)
 

@@ -26,6 +26,8 @@ RANKS = (
     {"inference", "recipe"},
     {"tasks"},
     {"training", "tracking"},
+    {"work"},
+    {"cases"},
     {"serving", "doctor", "benchmark"},
     {"pipelines"},
     {"cli"},

@@ -22,7 +22,7 @@ from rich.text import Text
 from medseg_nca.cli.console import make_console
 
 if TYPE_CHECKING:
-    from medseg_nca.pipelines.parallel import Outcome
+    from medseg_nca.work.scheduler import Outcome
 
 R = TypeVar("R")
 

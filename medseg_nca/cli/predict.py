@@ -116,10 +116,10 @@ def predict(
     """
     check_workers(workers, scheduler)
     announce(f"Segmenting with {model}; the results go to {out}.")
+    from medseg_nca.cases.predict_case import OutputSettings
     from medseg_nca.cli.case_progress import CaseProgress
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
-    from medseg_nca.pipelines.predict_case import OutputSettings
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)

@@ -18,8 +18,8 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
+from medseg_nca.cases.prepare_case import prepare_case
 from medseg_nca.datasets.phantom import write_phantom
-from medseg_nca.pipelines.cases import prepare_case
 from medseg_nca.training.loop import Trainer
 from tests.cli.runner import complains, files_below, half_written, run
 

@@ -8,7 +8,7 @@ import pytest
 
 from medseg_nca.cli import case_progress
 from medseg_nca.cli.case_progress import CaseProgress
-from medseg_nca.pipelines.parallel import Outcome
+from medseg_nca.work.scheduler import Outcome
 
 
 def test_a_long_case_has_a_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from medseg_nca.cases.evaluation_inputs import match_labels
 from medseg_nca.cli.main import cli
 from medseg_nca.config import LabelTable, PreprocessPlan
 from medseg_nca.config.loading import load_settings
@@ -28,7 +29,6 @@ from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import evaluate, preprocess
-from medseg_nca.pipelines.selection import match_labels
 from medseg_nca.progress import Watch, unwatched
 from medseg_nca.transforms.grid import Grid
 from medseg_nca.transforms.likeness import compare
@@ -405,8 +405,8 @@ def test_a_prepared_data_set_stands_for_its_files(tmp_path: Path, model: LoadedM
 
 
 def test_a_case_without_label_is_refused(tmp_path: Path) -> None:
+    from medseg_nca.cases.evaluate_case import read_case
     from medseg_nca.datasets.base import Case
-    from medseg_nca.pipelines.measuring import read_case
 
     with pytest.raises(ImageError, match="x"):
         read_case(Case("x", (tmp_path / "x.nii.gz",)), match_labels(table({"a": 1}), None))

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from medseg_nca.cases.evaluation_inputs import open_source
 from medseg_nca.config import LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
@@ -22,7 +23,6 @@ from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, sav
 from medseg_nca.io.dicom.annotations.legend import FoundSegment, Legend
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import check, evaluate, preprocess, train
-from medseg_nca.pipelines.selection import open_source
 
 SIZE = (32, 32)
 

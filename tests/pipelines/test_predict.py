@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from medseg_nca.cases.predict_case import OutputSettings
 from medseg_nca.datasets.phantom import write_phantom
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.pipelines import predict
-from medseg_nca.pipelines.predict_case import OutputSettings
 from tests.tracking.tiny import save_tiny
 
 PNG = OutputSettings(formats=("png",))

@@ -20,6 +20,8 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from medseg_nca.cases.predict_case import Predicting
+from medseg_nca.cases.prediction_inputs import PredictionCase
 from medseg_nca.cli.main import cli
 from medseg_nca.config.loading import load_settings
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
@@ -28,10 +30,8 @@ from medseg_nca.errors import PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.pipelines import evaluate, predict, preprocess
-from medseg_nca.pipelines.parallel import Outcome, SchedulerError
-from medseg_nca.pipelines.predict_case import Predicting
-from medseg_nca.pipelines.prediction_inputs import PredictionCase
-from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.work.scheduler import Outcome, SchedulerError
+from medseg_nca.work.shared_model import SharedModel
 from tests.pipelines.work import ROOT, cluster
 from tests.tracking.tiny import save_tiny
 

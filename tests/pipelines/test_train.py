@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from medseg_nca.cases.prediction_inputs import find_cases
 from medseg_nca.cli.predict import predict as predict_command
 from medseg_nca.config import RunSettings
 from medseg_nca.config.data import AugmentSettings
@@ -35,7 +36,6 @@ from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.pipelines import evaluate, predict, preprocess, train
-from medseg_nca.pipelines.prediction_inputs import find_cases
 from medseg_nca.tasks.samples import SampleSource
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.history import read_history

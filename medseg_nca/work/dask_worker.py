@@ -13,7 +13,7 @@ from typing import Any
 
 from medseg_nca import __version__
 from medseg_nca.errors import OutputError
-from medseg_nca.pipelines.parallel import KILLED, Outcome, attempt, use_threads
+from medseg_nca.work.scheduler import KILLED, Outcome, attempt, use_threads
 
 # Starts of one item before it is given up.
 STARTS = 2
@@ -83,7 +83,7 @@ def do(
 
     Args:
         job: the run.
-        function: for the item; see :meth:`medseg_nca.pipelines.parallel.Scheduler.run_each`.
+        function: for the item; see :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
         index: number of the item.
         item: what it is called with.
         files: which are there, as the parent sees it.

@@ -87,7 +87,7 @@ def find_cases(
     names = _output_names(groups)
     cases = [PredictionCase(names[file], group) for file, group in groups.items()]
     if trees or loose:
-        from medseg_nca.pipelines.prediction_dicom import dicom_cases
+        from medseg_nca.cases.prediction_dicom import dicom_cases
 
         cases += dicom_cases(trees, loose, plan, select, alone=not cases)
     elif select is not None:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from medseg_nca.cores import cores
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.work.scheduler import (
     KILLED,
     Files,
     Function,

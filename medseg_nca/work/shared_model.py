@@ -11,7 +11,7 @@ from medseg_nca.errors import ModelError
 from medseg_nca.inference.bundle import SPEC, WEIGHTS, ModelSpec, file_sha256, load_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import atomic_file, write_text
-from medseg_nca.pipelines.records import content_key
+from medseg_nca.work.case_records import content_key
 
 # What of a spec decides what is predicted, and how it is called.
 _DECIDES = {"name", "task", "model", "labels", "plan", "seed"}

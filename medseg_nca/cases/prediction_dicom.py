@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from medseg_nca.cases.prediction_inputs import PredictionCase
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.datasets.dicom import case_names
 from medseg_nca.errors import DataError
@@ -15,7 +16,6 @@ from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import read_files, scan, series_uid_of_damaged
 from medseg_nca.io.dicom.select import Selection, parse_selection
 from medseg_nca.io.formats import stem
-from medseg_nca.pipelines.prediction_inputs import PredictionCase
 
 logger = logging.getLogger(__name__)
 

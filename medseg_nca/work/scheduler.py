@@ -159,12 +159,12 @@ def open_scheduler(
         SchedulerError: if the scheduler does not answer or has no usable worker.
     """
     if address is not None:
-        from medseg_nca.pipelines.dask_cluster import DaskCluster
+        from medseg_nca.work.dask_cluster import DaskCluster
 
         return DaskCluster(address, Path() if folder is None else folder)
     if workers <= 1:
         return InProcess()
-    from medseg_nca.pipelines.local_processes import LocalProcesses
+    from medseg_nca.work.local_processes import LocalProcesses
 
     return LocalProcesses(workers)
 

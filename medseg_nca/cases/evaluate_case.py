@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_nca.cases.evaluation_inputs import LabelMatch
+from medseg_nca.cases.training_notes import read_likeness
 from medseg_nca.datasets.base import Case
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.datasets.truth import read_labelled
@@ -26,14 +27,9 @@ from medseg_nca.io.write import write_volume
 from medseg_nca.metrics.definitions import Values
 from medseg_nca.metrics.segmentation import case_metrics
 from medseg_nca.metrics.summary import CaseResult
-from medseg_nca.pipelines.parallel import Outcome, Progress, Scheduler
-from medseg_nca.pipelines.records import WrittenFile, content_key, record_path
-from medseg_nca.pipelines.selection import LabelMatch
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import read_likeness
 from medseg_nca.progress import Watch, unwatched
-
-logger = logging.getLogger(__name__)
+from medseg_nca.work.case_records import WrittenFile, content_key, record_path
+from medseg_nca.work.shared_model import SharedModel
 
 PREDICTIONS = "predictions"
 # To be raised when the same files, settings and model give other numbers.
@@ -122,37 +118,6 @@ class Measured:
     def result(self, case_id: str) -> CaseResult:
         """For the summary."""
         return CaseResult(case_id, self.values, {"seconds": self.seconds})
-
-
-def evaluate_cases(
-    items: Sequence[Evaluating], spread: Scheduler, progress: Progress
-) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Evaluate cases; one that fails does not stop the others.
-
-    Returns:
-        What was found and what went wrong, by id in the order of the items.
-
-    Raises:
-        OutputError, SchedulerError: as :meth:`.parallel.Scheduler.run_each`.
-    """
-    found: dict[int, Outcome[Measured]] = {}
-    # What other processes do is counted by cases only.
-    watch = unwatched if spread.separate else progress.within
-    placed = (replace(_absolute(item) if spread.remote else item, watch=watch) for item in items)
-    outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files)
-    for outcome in progress.track(outcomes, "evaluating", len(items)):
-        found[outcome.index] = outcome
-        if outcome.error is not None:
-            logger.error("%s failed: %s", items[outcome.index].case.id, outcome.error)
-    measured: dict[str, Measured] = {}
-    failed: dict[str, str] = {}
-    for index, item in enumerate(items):
-        result, error = found[index].result, found[index].error
-        if result is not None:
-            measured[item.case.id] = result
-        else:
-            failed[item.case.id] = error or "unknown"
-    return measured, failed
 
 
 def evaluate_case(work: Evaluating) -> Measured:
@@ -262,14 +227,3 @@ def _suffix(case: Case) -> str:
     """Predictions have the format of the label maps."""
     suffix = image_suffix(case.label) if case.label is not None else None
     return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix or ".nii.gz"
-
-
-def _absolute(item: Evaluating) -> Evaluating:
-    """For workers whose current folder is another one."""
-    label = item.case.label
-    case = replace(
-        item.case,
-        images=tuple(path.absolute() for path in item.case.images),
-        label=None if label is None else label.absolute(),
-    )
-    return replace(item, case=case, out=item.out.absolute())

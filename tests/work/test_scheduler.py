@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from medseg_nca.errors import ConfigError, DependencyError, OutputError
-from medseg_nca.pipelines import dask_cluster, local_processes
-from medseg_nca.pipelines.parallel import Outcome, SchedulerError, open_scheduler, run_each
+from medseg_nca.work import dask_cluster, local_processes
+from medseg_nca.work.scheduler import Outcome, SchedulerError, open_scheduler, run_each
 from tests.pipelines.work import ROOT, Doubled, Item, cluster, double, starts
 
 FAULTS = {3: "data", 5: "bug"}
@@ -140,7 +140,7 @@ def multiprocessing_children() -> list[psutil.Process]:
 PARENT = """
 import sys
 from pathlib import Path
-from medseg_nca.pipelines.parallel import run_each
+from medseg_nca.work.scheduler import run_each
 from tests.pipelines.work import Item, double
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from medseg_nca.errors import ConfigError, DependencyError, MedsegError
 from medseg_nca.io.atomic import write_text
-from medseg_nca.pipelines import dask_worker
-from medseg_nca.pipelines.dask_worker import Job, Reply
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.work import dask_worker
+from medseg_nca.work.dask_worker import Job, Reply
+from medseg_nca.work.scheduler import (
     KILLED,
     Files,
     Function,
@@ -57,7 +57,7 @@ class DaskCluster(Scheduler):
 
     Raises:
         DependencyError, ConfigError, SchedulerError: see
-            :func:`medseg_nca.pipelines.parallel.open_scheduler`.
+            :func:`medseg_nca.work.scheduler.open_scheduler`.
     """
 
     remote = True

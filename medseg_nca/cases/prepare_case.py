@@ -24,10 +24,10 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
-from medseg_nca.pipelines.records import content_key
 from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
 from medseg_nca.transforms.grid import turned_place
 from medseg_nca.transforms.prepare import Preparation, prepare
+from medseg_nca.work.case_records import content_key
 
 # To be raised when the meaning of a cached file changes: all are then made again.
 CACHE_VERSION = 2

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from medseg_nca import __version__
+from medseg_nca.cases.prediction_inputs import PredictionCase
+from medseg_nca.cases.training_notes import read_likeness
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import DataError, ImageError, OutputError
 from medseg_nca.inference.bundle import ModelSpec
@@ -19,8 +21,8 @@ from medseg_nca.io.read import read_image, read_volume
 from medseg_nca.io.segmentation import Algorithm, Segmentation
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_results, write_volume
-from medseg_nca.pipelines.prediction_inputs import PredictionCase
-from medseg_nca.pipelines.records import (
+from medseg_nca.progress import Watch, unwatched
+from medseg_nca.work.case_records import (
     WrittenFile,
     as_tree,
     content_key,
@@ -28,9 +30,7 @@ from medseg_nca.pipelines.records import (
     read_record,
     record_path,
 )
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import read_likeness
-from medseg_nca.progress import Watch, unwatched
+from medseg_nca.work.shared_model import SharedModel
 
 # To be raised when the same input, settings and model give other files: all are then made again.
 RECORD_VERSION = 3
