@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medseg_nca.cases.evaluate_case import Evaluating, Measured, evaluate_case
-from medseg_nca.progress import unwatched
-from medseg_nca.work.scheduler import Outcome, Progress, Scheduler
+from medseg_nca.job import Job
+from medseg_nca.work.scheduler import Outcome, Scheduler, counted
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate_cases(
-    items: Sequence[Evaluating], spread: Scheduler, progress: Progress
+    items: Sequence[Evaluating], spread: Scheduler, job: Job
 ) -> tuple[dict[str, Measured], dict[str, str]]:
     """Evaluate cases; one that fails does not stop the others.
 
@@ -22,14 +22,13 @@ def evaluate_cases(
         What was found and what went wrong, by id in the order of the items.
 
     Raises:
-        OutputError, SchedulerError: as :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
+        OutputError, SchedulerError, Interrupted: as
+            :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
     """
     found: dict[int, Outcome[Measured]] = {}
-    # What other processes do is counted by cases only.
-    watch = unwatched if spread.separate else progress.within
-    placed = (replace(_absolute(item) if spread.remote else item, watch=watch) for item in items)
-    outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files)
-    for outcome in progress.track(outcomes, "evaluating", len(items)):
+    placed = (_absolute(item) if spread.remote else item for item in items)
+    outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files, job)
+    for outcome in counted(outcomes, job, "evaluating", len(items)):
         found[outcome.index] = outcome
         if outcome.error is not None:
             logger.error("%s failed: %s", items[outcome.index].case.id, outcome.error)

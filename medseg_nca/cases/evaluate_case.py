@@ -24,10 +24,10 @@ from medseg_nca.io.formats import image_suffix
 from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
+from medseg_nca.job import Job
 from medseg_nca.metrics.definitions import Values
 from medseg_nca.metrics.segmentation import case_metrics
 from medseg_nca.metrics.summary import CaseResult
-from medseg_nca.progress import Watch, unwatched
 from medseg_nca.work.case_records import WrittenFile, content_key, record_path
 from medseg_nca.work.shared_model import SharedModel
 
@@ -48,7 +48,6 @@ class Evaluating:
         tolerance: of the NSD, in mm.
         save: whether the label map is written to ``out/predictions``.
         known: what an earlier, finished run says of this case.
-        watch: told how far its prediction is.
     """
 
     case: Case
@@ -58,7 +57,6 @@ class Evaluating:
     tolerance: float
     save: bool
     known: Measured | None = None
-    watch: Watch = unwatched
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -120,12 +118,17 @@ class Measured:
         return CaseResult(case_id, self.values, {"seconds": self.seconds})
 
 
-def evaluate_case(work: Evaluating) -> Measured:
+def evaluate_case(work: Evaluating, job: Job | None = None) -> Measured:
     """Evaluate a case, or take what an earlier run found of the same files in the same way.
+
+    Args:
+        work: which case, with which model.
+        job: told how far its prediction is.
 
     Raises:
         DataError: if the case cannot be used.
         OutputError: if a result cannot be written.
+        Interrupted: if the job was cancelled.
     """
     if work.case.label is None:
         raise _no_label(work.case)
@@ -141,7 +144,7 @@ def evaluate_case(work: Evaluating) -> Measured:
         return replace(known, hashes=hashes, cached=True)
     if there or work.known is not None:
         _write(path, {})  # from here on no older record is true any more
-    measured, label_map = _measure(work, key)
+    measured, label_map = _measure(work, key, job)
     _write(path, measured.to_tree(), None if work.save else label_map)
     return replace(measured, hashes=hashes)
 
@@ -168,11 +171,11 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
     return read_labelled(case, match.known_values)
 
 
-def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
+def _measure(work: Evaluating, key: str, job: Job | None) -> tuple[Measured, NDArray[Any]]:
     image, truth = read_case(work.case, work.match)
     predictor = work.model.predictor
     started = time.perf_counter()
-    predicted = predictor.predict(image, work.watch)
+    predicted = predictor.predict(image, job)
     prediction = predicted.label_map
     seconds = round(time.perf_counter() - started, 4)
     found = prediction.array[0]

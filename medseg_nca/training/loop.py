@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from medseg_nca.config import RunSettings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted, NonFiniteStateError
+from medseg_nca.job import Job
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks import Task, Validation
 from medseg_nca.training.batches import batches
@@ -41,12 +42,14 @@ from medseg_nca.training.state import Counters, TrainingResult
 from medseg_nca.training.watch import SETTLED, LearningWatch, too_short
 
 logger = logging.getLogger(__name__)
+# In so many parts the progress of a training is told.
+_PARTS = 1000
 # The score of a validation that failed.
 _DIVERGED = float("-inf")
 
 
 class Observer(Protocol):
-    """Who follows a training: a progress bar, a tracking store."""
+    """Who keeps the numbers of a training: a tracking store."""
 
     def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
         """Called every ``log_every`` iterations and after every validation."""
@@ -65,6 +68,7 @@ class Trainer:
         run: the run folder.
         fabric: device, precision and processes.
         observers: told of the numbers as they come.
+        job: told how far it is, under the phase "training"; looked at after every iteration.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Trainer:
         run: Path,
         fabric: Fabric,
         observers: tuple[Observer, ...] = (),
+        job: Job | None = None,
     ) -> None:
         self.task = task
         self.settings = settings
@@ -81,6 +86,7 @@ class Trainer:
         self.run = run
         self.fabric = fabric
         self.observers = observers
+        self.job = job or Job()
         torch.manual_seed(settings.seed)
         self.model = task.build_model()
         self.ema = averaged(self.model, self.training.ema) if self.training.ema else None
@@ -138,7 +144,7 @@ class Trainer:
 
         Raises:
             DivergenceError: if the loss diverged more often than the guard allows.
-            Interrupted: after Ctrl-C; the checkpoint is written.
+            Interrupted: if the job was cancelled; the checkpoint is written.
         """
         if self.counters.iteration == 0:
             self._save()
@@ -218,6 +224,7 @@ class Trainer:
 
     def _agree(self, elapsed: float) -> None:
         """Take the clock and the stop request of the first process: all must end together."""
+        self.stop_requested = self.job.cancelled
         if self.fabric.world_size > 1:
             elapsed, self.stop_requested = self.fabric.broadcast((elapsed, self.stop_requested))
         self.counters.elapsed = elapsed
@@ -351,6 +358,9 @@ class Trainer:
         )
         for observer in self.observers:
             observer.on_log(counters.iteration, values, self.progress)
+        facts = {"iteration": counters.iteration, **values}
+        with suppress(Interrupted):  # the loop sees it too, and keeps the state first
+            self.job.report("training", round(_PARTS * self.progress), _PARTS, facts=facts)
 
     def _save(self, *, best: bool = False) -> None:
         if not self.fabric.is_global_zero:
