@@ -14,14 +14,14 @@ from typing import Any
 from medseg_nca.cases.evaluate_case import (
     PREDICTIONS,
     Evaluating,
-    Measured,
+    EvaluationRecord,
     kept_label_map,
     read_case,
 )
 from medseg_nca.cases.evaluation_inputs import (
+    ChosenCases,
+    EvaluatedData,
     LabelMatch,
-    Selection,
-    Source,
     match_labels,
     notes_on_data,
     open_source,
@@ -223,7 +223,10 @@ def _tidy(out: Path, fresh: bool) -> None:
 
 
 def _notes_on_data(
-    selection: Selection, source: Source, model: LoadedModel, measured: Mapping[str, Measured]
+    selection: ChosenCases,
+    source: EvaluatedData,
+    model: LoadedModel,
+    measured: Mapping[str, EvaluationRecord],
 ) -> tuple[str, ...]:
     """Compare the data with those of the training; only files that no worker read are read here."""
     for found in measured.values():
@@ -236,7 +239,7 @@ def _notes_on_data(
 
 
 def _provenance(
-    predictor: Predictor, source: Source, selection: Selection, match: LabelMatch,
+    predictor: Predictor, source: EvaluatedData, selection: ChosenCases, match: LabelMatch,
     settings: EvaluationSettings,
 ) -> Tree:  # fmt: skip
     spec = predictor.spec
@@ -276,7 +279,7 @@ def _provenance(
 
 
 def _results(
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, EvaluationRecord],
     failed: Mapping[str, str],
     notes: Sequence[str],
     settings: EvaluationSettings,
@@ -293,7 +296,7 @@ def _results(
     return tree
 
 
-def _case_results(measured: Mapping[str, Measured]) -> list[CaseResult]:
+def _case_results(measured: Mapping[str, EvaluationRecord]) -> list[CaseResult]:
     return [found.result(name) for name, found in measured.items()]
 
 
@@ -320,7 +323,7 @@ def _seconds(results: Sequence[CaseResult]) -> Tree:
 
 
 def _write(
-    tree: Tree, measured: Mapping[str, Measured], items: Mapping[str, Evaluating], out: Path
+    tree: Tree, measured: Mapping[str, EvaluationRecord], items: Mapping[str, Evaluating], out: Path
 ) -> None:
     """Figures and report first: where there is a ``metrics.json``, all the rest is there too."""
     results = _case_results(measured)

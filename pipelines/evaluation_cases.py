@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medseg_nca.cases.evaluate_case import Evaluating, Measured, evaluate_case
+from medseg_nca.cases.evaluate_case import Evaluating, EvaluationRecord, evaluate_case
 from medseg_nca.job import Job
 from medseg_nca.work.scheduler import Outcome, Scheduler, counted
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 def evaluate_cases(
     items: Sequence[Evaluating], spread: Scheduler, job: Job
-) -> tuple[dict[str, Measured], dict[str, str]]:
+) -> tuple[dict[str, EvaluationRecord], dict[str, str]]:
     """Evaluate cases; one that fails does not stop the others.
 
     Returns:
@@ -25,14 +25,14 @@ def evaluate_cases(
         OutputError, SchedulerError, Interrupted: as
             :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
     """
-    found: dict[int, Outcome[Measured]] = {}
+    found: dict[int, Outcome[EvaluationRecord]] = {}
     placed = (_absolute(item) if spread.remote else item for item in items)
     outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files, job)
     for outcome in counted(outcomes, job, "evaluating", len(items)):
         found[outcome.index] = outcome
         if outcome.error is not None:
             logger.error("%s failed: %s", items[outcome.index].case.id, outcome.error)
-    measured: dict[str, Measured] = {}
+    measured: dict[str, EvaluationRecord] = {}
     failed: dict[str, str] = {}
     for index, item in enumerate(items):
         result, error = found[index].result, found[index].error

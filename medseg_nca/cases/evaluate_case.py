@@ -56,7 +56,7 @@ class Evaluating:
     match: LabelMatch
     tolerance: float
     save: bool
-    known: Measured | None = None
+    known: EvaluationRecord | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -71,7 +71,7 @@ class Evaluating:
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationRecord:
     """An evaluated case.
 
     Attributes:
@@ -118,7 +118,7 @@ class Measured:
         return CaseResult(case_id, self.values, {"seconds": self.seconds})
 
 
-def evaluate_case(work: Evaluating, job: Job | None = None) -> Measured:
+def evaluate_case(work: Evaluating, job: Job | None = None) -> EvaluationRecord:
     """Evaluate a case, or take what an earlier run found of the same files in the same way.
 
     Args:
@@ -171,7 +171,7 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
     return read_labelled(case, match.known_values)
 
 
-def _measure(work: Evaluating, key: str, job: Job | None) -> tuple[Measured, NDArray[Any]]:
+def _measure(work: Evaluating, key: str, job: Job | None) -> tuple[EvaluationRecord, NDArray[Any]]:
     image, truth = read_case(work.case, work.match)
     predictor = work.model.predictor
     started = time.perf_counter()
@@ -187,7 +187,7 @@ def _measure(work: Evaluating, key: str, job: Job | None) -> tuple[Measured, NDA
     if work.save:
         write_volume(prediction, work.target)
         saved = WrittenFile.of(work.target, work.out)
-    return Measured(key, values, seconds, predicted.likeness.to_dict(), saved), found
+    return EvaluationRecord(key, values, seconds, predicted.likeness.to_dict(), saved), found
 
 
 def _hashes(work: Evaluating) -> dict[str, str]:
@@ -198,18 +198,18 @@ def _hashes(work: Evaluating) -> dict[str, str]:
         raise
 
 
-def _fits(known: Measured, key: str, work: Evaluating) -> bool:
+def _fits(known: EvaluationRecord, key: str, work: Evaluating) -> bool:
     if known.key != key:
         return False
     saved = known.prediction
     return not work.save or (saved is not None and saved.is_whole(work.out))
 
 
-def _read_note(path: Path) -> Measured | None:
+def _read_note(path: Path) -> EvaluationRecord | None:
     """What a record says; None if it is damaged or no longer true."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Measured.from_tree(json.loads(arrays["note"].tobytes()))
+            return EvaluationRecord.from_tree(json.loads(arrays["note"].tobytes()))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
