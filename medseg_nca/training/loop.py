@@ -42,8 +42,6 @@ from medseg_nca.training.state import Counters, TrainingResult
 from medseg_nca.training.watch import SETTLED, LearningWatch, too_short
 
 logger = logging.getLogger(__name__)
-# In so many parts the progress of a training is told.
-_PARTS = 1000
 # The score of a validation that failed.
 _DIVERGED = float("-inf")
 
@@ -100,7 +98,6 @@ class Trainer:
         self.counters = Counters()
         self.history = History(run / "history.csv")
         self.validation: Validation | None = None
-        self.stop_requested = False
         self.gone_back_to: int | None = None
         # Whether it was said before the start that the time is short.
         self.told_short = False
@@ -358,9 +355,9 @@ class Trainer:
         )
         for observer in self.observers:
             observer.on_log(counters.iteration, values, self.progress)
-        facts = {"iteration": counters.iteration, **values}
+        facts, done = {"iteration": counters.iteration, **values}, round(1000 * self.progress)
         with suppress(Interrupted):  # the loop sees it too, and keeps the state first
-            self.job.report("training", round(_PARTS * self.progress), _PARTS, facts=facts)
+            self.job.report("training", done, 1000, facts=facts)
 
     def _save(self, *, best: bool = False) -> None:
         if not self.fabric.is_global_zero:
