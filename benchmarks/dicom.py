@@ -198,7 +198,7 @@ def import_folder(folder: Path, out: Path) -> dict[str, Any]:
     from medseg_nca.pipelines import dicom_import
 
     memory, started, busy = PeakMemory(), time.perf_counter(), time.process_time()
-    report = dicom_import.run(folder, out)
+    report = dicom_import.run(dicom_import.ImportRequest(folder, out))
     seconds, busy = time.perf_counter() - started, time.process_time() - busy
     (record,) = report.records
     return {

@@ -111,7 +111,9 @@ def main(
         size = tuple(int(n) for n in text.split("x"))
         with tempfile.TemporaryDirectory() as folder:
             raw = large_phantom(Path(folder) / "raw", size)
-            store = preprocess.run(raw, Path(folder) / "prepared", settings)
+            store = preprocess.run(
+                preprocess.PreprocessRequest(raw, Path(folder) / "prepared", settings)
+            )
             rows.append(measure(store, settings, iterations))
     if as_json:
         click.echo(json.dumps(rows))

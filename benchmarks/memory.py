@@ -53,7 +53,7 @@ def measure(model: str, image: Path, out: Path, settings: dict[str, Any]) -> dic
     result = {"least_mb": round(footprint(loaded, chosen, extent).least / 1e6)}
     memory, started, busy = PeakMemory(), time.perf_counter(), time.process_time()
     try:
-        predict.run(loaded, [image], out, chosen)
+        predict.run(predict.PredictRequest(loaded, [image], out, chosen))
     except MemoryBudgetError as error:
         return {**result, "refused": str(error)}
     seconds = time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from medseg_nca.benchmark.step import BFLOAT16
 from medseg_nca.benchmark.timing import Effort
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json, write_text
+from medseg_nca.job import Job
 from medseg_nca.models import SegmentationModel
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca.engines import ENGINES
@@ -85,7 +86,7 @@ class BenchResult:
 
 
 @dataclass(frozen=True)
-class Job:
+class Measurement:
     """One measurement to make; ``axis`` says which curve of the sweep it belongs to, if any."""
 
     case: str
@@ -100,7 +101,7 @@ def run(
     settings: BenchSettings,
     *,
     out: Path | None = None,
-    progress: Callable[[Sequence[Job]], Iterable[Job]] = iter,
+    job: Job | None = None,
 ) -> BenchResult:
     """Measure, one after the other, with nothing else going on in between.
 
@@ -110,29 +111,35 @@ def run(
     Args:
         settings: what to measure.
         out: folder for bench.json, bench.csv and the plots of the sweep; None writes nothing.
-        progress: wraps the measurements.
+        job: told how many measurements are made, under the phase "measuring".
 
     Raises:
         ConfigError: for the name of a case, model or engine that does not exist.
         OutputError: if the results cannot be written.
+        Interrupted: if the job was cancelled.
     """
-    jobs = list(_model_jobs(settings) if settings.mode == "model" else _step_jobs(settings))
+    job = job or Job()
+    wanted = list(_model_jobs(settings) if settings.mode == "model" else _step_jobs(settings))
     load = load_average()
     if load is not None and load > QUIET_LOAD:
         logger.warning("The machine is not quiet: its load is %.2f. Do not report figures.", load)
     machine = {**in_process("machine", threads=settings.threads), "load": load}
     effort = Effort(machine["threads"], settings.seconds, settings.repeats)
     sgemm = [_sgemm(effort)]
-    samples = [_sample(settings.mode, job, effort) for job in progress(jobs)]
+    samples = []
+    for number, one in enumerate(wanted):
+        job.report("measuring", number, len(wanted), unit="measurements")
+        samples.append(_sample(settings.mode, one, effort))
+    job.report("measuring", len(wanted), len(wanted), unit="measurements")
     sgemm.append(_sgemm(effort))
     best = round(max(sgemm), 2)
     make = reporting.model_rows if settings.mode == "model" else reporting.step_rows
     rows = make(samples, best, effort.threads)
-    pairs = list(zip(jobs, rows, strict=True))
+    pairs = list(zip(wanted, rows, strict=True))
     result = BenchResult(
         machine, best,
-        rows=[row for job, row in pairs if not job.axis],
-        sweep=[{"axis": job.axis, **row} for job, row in pairs if job.axis],
+        rows=[row for one, row in pairs if not one.axis],
+        sweep=[{"axis": one.axis, **row} for one, row in pairs if one.axis],
     )  # fmt: skip
     if out is not None:
         _write(result, settings, out)
@@ -151,7 +158,7 @@ def _engines(settings: BenchSettings) -> list[str]:
     return [name for name in known if name in wanted or name == textbook.NAME]
 
 
-def _step_jobs(settings: BenchSettings) -> Iterator[Job]:
+def _step_jobs(settings: BenchSettings) -> Iterator[Measurement]:
     engines = _engines(settings)
     cases = [Case.parse(name) for name in dict.fromkeys(settings.cases)] or list(DEFAULT_CASES)
     plan = {"": [(case, settings.steps) for case in cases]}
@@ -161,10 +168,10 @@ def _step_jobs(settings: BenchSettings) -> Iterator[Job]:
         for case, steps in points:
             for engine in engines:
                 task = {"case": case.name, "mode": settings.mode, "engine": engine, "steps": steps}
-                yield Job(case.name, engine, steps, task, axis=axis)
+                yield Measurement(case.name, engine, steps, task, axis=axis)
 
 
-def _model_jobs(settings: BenchSettings) -> Iterator[Job]:
+def _model_jobs(settings: BenchSettings) -> Iterator[Measurement]:
     engines = _engines(settings)
     models = settings.models or (DEFAULT_MODEL,)
     first = models[0]
@@ -183,7 +190,7 @@ def _model_jobs(settings: BenchSettings) -> Iterator[Job]:
         for engine in engines if _is_automaton(name, like) else [TORCH]:
             task = {"model": name, "engine": engine, "size": list(size), "like": first,
                     "image": image}  # fmt: skip
-            yield Job(case, engine, None, task, model=name)
+            yield Measurement(case, engine, None, task, model=name)
 
 
 def _is_automaton(name: str, like: SegmentationModel) -> bool:
@@ -198,17 +205,17 @@ def _sgemm(effort: Effort) -> float:
     return float(in_process("sgemm", effort=short))
 
 
-def _sample(mode: str, job: Job, effort: Effort) -> Sample:
+def _sample(mode: str, wanted: Measurement, effort: Effort) -> Sample:
     task = "model" if mode == "model" else "step"
-    name = f"{job.model or job.case}, {mode}, {job.engine}"
+    name = f"{wanted.model or wanted.case}, {mode}, {wanted.engine}"
     try:
-        numbers = in_process(task, effort=effort, **job.task)
+        numbers = in_process(task, effort=effort, **wanted.task)
     except MeasurementError as error:
         logger.warning("%s: %s", name, error)
-        return Sample(job.case, mode, job.engine, job.steps, {}, str(error), job.model)
-    logger.info("%s: %.4g ms", name, 1e3 * numbers["seconds"] / (job.steps or 1))
-    steps = numbers.get("steps", job.steps)
-    return Sample(job.case, mode, job.engine, steps, numbers, None, job.model)
+        return Sample(wanted.case, mode, wanted.engine, wanted.steps, {}, str(error), wanted.model)
+    logger.info("%s: %.4g ms", name, 1e3 * numbers["seconds"] / (wanted.steps or 1))
+    steps = numbers.get("steps", wanted.steps)
+    return Sample(wanted.case, mode, wanted.engine, steps, numbers, None, wanted.model)
 
 
 def _write(result: BenchResult, settings: BenchSettings, out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from os.path import realpath
@@ -28,6 +28,7 @@ from medseg_nca.datasets.rules import (
 )
 from medseg_nca.datasets.splits import SIDES, patient_key
 from medseg_nca.io.formats import find_images, in_short
+from medseg_nca.job import Job
 from medseg_nca.pipelines.check_case import check_case
 from medseg_nca.pipelines.check_report import CaseRow, CheckReport, Finding, Level
 from medseg_nca.transforms.grid import resampling_fault
@@ -44,7 +45,7 @@ def run(
     *,
     labels: LabelTable | None = None,
     workers: int | None = None,
-    on_case: Callable[[int, int], None] | None = None,
+    job: Job | None = None,
 ) -> CheckReport:
     """Check a data set.
 
@@ -53,18 +54,19 @@ def run(
         format: its layout, or "auto".
         labels: a label table that replaces the data set's own.
         workers: threads; None or 0 takes one a core.
-        on_case: told (done, of) after each case.
+        job: told how far it is, under the phase "checking".
 
     Returns:
         A report with everything that was found, sorted by case.
 
     Raises:
         DataError: only if the data set cannot be opened at all.
+        Interrupted: if the job was cancelled.
     """
     dataset = open_dataset(data, format, check_files=False)
     if labels is not None:
         dataset = replace(dataset, labels=labels)
-    rows, findings = _check_cases(dataset, workers or os.cpu_count() or 1, on_case)
+    rows, findings = _check_cases(dataset, workers or os.cpu_count() or 1, job or Job())
     findings += _images(dataset, rows)
     findings += _leftovers(dataset)
     findings += _duplicates(rows)
@@ -73,21 +75,18 @@ def run(
     return CheckReport(dataset, tuple(rows), tuple(findings))
 
 
-def _check_cases(
-    dataset: DataSet, workers: int, on_case: Callable[[int, int], None] | None
-) -> tuple[list[CaseRow], list[Finding]]:
+def _check_cases(dataset: DataSet, workers: int, job: Job) -> tuple[list[CaseRow], list[Finding]]:
     """Threads suffice: unpacking, hashing and counting let go of Python's lock."""
     rows: list[CaseRow] = []
     findings: list[Finding] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        jobs = [pool.submit(check_case, case, dataset) for case in dataset.cases]
+        running = [pool.submit(check_case, case, dataset) for case in dataset.cases]
         try:
-            for job in jobs:
-                row, found = job.result()
+            for future in running:
+                row, found = future.result()
                 rows.append(row)
                 findings += found
-                if on_case:
-                    on_case(len(rows), len(jobs))
+                job.report("checking", len(rows), len(running), unit="cases")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

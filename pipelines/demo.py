@@ -18,10 +18,10 @@ from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import NothingLearned, OutputError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.io.atomic import write_json
+from medseg_nca.job import Job
 from medseg_nca.pipelines import evaluate, predict, preprocess, register, train
 from medseg_nca.pipelines.run_folder import LOG, SPLIT
 from medseg_nca.tracking import registry
-from medseg_nca.training.loop import Observer
 from medseg_nca.training.state import TrainingResult
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def run(
     *,
     cases: int = 24,
     announce: Announce = lambda stage, text: logger.info("%s: %s.", stage, text),
-    observers: tuple[Observer, ...] = (),
+    job: Job | None = None,
 ) -> DemoResult:
     """Make a phantom data set, prepare it, train, evaluate, register and predict.
 
@@ -100,36 +100,38 @@ def run(
         settings: of the run; the tracking store is put into ``out``.
         cases: of the phantom, held-out ones among them.
         announce: told the name of each stage that begins, and what it does.
-        observers: told of the training's progress.
+        job: told how far each stage is.
 
     Returns:
         What it made; a model that is useless is neither registered nor used.
 
     Raises:
         OutputError: if ``out`` holds something that no demo wrote.
+        Interrupted: if the job was cancelled.
         MedsegError: whatever a stage raises.
     """
+    job = job or Job()
     _clear(out)
     settings = _with_store(settings, out)
     data, prepared, run_folder = out / "data", out / "prepared", out / "run"
     result = DemoResult(out, tracking_uri=settings.tracking.uri or "")
     with _stage("phantom", f"making {cases} phantom cases", announce, result):
-        write_phantom(data, cases=cases, seed=settings.seed)
+        write_phantom(data, cases=cases, seed=settings.seed, job=job)
     with _stage("preprocess", "preparing them", announce, result):
-        preprocess.run(data, prepared, settings)
+        preprocess.run(preprocess.PreprocessRequest(data, prepared, settings), job)
     with _stage("train", "training", announce, result):
-        trained = train.run(prepared, run_folder, settings, observers=observers)
+        trained = train.run(prepared, run_folder, settings, job=job)
         result.parameters = trained.parameters
     loaded = load_bundle(run_folder / "model", settings.device)
     with _stage("evaluate", "measuring the held-out cases", announce, result):
-        evaluation = evaluate.run(
-            loaded, prepared, run_folder / "evaluation", settings=settings.evaluation
-        )
+        folder = run_folder / "evaluation"
+        wanted = evaluate.EvaluateRequest(loaded, prepared, folder, settings=settings.evaluation)
+        evaluation = evaluate.run(wanted, job)
         _read_metrics(evaluation.tree, result)
         result.report = evaluation.out / "report.html"
     result.problems = _problems(trained.training, result.mean_dice)
     if not result.problems:
-        _use(result, data, run_folder, loaded, settings, announce)
+        _use(result, data, run_folder, loaded, settings, announce, job)
     write_json(out / MARK, result.to_dict())
     return result
 
@@ -150,6 +152,7 @@ def _use(
     loaded: LoadedModel,
     settings: RunSettings,
     announce: Announce,
+    job: Job,
 ) -> None:
     """Register the model, and predict with it."""
     with _stage("register", "registering the model", announce, result):
@@ -164,7 +167,9 @@ def _use(
     with _stage("predict", "segmenting one held-out image", announce, result):
         case_id = read_split(run_folder / SPLIT).test[0]
         case = next(c for c in open_dataset(data).cases if c.id == case_id)
-        files = predict.run(loaded, case.images, result.out / "predictions")
+        files = predict.run(
+            predict.PredictRequest(loaded, case.images, result.out / "predictions"), job
+        )
         result.predicted = Path(files[0].outputs["label_map"])
 
 

@@ -34,6 +34,7 @@ from medseg_nca.io.dicom.series.turn import as_dcm2niix, is_turned
 from medseg_nca.io.slices import Slices
 from medseg_nca.io.volume import OnGrid, Volume
 from medseg_nca.io.write import write_slices, write_volume
+from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_labels import FoundOverlap, Placed, place_annotations
 from medseg_nca.pipelines.dicom_names import Names
 
@@ -160,8 +161,12 @@ class Imported:
     cached: bool = False
 
 
-def import_case(work: Importing) -> Imported:
+def import_case(work: Importing, job: Job) -> Imported:
     """Import a volume, or take what an earlier run made of the same files in the same way.
+
+    Args:
+        work: which volume.
+        job: is not told how far it is: a volume takes seconds.
 
     Raises:
         OutputError: if something cannot be written.

@@ -23,11 +23,12 @@ from medseg_nca.io.dicom.files.reader import read_file, read_header
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
+from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_people import People, Person, person_of
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
+from medseg_nca.work.scheduler import Outcome, counted, run_each
 
 logger = logging.getLogger(__name__)
 
@@ -98,57 +99,58 @@ class _Done:
     problem: Problem | None = None
 
 
-def run(
-    root: Path,
-    out: Path,
-    how: Deidentifier | None = None,
-    workers: int | None = None,
-    *,
-    key: Pseudonyms | None = None,
-    keep_key: bool = False,
-    progress: Progress | None = None,
-    scheduler: str | None = None,
-) -> DeidentifyReport:
-    """Write de-identified copies: ``<patient>/<study>/<series>/<SOPInstanceUID>.dcm``.
+@dataclass(frozen=True)
+class DeidentifyRequest:
+    """What is to be de-identified, how, and by how many.
 
-    Args:
+    Attributes:
         root: a folder tree, or one file.
         out: a new folder outside of it; a stopped run goes on.
         how: everything but the key.
         workers: processes; None takes the CPU cores, and none for few files.
         key: the secret; a random one if not given.
         keep_key: whether a random key is kept beside the copies.
-        progress: told how far it is.
         scheduler: address of a Dask scheduler that does the work instead.
+    """
+
+    root: Path
+    out: Path
+    how: Deidentifier | None = None
+    workers: int | None = None
+    key: Pseudonyms | None = None
+    keep_key: bool = False
+    scheduler: str | None = None
+
+
+def run(request: DeidentifyRequest, job: Job | None = None) -> DeidentifyReport:
+    """Write de-identified copies: ``<patient>/<study>/<series>/<SOPInstanceUID>.dcm``.
+
+    Args:
+        request: what is to be done.
+        job: told how far it is, under the phases "headers" and "files".
 
     Raises:
         ConfigError: if the key cannot be used.
         OutputError: if the folder holds something else (copies made with other options, too) or
             lies in ``root``, or the disk refuses.
+        Interrupted: if the job was cancelled.
     """
-    root, out = Path(root).absolute(), Path(out).absolute()
+    root, out = request.root.absolute(), request.out.absolute()
     _check(root, out)
-    how = how or Deidentifier()
+    how = request.how or Deidentifier()
     options = {
         "dates": how.dates,
         "keep_labels": how.keep_labels,
         "allow_burned_in": how.allow_burned_in,
     }
     # A copy that is there already is not made again, so it must have been made in the same way.
-    state = open_state(root, out, deidentify=True, key=key, work="deidentify", options=options)
+    state = open_state(
+        root, out, deidentify=True, key=request.key, work="deidentify", options=options
+    )
     how = replace(how, pseudonyms=state.names.secret)
     found = walk(root)
     every = [_Work(path, root, out, how) for path in found.files]
-    count = workers if workers is not None else cores() if len(every) > _FEW else 0
-
-    def each(
-        function: Callable[[_Work], R], works: list[_Work], stage: str
-    ) -> Iterable[Outcome[R]]:
-        running = run_each(
-            function, works, count, scheduler=scheduler, folder=out / STATE / CLUSTER, files=_files
-        )
-        return (progress or Silent()).track(running, stage, len(works))
-
+    each = _Each(request, len(every), out / STATE / CLUSTER, job or Job())
     refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
     passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})
     items, failed = _identify(state, every, each(_look, every, "headers"))
@@ -169,8 +171,26 @@ def run(
         logger.error("Refused: %s", problem.message)
     report = DeidentifyReport(out, tuple(sorted(sources)), tuple(refused), passed_over, options)
     write_json(out / REPORT, report.to_dict())
-    state.finish(keep_key)
+    state.finish(request.keep_key)
     return report
+
+
+class _Each:
+    """Does a stage of the work on every file."""
+
+    def __init__(self, request: DeidentifyRequest, files: int, folder: Path, job: Job) -> None:
+        many = cores() if files > _FEW else 0
+        self._workers = many if request.workers is None else request.workers
+        self._scheduler, self._folder, self._job = request.scheduler, folder, job
+
+    def __call__(
+        self, function: Callable[[_Work, Job], R], works: list[_Work], stage: str
+    ) -> Iterable[Outcome[R]]:
+        running = run_each(
+            function, works, self._workers, scheduler=self._scheduler, folder=self._folder,
+            files=_files, job=self._job,
+        )  # fmt: skip
+        return counted(running, self._job, stage, len(works), unit="files")
 
 
 def _check(root: Path, out: Path) -> None:
@@ -235,7 +255,7 @@ def _files(work: _Work) -> tuple[Path, ...]:
     return (work.path,)
 
 
-def _look(work: _Work) -> _Seen:
+def _look(work: _Work, job: Job) -> _Seen:
     """Read a header."""
     try:
         header = read_header(work.path)
@@ -246,7 +266,7 @@ def _look(work: _Work) -> _Seen:
         return _Seen(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
 
 
-def _deidentify(work: _Work) -> _Done:
+def _deidentify(work: _Work, job: Job) -> _Done:
     try:
         # What is left out here would be missing in the copy: a spectrum, an electrocardiogram.
         dataset = read_file(work.path, bulk=MAX_HEADER)
@@ -299,7 +319,7 @@ def _settle_copies(sources: Mapping[Path, list[int]], items: list[_Work]) -> lis
             continue
         if len({file_hash(items[index].path) for index in indices}) > 1:
             target.unlink(missing_ok=True)
-            _deidentify(items[min(indices)])
+            _deidentify(items[min(indices)], Job())
             text = f"{len(indices)} files have the same SOPInstanceUID and differ; one is written."
             problems.append(Problem("conflicting-instances", text))
     return problems

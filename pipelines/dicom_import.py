@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from medseg_nca.io.dicom.read import Tilt
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import scan
 from medseg_nca.io.dicom.select import OF_STACKS, Selection, parse_selection
+from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_case import (
     CLUSTER,
     IMAGES,
@@ -44,7 +45,7 @@ from medseg_nca.pipelines.dicom_report import (
     write_reports,
 )
 from medseg_nca.pipelines.dicom_state import State, open_state
-from medseg_nca.pipelines.parallel import Outcome, Progress, Silent, run_each
+from medseg_nca.work.scheduler import Outcome, counted, run_each
 
 logger = logging.getLogger(__name__)
 
@@ -85,29 +86,35 @@ class ImportSettings:
     allow_burned_in: bool = False
 
 
-def run(
-    root: Path,
-    out: Path,
-    settings: ImportSettings | None = None,
-    workers: int | None = None,
-    *,
-    progress: Progress | None = None,
-    on_file: Callable[[int, int], None] | None = None,
-    scheduler: str | None = None,
-) -> ImportReport:
+@dataclass(frozen=True)
+class ImportRequest:
+    """What is to be imported, how, and by how many.
+
+    Attributes:
+        root: a folder tree with DICOM files.
+        out: folder of the new data set.
+        settings: how.
+        workers: processes; None takes the CPU cores, and none for little data.
+        scheduler: address of a Dask scheduler that does the work instead.
+    """
+
+    root: Path
+    out: Path
+    settings: ImportSettings = ImportSettings()
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+def run(request: ImportRequest, job: Job | None = None) -> ImportReport:
     """Import what lies in a folder.
 
-    Each finished volume is kept, also when the run is stopped or killed: the same command goes on
+    Each finished volume is kept, also when the run is stopped or killed: the same request goes on
     from there. What cannot be imported is in the report, and stops nothing else.
 
     Args:
-        root: a folder tree with DICOM files.
-        out: folder of the new data set.
-        settings: how; the defaults if not given.
-        workers: processes; None takes the CPU cores, and none for little data.
-        progress: told how far each stage is.
-        on_file: told (done, of) while the files are looked through.
-        scheduler: address of a Dask scheduler that does the work instead.
+        request: what is to be done.
+        job: told how far it is, under the phases "scanning", "headers" (if it is de-identified),
+            "importing" and "labels".
 
     Returns:
         A report, which is also written; there may be no case in it.
@@ -116,18 +123,20 @@ def run(
         ImageError: if there is no such folder.
         ConfigError: if the selection or the key cannot be used.
         OutputError: if the folder holds something else, or results cannot be written.
+        Interrupted: if the job was cancelled.
     """
-    settings = settings or ImportSettings()
+    job = job or Job()
+    settings, workers, scheduler = request.settings, request.workers, request.scheduler
     selection = parse_selection(settings.select)
-    root, out = Path(root).absolute(), Path(out).absolute()
+    root, out = request.root.absolute(), request.out.absolute()
     if out.resolve() == root.resolve() or out.is_file():
         raise OutputError(f"{out}: cannot be the new data set.", hint="Name another folder.")
-    found = scan(root, progress=on_file, workers=workers or 1)
+    found = scan(root, job=job, workers=workers or 1)
     state = open_state(root, out, deidentify=settings.deidentify, key=settings.key)
     for folder in (IMAGES, LABELS, f"{STATE}/cases", f"{STATE}/labels"):
         remove_leftovers(out / folder)
     people = (
-        find_people(root, workers or 1, scheduler, out / STATE / CLUSTER)
+        find_people(root, workers or 1, scheduler, out / STATE / CLUSTER, job)
         if settings.deidentify
         else People()
     )
@@ -140,10 +149,11 @@ def run(
         scheduler=scheduler,
         folder=out / STATE / CLUSTER,
         files=_files,
+        job=job,
     )
-    outcomes = list((progress or Silent()).track(running, "importing", len(plan.items)))
+    outcomes = list(counted(running, job, "importing", len(plan.items)))
     report, dims = _collect(plan, outcomes)
-    report = number_labels(report, count, scheduler, progress or Silent())
+    report = number_labels(report, count, scheduler, job)
     write_reports(report, state, _written_settings(settings), dims)
     if found.series:  # a folder that is empty may be a disk that is not there
         _remove_strangers(report)

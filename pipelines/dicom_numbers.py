@@ -12,10 +12,11 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.read import read_label
 from medseg_nca.io.write import write_volume
+from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
 from medseg_nca.pipelines.dicom_labels import numbers_of, renumber
 from medseg_nca.pipelines.dicom_report import DATASET, ImportReport, label_file
-from medseg_nca.pipelines.parallel import Progress, run_each
+from medseg_nca.work.scheduler import counted, run_each
 
 _NUMBERS = "numbers.json"
 
@@ -30,7 +31,7 @@ class _Numbering:
 
 
 def number_labels(
-    report: ImportReport, workers: int, scheduler: str | None, progress: Progress
+    report: ImportReport, workers: int, scheduler: str | None, job: Job
 ) -> ImportReport:
     """Write the final label maps; those whose numbers are as an earlier run wrote them stay."""
     if report.legend is None:
@@ -53,15 +54,17 @@ def number_labels(
     # From here on the list of an earlier run no longer tells the truth.
     (out / DATASET).unlink(missing_ok=True)
     notes.unlink(missing_ok=True)
-    running = run_each(_number, items, workers, scheduler=scheduler, folder=out / STATE / CLUSTER)
-    failed = [o.error for o in progress.track(running, "labels", len(items)) if o.error]
+    running = run_each(
+        _number, items, workers, scheduler=scheduler, folder=out / STATE / CLUSTER, job=job
+    )
+    failed = [o.error for o in counted(running, job, "labels", len(items)) if o.error]
     if failed:
         raise OutputError(f"{out}: label maps cannot be written: {failed[0]}")
     write_json(notes, wanted)
     return report
 
 
-def _number(work: _Numbering) -> None:
+def _number(work: _Numbering, job: Job) -> None:
     own = read_label(work.own)
     array = renumber(own.array, work.numbers)
     write_volume(replace(own, array=array, header={}), work.target)

@@ -18,7 +18,8 @@ from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.files.walk import walk
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.quiet import quiet
-from medseg_nca.pipelines.parallel import run_each
+from medseg_nca.job import Job
+from medseg_nca.work.scheduler import counted, run_each
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -108,8 +109,8 @@ def person_of(header: Dataset) -> Person:
         return Person(frozenset(links), identity_words(header))
 
 
-def find_person(path: Path) -> Person | None:
-    """What a file says; None if it cannot be read."""
+def find_person(path: Path, job: Job) -> Person | None:
+    """What a file says; None if it cannot be read. A file takes no time worth telling the job."""
     try:
         return person_of(read_header(path))
     except DicomError:
@@ -142,7 +143,11 @@ def _is_of_the_standard(uid: str) -> bool:
 
 
 def find_people(
-    root: Path, workers: int, scheduler: str | None = None, folder: Path | None = None
+    root: Path,
+    workers: int,
+    scheduler: str | None = None,
+    folder: Path | None = None,
+    job: Job | None = None,
 ) -> People:
     """Read all headers of a tree for who they are of.
 
@@ -151,10 +156,16 @@ def find_people(
         workers: processes.
         scheduler: address of a Dask scheduler that does the work instead.
         folder: for the notes of its workers.
+        job: told how many headers are read, under the phase "headers".
+
+    Raises:
+        Interrupted: if the job was cancelled.
     """
+    job = job or Job()
     paths = walk(root).files
     people = People()
-    for outcome in run_each(find_person, paths, workers, scheduler=scheduler, folder=folder):
+    running = run_each(find_person, paths, workers, scheduler=scheduler, folder=folder, job=job)
+    for outcome in counted(running, job, "headers", len(paths), unit="files"):
         if outcome.result is not None:
             people.add(paths[outcome.index], outcome.result)
     return people

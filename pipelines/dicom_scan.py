@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import scan
+from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_names import Names
 
 FORMAT_VERSION = 1
@@ -22,16 +23,16 @@ def run(
     root: Path,
     *,
     hide: Pseudonyms | None = None,
-    on_file: Callable[[int, int], None] | None = None,
     workers: int = 1,
+    job: Job | None = None,
 ) -> Tree:
     """Scan a folder.
 
     Args:
         root: a folder tree, or one file.
         hide: a secret that identifiers are replaced with; texts that people typed are left out.
-        on_file: told (done, of).
         workers: processes that read headers.
+        job: told how many files are read.
 
     Returns:
         Plain values with fixed keys: ``patients`` > ``studies`` > ``series`` > ``stacks``; see
@@ -41,7 +42,7 @@ def run(
         ImageError: if there is no such folder.
     """
     root = Path(root) if hide is None else Path(root).absolute()  # as messages name it
-    found = scan(root, progress=on_file, workers=workers)
+    found = scan(root, job=job, workers=workers)
     names = None if hide is None else Names(hide, hidden=True)
     describe = _Describer(found, names)
     return describe.tree()

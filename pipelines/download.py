@@ -9,20 +9,19 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from medseg_nca.errors import DownloadError, OutputError
+from medseg_nca.job import Job
 
 CHUNK = 2**18
 TIMEOUT = 30.0  # seconds without an answer
 WAITS = (1.0, 3.0, 10.0)  # seconds before another attempt
 SCHEMES = ("http", "https")
 RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
-
-Progress = Callable[[int, int | None], None]
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +39,7 @@ class _BrokeOffError(Exception):
     """The connection ended before the file did; another attempt may go on."""
 
 
-def download(
-    url: str, path: Path, progress: Progress | None = None, waits: Sequence[float] = WAITS
-) -> None:
+def download(url: str, path: Path, job: Job | None = None, waits: Sequence[float] = WAITS) -> None:
     """Write what ``url`` holds to ``path``.
 
     Until it is complete it is called ``<path>.part``; a later call goes on with that file.
@@ -50,12 +47,13 @@ def download(
     Args:
         url: http or https.
         path: the file to make.
-        progress: told (bytes done, bytes in all or None).
+        job: told how far it is, under the phase "downloading", in bytes.
         waits: seconds before each further attempt after a connection broke off.
 
     Raises:
         DownloadError: if there is no network, the server refuses or the connection keeps breaking.
         OutputError: if the file cannot be written.
+        Interrupted: if the job was cancelled; a later call goes on.
     """
     if urlsplit(url).scheme not in SCHEMES or not urlsplit(url).hostname:
         raise DownloadError(f"{url}: is not an http or https address.")
@@ -64,7 +62,7 @@ def download(
         path.parent.mkdir(parents=True, exist_ok=True)
         for wait in (*waits, None):
             try:
-                _attempt(url, part, progress or (lambda *_: None))
+                _attempt(url, part, job or Job())
                 break
             except _BrokeOffError as error:
                 if wait is None:
@@ -79,7 +77,7 @@ def download(
         ) from error
 
 
-def _attempt(url: str, part: Path, progress: Progress) -> None:
+def _attempt(url: str, part: Path, job: Job) -> None:
     """Ask for what is missing and append it."""
     start = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "medseg-nca"}
@@ -88,7 +86,7 @@ def _attempt(url: str, part: Path, progress: Progress) -> None:
     request = urllib.request.Request(url, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            _receive(response, part, start, progress)
+            _receive(response, part, start, job)
     except urllib.error.HTTPError as error:
         with error:
             _refused(error, url, part, start)
@@ -99,7 +97,7 @@ def _attempt(url: str, part: Path, progress: Progress) -> None:
         raise _unreachable(url, str(reason) or type(error).__name__, part) from error
 
 
-def _receive(response: _Response, part: Path, start: int, progress: Progress) -> None:
+def _receive(response: _Response, part: Path, start: int, job: Job) -> None:
     """Append the answer to ``part``; a server that ignores the range sends all from the start."""
     match = RANGE.fullmatch(response.headers.get("Content-Range", ""))
     resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and match is not None
@@ -114,7 +112,7 @@ def _receive(response: _Response, part: Path, start: int, progress: Progress) ->
         while chunk := _read(response):
             stream.write(chunk)
             done += len(chunk)
-            progress(done, total)
+            job.report("downloading", done, total, unit="bytes")
     if total is not None and done < total:
         raise _BrokeOffError(f"{done:,} of {total:,} bytes")
 

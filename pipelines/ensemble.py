@@ -9,18 +9,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.cases.evaluation_inputs import find_split
 from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.datasets.splits import Split, join_splits, write_split
 from medseg_nca.errors import ModelError, OutputError
-from medseg_nca.inference.bundle import SPEC, LoadedModel, load_bundle, save_ensemble
+from medseg_nca.inference.bundle import SPEC, LoadedModel, save_ensemble
 from medseg_nca.inference.ensemble import TWICE, join_specs
 from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines.run_folder import RESULT, SETTINGS, SPLIT, training_of
-from medseg_nca.pipelines.selection import find_split
-from medseg_nca.tracking.resolve import locate
+from medseg_nca.tracking.resolve import load_model
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def run(
     for member in map(str, members):
         if member in models:
             raise ModelError(f"{member}: is named twice.", hint=TWICE)
-        models[member] = load_bundle(locate(member, tracking).folder, "cpu")
+        models[member] = load_model(member, "cpu", tracking)
     spec = _with_islands(models, join_specs(models, name))
     save_ensemble(out / MODEL, [model.model for model in models.values()], spec)
     split = _split(models)

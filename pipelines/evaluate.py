@@ -5,12 +5,29 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from medseg_nca.cases.evaluate_case import (
+    PREDICTIONS,
+    Evaluating,
+    EvaluationRecord,
+    kept_label_map,
+    read_case,
+)
+from medseg_nca.cases.evaluation_inputs import (
+    ChosenCases,
+    EvaluatedData,
+    LabelMatch,
+    match_labels,
+    notes_on_data,
+    open_source,
+    select_cases,
+)
+from medseg_nca.cases.training_notes import tell_of_training
 from medseg_nca.config import LabelTable, Settings
 from medseg_nca.config.data import DataSettings
 from medseg_nca.config.loading import parse_override, read_settings, validate
@@ -21,8 +38,10 @@ from medseg_nca.errors import DataError, OutputError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers
+from medseg_nca.job import Job
 from medseg_nca.metrics.definitions import MERGED
 from medseg_nca.metrics.summary import CaseResult, summarise
+from medseg_nca.pipelines.evaluation_cases import evaluate_cases
 from medseg_nca.pipelines.evaluation_records import (
     LIST,
     add_records,
@@ -30,31 +49,13 @@ from medseg_nca.pipelines.evaluation_records import (
     write_metrics,
 )
 from medseg_nca.pipelines.evaluation_report import Example, draw, write_evaluation_report
-from medseg_nca.pipelines.measuring import (
-    PREDICTIONS,
-    Evaluating,
-    Measured,
-    evaluate_cases,
-    kept_label_map,
-    read_case,
-)
-from medseg_nca.pipelines.parallel import Progress, Silent, open_scheduler
-from medseg_nca.pipelines.records import finish, forget, work_folder
-from medseg_nca.pipelines.selection import (
-    LabelMatch,
-    Selection,
-    Source,
-    match_labels,
-    notes_on_data,
-    open_source,
-    select_cases,
-)
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import tell_of_training
 from medseg_nca.tracking.evaluation import remember_evaluation
 from medseg_nca.tracking.provenance import git_commit, package_versions
 from medseg_nca.tracking.run import RunTracker, read_link, store_with_credentials
 from medseg_nca.tracking.store import connect
+from medseg_nca.work.case_records import finish, forget, work_folder
+from medseg_nca.work.scheduler import open_scheduler
+from medseg_nca.work.shared_model import SharedModel
 
 logger = logging.getLogger(__name__)
 
@@ -120,29 +121,11 @@ def resolve_settings(model: LoadedModel, overrides: Sequence[str] = ()) -> Evalu
     return validate(EvaluateSettings, tree, source="--set")
 
 
-def run(
-    model: LoadedModel,
-    data: Path,
-    out: Path,
-    *,
-    split: str = "test",
-    settings: EvaluationSettings | None = None,
-    prediction: PredictionSettings | None = None,
-    format: str = "auto",
-    labels: LabelTable | None = None,
-    save_predictions: bool = False,
-    progress: Progress | None = None,
-    workers: int = 1,
-    scheduler: str | None = None,
-    fresh: bool = False,
-) -> Evaluation:
-    """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What is to be evaluated, on what, and by how many.
 
-    Each finished case is kept, also when the run is stopped or killed: the same command goes on
-    from there. A case is evaluated again only if its files, the settings that touch it or the model
-    changed.
-
-    Args:
+    Attributes:
         model: on the device that is to compute.
         data: a data set, raw or prepared; of a prepared one the source files are evaluated.
         out: folder of the results, created if need be; other files in it stay.
@@ -153,10 +136,35 @@ def run(
         format: of a raw data set.
         labels: replaces the data set's own label table.
         save_predictions: write the label maps to ``out/predictions``.
-        progress: told how far it is.
         workers: processes; one uses all cores.
         scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
         fresh: evaluate all cases again.
+    """
+
+    model: LoadedModel
+    data: Path
+    out: Path
+    split: str = "test"
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    prediction: PredictionSettings | None = None
+    format: str = "auto"
+    labels: LabelTable | None = None
+    save_predictions: bool = False
+    workers: int = 1
+    scheduler: str | None = None
+    fresh: bool = False
+
+
+def run(request: EvaluateRequest, job: Job | None = None) -> Evaluation:
+    """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+
+    Each finished case is kept, also when the run is stopped or killed: the same request goes on
+    from there. A case is evaluated again only if its files, the settings that touch it or the model
+    changed.
+
+    Args:
+        request: what is to be done.
+        job: told how far it is, under the phase "evaluating".
 
     Returns:
         The results, with the cases that failed.
@@ -165,27 +173,28 @@ def run(
         DataError: if there is no data set, its labels do not fit the model's, or every case failed.
         OutputError: if the results cannot be written.
         SchedulerError: if no worker can be used.
+        Interrupted: if the job was cancelled.
     """
-    settings = settings or EvaluationSettings()
-    source = open_source(data, format, labels)
+    model, data, out, settings = request.model, request.data, request.out, request.settings
+    source = open_source(data, request.format, request.labels)
     match = match_labels(model.spec.labels, source.labels)
-    selection = select_cases(source, model, split)
+    selection = select_cases(source, model, request.split)
     for note in (selection.reason, *selection.notes, *match.notes):
         logger.info("%s", note)
-    predictor = Predictor(model, prediction)
-    count = min(workers, len(selection.cases))
-    with open_scheduler(count, scheduler, work_folder(out)) as spread:
-        _tidy(out, fresh)
+    predictor = Predictor(model, request.prediction)
+    count = min(request.workers, len(selection.cases))
+    with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
+        _tidy(out, request.fresh)
         shared = SharedModel(predictor, work_folder(out) if spread.separate else None)
         earlier = read_metrics(out)
         items = [
             Evaluating(
-                case, out, shared, match, settings.nsd_tolerance, save_predictions,
+                case, out, shared, match, settings.nsd_tolerance, request.save_predictions,
                 earlier.get(case.id),
             )
             for case in selection.cases
         ]  # fmt: skip
-        measured, failed = evaluate_cases(items, spread, progress or Silent())
+        measured, failed = evaluate_cases(items, spread, job or Job())
     if not measured:
         finish(out)
         raise DataError(
@@ -214,7 +223,10 @@ def _tidy(out: Path, fresh: bool) -> None:
 
 
 def _notes_on_data(
-    selection: Selection, source: Source, model: LoadedModel, measured: Mapping[str, Measured]
+    selection: ChosenCases,
+    source: EvaluatedData,
+    model: LoadedModel,
+    measured: Mapping[str, EvaluationRecord],
 ) -> tuple[str, ...]:
     """Compare the data with those of the training; only files that no worker read are read here."""
     for found in measured.values():
@@ -227,7 +239,7 @@ def _notes_on_data(
 
 
 def _provenance(
-    predictor: Predictor, source: Source, selection: Selection, match: LabelMatch,
+    predictor: Predictor, source: EvaluatedData, selection: ChosenCases, match: LabelMatch,
     settings: EvaluationSettings,
 ) -> Tree:  # fmt: skip
     spec = predictor.spec
@@ -267,7 +279,7 @@ def _provenance(
 
 
 def _results(
-    measured: Mapping[str, Measured],
+    measured: Mapping[str, EvaluationRecord],
     failed: Mapping[str, str],
     notes: Sequence[str],
     settings: EvaluationSettings,
@@ -284,7 +296,7 @@ def _results(
     return tree
 
 
-def _case_results(measured: Mapping[str, Measured]) -> list[CaseResult]:
+def _case_results(measured: Mapping[str, EvaluationRecord]) -> list[CaseResult]:
     return [found.result(name) for name, found in measured.items()]
 
 
@@ -311,7 +323,7 @@ def _seconds(results: Sequence[CaseResult]) -> Tree:
 
 
 def _write(
-    tree: Tree, measured: Mapping[str, Measured], items: Mapping[str, Evaluating], out: Path
+    tree: Tree, measured: Mapping[str, EvaluationRecord], items: Mapping[str, Evaluating], out: Path
 ) -> None:
     """Figures and report first: where there is a ``metrics.json``, all the rest is there too."""
     results = _case_results(measured)

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.cases.evaluate_case import EvaluationRecord
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.metrics.definitions import MERGED, METRICS, Values
 from medseg_nca.metrics.summary import CaseResult, table_rows
-from medseg_nca.pipelines.measuring import Measured
 
 TABLE, LIST = "metrics.csv", "metrics.json"
 _DIGITS = 6  # of the numbers in metrics.json
 
 
-def add_records(tree: dict[str, Any], measured: Mapping[str, Measured]) -> None:
+def add_records(tree: dict[str, Any], measured: Mapping[str, EvaluationRecord]) -> None:
     """Say in the tree of ``metrics.json`` what each case was made from."""
     for entry in tree["cases"]:
         record = measured[entry["id"]].to_tree()
@@ -45,7 +45,7 @@ def write_metrics(tree: Mapping[str, Any], results: Sequence[CaseResult], out: P
     write_json(out / LIST, tree)
 
 
-def read_metrics(out: Path) -> dict[str, Measured]:
+def read_metrics(out: Path) -> dict[str, EvaluationRecord]:
     """The cases of a finished evaluation, by id; those that are not told beyond doubt are not."""
     try:
         tree = json.loads((out / LIST).read_text(encoding="utf-8"))
@@ -53,7 +53,7 @@ def read_metrics(out: Path) -> dict[str, Measured]:
             values = _by_case(csv.DictReader(stream))
         entries = [entry for entry in tree["cases"] if "record" in entry]
         return {
-            entry["id"]: Measured.from_tree(
+            entry["id"]: EvaluationRecord.from_tree(
                 {
                     **entry["record"],
                     "values": values[entry["id"]],

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -14,15 +14,13 @@ from typing import IO
 from medseg_nca.datasets.decathlon import Source, find_source
 from medseg_nca.errors import DownloadError, OutputError
 from medseg_nca.io.atomic import atomic_folder
+from medseg_nca.job import Job
 from medseg_nca.pipelines.download import download
 
 CHUNK = 2**20
 # What macOS leaves in archives.
 LITTER = ("._", ".DS_Store")
 LISTING = "dataset.json"
-
-Progress = Callable[[str, int, int | None], None]
-"""Told (what is done, bytes done, bytes in all or None)."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ def run(
     *,
     verify: bool = True,
     keep: bool = False,
-    progress: Progress | None = None,
+    job: Job | None = None,
 ) -> Path:
     """Fetch one of the decathlon's tasks into ``out/<task>``.
 
@@ -46,7 +44,8 @@ def run(
         source: a URL or a file to take the archive from instead of the public place.
         verify: compare the archive's checksum; a mirror that packed the task anew needs False.
         keep: keep a downloaded archive beside the data set.
-        progress: told how far it is.
+        job: told how far it is, under the phases "downloading", "verifying" and "unpacking", in
+            bytes.
 
     Returns:
         The folder of the data set.
@@ -55,6 +54,7 @@ def run(
         DataError: for an unknown name.
         DownloadError: if the archive cannot be reached, is damaged or is another one.
         OutputError: if there is no room or no permission.
+        Interrupted: if the job was cancelled.
     """
     found = find_source(name)
     target = out / found.name
@@ -65,18 +65,16 @@ def run(
         raise OutputError(
             f"{target}: is in the way and holds no {LISTING}.", hint="Move it or remove it."
         )
-    report = progress or (lambda *_: None)
-    with _archive(found, out, source, keep, report) as archive:
+    job = job or Job()
+    with _archive(found, out, source, keep, job) as archive:
         if verify:
-            _verify(archive, found, report, downloaded=not _is_file(source))
-        unpack(archive, target, lambda done, total: report("unpacking", done, total))
+            _verify(archive, found, job, downloaded=not _is_file(source))
+        unpack(archive, target, job)
     return target
 
 
 @contextmanager
-def _archive(
-    found: Source, out: Path, source: str | None, keep: bool, report: Progress
-) -> Iterator[Path]:
+def _archive(found: Source, out: Path, source: str | None, keep: bool, job: Job) -> Iterator[Path]:
     """The archive as a local file; a downloaded one is removed when it has been unpacked."""
     if source is not None and _is_file(source):
         path = Path(source)
@@ -88,7 +86,7 @@ def _archive(
         return
     path = out / f"{found.name}.tar"
     if not path.is_file():
-        download(source or found.url, path, lambda done, all_: report("downloading", done, all_))
+        download(source or found.url, path, job)
     yield path
     if not keep:
         path.unlink(missing_ok=True)
@@ -98,13 +96,13 @@ def _is_file(source: str | None) -> bool:
     return source is not None and "://" not in source
 
 
-def _verify(archive: Path, found: Source, report: Progress, *, downloaded: bool) -> None:
+def _verify(archive: Path, found: Source, job: Job, *, downloaded: bool) -> None:
     size = archive.stat().st_size
     content = hashlib.md5(usedforsecurity=False)
     with archive.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             content.update(chunk)
-            report("checking", stream.tell(), size)
+            job.report("verifying", stream.tell(), size, unit="bytes")
     if content.hexdigest() == found.md5:
         return
     if downloaded:
@@ -116,7 +114,7 @@ def _verify(archive: Path, found: Source, report: Progress, *, downloaded: bool)
     )
 
 
-def unpack(archive: Path, target: Path, progress: Callable[[int, int], None]) -> None:
+def unpack(archive: Path, target: Path, job: Job) -> None:
     """Unpack the one folder of a tar archive as ``target``, whole or not at all.
 
     Only plain files and folders that stay inside are taken; anything else is refused.
@@ -134,7 +132,7 @@ def unpack(archive: Path, target: Path, progress: Callable[[int, int], None]) ->
             for member in members:
                 _unpack_member(tar, member, folder, top, archive)
                 done += member.size
-                progress(done, total)
+                job.report("unpacking", done, total, unit="bytes")
             if not (folder / LISTING).is_file():
                 raise DownloadError(f"{archive}: holds no {LISTING}; it is another data set.")
     except (tarfile.TarError, EOFError) as error:

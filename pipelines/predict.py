@@ -1,7 +1,7 @@
 """Segment files with a trained model: any number of them, in one process or many.
 
-Inputs become cases (:mod:`.prediction_inputs`), each case is predicted and written on its own
-(:mod:`.predict_case`), and what became of all of them is listed here.
+Inputs become cases (:mod:`medseg_nca.cases.prediction_inputs`), each case is predicted and written
+on its own (:mod:`medseg_nca.cases.predict_case`), and what became of all of them is listed here.
 """
 
 from __future__ import annotations
@@ -9,44 +9,40 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from medseg_nca.cases.predict_case import (
+    OutputSettings,
+    Predicting,
+    PredictionRecord,
+    predict_case,
+)
+from medseg_nca.cases.prediction_inputs import (
+    CaseInput,
+    find_cases,
+    refuse_formats,
+    refuse_overwriting,
+)
+from medseg_nca.cases.training_notes import tell_of_training
+from medseg_nca.config import PreprocessPlan
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import MemoryBudgetError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers, write_json
 from medseg_nca.io.formats import in_short
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.job import Job
+from medseg_nca.work.case_records import finish, forget, read_record, set_aside, work_folder
+from medseg_nca.work.scheduler import (
     KILLED,
     Outcome,
-    Progress,
     Scheduler,
-    Silent,
+    counted,
     open_scheduler,
 )
-from medseg_nca.pipelines.predict_case import (
-    OutputSettings,
-    Predicting,
-    PredictionRecord,
-    predict_case,
-)
-from medseg_nca.pipelines.prediction_inputs import (
-    PredictionCase,
-    find_cases,
-    group_channels,
-    refuse_formats,
-    refuse_overwriting,
-)
-from medseg_nca.pipelines.records import finish, forget, read_record, set_aside, work_folder
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import tell_of_training
-from medseg_nca.progress import unwatched
-
-__all__ = ["PredictedFile", "group_channels", "run"]
+from medseg_nca.work.shared_model import SharedModel
 
 logger = logging.getLogger(__name__)
 
@@ -56,78 +52,44 @@ _EARLIER = "earlier.json"
 
 
 @dataclass(frozen=True)
-class PredictedFile:
-    """What became of one input.
+class PredictRequest:
+    """What is to be predicted, with which model, and what is written.
 
     Attributes:
-        source: its file.
-        name: of its results.
-        outputs: the files written, by kind.
-        seconds: it took, in the run that made it.
-        voxels: of each label.
-        error: why there is no result.
-        record: by which a later run knows that it is finished.
-    """
-
-    source: Path
-    name: str
-    outputs: dict[str, str]
-    seconds: float
-    voxels: dict[str, int]
-    error: str | None = None
-    record: PredictionRecord | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether no voxel has a label."""
-        return self.error is None and not any(self.voxels.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``predictions.json``."""
-        tree: dict[str, Any] = {"input": str(self.source), "seconds": round(self.seconds, 4)}
-        if self.error is not None or self.record is None:
-            return {**tree, "error": self.error}
-        known = self.record.to_tree()
-        record = {"name": self.name, "key": known["key"], "files": known["files"]}
-        found = {
-            "outputs": self.outputs, "voxels": self.voxels, "empty": self.empty,
-            "training": dict(self.record.training),
-        }  # fmt: skip
-        return {**tree, **found, "record": record}
-
-
-def run(
-    loaded: LoadedModel,
-    inputs: Sequence[Path],
-    out: Path,
-    settings: PredictionSettings | None = None,
-    progress: Progress | None = None,
-    *,
-    output: OutputSettings | None = None,
-    select: str | None = None,
-    workers: int = 1,
-    scheduler: str | None = None,
-    fresh: bool = False,
-) -> list[PredictedFile]:
-    """Write a label map on the grid of each input, and ``predictions.json``.
-
-    Each finished case is kept, also when the run is stopped or killed: the same command goes on
-    from there. A case is predicted again only if its files, the settings or the model changed, or
-    a result is missing.
-
-    Args:
-        loaded: the model.
+        model: the model.
         inputs: files, or folders whose images are taken; trees with DICOM series.
         out: folder of the results; ``<name>.<format of the input>`` is the label map (a DICOM SEG
-            where that is DICOM),
-            ``<name>_probabilities`` and ``<name>_uncertainty`` beside it if asked for.
+            where that is DICOM), ``<name>_probabilities`` and ``<name>_uncertainty`` beside it if
+            asked for.
         settings: replaces the settings that the model carries.
-        progress: told how far it is.
         output: formats of the label map.
         select: which DICOM volumes, for example ``"Modality=MR,SeriesDescription~T1"``.
         workers: processes; one uses all cores.
         scheduler: address of a Dask scheduler, whose workers see inputs and ``out``.
         fresh: predict all again.
+    """
+
+    model: LoadedModel
+    inputs: Sequence[Path]
+    out: Path
+    settings: PredictionSettings | None = None
+    output: OutputSettings = field(default_factory=OutputSettings)
+    select: str | None = None
+    workers: int = 1
+    scheduler: str | None = None
+    fresh: bool = False
+
+
+def run(request: PredictRequest, job: Job | None = None) -> list[PredictionRecord]:
+    """Write a label map on the grid of each input, and ``predictions.json``.
+
+    Each finished case is kept, also when the run is stopped or killed: the same request goes on
+    from there. A case is predicted again only if its files, the settings or the model changed, or
+    a result is missing.
+
+    Args:
+        request: what is to be done.
+        job: told how far it is, under the phase "predicting".
 
     Raises:
         ConfigError: if the settings do not fit the model.
@@ -135,30 +97,28 @@ def run(
         MemoryBudgetError: if the only input needs more memory than the settings allow.
         OutputError: if a result would overwrite an input, or cannot be written.
         SchedulerError: if no worker can be used.
+        Interrupted: if the job was cancelled.
         PartialFailure: after the last file, if some failed; the others are written.
     """
-    predictor = Predictor(loaded, settings)
-    output = output or OutputSettings()
-    plan = loaded.spec.plan
-    cases = find_cases(inputs, plan, select, _earlier_results(out))
-    cases = refuse_formats(cases, output.formats, plan.dims)
-    refuse_overwriting(cases, out, output.formats)
-    with open_scheduler(min(workers, len(cases)), scheduler, work_folder(out)) as spread:
-        if fresh:
+    job = job or Job()
+    out = request.out
+    predictor = Predictor(request.model, request.settings)
+    cases = _find(request, predictor.spec.plan)
+    with open_scheduler(
+        min(request.workers, len(cases)), request.scheduler, work_folder(out)
+    ) as spread:
+        if request.fresh:
             forget(out, PREDICTIONS)
         remove_leftovers(out)
         earlier = _take_earlier(out)
         model = SharedModel(predictor, work_folder(out) if spread.separate else None)
-        progress = progress or Silent()
-        # What other processes do is counted by cases only.
-        watch = unwatched if spread.separate else progress.within
         items = (
-            _item(Predicting(case, out, model, output, earlier.get(case.name), watch), spread)
+            _item(Predicting(case, out, model, request.output, earlier.get(case.name)), spread)
             for case in cases
         )
-        outcomes = spread.run_each(predict_case, items, lambda item: item.case.files)
+        outcomes = spread.run_each(predict_case, items, lambda item: item.case.files, job)
         found: dict[int, Outcome[PredictionRecord]] = {}
-        for outcome in progress.track(outcomes, "predicting", len(cases)):
+        for outcome in counted(outcomes, job, "predicting", len(cases)):
             found[outcome.index] = outcome
             if outcome.error:
                 logger.error("%s", _reason(cases[outcome.index], outcome))
@@ -169,28 +129,35 @@ def run(
         raise MemoryBudgetError(str(found[0].error))
     called = _called(results)
     tell_of_training(
-        {called[r.name]: r.record.training for r in results if r.record is not None},
-        predictor.spec.plan,
+        {called[r.name]: r.training for r in results if r.error is None}, predictor.spec.plan
     )
     _tell_of_empty(results)
     _raise_for_failures(results, out)
     return results
 
 
+def _find(request: PredictRequest, plan: PreprocessPlan) -> list[CaseInput]:
+    """The cases, of which none can be told in advance to fail all others."""
+    earlier = _earlier_results(request.out)
+    cases = find_cases(request.inputs, plan, request.select, earlier)
+    cases = refuse_formats(cases, request.output.formats, plan.dims)
+    refuse_overwriting(cases, request.out, request.output.formats)
+    return cases
+
+
 def _item(work: Predicting, spread: Scheduler) -> Predicting:
     if not spread.remote:
         return work
-    # The current folder of a worker is another one.
-    case = replace(work.case, files=tuple(file.absolute() for file in work.case.files))
-    return replace(work, case=case, out=work.out.absolute())
+    return replace(work, case=work.case.absolute(), out=work.out.absolute())
 
 
 def _earlier_results(out: Path) -> set[Path]:
     """The files that earlier runs wrote, finished or not: no inputs, even if ``out`` is one."""
     lists = (out / PREDICTIONS, work_folder(out) / _EARLIER)
-    listed = [record for file in lists for _, record in _listed(file)]
+    listed = [record for file in lists for record in _listed(file, out)]
     unlisted = [
-        PredictionRecord.from_tree(read_record(file)) for file in work_folder(out).glob("*.json")
+        PredictionRecord.from_tree(read_record(file), out)
+        for file in work_folder(out).glob("*.json")
     ]
     return {
         (out / file.name).resolve()
@@ -204,44 +171,34 @@ def _take_earlier(out: Path) -> dict[str, PredictionRecord]:
     """What an earlier run left, by case; its list goes out of sight while it may not be true."""
     hidden = work_folder(out) / _EARLIER
     set_aside(out / PREDICTIONS, hidden)
-    return dict(_listed(hidden))
+    return {record.name: record for record in _listed(hidden, out)}
 
 
-def _listed(file: Path) -> list[tuple[str, PredictionRecord]]:
+def _listed(file: Path, out: Path) -> list[PredictionRecord]:
     """What a list of results says of each case; nothing if it is damaged or not there."""
     try:
-        return list(_known(json.loads(file.read_text(encoding="utf-8"))["predictions"]))
+        entries = json.loads(file.read_text(encoding="utf-8"))["predictions"]
+        records = [PredictionRecord.from_tree(entry, out) for entry in entries]
+        return [record for record in records if record is not None]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
-def _known(entries: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, PredictionRecord]]:
-    for entry in entries:
-        about = entry.get("record")
-        if about is not None:
-            found = PredictionRecord.from_tree({**entry, **about})
-            if found is not None:
-                yield about["name"], found
+def _result(case: CaseInput, outcome: Outcome[PredictionRecord], out: Path) -> PredictionRecord:
+    """The record of a case, with paths as they were given."""
+    if outcome.result is None:
+        return PredictionRecord(case.name, case.source, out, error=_reason(case, outcome))
+    return replace(outcome.result, source=case.source, out=out)
 
 
-def _result(case: PredictionCase, outcome: Outcome[PredictionRecord], out: Path) -> PredictedFile:
-    record = outcome.result
-    if record is None:
-        return PredictedFile(case.source, case.name, {}, 0.0, {}, _reason(case, outcome))
-    outputs = {kind: str(out / file.name) for kind, file in record.files.items()}
-    return PredictedFile(
-        case.source, case.name, outputs, record.seconds, dict(record.voxels), record=record
-    )
-
-
-def _reason(case: PredictionCase, outcome: Outcome[PredictionRecord]) -> str:
+def _reason(case: CaseInput, outcome: Outcome[PredictionRecord]) -> str:
     """Name the file, which errors that nobody expected do not."""
     if outcome.cause:
         return f"{case.source}: failed with an {outcome.error}"
     return f"{case.source}: {KILLED}." if outcome.error == KILLED else str(outcome.error)
 
 
-def _write_list(results: Sequence[PredictedFile], predictor: Predictor, out: Path) -> None:
+def _write_list(results: Sequence[PredictionRecord], predictor: Predictor, out: Path) -> None:
     spec = predictor.spec
     write_json(
         out / PREDICTIONS,
@@ -255,13 +212,13 @@ def _write_list(results: Sequence[PredictedFile], predictor: Predictor, out: Pat
     )
 
 
-def _called(results: Sequence[PredictedFile]) -> dict[str, str]:
+def _called(results: Sequence[PredictionRecord]) -> dict[str, str]:
     """What to call each result: its file, or itself where files of several have one name."""
     counts = Counter(result.source.name for result in results)
     return {r.name: r.source.name if counts[r.source.name] == 1 else r.name for r in results}
 
 
-def _tell_of_empty(results: Sequence[PredictedFile]) -> None:
+def _tell_of_empty(results: Sequence[PredictionRecord]) -> None:
     """Nothing found is a result, and often the sign of an image that the model was not made for."""
     called = _called(results)
     empty = [called[result.name] for result in results if result.empty]
@@ -273,7 +230,7 @@ def _tell_of_empty(results: Sequence[PredictedFile]) -> None:
         )  # fmt: skip
 
 
-def _raise_for_failures(results: Sequence[PredictedFile], out: Path) -> None:
+def _raise_for_failures(results: Sequence[PredictionRecord], out: Path) -> None:
     failed = {result.name: result.error for result in results if result.error}
     if failed:
         raise PartialFailure(

@@ -12,6 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca import __version__
+from medseg_nca.cases.prepare_case import (
+    MEASUREMENTS,
+    Measuring,
+    Prepared,
+    Preparing,
+    measure_case,
+    placed,
+    prepare_case,
+    remove_file,
+)
 from medseg_nca.config import Label, LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.find import open_dataset
@@ -38,27 +48,17 @@ from medseg_nca.datasets.rules import (
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.errors import DataError, MedsegError, OutputError, PartialFailure
 from medseg_nca.io.atomic import remove_leftovers, write_json
-from medseg_nca.pipelines.cases import (
-    MEASUREMENTS,
-    Measuring,
-    Prepared,
-    Preparing,
-    measure_case,
-    placed,
-    prepare_case,
-    remove_file,
-)
-from medseg_nca.pipelines.demands import sample_demands
-from medseg_nca.pipelines.parallel import (
-    Outcome,
-    Progress,
-    Scheduler,
-    Silent,
-    open_scheduler,
-)
-from medseg_nca.pipelines.records import work_folder
+from medseg_nca.job import Job
+from medseg_nca.recipe.sample_demands import sample_demands
 from medseg_nca.transforms.fingerprint import CaseFingerprint, summarise
 from medseg_nca.transforms.planning import make_plan
+from medseg_nca.work.case_records import work_folder
+from medseg_nca.work.scheduler import (
+    Outcome,
+    Scheduler,
+    counted,
+    open_scheduler,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,16 +73,16 @@ class _Work:
 
     out: Path
     spread: Scheduler
-    progress: Progress
+    job: Job
 
     def each(
-        self, function: Callable[[Any], Any], items: Mapping[str, Any], stage: str
+        self, function: Callable[[Any, Job], Any], items: Mapping[str, Any], stage: str
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Do a stage; returns results and reasons of failure by case id, in the order of items."""
         ids = list(items)
         outcomes: dict[int, Outcome[Any]] = {}
-        running = self.spread.run_each(function, items.values(), _files)
-        for outcome in self.progress.track(running, stage, len(ids)):
+        running = self.spread.run_each(function, items.values(), _files, self.job)
+        for outcome in counted(running, self.job, stage, len(ids)):
             outcomes[outcome.index] = outcome
             if outcome.error is not None:
                 logger.error("%s: %s", ids[outcome.index], outcome.error)
@@ -91,33 +91,40 @@ class _Work:
         return results, {name: o.error for name, o in ordered if o.error is not None}
 
 
-def run(
-    data: Path,
-    out: Path,
-    settings: RunSettings,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    *,
-    scheduler: str | None = None,
-    fresh: bool = False,
-    plan: PreprocessPlan | None = None,
-    for_run: bool = False,
-) -> PreparedStore:
-    """Prepare a data set for training.
+@dataclass(frozen=True)
+class PreprocessRequest:
+    """What is to be prepared, from what, and by how many.
 
-    Each finished case is kept, also when the run is stopped or killed: the same command goes on
-    from there. A case is made again only if its files, or the settings that touch it, changed.
-
-    Args:
+    Attributes:
         data: folder of the data set.
         out: folder of the prepared data set.
         settings: of the run; ``data``, ``preprocess`` and the model's levels count.
         workers: processes; None takes the CPU cores, and none for a small data set.
-        progress: told how far it is.
         scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
         fresh: measure and prepare all cases again.
         plan: to be kept, for a run that goes on; None makes one.
         for_run: whether a training asks, which speaks of its split itself.
+    """
+
+    data: Path
+    out: Path
+    settings: RunSettings
+    workers: int | None = None
+    scheduler: str | None = None
+    fresh: bool = False
+    plan: PreprocessPlan | None = None
+    for_run: bool = False
+
+
+def run(request: PreprocessRequest, job: Job | None = None) -> PreparedStore:
+    """Prepare a data set for training.
+
+    Each finished case is kept, also when the run is stopped or killed: the same request goes on
+    from there. A case is made again only if its files, or the settings that touch it, changed.
+
+    Args:
+        request: what is to be done.
+        job: told how far it is, under the phases "measuring" and "preparing".
 
     Returns:
         The prepared data set.
@@ -128,15 +135,18 @@ def run(
         OutputError: if the results cannot be written.
         SchedulerError: if no worker can be used.
         PartialFailure: after the last case, if some failed; the others are prepared and usable.
+        Interrupted: if the job was cancelled.
     """
+    data, out, settings, plan = request.data, request.out, request.settings, request.plan
+    workers = request.workers
     dataset = open_dataset(data, settings.data.format, check_files=False)
     _check(dataset, data, out)
-    _tidy(out, fresh)
+    _tidy(out, request.fresh)
     count = _workers(dataset) if workers is None else min(workers, len(dataset.cases))
-    with open_scheduler(count, scheduler, work_folder(out)) as spread:
+    with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
         if spread.remote:
             dataset = _absolute(dataset)
-        work = _Work(out.absolute() if spread.remote else out, spread, progress or Silent())
+        work = _Work(out.absolute() if spread.remote else out, spread, job or Job())
         measured, failed = _measure(dataset, work)
         plan = plan or _plan(dataset, measured, settings)
         labels = _labels(dataset, measured, settings)
@@ -145,7 +155,7 @@ def run(
     if not cases:
         raise _none_left(data, failed)
     store = _finish(dataset, cases, failed, measured, plan, labels, out)
-    if not for_run:
+    if not request.for_run:
         _warn_of_thin_labels(store, settings)
     if failed:
         raise PartialFailure(

@@ -49,7 +49,6 @@ def run(
     """
     folder = Path(source)
     tracking = _store_of(folder, tracking or TrackingSettings())
-    loaded = load_bundle(locate(str(source), tracking).folder, "cpu")
     learned = training_of(folder).get("learned")
     if learned is False and not force:
         raise ModelError(
@@ -57,16 +56,20 @@ def run(
             f"answer (see {RESULT} there).",
             hint="Train it anew, or register it all the same with --force.",
         )
-    link = read_link(folder)
-    version = register(
-        loaded,
-        name,
-        tracking=tracking,
-        run_id=link["run_id"] if link else None,
-        evaluation=_evaluation_of(folder, evaluation, loaded.spec.weights_sha256),
-        description=description,
-        tags={} if learned is None else {"learned": "yes" if learned else "no"},
-    )
+    found, link = locate(str(source), tracking), read_link(folder)
+    try:
+        loaded = load_bundle(found.folder, "cpu")
+        version = register(
+            loaded,
+            name,
+            tracking=tracking,
+            run_id=link["run_id"] if link else None,
+            evaluation=_evaluation_of(folder, evaluation, loaded.spec.weights_sha256),
+            description=description,
+            tags={} if learned is None else {"learned": "yes" if learned else "no"},
+        )
+    finally:
+        found.release()
     logger.info("Registered %s.", version.uri)
     return version
 

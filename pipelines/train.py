@@ -28,6 +28,7 @@ from medseg_nca.errors import (
 )
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json
+from medseg_nca.job import Job
 from medseg_nca.pipelines import ensemble, preprocess
 from medseg_nca.pipelines.run_folder import (
     CHECKPOINTS,
@@ -50,7 +51,7 @@ from medseg_nca.pipelines.run_tracking import Tracked, tell, tracking
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.tracking.run import RunTracker
 from medseg_nca.training.checkpoint import BEST, has_checkpoint
-from medseg_nca.training.loop import Observer, Trainer
+from medseg_nca.training.loop import Trainer
 from medseg_nca.training.signals import on_stop_signal
 from medseg_nca.training.state import TrainingResult
 from medseg_nca.training.timing import time_iterations
@@ -127,8 +128,8 @@ def run(
     settings: RunSettings,
     *,
     resume: bool = False,
-    observers: tuple[Observer, ...] = (),
     show: Show = _show_nothing,
+    job: Job | None = None,
 ) -> RunResult:
     """Train a model on a data set, raw or prepared.
 
@@ -138,12 +139,15 @@ def run(
         settings: of the run, where "auto" is decided from the data; a resumed run takes those
             that it was started with.
         resume: go on with the run in ``out``.
-        observers: told of the progress.
         show: called with the plan before the training.
+        job: told how far it is, under the phases of a preprocessing where that is needed, and
+            "training".
 
     Raises:
+        Interrupted: if the job was cancelled, or by a signal; the state is kept.
         MedsegError: see :mod:`medseg_nca.errors`.
     """
+    job = job or Job()
     if resume:
         settings = stored_settings(out, settings)
     fabric = _fabric(settings)
@@ -153,11 +157,11 @@ def run(
         settings = _settings_of(out, settings, follows)
     with _log_file(out / LOG):
         with fabric.rank_zero_first():
-            store, split, plan = _planned(data, out, settings, fabric, follows)
+            store, split, plan = _planned(data, out, settings, fabric, follows, job)
         settings = plan.settings
         task: Task = TASKS.get(settings.task)(settings, store, split)
         with tracking(settings, out, store, resume) as tracker:
-            trainer = Trainer(task, settings, out, fabric, (*observers, Tracked(tracker)))
+            trainer = Trainer(task, settings, out, fabric, (Tracked(tracker),), job)
             parameters = sum(p.numel() for p in trainer.model.parameters())
             logger.info("%s: %d parameters.", settings.model.name, parameters)
             if resume and trainer.has_checkpoint:
@@ -188,7 +192,7 @@ def plan_only(data: Path, out: Path, settings: RunSettings) -> RunPlan:
     fabric = _fabric(settings)
     settings = _settings_of(out, settings, follows=False)
     with _log_file(out / LOG):
-        store, split, plan = _planned(data, out, settings, fabric, follows=False)
+        store, split, plan = _planned(data, out, settings, fabric, False, Job())
         task: Task = TASKS.get(settings.task)(plan.settings, store, split)
         trainer = Trainer(task, plan.settings, out, fabric)
         return _timed(plan, trainer, store, prepared=store.folder == data)
@@ -196,7 +200,7 @@ def plan_only(data: Path, out: Path, settings: RunSettings) -> RunPlan:
 
 def run_folds(
     data: Path, out: Path, settings: RunSettings, folds: int, *, resume: bool = False,
-    observers: tuple[Observer, ...] = (), show: Show = _show_nothing,
+    show: Show = _show_nothing, job: Job | None = None,
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
 
@@ -207,7 +211,7 @@ def run_folds(
         part = with_fold(settings, folds, fold)
         folder = out / f"fold_{fold}"
         again = resume and (folder / SETTINGS).exists()
-        results.append(run(data, folder, part, resume=again, observers=observers, show=show))
+        results.append(run(data, folder, part, resume=again, show=show, job=job))
     if os.environ.get("RANK", "0") == "0":
         _join([result.run for result in results], out / ENSEMBLE, settings.name)
     return results
@@ -250,10 +254,10 @@ def _settings_of(out: Path, settings: RunSettings, follows: bool) -> RunSettings
 
 
 def _planned(
-    data: Path, out: Path, settings: RunSettings, fabric: Fabric, follows: bool
+    data: Path, out: Path, settings: RunSettings, fabric: Fabric, follows: bool, job: Job
 ) -> tuple[PreparedStore, Split, RunPlan]:
     """Data, split and plan of a run; one that goes on repeats what it was started with."""
-    store = _prepared(data, out, settings, follows)
+    store = _prepared(data, out, settings, follows, job)
     split = _split_of(out, store, settings, follows)
     if fabric.is_global_zero:
         _warn_of_what_is_missing(store, split)
@@ -285,7 +289,9 @@ def _timed(plan: RunPlan, trainer: Trainer, store: PreparedStore, *, prepared: b
     return replace(plan, remarks=(table.text, table.warning))
 
 
-def _prepared(data: Path, out: Path, settings: RunSettings, follows: bool) -> PreparedStore:
+def _prepared(
+    data: Path, out: Path, settings: RunSettings, follows: bool, job: Job
+) -> PreparedStore:
     if is_prepared(data):
         store = PreparedStore.open(data)
         labels = settings.data.labels
@@ -300,7 +306,8 @@ def _prepared(data: Path, out: Path, settings: RunSettings, follows: bool) -> Pr
     logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
     try:
         kept = PreparedStore.open(folder).plan if follows and is_prepared(folder) else None
-        return preprocess.run(data, folder, settings, plan=kept, for_run=True)
+        wanted = preprocess.PreprocessRequest(data, folder, settings, plan=kept, for_run=True)
+        return preprocess.run(wanted, job)
     except PartialFailure as failure:
         logger.warning("%s Training goes on without them.", failure.message)
         return PreparedStore.open(folder)
@@ -342,10 +349,7 @@ def _fabric(settings: RunSettings) -> Fabric:
 
 
 def _fit(trainer: Trainer) -> TrainingResult:
-    def stop() -> None:
-        trainer.stop_requested = True
-
-    with on_stop_signal(stop):
+    with on_stop_signal(trainer.job.cancel):
         return trainer.fit()
 
 

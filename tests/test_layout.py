@@ -19,13 +19,15 @@ MAX_LINES = 400
 # From low to high: a part imports only from lower ranks, and parts of one rank are blind to each
 # other. A module that stands for itself (errors) is a part too.
 RANKS = (
-    {"errors", "suggest", "registry", "progress", "cores"},
+    {"errors", "suggest", "registry", "job", "cores"},
     {"config"},
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},
     {"inference", "recipe"},
     {"tasks"},
     {"training", "tracking"},
+    {"work"},
+    {"cases"},
     {"serving", "doctor", "benchmark"},
     {"pipelines"},
     {"cli"},

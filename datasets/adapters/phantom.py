@@ -5,7 +5,6 @@ The layout is the decathlon's; ``dataset.json`` also says from which seed the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from medseg_nca.datasets.base import DataSet
 from medseg_nca.datasets.layout import read_json_object
 from medseg_nca.errors import DataError, OutputError
 from medseg_nca.io.atomic import atomic_folder, write_json
+from medseg_nca.job import Job
 
 KEY = "phantom"
 VERSION = 1  # of the generator: raised when the same seed gives other cases
@@ -49,7 +49,7 @@ def write_phantom(
     dims: Literal[2, 3] = 3,
     size: tuple[int, ...] | None = None,
     spacing: tuple[float, ...] | None = None,
-    on_case: Callable[[int, int], None] | None = None,
+    job: Job | None = None,
 ) -> Path:
     """Make a data set of phantoms; case ``i`` of a seed is the same whatever ``cases`` is.
 
@@ -60,16 +60,18 @@ def write_phantom(
         dims: 2 or 3.
         size: voxels an axis, about; None takes a small default.
         spacing: mm an axis, about; None takes an anisotropic default.
-        on_case: told (done, of) after each case.
+        job: told how far it is, under the phase "generating".
 
     Raises:
         DataError: if a number is out of range.
         OutputError: if ``out`` is in use or cannot be written.
+        Interrupted: if the job was cancelled; nothing is then written.
     """
     from medseg_nca.datasets.anatomy import make_phantom
 
     if cases < 1 or seed < 0:
         raise DataError("A phantom needs at least 1 case and a seed of 0 or more.")
+    job = job or Job()
     _check_free(out)
     names = [f"phantom_{i:05d}" for i in range(cases)]
     with atomic_folder(out) as folder:
@@ -77,8 +79,7 @@ def write_phantom(
             phantom = make_phantom(seed, index, dims, size, spacing)
             _write(phantom.image, phantom.affine, folder / "imagesTr" / f"{name}.nii.gz")
             _write(phantom.label, phantom.affine, folder / "labelsTr" / f"{name}.nii.gz")
-            if on_case:
-                on_case(index + 1, cases)
+            job.report("generating", index + 1, cases, unit="cases")
         write_json(folder / FILE, _description(names, seed, dims))
     return out
 

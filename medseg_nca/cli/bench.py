@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -172,16 +172,12 @@ def _bench_cells(mode: Any, out: Path | None, json_file: str | None, **options: 
 def _bench(
     settings: BenchSettings, out: Path | None, json_file: str | None, columns: dict[str, str]
 ) -> None:
-    from rich.progress import track
-
-    from medseg_nca.cli.console import make_console
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.io.atomic import write_json
     from medseg_nca.pipelines import bench as pipeline
 
-    def progress(jobs: Sequence[Any]) -> Any:
-        return track(jobs, "measuring", console=make_console(stderr=True))
-
-    result = pipeline.run(settings, out=out, progress=progress)
+    with ProgressBars() as bars:
+        result = pipeline.run(settings, out=out, job=bars.job)
     if json_file == STDOUT:
         print_json(result.to_dict())
         return

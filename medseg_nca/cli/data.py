@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -43,11 +42,12 @@ def check(
     warnings do not change it.
     """
     announce(f"Checking {folder}.")
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.errors import DataError
     from medseg_nca.pipelines import check as pipeline
 
-    with _progress("checking") as advance:
-        report = pipeline.run(folder, layout, workers=workers, on_case=advance)
+    with ProgressBars(passing=("checking",)) as bars:
+        report = pipeline.run(folder, layout, workers=workers, job=bars.job)
     if json_file == Path("-"):
         print_json(report.to_dict())
     else:
@@ -109,15 +109,14 @@ def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: boo
     A download that broke off goes on where it stopped. `medseg-nca data list` shows the names,
     the sizes and the licences.
     """
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.datasets.decathlon import find_source
     from medseg_nca.pipelines import fetch as pipeline
 
     found = find_source(name)
     click.echo(f"{found.name}: {found.about}; licence {found.licence}.", err=True)
-    with _byte_progress() as advance:
-        folder = pipeline.run(
-            name, out, source, verify=not no_checksum, keep=keep, progress=advance
-        )
+    with ProgressBars(passing=("downloading", "verifying", "unpacking")) as bars:
+        folder = pipeline.run(name, out, source, verify=not no_checksum, keep=keep, job=bars.job)
     click.echo(str(folder))
     say_next("data", "check", folder, err=True)
 
@@ -138,9 +137,10 @@ def phantom(
     volume, a bias field and noise. Case i of a seed is always the same.
     """
     announce(f"Generating {cases} cases in {out}.")
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.datasets.adapters.phantom import write_phantom
 
-    with _progress("generating") as advance:
+    with ProgressBars(passing=("generating",)) as bars:
         write_phantom(
             out,
             cases,
@@ -148,7 +148,7 @@ def phantom(
             cast(Literal[2, 3], int(dims)),
             size=_numbers(size, int, "--size"),
             spacing=_numbers(spacing, float, "--spacing"),
-            on_case=advance,
+            job=bars.job,
         )
     click.echo(str(out))
     say_next("data", "check", out, err=True)
@@ -227,51 +227,3 @@ def _plain(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that counts cases."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from medseg_nca.cli.console import make_console
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _byte_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A bar on standard error for each stage, in bytes."""
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    from medseg_nca.cli.console import make_console
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def advance(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield advance

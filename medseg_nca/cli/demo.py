@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,10 @@ from medseg_nca.cli.options import POSITIVE, json_option, print_json, set_option
 
 if TYPE_CHECKING:
     from medseg_nca.pipelines.demo import DemoResult
+
+
+# Phases that are over in seconds: their bars go away.
+PASSING = ("generating", "measuring", "preparing", "evaluating", "predicting")
 
 
 @click.command()
@@ -47,21 +50,18 @@ def demo(out: Path, minutes: float, cases: int, overrides: tuple[str, ...], as_j
     Needs no data and no network. The exit code is 5 if the model that comes out is useless.
     """
     say(f"Every stage on {cases} phantom cases, in {out}; training takes {minutes:g} minutes.")
-    from medseg_nca.cli.progress import TrainingProgress
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import demo as pipeline
 
     settings = load_settings("demo", (f"training.max_minutes={minutes}", *overrides))
-    progress = TrainingProgress()
-    with ExitStack() as bar:
+    with ProgressBars(passing=PASSING) as bars:
 
         def announce(stage: str, text: str) -> None:
-            bar.close()
+            bars.stop()
             click.echo(f"{stage:<10}  {text}", err=True)
-            if stage == "train":
-                bar.enter_context(progress)
 
-        result = pipeline.run(out, settings, cases=cases, announce=announce, observers=(progress,))
+        result = pipeline.run(out, settings, cases=cases, announce=announce, job=bars.job)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -38,13 +38,14 @@ def scan(ctx: click.Context, folder: Path, hash_ids: bool, workers: int, as_json
     Files need no extension. Exit code 2 if there is no DICOM file; problems do not change it.
     """
     announce("Scanning a DICOM folder.")
-    from medseg_nca.cli.dicom_show import counting, show_scan
+    from medseg_nca.cli.dicom_show import show_scan
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, find_key
     from medseg_nca.pipelines import dicom_scan
 
     hide = (find_key(None) or Pseudonyms.random()) if hash_ids else None
-    with counting("scanning") as advance:
-        tree = dicom_scan.run(folder, hide=hide, on_file=advance, workers=workers)
+    with ProgressBars(passing=("scanning",)) as bars:
+        tree = dicom_scan.run(folder, hide=hide, workers=workers, job=bars.job)
     if as_json:
         print_json(tree)
     else:

@@ -92,7 +92,8 @@ def import_(
     check_workers(workers, scheduler)
     _check_key_options(deidentify, key_file, keep_key)
     announce(f"Importing a DICOM folder as the data set {out}.")
-    from medseg_nca.cli.dicom_show import counting, show_import
+    from medseg_nca.cli.dicom_show import show_import
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.pipelines import dicom_import as pipeline
 
     settings = pipeline.ImportSettings(
@@ -105,19 +106,9 @@ def import_(
         keep_key=keep_key,
         allow_burned_in=allow_burned_in,
     )
-    with keeping_cases(), counting("scanning") as advance:
-        from medseg_nca.cli.case_progress import CaseProgress
-
-        with CaseProgress() as progress:
-            report = pipeline.run(
-                folder,
-                out,
-                settings,
-                workers,
-                progress=progress,
-                on_file=advance,
-                scheduler=scheduler,
-            )
+    request = pipeline.ImportRequest(folder, out, settings, workers, scheduler)
+    with keeping_cases(), ProgressBars(passing=("scanning", "headers")) as bars:
+        report = pipeline.run(request, bars.job)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -163,22 +154,16 @@ def deidentify(
     """
     check_workers(workers, scheduler)
     announce(f"Writing de-identified copies to {out}.")
-    from medseg_nca.cli.case_progress import CaseProgress
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.io.dicom.deid.deidentify import Deidentifier
     from medseg_nca.pipelines import dicom_deidentify as pipeline
 
     how = Deidentifier(dates=dates, keep_labels=keep_labels, allow_burned_in=allow_burned_in)
-    with keeping_cases(), CaseProgress() as progress:
-        report = pipeline.run(
-            folder,
-            out,
-            how,
-            workers,
-            key=_key(key_file),
-            keep_key=keep_key,
-            progress=progress,
-            scheduler=scheduler,
-        )
+    request = pipeline.DeidentifyRequest(
+        folder, out, how, workers, _key(key_file), keep_key, scheduler
+    )
+    with keeping_cases(), ProgressBars() as bars:
+        report = pipeline.run(request, bars.job)
     if as_json:
         print_json({**report.to_dict(), "folder": str(out)})
     else:

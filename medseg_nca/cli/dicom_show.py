@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from medseg_nca.cli.console import make_console, print_table
+from medseg_nca.cli.console import print_table
 from medseg_nca.cli.next_step import say_next
 
 if TYPE_CHECKING:
@@ -119,25 +118,3 @@ def show_checks(results: Sequence[CheckResult]) -> None:
     errors = sum(len(result.errors) for result in results)
     warnings = sum(len(result.warnings) for result in results)
     click.echo(f"{len(results)} file(s), {errors} error(s), {warnings} warning(s).")
-
-
-@contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error that counts files."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, console=make_console(stderr=True), transient=True)
-    task = bar.add_task(what, total=None)
-
-    def advance(done: int, total: int) -> None:
-        if done == 1:
-            bar.start()
-        bar.update(task, completed=done, total=total)
-        if done >= total:
-            bar.stop()
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

@@ -72,7 +72,7 @@ def evaluate(
     """
     check_workers(workers, scheduler)
     announce(f"Evaluating {model} on {data}.")
-    from medseg_nca.cli.case_progress import CaseProgress
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
     from medseg_nca.pipelines.run_folder import training_of
@@ -87,20 +87,20 @@ def evaluate(
             raise click.UsageError("--out is needed: the model does not lie in a run folder.")
         out = run_folder / "evaluation"
     settings = pipeline.resolve_settings(loaded, overrides)
-    with keeping_cases(), CaseProgress() as progress:
-        evaluation = pipeline.run(
-            loaded, data, out,
-            split=split,
-            settings=settings.evaluation,
-            prediction=settings.prediction,
-            format=settings.data.format,
-            labels=settings.data.labels,
-            save_predictions=save_predictions,
-            progress=progress,
-            workers=workers or 1,
-            scheduler=scheduler,
-            fresh=fresh,
-        )  # fmt: skip
+    request = pipeline.EvaluateRequest(
+        loaded, data, out,
+        split=split,
+        settings=settings.evaluation,
+        prediction=settings.prediction,
+        format=settings.data.format,
+        labels=settings.data.labels,
+        save_predictions=save_predictions,
+        workers=workers or 1,
+        scheduler=scheduler,
+        fresh=fresh,
+    )  # fmt: skip
+    with keeping_cases(), ProgressBars() as bars:
+        evaluation = pipeline.run(request, bars.job)
     if is_run:
         pipeline.publish(evaluation, run_folder, tracking_uri)
     if as_json:

@@ -311,7 +311,11 @@ def _model_settings(name: str, overrides: tuple[str, ...]) -> tuple[Any, int]:
 
         if overrides:
             raise ConfigError(f"--set cannot change {name}: it is trained already.")
-        spec = check_bundle(locate(name).folder)
+        found = locate(name)
+        try:
+            spec = check_bundle(found.folder)
+        finally:
+            found.release()
         return spec.model, max(len(spec.members), 1)
     return load_settings(name, overrides).model, 1
 

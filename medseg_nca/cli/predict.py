@@ -118,10 +118,10 @@ def predict(
     """
     check_workers(workers, scheduler)
     announce(f"Segmenting with {model}; the results go to {out}.")
-    from medseg_nca.cli.case_progress import CaseProgress
+    from medseg_nca.cases.predict_case import OutputSettings
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
-    from medseg_nca.pipelines.predict_case import OutputSettings
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
@@ -140,12 +140,12 @@ def predict(
     }
     given = {key: value for key, value in changes.items() if value is not None}
     settings = loaded.spec.prediction.changed(**given)
-    with keeping_cases(), CaseProgress() as progress:
-        results = pipeline.run(
-            loaded, inputs, out, settings, progress,
-            output=OutputSettings(_names(formats), seg_type), select=select,
-            workers=workers or 1, scheduler=scheduler, fresh=fresh,
-        )  # fmt: skip
+    request = pipeline.PredictRequest(
+        loaded, inputs, out, settings, OutputSettings(_names(formats), seg_type), select,
+        workers or 1, scheduler, fresh,
+    )  # fmt: skip
+    with keeping_cases(), ProgressBars() as bars:
+        results = pipeline.run(request, bars.job)
     if as_json:
         print_json([result.to_dict() for result in results])
         return

@@ -54,7 +54,7 @@ def preprocess(
     """
     check_workers(workers, scheduler)
     announce(f"Preparing {data} in {out}.")
-    from medseg_nca.cli.case_progress import CaseProgress
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.loading import load_settings
     from medseg_nca.datasets.prepared import PreparedStore, is_prepared
     from medseg_nca.errors import PartialFailure
@@ -62,10 +62,9 @@ def preprocess(
 
     settings = load_settings(config, overrides)
     try:
-        with keeping_cases(), CaseProgress() as progress:
-            store = pipeline.run(
-                data, out, settings, workers, progress, scheduler=scheduler, fresh=fresh
-            )
+        request = pipeline.PreprocessRequest(data, out, settings, workers, scheduler, fresh)
+        with keeping_cases(), ProgressBars() as bars:
+            store = pipeline.run(request, bars.job)
     except PartialFailure:
         if as_json and is_prepared(out):
             print_json(_summary(PreparedStore.open(out)))

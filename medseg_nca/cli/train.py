@@ -72,7 +72,7 @@ def train(
     if plan_only and resume:
         raise click.UsageError("--plan-only plans a new run; --resume goes on with one.")
     announce(f"{'Planning' if plan_only else 'Training'} on {data}; the run folder is {out}.")
-    from medseg_nca.cli.progress import TrainingProgress
+    from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline
 
@@ -99,17 +99,15 @@ def train(
         say_next("train", *settings_words(config, overrides), "--data", data, "--out", out, *words)
         return
     show = partial(print_plan, stderr=as_json)
-    with TrainingProgress() as progress:
+    with ProgressBars() as bars:
         if folds is not None and fold is None:
             results = pipeline.run_folds(
-                data, out, settings, folds, resume=resume, observers=(progress,), show=show
+                data, out, settings, folds, resume=resume, show=show, job=bars.job
             )
         else:
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
-            results = [
-                pipeline.run(data, out, settings, resume=resume, observers=(progress,), show=show)
-            ]
+            results = [pipeline.run(data, out, settings, resume=resume, show=show, job=bars.job)]
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
         _report(results, out, as_json)
         pipeline.raise_if_useless(results)

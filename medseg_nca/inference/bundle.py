@@ -33,6 +33,7 @@ __all__ = [
     "read_spec",
     "save_bundle",
     "save_ensemble",
+    "save_loaded",
 ]
 
 
@@ -43,7 +44,7 @@ class LoadedModel:
     Attributes:
         model: the model; of an ensemble its first member.
         spec: what it is.
-        folder: of its two files.
+        folder: of its two files; of a model from a store it is gone by now.
         device: where it computes.
         others: the other members of an ensemble.
     """
@@ -58,6 +59,16 @@ class LoadedModel:
     def members(self) -> tuple[SegmentationModel, ...]:
         """The models whose probabilities are averaged: one, or those of an ensemble."""
         return (self.model, *self.others)
+
+    @property
+    def bytes(self) -> int:
+        """How much memory the weights of all members take."""
+        tensors = (
+            tensor
+            for member in self.members
+            for tensor in (*member.parameters(), *member.buffers())
+        )
+        return sum(tensor.nbytes for tensor in tensors)
 
     @property
     def parameters(self) -> int:
@@ -131,11 +142,27 @@ def _save(folder: Path, model: nn.Module, spec: ModelSpec) -> ModelSpec:
     return spec
 
 
+def save_loaded(folder: Path, loaded: LoadedModel) -> None:
+    """Write the two files of a model that is in memory, each atomically.
+
+    The spec names the new file of weights, which holds the same numbers and may differ in its
+    layout.
+
+    Raises:
+        OutputError: if the folder cannot be written.
+    """
+    whole = _together(loaded.members) if loaded.spec.members else loaded.model
+    _save(folder, whole, loaded.spec)
+
+
 def check_bundle(folder: Path) -> ModelSpec:
     """Find out whether the two files make a model, without building it.
 
     The weights file is looked at by its header first, then by its digest, and what the header names
     is compared with what the settings would build: files from anywhere cost no more than they hold.
+
+    Returns:
+        The spec, which names the weights also where the file does not.
 
     Raises:
         ModelError: if a file is missing or damaged, a setting is out of all reason, the weights are
@@ -155,7 +182,7 @@ def check_bundle(folder: Path) -> ModelSpec:
         check_members(folder / SPEC, spec.model, len(spec.members), tensors)
     else:
         check_fit(folder / SPEC, spec.model, tensors)
-    return spec
+    return spec if spec.weights_sha256 else spec.model_copy(update={"weights_sha256": digest})
 
 
 def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:

@@ -21,10 +21,10 @@ from medseg_nca.inference.spec import strange_labels
 from medseg_nca.inference.votes import LabelVotes, MeanVotes, Votes
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
 from medseg_nca.models import RunOptions, SegmentationModel
 from medseg_nca.models.base import Sink
 from medseg_nca.nca.window import cut
-from medseg_nca.progress import Share, Watch, unwatched
 from medseg_nca.transforms.grid import Grid
 from medseg_nca.transforms.islands import remove_islands
 from medseg_nca.transforms.likeness import Likeness, compare
@@ -115,18 +115,22 @@ class Predictor:
             refuse(self.loaded, self.settings, extent, name)
 
     @torch.inference_mode()
-    def predict(self, volume: Volume, watch: Watch = unwatched) -> Prediction:
+    def predict(self, volume: Volume, job: Job | None = None) -> Prediction:
         """Segment one volume ``(C, *shape)``.
 
         Args:
             volume: the image.
-            watch: told how far it is; what it raises stops the prediction.
+            job: told how far it is, under the phase :data:`medseg_nca.job.ONE_CASE`; looked at
+                before every pass, tile and batch of steps.
 
         Raises:
             ImageError: if the volume does not fit the model or cannot be used; or is unlike those
                 of the training and the settings refuse such.
             MemoryBudgetError: if the memory budget is too small.
+            Interrupted: if the job was cancelled.
         """
+        job = job or Job()
+        job.check()
         check_axes(volume, self.spec.plan)
         likeness = self._compare(volume)
         left = self._memory_left(Extent.of(volume), volume.name)
@@ -135,7 +139,7 @@ class Predictor:
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
         del prepared
         votes = self._votes(trace)
-        self._run(image, votes, left / 1e9, watch)
+        self._run(image, votes, left / 1e9, job)
         del image
         probabilities = uncertainty = None
         if isinstance(votes, MeanVotes):
@@ -205,7 +209,7 @@ class Predictor:
             for index, member in enumerate(members)
         ]
 
-    def _run(self, image: Tensor, votes: Votes, memory_gb: float, watch: Watch) -> None:
+    def _run(self, image: Tensor, votes: Votes, memory_gb: float, job: Job) -> None:
         """Run all passes, members and flips; the votes get each window of probabilities."""
         settings, passes = self.settings, self._passes()
         sets = list(flip_sets(settings.flip_axes))
@@ -218,7 +222,7 @@ class Predictor:
                     fire="sample" if settings.uncertainty else settings.fire,
                     memory_gb=memory_gb,
                     precision=settings.precision,
-                    watch=Share(watch, count, total),
+                    job=job.part(count, total),
                 )
                 count += 1
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image

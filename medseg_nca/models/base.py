@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from medseg_nca.job import ONE_CASE, Job
 from medseg_nca.models.views import View, ViewSpec
-from medseg_nca.progress import Watch, unwatched
 
 Recorder = Callable[[int, Tensor], None]
 # Takes the logits ``(B, K, *window)`` of a window of the image; each voxel comes once.
@@ -45,7 +45,7 @@ class RunOptions:
         record: called with the level's index and the state after every step; a model with focus
             then runs every level whole.
         precision: in which an automaton's state is kept from step to step.
-        watch: told how far it is; what it raises stops the model.
+        job: told how far it is, and looked at before every tile and batch of steps.
     """
 
     seed: int = 0
@@ -53,7 +53,7 @@ class RunOptions:
     memory_gb: float | None = None
     record: Recorder | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    watch: Watch = unwatched
+    job: Job = field(default_factory=Job)
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -84,7 +84,7 @@ class SegmentationModel(nn.Module, ABC):
             sink: takes them.
         """
         sink(tuple(slice(0, n) for n in image.shape[2:]), self(image, options))
-        options.watch(1, 1)
+        options.job.report(ONE_CASE, 1, 1)
 
     def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float | None:
         """The least memory in which an image ``(1, in_channels, *shape)`` can be run, besides it.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from medseg_nca.errors import NonFiniteStateError
+from medseg_nca.job import ONE_CASE, Meter
 from medseg_nca.models.base import RunOptions, Sink
 from medseg_nca.models.costs import HEAD_CELLS, held_bytes, inference_steps, level_need
 from medseg_nca.models.focus import (
@@ -33,7 +34,6 @@ from medseg_nca.models.tiling import Tiling, plan_tiles
 from medseg_nca.nca import Fire
 from medseg_nca.nca.tiles import roll_in_place, tiles
 from medseg_nca.nca.window import cut
-from medseg_nca.progress import Meter
 
 if TYPE_CHECKING:
     from medseg_nca.models.multilevel import MultiLevelNca
@@ -166,7 +166,7 @@ class Inference:
         self.last = len(self.grids) - 1
         steps = [inference_steps(level) for level in model.settings.resolved_levels]
         self.loads = [prod(grid) * count for grid, count in zip(self.grids, steps, strict=True)]
-        self.meter = Meter(options.watch, sum(self.loads))
+        self.meter = Meter(options.job, ONE_CASE, sum(self.loads))
 
     def run(self) -> None:
         """Run every level; all logits have then gone to the sink."""
@@ -273,6 +273,7 @@ class Inference:
         """Yield every part of the box, its new state ``(B, C, *part)``, and what of it is awake."""
         plan = self._plan(level, start)
         ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
+        self.meter.facts = {"level": level + 1, "levels": self.last + 1}
         with naming(level):
             yield from ways[plan.way](level, start, plan)
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from medseg_nca.job import Meter
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine
 from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.window import cut
-from medseg_nca.progress import Meter
 
 Window = tuple[slice, ...]
 # A halo grows with the steps between two exchanges of borders; this many cells keep it thin.

@@ -62,17 +62,25 @@ class Located:
         folder: holds the two data files.
         reference: the name it was asked for by.
         hashes: for a registered version, the sha256 tag of each file ("" where it has none).
+        temporary: whether the folder was made for this process alone, and :meth:`release` removes
+            it. What is not released goes when the process ends.
     """
 
     folder: Path
     reference: str
     hashes: Mapping[str, str] = field(default_factory=dict)
+    temporary: bool = False
+
+    def release(self) -> None:
+        """Remove what was downloaded; other folders stay."""
+        if self.temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def load_model(
     reference: str, device: str = "auto", tracking: TrackingSettings | None = None
 ) -> LoadedModel:
-    """Load a model by any of its names.
+    """Load a model by any of its names; what was downloaded for it is gone afterwards.
 
     Args:
         reference: a run folder, a folder with the two data files, ``zoo:NAME``,
@@ -87,7 +95,11 @@ def load_model(
     """
     from medseg_nca.inference.bundle import load_bundle
 
-    return load_bundle(locate(reference, tracking).folder, device)
+    found = locate(reference, tracking)
+    try:
+        return load_bundle(found.folder, device)
+    finally:
+        found.release()
 
 
 def locate(reference: str, tracking: TrackingSettings | None = None) -> Located:
@@ -97,14 +109,18 @@ def locate(reference: str, tracking: TrackingSettings | None = None) -> Located:
         ModelError, TrackingError: as :func:`load_model`.
     """
     found = find_files(reference, tracking)
-    check_hashes(found)
+    try:
+        check_hashes(found)
+    except ModelError:
+        found.release()
+        raise
     return found
 
 
 def find_files(reference: str, tracking: TrackingSettings | None = None) -> Located:
     """Find a model's files, downloading them if they are in a store.
 
-    What is downloaded is kept until the process ends.
+    What is downloaded is kept until it is released, or the process ends.
 
     Raises:
         ModelError, TrackingError: as :func:`load_model`, but changed files are not noticed.
@@ -169,19 +185,22 @@ def export_model(
     """
     from medseg_nca.inference.bundle import check_bundle
 
-    found = locate(reference, tracking)
-    check_bundle(found.folder)
     if not force and any((to / name).exists() for name in (WEIGHTS, SPEC)):
         raise OutputError(
             f"{to}: already holds a model.", hint="Use --force to replace it, or another folder."
         )
+    found = locate(reference, tracking)
     written = []
-    for name in (WEIGHTS, SPEC, CARD):
-        source = found.folder / name
-        if source.is_file():
-            with atomic_file(to / name) as path:
-                path.write_bytes(source.read_bytes())
-            written.append(to / name)
+    try:
+        check_bundle(found.folder)
+        for name in (WEIGHTS, SPEC, CARD):
+            source = found.folder / name
+            if source.is_file():
+                with atomic_file(to / name) as path:
+                    path.write_bytes(source.read_bytes())
+                written.append(to / name)
+    finally:
+        found.release()
     return tuple(written)
 
 
@@ -260,11 +279,11 @@ def _from_store(reference: str, tracking: TrackingSettings) -> Located:
     database = sqlite_file(uri)
     known = recall(database, reference) if database is not None and run is None else None
     if known is not None and _is_pair(Path(known.folder)):
-        return Located(_copy(Path(known.folder)), reference, known.hashes)
+        return Located(_copy(Path(known.folder)), reference, known.hashes, temporary=True)
     state = None if database is None else state_of(database)
     client = connect(uri)
     if run is not None:
-        return Located(_download(client, reference, reference)[0], reference)
+        return Located(_download(client, reference, reference)[0], reference, temporary=True)
     version = find_version(client, reference)
     with store_errors(f"{reference} cannot be downloaded"):
         source = client.get_model_version_download_uri(version.name, version.version)
@@ -274,7 +293,7 @@ def _from_store(reference: str, tracking: TrackingSettings) -> Located:
     place = _local_place(client, base)
     if database is not None and place is not None and all(hashes.values()):
         remember(database, state, reference, Answer(str(place), hashes))
-    return Located(folder, reference, hashes)
+    return Located(folder, reference, hashes, temporary=True)
 
 
 def _is_pair(folder: Path) -> bool:

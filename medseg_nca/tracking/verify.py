@@ -80,6 +80,8 @@ def verify(
         detail = f"{loaded.spec.model.name}, {several}{loaded.parameters:,} parameters"
         checks.append(Check("loads", True, detail))
         checks.append(_prediction(loaded))
+    finally:
+        found.release()
     return Verification(reference, tuple(checks))
 
 

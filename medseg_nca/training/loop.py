@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from medseg_nca.config import RunSettings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted, NonFiniteStateError
+from medseg_nca.job import Job
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks import Task, Validation
 from medseg_nca.training.batches import batches
@@ -46,7 +47,7 @@ _DIVERGED = float("-inf")
 
 
 class Observer(Protocol):
-    """Who follows a training: a progress bar, a tracking store."""
+    """Who keeps the numbers of a training: a tracking store."""
 
     def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
         """Called every ``log_every`` iterations and after every validation."""
@@ -65,6 +66,7 @@ class Trainer:
         run: the run folder.
         fabric: device, precision and processes.
         observers: told of the numbers as they come.
+        job: told how far it is, under the phase "training"; looked at after every iteration.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Trainer:
         run: Path,
         fabric: Fabric,
         observers: tuple[Observer, ...] = (),
+        job: Job | None = None,
     ) -> None:
         self.task = task
         self.settings = settings
@@ -81,6 +84,7 @@ class Trainer:
         self.run = run
         self.fabric = fabric
         self.observers = observers
+        self.job = job or Job()
         torch.manual_seed(settings.seed)
         self.model = task.build_model()
         self.ema = averaged(self.model, self.training.ema) if self.training.ema else None
@@ -94,7 +98,6 @@ class Trainer:
         self.counters = Counters()
         self.history = History(run / "history.csv")
         self.validation: Validation | None = None
-        self.stop_requested = False
         self.gone_back_to: int | None = None
         # Whether it was said before the start that the time is short.
         self.told_short = False
@@ -138,7 +141,7 @@ class Trainer:
 
         Raises:
             DivergenceError: if the loss diverged more often than the guard allows.
-            Interrupted: after Ctrl-C; the checkpoint is written.
+            Interrupted: if the job was cancelled; the checkpoint is written.
         """
         if self.counters.iteration == 0:
             self._save()
@@ -218,6 +221,7 @@ class Trainer:
 
     def _agree(self, elapsed: float) -> None:
         """Take the clock and the stop request of the first process: all must end together."""
+        self.stop_requested = self.job.cancelled
         if self.fabric.world_size > 1:
             elapsed, self.stop_requested = self.fabric.broadcast((elapsed, self.stop_requested))
         self.counters.elapsed = elapsed
@@ -351,6 +355,9 @@ class Trainer:
         )
         for observer in self.observers:
             observer.on_log(counters.iteration, values, self.progress)
+        facts, done = {"iteration": counters.iteration, **values}, round(1000 * self.progress)
+        with suppress(Interrupted):  # the loop sees it too, and keeps the state first
+            self.job.report("training", done, 1000, facts=facts)
 
     def _save(self, *, best: bool = False) -> None:
         if not self.fabric.is_global_zero:

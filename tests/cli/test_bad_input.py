@@ -18,8 +18,8 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
+from medseg_nca.cases.prepare_case import prepare_case
 from medseg_nca.datasets.adapters.phantom import write_phantom
-from medseg_nca.pipelines.cases import prepare_case
 from medseg_nca.training.loop import Trainer
 from tests.cli.runner import complains, files_below, half_written, run
 
@@ -492,11 +492,11 @@ def test_ctrl_c_in_preprocessing_keeps_what_is_done(
         pytest.skip("signals reach the main thread alone")
     calls = []
 
-    def interrupted(item: Any) -> Any:
+    def interrupted(item: Any, job: Any) -> Any:
         calls.append(item)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        return prepare_case(item)
+        return prepare_case(item, job)
 
     out = tmp_path / "out"
     # A process that a shell started in the background ignores Ctrl-C unless told otherwise.

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_model, save_model
 
 from medseg_nca.config.model import LevelSettings
-from medseg_nca.errors import ConfigError
+from medseg_nca.errors import ConfigError, Interrupted
+from medseg_nca.job import Job
 from medseg_nca.models import RunOptions, SegmentationModel, create_model, model_names
 from medseg_nca.models.describe import describe
 from medseg_nca.models.multilevel import MultiLevelNca
@@ -129,10 +130,9 @@ def test_ways_through_the_grid_change_nothing(steps: int, focus: Any, precision:
         torch.nn.init.normal_(parameter, std=0.15)
     image = 0.1 * torch.randn(2, 1, 91, 75)
     image[..., 30:40, 20:60] = 3.0
-    told: list[tuple[int, int]] = []
-    watched = RunOptions(
-        seed=2, precision=precision, memory_gb=1e-3, watch=lambda *done: told.append(done)
-    )
+    told: list[tuple[int, int | None]] = []
+    job = Job(lambda progress: told.append((progress.done, progress.total)))
+    watched = RunOptions(seed=2, precision=precision, memory_gb=1e-3, job=job)
     with torch.inference_mode():
         whole = model(image, RunOptions(seed=2, precision=precision))
         tiles = model(image, watched)
@@ -143,14 +143,9 @@ def test_ways_through_the_grid_change_nothing(steps: int, focus: Any, precision:
 
 
 def test_who_watches_may_stop_a_model() -> None:
-    class EnoughError(Exception):
-        pass
-
-    def stop(done: int, total: int) -> None:
-        raise EnoughError
-
-    with torch.inference_mode(), pytest.raises(EnoughError):
-        small("octree_nca", 2).eval()(torch.randn(1, 2, 32, 32), RunOptions(watch=stop))
+    job = Job(lambda progress: job.cancel())
+    with torch.inference_mode(), pytest.raises(Interrupted):
+        small("octree_nca", 2).eval()(torch.randn(1, 2, 32, 32), RunOptions(job=job))
 
 
 def test_the_way_with_the_least_work_that_fits_is_taken() -> None:

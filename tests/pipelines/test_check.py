@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from medseg_nca.config import Label, LabelTable
 from medseg_nca.config.loading import load_settings
 from medseg_nca.datasets.adapters.phantom import write_phantom
-from medseg_nca.errors import DataError, MedsegError
+from medseg_nca.errors import DataError, Interrupted, MedsegError
+from medseg_nca.job import Job, Progress
 from medseg_nca.pipelines import check, preprocess
 from medseg_nca.pipelines.check_report import CheckReport
 
@@ -59,10 +60,9 @@ def message(report: CheckReport, code: str) -> str:
 
 
 def test_a_good_data_set_has_no_findings(folder: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    report = check.run(
-        folder, labels=TABLE, workers=2, on_case=lambda done, of: seen.append((done, of))
-    )
+    seen: list[tuple[int, int | None]] = []
+    job = Job(lambda progress: seen.append((progress.done, progress.total)))
+    report = check.run(folder, labels=TABLE, workers=2, job=job)
     assert report.findings == ()
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     row = report.rows[0]
@@ -265,11 +265,16 @@ def test_the_report_as_json_and_as_a_table(folder: Path, tmp_path: Path) -> None
 
 
 def test_an_interruption_stops_at_once(folder: Path) -> None:
-    def stop(*_: int) -> None:
-        raise KeyboardInterrupt
+    seen = []
 
-    with pytest.raises(KeyboardInterrupt):
-        check.run(folder, workers=1, on_case=stop)
+    def stop(progress: Progress) -> None:
+        seen.append(progress.done)
+        job.cancel()
+
+    job = Job(stop)
+    with pytest.raises(Interrupted):
+        check.run(folder, workers=1, job=job)
+    assert seen == [1]
 
 
 def test_the_real_nuclei_have_no_errors(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -355,7 +360,9 @@ def test_what_preprocess_refuses_the_check_reports_as_an_error(
     report = check.run(folder)
     assert {finding.code for finding in report.errors} == codes
     with pytest.raises(MedsegError) if refusal else nullcontext() as refused:
-        preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+        preprocess.run(
+            preprocess.PreprocessRequest(folder, tmp_path / "out", load_settings(None), workers=0)
+        )
     if refusal:
         failures = getattr(refused.value, "failures", {})
         assert refusal in " ".join([refused.value.message, *failures.values()])
@@ -368,7 +375,9 @@ def test_many_channels_that_have_names_are_channels(folder: Path, tmp_path: Path
     names = ", ".join(f"echo{number}" for number in range(30))
     (folder / "dataset.yaml").write_text(f"channels: [{names}]")
     assert not check.run(folder).errors
-    store = preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+    store = preprocess.run(
+        preprocess.PreprocessRequest(folder, tmp_path / "out", load_settings(None), workers=0)
+    )
     assert store.plan.in_channels == 30
 
 
@@ -381,7 +390,9 @@ def test_other_channels_than_the_data_set_names(
     assert found(report) == {("warning", "other_channels", None)}
     text = "names 3 channel(s) (T1, T2, FLAIR), and most images have 2: they are called channel_0"
     assert text in message(report, "other_channels")
-    preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+    preprocess.run(
+        preprocess.PreprocessRequest(folder, tmp_path / "out", load_settings(None), workers=0)
+    )
     assert text in caplog.text
 
 
@@ -398,7 +409,9 @@ def test_files_in_sub_folders_are_not_passed_over_in_silence(
         f"{folder / 'images'}: 1 file(s) in sub-folders are passed over: site/p7."
     )
     assert "datalist.csv" in shown
-    preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+    preprocess.run(
+        preprocess.PreprocessRequest(folder, tmp_path / "out", load_settings(None), workers=0)
+    )
     assert f"{folder / 'labels'}: 1 file(s) in sub-folders are passed over" in caplog.text
 
 

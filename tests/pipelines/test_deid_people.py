@@ -60,7 +60,11 @@ def seg(planes: Sequence[Dataset], label: str, low: int = 2, **more: Any) -> Dat
 
 
 def copied(source: Path, out: Path, **how: Any) -> list[Dataset]:
-    dicom_deidentify.run(source, out, Deidentifier(keep_labels=True, **how), key=KEY)
+    dicom_deidentify.run(
+        dicom_deidentify.DeidentifyRequest(
+            source, out, Deidentifier(keep_labels=True, **how), key=KEY
+        )
+    )
     return [dcmread(path) for path in sorted(out.rglob("*.dcm"))]
 
 
@@ -91,7 +95,9 @@ def test_an_annotation_of_another_header(
     made = seg(planes, LABELS[0]) if kind == "seg" else rtstruct(planes)
     build.write(tmp_path / "in" / last / "y", [made])
     how = Deidentifier(keep_labels=True)
-    dicom_deidentify.run(tmp_path / "in", tmp_path / "out", how, workers, key=KEY)
+    dicom_deidentify.run(
+        dicom_deidentify.DeidentifyRequest(tmp_path / "in", tmp_path / "out", how, workers, key=KEY)
+    )
     copies = [dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
     assert labels_in(copies) == (["REMOVED"] if kind == "seg" else ["REMOVED"] * 4 + ["Liver"])
     assert tree_leaks(tmp_path / "out", [NAME, "778812", "14.03.2021"]) == {}
@@ -164,7 +170,9 @@ def test_import(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     build.write(tmp_path / "in" / "1", planes)
     settings = ImportSettings(deidentify=True, key=KEY)
     with caplog.at_level(logging.DEBUG):
-        report = dicom_import.run(tmp_path / "in", tmp_path / "out", settings)
+        report = dicom_import.run(
+            dicom_import.ImportRequest(tmp_path / "in", tmp_path / "out", settings)
+        )
     assert report.labels is not None
     assert len(report.records) == 1
     secrets = [NAME, "778812", "14.03.2021", "H.Z.", "Hieronymus"]
@@ -179,11 +187,15 @@ def test_a_name_in_a_file_that_is_not_imported(tmp_path: Path) -> None:
     build.write(tmp_path / "in" / "ct", planes)
     build.write(tmp_path / "in" / "rt", [rtstruct(planes)])
     settings = ImportSettings(deidentify=True, key=KEY, select="SeriesNumber=1")
-    first = dicom_import.run(tmp_path / "in", tmp_path / "out", settings)
+    first = dicom_import.run(
+        dicom_import.ImportRequest(tmp_path / "in", tmp_path / "out", settings)
+    )
     assert first.labels is not None
     assert LABELS[0] in first.labels.names
     build.write(tmp_path / "in" / "other", ct(series="x", SeriesNumber=9)[:1])
-    report = dicom_import.run(tmp_path / "in", tmp_path / "out", settings)
+    report = dicom_import.run(
+        dicom_import.ImportRequest(tmp_path / "in", tmp_path / "out", settings)
+    )
     assert report.cached == 0
     assert report.labels is not None
     assert report.labels.names == ("region 1", "region 2", "region 3", "region 4", "Liver")
@@ -198,7 +210,7 @@ def test_codes_that_name_someone(tmp_path: Path) -> None:
         build.write(tmp_path / "in" / f"seg{number}", [made])
     build.write(tmp_path / "in" / "ct", planes)
     settings = ImportSettings(deidentify=True, key=KEY)
-    dicom_import.run(tmp_path / "in", tmp_path / "out", settings)
+    dicom_import.run(dicom_import.ImportRequest(tmp_path / "in", tmp_path / "out", settings))
     assert tree_leaks(tmp_path / "out", [NAME]) == {}
     copied(tmp_path / "in", tmp_path / "copies")
     assert tree_leaks(tmp_path / "copies", [NAME]) == {}
@@ -214,7 +226,9 @@ def test_an_error_that_nobody_foresaw_quotes_nothing(
     for module, name in ((dicom_deidentify, "deidentify_dataset"), (dicom_deidentify, "person_of")):
         with monkeypatch.context() as patched, caplog.at_level(logging.DEBUG):
             patched.setattr(module, name, fail)
-            report = dicom_deidentify.run(tmp_path / "in", tmp_path / name, key=KEY)
+            report = dicom_deidentify.run(
+                dicom_deidentify.DeidentifyRequest(tmp_path / "in", tmp_path / name, key=KEY)
+            )
         assert len(report.refused) == 5
         assert NAME not in caplog.text
         assert tree_leaks(tmp_path / name, [NAME]) == {}
@@ -231,7 +245,7 @@ def test_every_text_of_every_output(tmp_path: Path) -> None:
     assert text_leaks(found, secrets) == []
     assert tree_leaks(tmp_path / "out", secrets) == {}
     settings = ImportSettings(deidentify=True, key=KEY, select="ConvolutionKernel=20210314")
-    dicom_import.run(tmp_path / "in", tmp_path / "data", settings)
+    dicom_import.run(dicom_import.ImportRequest(tmp_path / "in", tmp_path / "data", settings))
     assert tree_leaks(tmp_path / "data", secrets) == {}
     assert (tmp_path / "data" / "dataset.json").exists()
 
@@ -246,7 +260,9 @@ def test_names_of_cases_are_made_of_no_text(keyword: str, tmp_path: Path) -> Non
             plane.SOPInstanceUID = build.uid(plane.SOPInstanceUID, number)
         build.write(tmp_path / "in" / str(number), planes)
     settings = ImportSettings(deidentify=True, key=KEY)
-    report = dicom_import.run(tmp_path / "in", tmp_path / "out", settings)
+    report = dicom_import.run(
+        dicom_import.ImportRequest(tmp_path / "in", tmp_path / "out", settings)
+    )
     assert len(report.records) == 2
     assert tree_leaks(tmp_path / "out", ["20210314", "778812", "2.02103e"]) == {}
 

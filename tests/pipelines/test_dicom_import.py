@@ -26,7 +26,7 @@ from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.read import read_image, read_label, read_volume
 from medseg_nca.pipelines import dicom_case
-from medseg_nca.pipelines.dicom_import import ImportSettings, run
+from medseg_nca.pipelines.dicom_import import ImportRequest, ImportSettings, run
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_report import ImportReport
 from tests.io.dicom import build, referring
@@ -79,7 +79,7 @@ def by_id(report: ImportReport) -> dict[str, Any]:
 
 
 def test_a_clinic_becomes_a_data_set(tmp_path: Path) -> None:
-    report = run(clinic(tmp_path / "in"), tmp_path / "out")
+    report = run(ImportRequest(clinic(tmp_path / "in"), tmp_path / "out"))
     assert [one.id for _, one in report.maps] == [
         "FAKEID-0815-XQ_1", "FAKEID-0815-XQ_2", "FAKESECOND-1_1",
     ]  # fmt: skip
@@ -100,7 +100,7 @@ def test_a_clinic_becomes_a_data_set(tmp_path: Path) -> None:
 
 
 def test_volumes_and_label_maps_lie_where_they_did(tmp_path: Path) -> None:
-    run(clinic(tmp_path / "in"), tmp_path / "out")
+    run(ImportRequest(clinic(tmp_path / "in"), tmp_path / "out"))
     image = read_volume(tmp_path / "out" / "imagesTr" / "FAKEID-0815-XQ_1.nii.gz")
     np.testing.assert_array_equal(image.array[0], expected(build.pixels()[..., None]))
     to_ras = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -121,7 +121,7 @@ def test_a_patient_stays_on_one_side_of_a_split(tmp_path: Path) -> None:
                 source / f"s{number}{series}",
                 [referring.seg(planes, box(1, 4), series=f"{series}s")],
             )
-    run(source, tmp_path / "out", HIDE)
+    run(ImportRequest(source, tmp_path / "out", HIDE))
     dataset = open_dataset(tmp_path / "out")
     assert len(dataset.labelled) == 8
     split = make_split(dataset, SplitSettings(val=0.25, test=0.25))
@@ -143,7 +143,7 @@ def test_nothing_names_the_patient(tmp_path: Path, caplog: pytest.LogCaptureFixt
         dcmread(path) for path in source.rglob("*.dcm")
     )
     with caplog.at_level(logging.DEBUG):
-        report = run(source, tmp_path / "out", HIDE)
+        report = run(ImportRequest(source, tmp_path / "out", HIDE))
     assert tree_leaks(tmp_path / "out", secrets) == {}
     shown = json.dumps(report.to_dict()).replace(str(tmp_path / "out"), "") + caplog.text
     (tmp_path / "shown").mkdir()
@@ -170,7 +170,7 @@ def test_labels_that_lose_a_name_do_not_become_one(tmp_path: Path) -> None:
     seg.SegmentSequence[1].AnatomicRegionSequence[0].CodeMeaning = "of Zorrofake"
     build.write(tmp_path / "in" / "ct", planes)
     build.write(tmp_path / "in" / "seg", [seg])
-    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out", HIDE))
     assert report.labels is not None
     assert report.labels.names == ("Kidney left", "Kidney right", "Kidney 3", "Kidney 4")
     assert tree_leaks(tmp_path / "out", ("Zorrofake",)) == {}
@@ -197,7 +197,7 @@ def test_names_of_hostile_files_fit_a_file_system(tmp_path: Path) -> None:
             plane["PatientID"]._value = patient
         with quiet():
             build.write(tmp_path / "in" / str(number), planes)
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert len({record.patient for record in report.records}) == 2
     assert all(len(one.id) < 120 for _, one in report.maps)
     assert len(list((tmp_path / "out" / "imagesTr").iterdir())) == 2
@@ -209,17 +209,18 @@ def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from medseg_nca.pipelines import dicom_case\n"
-        "from medseg_nca.pipelines.dicom_import import ImportSettings, run\n"
+        "from medseg_nca.pipelines.dicom_import import ImportRequest, ImportSettings, run\n"
         "write = dicom_case.write_json\n"
         "def die(path, tree):\n"
         "    write(path, tree)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "dicom_case.write_json = die\n"
-        "run(Path(sys.argv[1]), Path(sys.argv[2]), ImportSettings(deidentify=True))\n"
+        "settings = ImportSettings(deidentify=True)\n"
+        "run(ImportRequest(Path(sys.argv[1]), Path(sys.argv[2]), settings))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(source), str(out)], check=False)
     assert done.returncode == -signal.SIGKILL
-    report = run(source, out, ImportSettings(deidentify=True))
+    report = run(ImportRequest(source, out, ImportSettings(deidentify=True)))
     assert (report.cached, len(report.records)) == (1, 3)
     assert not (out / ".medseg-nca" / "key").exists()
 
@@ -227,7 +228,7 @@ def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
 def test_names_depend_on_the_key_alone(tmp_path: Path) -> None:
     source = clinic(tmp_path / "in")
     names = [
-        [one.id for _, one in run(source, tmp_path / str(n), settings).maps]
+        [one.id for _, one in run(ImportRequest(source, tmp_path / str(n), settings)).maps]
         for n, settings in enumerate((HIDE, HIDE, ImportSettings(deidentify=True)))
     ]
     assert names[0] == names[1]
@@ -236,22 +237,28 @@ def test_names_depend_on_the_key_alone(tmp_path: Path) -> None:
 
 def test_a_random_key_is_forgotten_or_kept(tmp_path: Path) -> None:
     source = clinic(tmp_path / "in")
-    run(source, tmp_path / "out", ImportSettings(deidentify=True))
+    run(ImportRequest(source, tmp_path / "out", ImportSettings(deidentify=True)))
     with pytest.raises(ConfigError, match="was not kept"):
-        run(source, tmp_path / "out", ImportSettings(deidentify=True))
+        run(ImportRequest(source, tmp_path / "out", ImportSettings(deidentify=True)))
     keep = ImportSettings(deidentify=True, keep_key=True)
-    first = run(source, tmp_path / "kept", keep)
+    first = run(ImportRequest(source, tmp_path / "kept", keep))
     assert (tmp_path / "kept" / "deidentify.key").stat().st_mode & 0o777 == 0o600
-    again = run(source, tmp_path / "kept", keep)
+    again = run(ImportRequest(source, tmp_path / "kept", keep))
     assert again.cached == len(first.records) == 3
     with pytest.raises(ConfigError, match="another key"):
-        run(source, tmp_path / "kept", HIDE)
+        run(ImportRequest(source, tmp_path / "kept", HIDE))
 
 
 def test_provenance_names_hashed_uids_only(tmp_path: Path) -> None:
     source = clinic(tmp_path / "in")
     uids = original_uids(dcmread(path) for path in source.rglob("*.dcm"))
-    run(source, tmp_path / "out", ImportSettings(select="Modality=CT,SeriesDescription~Synthetic"))
+    run(
+        ImportRequest(
+            source,
+            tmp_path / "out",
+            ImportSettings(select="Modality=CT,SeriesDescription~Synthetic"),
+        )
+    )
     text = (tmp_path / "out" / "provenance.json").read_text()
     tree = json.loads(text)
     assert not [uid for uid in uids if uid in text]
@@ -265,7 +272,7 @@ def test_provenance_names_hashed_uids_only(tmp_path: Path) -> None:
     )
     salt = Pseudonyms(tree["uids"]["salt"].encode())
     assert salt.uid(str(build.uid("a", "a"))) == case["series"]
-    run(source, tmp_path / "hidden", HIDE)
+    run(ImportRequest(source, tmp_path / "hidden", HIDE))
     assert json.loads((tmp_path / "hidden" / "provenance.json").read_text())["uids"]["salt"] is None
 
 
@@ -279,7 +286,7 @@ def test_annotations_in_several_files_are_united_or_stay_apart(tmp_path: Path) -
     again = referring.seg(planes, box(1, 3), series="s3", ContentDate="20200103")
     for number, annotation in enumerate((again, apart, first)):
         build.write(tmp_path / "in" / f"seg{number}", [annotation])
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert list(by_id(report)) == ["FAKEID-0815-XQ_1", "FAKEID-0815-XQ_1_annotation-2"]
     united = read_label(tmp_path / "out" / "labelsTr" / "FAKEID-0815-XQ_1.nii.gz").array[0]
     np.testing.assert_array_equal(united == 1, expected(box(0, 2)))
@@ -320,7 +327,7 @@ def test_the_sides_of_an_organ_are_two_labels(tmp_path: Path) -> None:
     kidney = [("SCT", "64033007", "Kidney")]
     left, right = {"names": ["rein gauche"]}, {"names": ["rein droit"]}
     two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert labels_of(report) == [("rein gauche", [1]), ("rein droit", [2])]
     tree = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [note["kind"] for note in tree["label_notes"]] == ["codes-of-several"]
@@ -330,7 +337,7 @@ def test_masses_of_two_organs_are_two_labels(tmp_path: Path) -> None:
     mass = {"names": ["mass"], "codes": [("SCT", "4147007", "Mass")]}
     liver, kidney = region("10200004"), region("64033007")
     two_patients(tmp_path / "in", mass | {"region": liver}, mass | {"region": kidney})
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert labels_of(report) == [
         ("mass (4147007, 10200004)", [1]),
         ("mass (4147007, 64033007)", [2]),
@@ -349,7 +356,7 @@ def test_what_is_lost_of_outlines_is_told(tmp_path: Path, caplog: pytest.LogCapt
         roi.ContourSequence.append(Dataset())
         roi.ContourSequence[-1].ContourGeometricType = "CLOSED_PLANAR"
     build.write(tmp_path / "in", [*image, broken])
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert len(report.records) == 1
     told = caplog.text.splitlines()
     for text in ("not lie in a slice", "outside the image", "slices between", "unreadable"):
@@ -366,7 +373,7 @@ def test_an_organ_of_two_names_is_one_label_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     two_patients(tmp_path / "in", {"names": ["Leber"]}, {"names": ["foie"]})
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert report.labels is not None
     assert report.labels.names == ("foie",)
     assert "several names: 'foie' (1 case), 'leber' (1 case)" in caplog.text
@@ -378,7 +385,7 @@ def test_preprocessing_the_folder_as_it_lies_gives_the_same_numbers(tmp_path: Pa
     kidney = [("SCT", "64033007", "Kidney")]
     left, right = {"names": ["Niere li."]}, {"names": ["Niere re."]}
     two_patients(tmp_path / "in", left | {"codes": kidney}, right | {"codes": kidney})
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     dataset = open_dataset(tmp_path / "in")
     assert dataset.labels == report.labels
     for case in dataset.cases:
@@ -396,7 +403,7 @@ def test_overlapping_segments_of_one_object(rule: Any, winner: int | None, tmp_p
     seg = referring.seg(planes, masks, names=["Liver", "Spleen"], codes=[referring.LIVER, SPLEEN])
     build.write(tmp_path / "in" / "ct", planes)
     build.write(tmp_path / "in" / "seg", [seg])
-    report = run(tmp_path / "in", tmp_path / "out", ImportSettings(overlap=rule))
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out", ImportSettings(overlap=rule)))
     if winner is None:
         assert [r.kind for r in report.refused] == ["segments-overlap"]
         assert not (tmp_path / "out" / "labelsTr").exists()
@@ -417,7 +424,7 @@ def test_the_source_of_labels(labels: Any, found: dict[int, str], tmp_path: Path
     build.write(tmp_path / "in" / "ct", planes)
     build.write(tmp_path / "in" / "seg", [referring.seg(planes, box(1, 4))])
     build.write(tmp_path / "in" / "rt", [referring.rtstruct(planes, {"Drawn": [(2, corners)]})])
-    report = run(tmp_path / "in", tmp_path / "out", ImportSettings(labels=labels))
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out", ImportSettings(labels=labels)))
     table = report.labels.labels if report.labels else ()
     assert {label.values[0]: label.name for label in table} == found
     assert report.refused == ()
@@ -428,7 +435,7 @@ def test_an_annotation_of_another_frame_of_reference(tmp_path: Path) -> None:
     seg = referring.seg(planes, box(1, 4), FrameOfReferenceUID=build.uid("elsewhere"))
     build.write(tmp_path / "in" / "ct", planes)
     build.write(tmp_path / "in" / "seg", [seg])
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert [(r.what, r.kind) for r in report.refused] == [
         ("annotation", "other-frame-of-reference")
     ]
@@ -438,8 +445,8 @@ def test_an_annotation_of_another_frame_of_reference(tmp_path: Path) -> None:
 
 def test_selection_and_what_an_earlier_one_left(tmp_path: Path) -> None:
     source = clinic(tmp_path / "in")
-    run(source, tmp_path / "out")
-    report = run(source, tmp_path / "out", ImportSettings(select="Modality=MR"))
+    run(ImportRequest(source, tmp_path / "out"))
+    report = run(ImportRequest(source, tmp_path / "out", ImportSettings(select="Modality=MR")))
     assert [one.id for _, one in report.maps] == ["FAKEID-0815-XQ_2"]
     assert report.refused == ()
     assert report.left_out == {"file-not-dicom": 1, "not-selected": 3}
@@ -449,21 +456,21 @@ def test_selection_and_what_an_earlier_one_left(tmp_path: Path) -> None:
     # The labels are numbered anew: the liver is gone.
     assert set(np.unique(read_label(tmp_path / "out" / "labelsTr" / labels[0]).array)) == {0, 1, 2}
     with pytest.raises(ConfigError, match="did you mean"):
-        run(source, tmp_path / "out", ImportSettings(select="Modallity=MR"))
+        run(ImportRequest(source, tmp_path / "out", ImportSettings(select="Modallity=MR")))
 
 
 def test_a_second_run_makes_only_what_is_missing(tmp_path: Path) -> None:
     source, out = clinic(tmp_path / "in"), tmp_path / "out"
-    first = run(source, out)
+    first = run(ImportRequest(source, out))
     label = out / "labelsTr" / "FAKEID-0815-XQ_1.nii.gz"
     before = label.stat().st_mtime_ns
     (out / "imagesTr" / "FAKEID-0815-XQ_2.nii.gz").unlink()
-    second = run(source, out)
+    second = run(ImportRequest(source, out))
     assert second.cached == 2
     assert second.maps == first.maps
     assert label.stat().st_mtime_ns == before
     build.write(source / "new", ct(series="n", study="n", PatientID="A-NEW-ONE"))
-    third = run(source, out)
+    third = run(ImportRequest(source, out))
     assert third.cached == 3
     assert len(third.records) == 4
 
@@ -487,9 +494,9 @@ def test_a_full_disk_stops_it_and_the_same_command_goes_on(
         for name in ("write_volume", "write_slices"):
             patch.setattr(dicom_case, name, filling(getattr(dicom_case, name)))
         with pytest.raises(OutputError, match="No space"):
-            run(source, out, ImportSettings(deidentify=True))
+            run(ImportRequest(source, out, ImportSettings(deidentify=True)))
     assert not (out / "dataset.json").exists()
-    report = run(source, out, ImportSettings(deidentify=True))
+    report = run(ImportRequest(source, out, ImportSettings(deidentify=True)))
     assert report.cached == 1
     assert len(report.records) == 3
     assert len(open_dataset(out).cases) == 3
@@ -501,14 +508,14 @@ def test_folders_that_are_in_use_are_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
     with pytest.raises(OutputError, match="is not empty"):
-        run(source, tmp_path / "full")
+        run(ImportRequest(source, tmp_path / "full"))
     with pytest.raises(OutputError, match="cannot be the new data set"):
-        run(source, source)
-    run(source, tmp_path / "out")
+        run(ImportRequest(source, source))
+    run(ImportRequest(source, tmp_path / "out"))
     with pytest.raises(OutputError, match="not de-identified"):
-        run(source, tmp_path / "out", HIDE)
+        run(ImportRequest(source, tmp_path / "out", HIDE))
     with pytest.raises(OutputError, match="another folder"):
-        run(source / "b", tmp_path / "out")
+        run(ImportRequest(source / "b", tmp_path / "out"))
 
 
 def test_pictures_are_left_out_among_volumes_and_imported_alone(tmp_path: Path) -> None:
@@ -518,14 +525,14 @@ def test_pictures_are_left_out_among_volumes_and_imported_alone(tmp_path: Path) 
     for dataset in colour:
         del dataset.RescaleSlope, dataset.RescaleIntercept
     build.write(tmp_path / "in" / "picture", colour)
-    alone = run(tmp_path / "in", tmp_path / "alone")
+    alone = run(ImportRequest(tmp_path / "in", tmp_path / "alone"))
     assert open_dataset(tmp_path / "alone").dims == 2
     assert open_dataset(tmp_path / "alone").channels == ("red", "green", "blue")
     image = read_volume(tmp_path / "alone" / alone.maps[0][1].image)
     assert image.array.shape == (3, 6, 8)
     np.testing.assert_array_equal(image.array, values[0].transpose(2, 1, 0))
     build.write(tmp_path / "in" / "ct", ct())
-    both = run(tmp_path / "in", tmp_path / "both")
+    both = run(ImportRequest(tmp_path / "in", tmp_path / "both"))
     assert both.left_out == {"picture-among-volumes": 1}
     assert len(both.records) == 1
 
@@ -539,7 +546,7 @@ def test_localizers_are_left_out_and_no_failure(tmp_path: Path) -> None:
         ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
     )
     build.write(tmp_path / "in" / "overview", overview)
-    report = run(tmp_path / "in", tmp_path / "out", ImportSettings())
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out", ImportSettings()))
     assert (len(report.maps), report.refused, report.left_out["localizer"]) == (1, (), 1)
 
 
@@ -553,7 +560,9 @@ def test_stacks_of_one_series_become_cases(tmp_path: Path) -> None:
         plane.SOPInstanceUID = build.uid("echoes", number)
     build.write(tmp_path / "in", planes)
     for settings in (ImportSettings(), HIDE):
-        report = run(tmp_path / "in", tmp_path / f"out{settings.deidentify}", settings)
+        report = run(
+            ImportRequest(tmp_path / "in", tmp_path / f"out{settings.deidentify}", settings)
+        )
         assert sorted(one.id.rsplit("_")[-1] for _, one in report.maps) == ["echo-1", "echo-2"]
         assert sorted(record.stack for record in report.records) == ["echo-1", "echo-2"]
         assert len({record.patient for record in report.records}) == 1
@@ -561,13 +570,13 @@ def test_stacks_of_one_series_become_cases(tmp_path: Path) -> None:
 
 def test_a_folder_that_has_become_empty_removes_nothing(tmp_path: Path) -> None:
     build.write(tmp_path / "in", ct())
-    run(tmp_path / "in", tmp_path / "out", HIDE)
+    run(ImportRequest(tmp_path / "in", tmp_path / "out", HIDE))
     (tmp_path / "in").rename(tmp_path / "away")
     (tmp_path / "in").mkdir()
-    assert run(tmp_path / "in", tmp_path / "out", HIDE).records == ()
+    assert run(ImportRequest(tmp_path / "in", tmp_path / "out", HIDE)).records == ()
     (tmp_path / "in").rmdir()
     (tmp_path / "away").rename(tmp_path / "in")
-    assert run(tmp_path / "in", tmp_path / "out", HIDE).cached == 1
+    assert run(ImportRequest(tmp_path / "in", tmp_path / "out", HIDE)).cached == 1
 
 
 def test_a_volume_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
@@ -575,7 +584,7 @@ def test_a_volume_that_cannot_be_read_stops_no_other(tmp_path: Path) -> None:
     bad = ct(series="bad", SeriesNumber=2)
     bad[1].PhotometricInterpretation = "ARGB"
     paths = build.write(tmp_path / "in" / "bad", bad)
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert [record.id for record in report.records] == ["FAKEID-0815-XQ_1"]
     assert [(r.kind, r.what, r.files) for r in report.refused] == [
         ("unsupported-pixels", "volume", 5)
@@ -587,18 +596,18 @@ def test_one_slice_with_writing_refuses_its_series(tmp_path: Path) -> None:
     planes = ct(BurnedInAnnotation="NO")
     planes[3].BurnedInAnnotation = "YES"
     build.write(tmp_path / "in", planes)
-    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out", HIDE))
     assert [r.kind for r in report.refused] == ["burned-in-annotation"]
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
     allowed = ImportSettings(deidentify=True, key=KEY, allow_burned_in=True)
-    assert len(run(tmp_path / "in", tmp_path / "allowed", allowed).records) == 1
+    assert len(run(ImportRequest(tmp_path / "in", tmp_path / "allowed", allowed)).records) == 1
 
 
 def test_a_name_in_the_place_of_the_modality_is_hidden(tmp_path: Path) -> None:
     build.write(tmp_path / "in" / "a", ct(Modality="ZORROFAKE"))
     gap = ct(series="gap", Modality="ZORROFAKE")
     build.write(tmp_path / "in" / "b", [*gap[:2], *gap[3:]])
-    report = run(tmp_path / "in", tmp_path / "out", HIDE)
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out", HIDE))
     assert [record.modality for record in report.records] == [""]
     assert [refusal.modality for refusal in report.refused] == [""]
     assert not tree_leaks(tmp_path / "out", ("zorrofake",))
@@ -612,7 +621,7 @@ def test_names_of_files_may_be_no_text(tmp_path: Path, caplog: pytest.LogCapture
         Path(os.fsdecode(os.fsencode(tmp_path / "in") + b"/\xff\xfe.dcm")).write_text("junk")
     except OSError as error:
         pytest.skip(f"the file system refuses such names: {error}")
-    run(tmp_path / "in", tmp_path / "out")
+    run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     tree = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert tree["refused"][0]["message"].endswith("/\udcff\udcfe.dcm: is not a DICOM file.")
 
@@ -620,7 +629,7 @@ def test_names_of_files_may_be_no_text(tmp_path: Path, caplog: pytest.LogCapture
 def test_nothing_to_import(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "text").write_text("nothing")
-    report = run(tmp_path / "in", tmp_path / "out")
+    report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))
     assert report.records == ()
     assert not (tmp_path / "out" / "dataset.json").exists()
     assert (tmp_path / "out" / "report.json").is_file()
@@ -629,7 +638,7 @@ def test_nothing_to_import(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_workers_make_the_same(tmp_path: Path) -> None:
     source = clinic(tmp_path / "in")
-    here, there = (run(source, tmp_path / str(n), HIDE, workers=n) for n in (0, 2))
+    here, there = (run(ImportRequest(source, tmp_path / str(n), HIDE, workers=n)) for n in (0, 2))
     assert here.maps == there.maps
     for _, one in here.maps:
         first, second = (read_volume(tmp_path / n / one.image) for n in ("0", "2"))
@@ -641,7 +650,7 @@ def shared(
     shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, ImportReport]:
     source = shared_data("dicom")
-    return source, run(source, tmp_path_factory.mktemp("shared") / "out")
+    return source, run(ImportRequest(source, tmp_path_factory.mktemp("shared") / "out"))
 
 
 def test_the_liver_of_the_shared_ct(shared: tuple[Path, ImportReport]) -> None:

@@ -53,7 +53,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("phantom") / "data", cases=8, seed=1, dims=2, size=(24, 20)
     )
     out = tmp_path_factory.mktemp("prepared") / "store"
-    preprocess.run(raw, out, tiny_settings(), workers=0)
+    preprocess.run(preprocess.PreprocessRequest(raw, out, tiny_settings(), workers=0))
     return out
 
 
@@ -111,13 +111,13 @@ def test_islands_are_decided_on_from_the_cases_of_all_folds(
 
 def test_it_is_evaluated_on_what_no_fold_has_seen(data: Path, folds: Path, tmp_path: Path) -> None:
     loaded = load_bundle(folds / "ensemble" / "model", "cpu")
-    found = evaluate.run(loaded, data, tmp_path / "test")
+    found = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "test"))
     test = read_split(folds / "ensemble" / "split.json").test
     assert tuple(case["id"] for case in found.tree["cases"]) == test
     assert found.tree["model"]["members"] == 3
     with pytest.raises(DataError, match="split has no val case"):
-        evaluate.run(loaded, data, tmp_path / "val", split="val")
-    everything = evaluate.run(loaded, data, tmp_path / "all", split="all")
+        evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "val", split="val"))
+    everything = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "all", split="all"))
     assert "8 of these cases are in the run's split" in " ".join(everything.tree["notes"])
 
 
@@ -178,8 +178,8 @@ def test_mlflow_loads_it(folds: Path, tmp_path: Path) -> None:
 
 def test_workers_load_all_members(data: Path, folds: Path, tmp_path: Path) -> None:
     loaded = load_bundle(folds / "ensemble" / "model", "cpu")
-    here = evaluate.run(loaded, data, tmp_path / "one")
-    there = evaluate.run(loaded, data, tmp_path / "two", workers=2)
+    here = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "one"))
+    there = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "two", workers=2))
     assert here.tree["mean_dice"] == there.tree["mean_dice"]
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from medseg_nca.cases.evaluation_inputs import match_labels
 from medseg_nca.cli.main import cli
 from medseg_nca.config import LabelTable, PreprocessPlan
 from medseg_nca.config.loading import load_settings
@@ -26,10 +27,9 @@ from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, sav
 from medseg_nca.inference.predictor import Prediction, Predictor
 from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import evaluate, preprocess
-from medseg_nca.pipelines.selection import match_labels
-from medseg_nca.progress import Watch, unwatched
 from medseg_nca.transforms.grid import Grid
 from medseg_nca.transforms.likeness import compare
 
@@ -98,7 +98,7 @@ def model_fixture(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 class Oracle(Predictor):
     """Rounds the image: its label map is in it."""
 
-    def predict(self, volume: Volume, watch: Watch = unwatched) -> Prediction:
+    def predict(self, volume: Volume, job: Job | None = None) -> Prediction:
         label_map = np.clip(volume.array.round(), 0, 2).astype(np.uint8)
         likeness = compare(Grid.of(volume), self.spec.plan)
         return Prediction(volume.with_array(label_map), likeness)
@@ -117,7 +117,9 @@ CASES = {"c0": 0, "c1": 1, "c2": 2, "c3": 3}
 def test_numbers_by_hand(tmp_path: Path, model: LoadedModel) -> None:
     """Blocks of 3 voxels moved by 0 ... 3 along the axis of 2 mm: Dice 1, 2/3, 1/3, 0."""
     out = tmp_path / "out"
-    result = evaluate.run(model, data_set(tmp_path / "data", CASES), out, settings=QUICK)
+    result = evaluate.run(
+        evaluate.EvaluateRequest(model, data_set(tmp_path / "data", CASES), out, settings=QUICK)
+    )
     tree = json.loads((out / "metrics.json").read_text())
     assert tree == json.loads(json.dumps(result.tree))
     front = [case["labels"]["front"] for case in tree["cases"]]
@@ -138,7 +140,7 @@ def test_files(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPat
     data = data_set(tmp_path / "data", CASES)
     (out).mkdir()
     (out / "mine.txt").write_text("stays")
-    evaluate.run(model, data, out, settings=QUICK, save_predictions=True)
+    evaluate.run(evaluate.EvaluateRequest(model, data, out, settings=QUICK, save_predictions=True))
     assert {p.name for p in out.iterdir()} == {
         "figures", "metrics.csv", "metrics.json", "mine.txt", "predictions", "report.html",
     }  # fmt: skip
@@ -169,7 +171,9 @@ def test_the_split_of_the_run_is_used(tmp_path: Path, side: str, expected: list[
     model = bundle(tmp_path / "run" / "model")
     split = Split(train=("c0", "c1"), val=("c2",), test=("c3",))
     write_split(split, tmp_path / "run" / "split.json")
-    tree = evaluate.run(model, data, tmp_path / "out", split=side, settings=QUICK).tree
+    tree = evaluate.run(
+        evaluate.EvaluateRequest(model, data, tmp_path / "out", split=side, settings=QUICK)
+    ).tree
     assert [case["id"] for case in tree["cases"]] == expected
     assert tree["split"]["name"] == side
 
@@ -180,16 +184,20 @@ def test_a_changed_data_set_does_not_let_training_cases_in(tmp_path: Path) -> No
     model = bundle(tmp_path / "run" / "model")
     split = Split(train=("c0", "c1"), val=("c2",), test=("c3", "gone"), dataset_hash="before")
     write_split(split, tmp_path / "run" / "split.json")
-    tree = evaluate.run(model, data, tmp_path / "out", settings=QUICK).tree
+    tree = evaluate.run(
+        evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK)
+    ).tree
     assert [case["id"] for case in tree["cases"]] == ["c3"]
     assert len(tree["notes"]) == 4
     assert "does not say what the images" in tree["notes"][-1]
     other = data_set(tmp_path / "other", {"x": 0, "y": 1})
-    tree = evaluate.run(model, other, tmp_path / "out", settings=QUICK).tree
+    tree = evaluate.run(
+        evaluate.EvaluateRequest(model, other, tmp_path / "out", settings=QUICK)
+    ).tree
     assert [case["id"] for case in tree["cases"]] == ["x", "y"]
     trained = data_set(tmp_path / "trained", {"c0": 0, "c1": 1})
     with pytest.raises(DataError, match="--split all"):
-        evaluate.run(model, trained, tmp_path / "out", settings=QUICK)
+        evaluate.run(evaluate.EvaluateRequest(model, trained, tmp_path / "out", settings=QUICK))
 
 
 @pytest.mark.usefixtures("oracle")
@@ -198,7 +206,7 @@ def test_the_reader_is_warned_of_training_data_without_a_split(tmp_path: Path) -
     model = bundle(tmp_path / "model")
     spec = model.spec.model_copy(update={"training_data_hash": evaluate.open_source(data).hash})
     told = LoadedModel(model.model, spec, model.folder, model.device)
-    tree = evaluate.run(told, data, tmp_path / "out", settings=QUICK).tree
+    tree = evaluate.run(evaluate.EvaluateRequest(told, data, tmp_path / "out", settings=QUICK)).tree
     assert "trained on this very data set" in tree["notes"][0]
 
 
@@ -210,7 +218,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(
     (data / "imagesTr/c1.nii.gz").write_bytes(b"not a volume")
     wrong = nib.Nifti1Image(anatomy()[:-1], AFFINE)
     nib.save(wrong, data / "labelsTr/c2.nii.gz")
-    result = evaluate.run(model, data, tmp_path / "out", settings=QUICK)
+    result = evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
     assert set(result.failed) == {"c1", "c2"}
     assert [case["id"] for case in result.tree["cases"]] == ["c0", "c3"]
     assert [failure["id"] for failure in result.tree["failed"]] == ["c1", "c2"]
@@ -253,7 +261,7 @@ def test_bad_files_are_named(
     data = data_set(tmp_path / "data", {"c0": 0})
     broken(case, data)
     with pytest.raises(DataError, match="all 1 cases failed"):
-        evaluate.run(model, data, tmp_path / "out", settings=QUICK)
+        evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
     assert re.search(message, caplog.text)
     assert not (tmp_path / "out").exists()
 
@@ -263,7 +271,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path, model: LoadedModel) -> No
     data = data_set(tmp_path / "data", {"c0": 0})
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="out"):
-        evaluate.run(model, data, tmp_path / "out", settings=QUICK)
+        evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
 
 
 def test_labels_are_matched_by_name_whatever_its_case() -> None:
@@ -340,7 +348,9 @@ def test_the_reader_is_told_of_missed_labels(tmp_path: Path, model: LoadedModel)
     data = data_set(tmp_path / "data", CASES)
     image = (anatomy() == 1).astype(np.float32)
     nib.save(nib.Nifti1Image(image, AFFINE), data / "imagesTr/c0.nii.gz")
-    tree = evaluate.run(model, data, tmp_path / "out", settings=QUICK).tree
+    tree = evaluate.run(
+        evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK)
+    ).tree
     notes = [note for note in tree["notes"] if note.startswith("back: missed in 1")]
     assert len(notes) == 1
     assert notes[0] in (tmp_path / "out" / "report.html").read_text().replace("&#x27;", "'")
@@ -369,7 +379,7 @@ def test_the_run_in_mlflow_gets_the_evaluation(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = data_set(tmp_path / "data", CASES)
-    result = evaluate.run(model, data, tmp_path / "out", settings=QUICK)
+    result = evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
     store = Store()
     monkeypatch.setattr(evaluate, "connect", lambda uri: store)
     evaluate.publish(result, tmp_path)
@@ -397,16 +407,20 @@ def test_the_run_in_mlflow_gets_the_evaluation(
 def test_a_prepared_data_set_stands_for_its_files(tmp_path: Path, model: LoadedModel) -> None:
     """Numbers come from the source grid, not from the prepared arrays."""
     data = data_set(tmp_path / "data", CASES)
-    preprocess.run(data, tmp_path / "prepared", load_settings(None), workers=0)
-    raw = evaluate.run(model, data, tmp_path / "a", settings=QUICK).tree
-    prepared = evaluate.run(model, tmp_path / "prepared", tmp_path / "b", settings=QUICK).tree
+    preprocess.run(
+        preprocess.PreprocessRequest(data, tmp_path / "prepared", load_settings(None), workers=0)
+    )
+    raw = evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "a", settings=QUICK)).tree
+    prepared = evaluate.run(
+        evaluate.EvaluateRequest(model, tmp_path / "prepared", tmp_path / "b", settings=QUICK)
+    ).tree
     assert prepared["labels"] == raw["labels"]
     assert prepared["data"] == raw["data"]
 
 
 def test_a_case_without_label_is_refused(tmp_path: Path) -> None:
+    from medseg_nca.cases.evaluate_case import read_case
     from medseg_nca.datasets.base import Case
-    from medseg_nca.pipelines.measuring import read_case
 
     with pytest.raises(ImageError, match="x"):
         read_case(Case("x", (tmp_path / "x.nii.gz",)), match_labels(table({"a": 1}), None))

@@ -17,6 +17,7 @@ import pytest
 
 from medseg_nca.datasets import decathlon
 from medseg_nca.errors import DataError, DownloadError, OutputError
+from medseg_nca.job import Job, Progress
 from medseg_nca.pipelines import download as downloading
 from medseg_nca.pipelines import fetch
 
@@ -123,10 +124,10 @@ def test_downloaded_checked_and_unpacked(served: Served, tmp_path: Path) -> None
     served.content = GOOD
     stages: dict[str, tuple[int, int | None]] = {}
 
-    def note(stage: str, done: int, total: int | None) -> None:
-        stages[stage] = (done, total)
+    def note(progress: Progress) -> None:
+        stages[progress.phase] = (progress.done, progress.total)
 
-    folder = fetch.run("spleen", tmp_path / "data", served.url, progress=note)
+    folder = fetch.run("spleen", tmp_path / "data", served.url, job=Job(note))
     assert folder == tmp_path / "data" / NAME
     assert (folder / "dataset.json").read_bytes() == LISTING
     assert (folder / "imagesTr" / "a.nii.gz").read_bytes() == CONTENT
@@ -134,7 +135,7 @@ def test_downloaded_checked_and_unpacked(served: Served, tmp_path: Path) -> None
         "a.nii.gz", "dataset.json", "imagesTr",
     ]  # fmt: skip
     assert [path.name for path in (tmp_path / "data").iterdir()] == [NAME]
-    assert list(stages) == ["downloading", "checking", "unpacking"]
+    assert list(stages) == ["downloading", "verifying", "unpacking"]
     assert stages["downloading"] == (len(GOOD), len(GOOD))
 
 
@@ -233,7 +234,8 @@ def test_an_earlier_attempt_is_gone_on_with(served: Served, tmp_path: Path) -> N
     served.content = CONTENT
     (tmp_path / "f.part").write_bytes(CONTENT[:1000])
     seen: list[tuple[int, int | None]] = []
-    downloading.download(served.url, tmp_path / "f", lambda done, of: seen.append((done, of)))
+    job = Job(lambda progress: seen.append((progress.done, progress.total)))
+    downloading.download(served.url, tmp_path / "f", job)
     assert served.asked == ["bytes=1000-"]
     assert (tmp_path / "f").read_bytes() == CONTENT
     assert seen[0][0] > 1000

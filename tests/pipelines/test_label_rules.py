@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from medseg_nca.cases.evaluation_inputs import open_source
 from medseg_nca.config import LabelTable, PreprocessPlan, RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
@@ -22,7 +23,6 @@ from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, sav
 from medseg_nca.io.dicom.annotations.legend import FoundSegment, Legend
 from medseg_nca.models import build_model
 from medseg_nca.pipelines import check, evaluate, preprocess, train
-from medseg_nca.pipelines.selection import open_source
 
 SIZE = (32, 32)
 
@@ -134,34 +134,46 @@ def test_what_one_stage_refuses_no_other_counts(tmp_path: Path, fault: Any, name
         assert "c2" in refused
     learned = model(tmp_path / "model", {"one": 1, "two": 2})
     found = evaluate.run(
-        learned, data, tmp_path / "out", settings=EvaluationSettings(bootstrap=20), split="all"
+        evaluate.EvaluateRequest(
+            learned, data, tmp_path / "out", settings=EvaluationSettings(bootstrap=20), split="all"
+        )
     )
     assert set(found.failed) == {"c2"}
     if named or fault in (to_jpeg, to_jpeg_in_tiff, to_fractions):
         with pytest.raises(PartialFailure) as caught:
-            preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+            preprocess.run(
+                preprocess.PreprocessRequest(data, tmp_path / "prepared", settings(), workers=0)
+            )
         assert set(caught.value.failures) == {"c2"}
     elif fault is not to_other_number:
         with pytest.raises(DataError, match="does not name its labels"):
-            preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+            preprocess.run(
+                preprocess.PreprocessRequest(data, tmp_path / "prepared", settings(), workers=0)
+            )
 
 
 def test_a_truth_without_names_in_other_numbers_is_not_counted_as_empty(tmp_path: Path) -> None:
     data = pictures(tmp_path / "data", {key: [255] for key in NAMES})
     learned = model(tmp_path / "model", {"one": 1})
     with pytest.raises(DataError, match="all 6 cases failed"):
-        evaluate.run(learned, data, tmp_path / "out", split="all")
+        evaluate.run(evaluate.EvaluateRequest(learned, data, tmp_path / "out", split="all"))
     named = LabelTable.model_validate({"labels": [{"name": "one", "values": [255]}]})
     found = evaluate.run(
-        learned, data, tmp_path / "out", split="all", labels=named,
-        settings=EvaluationSettings(bootstrap=20),
-    )  # fmt: skip
+        evaluate.EvaluateRequest(
+            learned,
+            data,
+            tmp_path / "out",
+            split="all",
+            labels=named,
+            settings=EvaluationSettings(bootstrap=20),
+        )
+    )
     assert not found.failed
 
 
 def test_a_label_map_that_changed_since_is_not_validated_on(tmp_path: Path) -> None:
     data = pictures(tmp_path / "data", {key: [1, 2] for key in NAMES}, "{one: 1, two: 2}")
-    preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+    preprocess.run(preprocess.PreprocessRequest(data, tmp_path / "prepared", settings(), workers=0))
     for case in NAMES:
         to_other_number(data, case)
     with pytest.raises(MedsegError, match="has label values outside the table: 9"):
@@ -215,7 +227,9 @@ def test_a_label_that_cannot_be_learned_is_named_in_every_stage(
     labels = settings(table).data.labels
     report = check.run(data, labels=labels)
     found = [f.message for f in report.warnings if f.code in ("thin_label", "unused_label")]
-    preprocess.run(data, tmp_path / "prepared", settings(table), workers=0)
+    preprocess.run(
+        preprocess.PreprocessRequest(data, tmp_path / "prepared", settings(table), workers=0)
+    )
     told = [r.getMessage() for r in caplog.records if "'three' is in" in r.getMessage()]
     caplog.clear()
     train.run(tmp_path / "prepared", tmp_path / "run", settings(table))
@@ -239,7 +253,9 @@ def test_each_fold_has_labels_of_its_own(tmp_path: Path, caplog: pytest.LogCaptu
     numbers = {name: [1, 2] if name == "c4" else [1] for name in NAMES}
     data = pictures(tmp_path / "data", numbers, "{one: 1, two: 2}")
     folds = settings("data.split.test=0")
-    store = preprocess.run(data, tmp_path / "prepared", folds, workers=0)
+    store = preprocess.run(
+        preprocess.PreprocessRequest(data, tmp_path / "prepared", folds, workers=0)
+    )
     caplog.clear()
     train.run_folds(tmp_path / "prepared", tmp_path / "run", folds, 2)
     told = [r.getMessage() for r in caplog.records if "'two' is in" in r.getMessage()]
@@ -300,7 +316,7 @@ def test_numbers_of_a_mask_that_was_once_lossy_are_doubted(
         Image.fromarray(mask).save(path)
     report = check.run(data)
     assert "doubtful_labels" in {finding.code for finding in report.warnings}
-    preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+    preprocess.run(preprocess.PreprocessRequest(data, tmp_path / "prepared", settings(), workers=0))
     assert "hold 20 numbers without names: 1, 2, 3" in caplog.text
 
 
@@ -308,7 +324,9 @@ def test_a_prepared_dicom_label_keeps_its_numbers_in_an_evaluation(tmp_path: Pat
     names = LabelTable.model_validate({"labels": [{"name": "one", "values": [1]}]})
     legend = Legend(table=names, segments=(FoundSegment(value=1, name="one"),))
     data = pictures(tmp_path / "data", {key: [1] for key in NAMES}, "{one: 1}")
-    store = preprocess.run(data, tmp_path / "prepared", settings(), workers=0)
+    store = preprocess.run(
+        preprocess.PreprocessRequest(data, tmp_path / "prepared", settings(), workers=0)
+    )
     cases = tuple(case.model_copy(update={"segments": legend}) for case in store.cases)
     write_store(store.folder, store.index.model_copy(update={"cases": cases}), store.plan)
     assert [case.segments for case in open_source(store.folder).cases] == [legend] * len(cases)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from medseg_nca.cases.predict_case import OutputSettings
 from medseg_nca.errors import OutputError
-from medseg_nca.pipelines.predict_case import OutputSettings
 
 
 def test_a_kind_of_dicom_seg_that_does_not_exist() -> None:

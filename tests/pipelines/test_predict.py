@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from medseg_nca.cases.predict_case import OutputSettings
 from medseg_nca.datasets.adapters.phantom import write_phantom
-from medseg_nca.errors import DataError
+from medseg_nca.errors import DataError, Interrupted
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
+from medseg_nca.job import Job, Progress
 from medseg_nca.pipelines import predict
-from medseg_nca.pipelines.predict_case import OutputSettings
 from tests.tracking.tiny import save_tiny
 
 PNG = OutputSettings(formats=("png",))
@@ -53,9 +54,9 @@ INPUTS = ["phantom_00000.nii.gz", "phantom_00001.nii.gz"]
 def test_results_beside_their_inputs_are_no_inputs(
     images: Path, model: LoadedModel, fresh: bool
 ) -> None:
-    first = predict.run(model, [images], images, output=PNG)
+    first = predict.run(predict.PredictRequest(model, [images], images, output=PNG))
     assert names(images) == INPUTS
-    again = predict.run(model, [images], images, output=PNG, fresh=fresh)
+    again = predict.run(predict.PredictRequest(model, [images], images, output=PNG, fresh=fresh))
     assert names(images) == INPUTS
     assert [file.outputs for file in again] == [file.outputs for file in first]
     assert len(list(images.iterdir())) == 5
@@ -64,27 +65,25 @@ def test_results_beside_their_inputs_are_no_inputs(
 def test_results_of_a_run_that_was_stopped_are_no_inputs_either(
     images: Path, model: LoadedModel
 ) -> None:
-    class Stop:
-        def track(self, outcomes, stage, total):  # type: ignore[no-untyped-def]
-            yield next(iter(outcomes))
-            raise KeyboardInterrupt
+    def stop(progress: Progress) -> None:
+        if progress.phase == "predicting" and progress.done == 1:
+            job.cancel()
 
-        def within(self, done: int, total: int) -> None: ...
-
-    with pytest.raises(KeyboardInterrupt):
-        predict.run(model, [images], images, progress=Stop(), output=PNG)
+    job = Job(stop)
+    with pytest.raises(Interrupted):
+        predict.run(predict.PredictRequest(model, [images], images, output=PNG), job)
     assert len(list(images.glob("*.png"))) == 1
-    predict.run(model, [images], images, output=PNG)
+    predict.run(predict.PredictRequest(model, [images], images, output=PNG))
     assert names(images) == INPUTS
 
 
 def test_an_image_that_replaced_a_result_is_not_overwritten(
     images: Path, model: LoadedModel
 ) -> None:
-    predict.run(model, [images], images, output=PNG)
+    predict.run(predict.PredictRequest(model, [images], images, output=PNG))
     mine = images / "phantom_00000.png"
     mine.write_bytes(mine.read_bytes() + b"another picture")
-    predict.run(model, [images], images, output=PNG)
+    predict.run(predict.PredictRequest(model, [images], images, output=PNG))
     assert names(images) == [INPUTS[0], mine.name, INPUTS[1]]
     assert mine.read_bytes().endswith(b"another picture")
 
@@ -93,28 +92,30 @@ def test_halves_of_images_are_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (images / "other.mhd").write_text("ElementDataFile = other.raw\n")
-    predict.run(model, [images], tmp_path / "out")
+    predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
     assert "(other.mhd): Save both as one file" in caplog.text
     assert names(tmp_path / "out") == INPUTS
     for path in images.glob("*.nii.gz"):
         path.unlink()
     with pytest.raises(DataError, match=r"\(other\.mhd\): Save both as one file"):
-        predict.run(model, [images], tmp_path / "out")
+        predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
 
 
 def test_images_in_sub_folders_are_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     below = Path(shutil.copytree(images, images / "site" / "p7"))
-    predict.run(model, [images], tmp_path / "out")
+    predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
     assert f"{images}: 2 image(s) in sub-folders are passed over (site/p7)" in caplog.text
     assert names(tmp_path / "out") == INPUTS
     caplog.clear()
-    predict.run(model, [images, below], tmp_path / "both")
+    predict.run(predict.PredictRequest(model, [images, below], tmp_path / "both"))
     assert "sub-folders" not in caplog.text
     assert len(listed(tmp_path / "both")) == 4
     with pytest.raises(DataError, match=r"its images lie in sub-folders: p7\.") as error:
-        predict.run(model, [below.parent.parent / "site"], tmp_path / "none")
+        predict.run(
+            predict.PredictRequest(model, [below.parent.parent / "site"], tmp_path / "none")
+        )
     assert str(below) in str(error.value.hint)
 
 
@@ -122,7 +123,7 @@ def test_results_in_a_sub_folder_are_not_told_of(
     images: Path, model: LoadedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
-        predict.run(model, [images], images / "out")
+        predict.run(predict.PredictRequest(model, [images], images / "out"))
     assert "sub-folders" not in caplog.text
     assert names(images / "out") == INPUTS
 
@@ -130,7 +131,7 @@ def test_results_in_a_sub_folder_are_not_told_of(
 def test_a_result_without_any_label_is_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predict.run(model, [images], tmp_path / "found")
+    predict.run(predict.PredictRequest(model, [images], tmp_path / "found"))
     assert [entry["empty"] for entry in listed(tmp_path / "found")] == [False, False]
     assert "No label was found" not in caplog.text
     with torch.no_grad():
@@ -138,7 +139,7 @@ def test_a_result_without_any_label_is_told_of(
             weights.zero_()  # all channels alike: the background comes first
     for _ in range(2):  # also when an earlier run made it
         caplog.clear()
-        results = predict.run(model, [images], tmp_path / "empty")
+        results = predict.run(predict.PredictRequest(model, [images], tmp_path / "empty"))
         assert [result.empty for result in results] == [True, True]
         assert [entry["empty"] for entry in listed(tmp_path / "empty")] == [True, True]
         assert f"No label was found in 2 of 2 images ({', '.join(INPUTS)})" in caplog.text
@@ -148,5 +149,5 @@ def test_a_result_without_any_label_is_told_of(
 def test_a_model_that_says_nothing_of_its_training_is_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predict.run(model, [images], tmp_path / "out")
+    predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
     assert caplog.text.count("no image is compared with them") == 1

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from medseg_nca.cases import prepare_case as steps
 from medseg_nca.cli.main import cli
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
@@ -21,8 +22,7 @@ from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.hashing import dataset_hash
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
 from medseg_nca.errors import ConfigError, DataError, OutputError, PartialFailure
-from medseg_nca.pipelines import cases as steps
-from medseg_nca.pipelines.preprocess import run
+from medseg_nca.pipelines.preprocess import PreprocessRequest, run
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
 
@@ -63,7 +63,7 @@ def changed(before: dict[str, int], out: Path) -> list[str]:
 
 
 def test_a_folder_of_volumes_becomes_a_prepared_data_set(data: Path, tmp_path: Path) -> None:
-    store = run(data, tmp_path / "out", settings())
+    store = run(PreprocessRequest(data, tmp_path / "out", settings()))
     assert [case.id for case in store.cases] == [f"case_{n}" for n in range(4)]
     assert store.labels.names == ("label_1", "label_2")
     assert store.dataset_hash == dataset_hash(open_dataset(data))
@@ -89,21 +89,21 @@ def test_a_folder_of_volumes_becomes_a_prepared_data_set(data: Path, tmp_path: P
 
 def test_a_second_run_makes_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = run(data, out, settings())
+    first = run(PreprocessRequest(data, out, settings()))
     before = times(out)
-    assert run(data, out, settings()).index == first.index
+    assert run(PreprocessRequest(data, out, settings())).index == first.index
     assert changed(before, out) == []
 
 
 def test_a_changed_file_is_made_again_alone(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = run(data, out, settings())
+    first = run(PreprocessRequest(data, out, settings()))
     before = times(out)
     add_case(data, "case_2", seed=22)
     add_case(data, "case_9", seed=9)
     for folder in ("images", "labels"):
         (data / folder / "case_0.nii.gz").unlink()
-    store = run(data, out, settings())
+    store = run(PreprocessRequest(data, out, settings()))
     assert changed(before, out) == ["case_2", "case_9"]
     assert [case.id for case in store.cases] == ["case_1", "case_2", "case_3", "case_9"]
     assert "case_0" not in times(out)
@@ -124,9 +124,9 @@ def test_a_changed_setting_makes_what_it_touches(
     data: Path, tmp_path: Path, change: str, everything: bool
 ) -> None:
     out = tmp_path / "out"
-    run(data, out, settings())
+    run(PreprocessRequest(data, out, settings()))
     before = times(out)
-    store = run(data, out, settings(change))
+    store = run(PreprocessRequest(data, out, settings(change)))
     assert len(changed(before, out)) == (4 if everything else 0)
     if "crop_size" in change:
         assert PreparedStore.open(out).plan.crop_size == (8, 8, 8) == store.plan.crop_size
@@ -136,7 +136,7 @@ def test_an_interrupted_run_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    run(data, out, settings())
+    run(PreprocessRequest(data, out, settings()))
     calls: list[Any] = []
     real: Callable[..., Any] = steps.prepare
 
@@ -149,27 +149,27 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr(steps, "prepare", stop_at_the_third)
     other = settings("preprocess.normalise=percentile")
     with pytest.raises(KeyboardInterrupt):
-        run(data, out, other)
+        run(PreprocessRequest(data, out, other))
     # Half old, half new: nothing that training would take for a data set.
     assert not is_prepared(out)
     (out / "cases" / ".0123abcd.part.case_3.npz").write_bytes(b"what kill -9 left")
     before = times(out)
     monkeypatch.setattr(steps, "prepare", real)
-    assert len(run(data, out, other).cases) == 4
+    assert len(run(PreprocessRequest(data, out, other)).cases) == 4
     assert changed(before, out) == ["case_2", "case_3"]
     assert not list((out / "cases").glob(".*"))
 
 
 def test_damaged_cache_files_are_made_again(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = run(data, out, settings())
+    first = run(PreprocessRequest(data, out, settings()))
     path = out / "cases" / "case_1.npz"
     path.write_bytes(path.read_bytes()[:1000])
     (out / "fingerprints" / "case_2.json").write_text("{")
     with pytest.raises(DataError, match=r"case_1\.npz: cannot be read.*preprocess"):
         first.load("case_1")
     before = times(out)
-    assert run(data, out, settings()).index == first.index
+    assert run(PreprocessRequest(data, out, settings())).index == first.index
     assert changed(before, out) == ["case_1"]
 
 
@@ -232,7 +232,7 @@ def test_a_bad_case_is_reported_and_does_not_stop_the_others(
     spoil(data)
     table = "data.labels={labels: [{name: a, values: [1]}, {name: b, values: [2]}]}"
     with pytest.raises(PartialFailure, match="1 of 5 cases failed") as caught:
-        run(data, tmp_path / "out", settings(table))
+        run(PreprocessRequest(data, tmp_path / "out", settings(table)))
     assert reason in caught.value.failures["bad"]
     assert caught.value.exit_code == 3
     store = PreparedStore.open(tmp_path / "out")
@@ -242,7 +242,7 @@ def test_a_bad_case_is_reported_and_does_not_stop_the_others(
     # Mended, only this case is made.
     before = times(tmp_path / "out")
     add_case(data, "bad", seed=1)
-    assert len(run(data, tmp_path / "out", settings(table)).cases) == 5
+    assert len(run(PreprocessRequest(data, tmp_path / "out", settings(table))).cases) == 5
     assert changed(before, tmp_path / "out") == ["bad"]
 
 
@@ -252,7 +252,7 @@ def test_nothing_usable_is_an_error_of_the_data(
     for path in (data / "images").iterdir():
         save(path, np.full((10, 12, 8), 5, np.int16))
     with pytest.raises(DataError, match="none of the 4 cases can be prepared"):
-        run(data, tmp_path / "out", settings())
+        run(PreprocessRequest(data, tmp_path / "out", settings()))
     assert "case_0" in caplog.text
     assert "is constant" in caplog.text
     assert not is_prepared(tmp_path / "out")
@@ -266,7 +266,7 @@ def test_processes_give_the_same(data: Path, tmp_path: Path) -> None:
     for workers in (0, 2):
         out = tmp_path / f"out_{workers}"
         with pytest.raises(PartialFailure) as caught:
-            run(data, out, settings(), workers)
+            run(PreprocessRequest(data, out, settings(), workers))
         assert "NaN" in caught.value.failures["bad"]
         stores.append(PreparedStore.open(out))
     assert stores[0].index == stores[1].index
@@ -285,21 +285,24 @@ def test_grey_and_colour_pictures_together(tmp_path: Path) -> None:
         mask = (rng.random(shape[:2]) < 0.3).astype(np.uint8) * 255
         Image.fromarray(mask).save(tmp_path / "data" / "labels" / f"{number}.png")
     store = run(
-        tmp_path / "data", tmp_path / "out",
-        load_settings(None, ["preprocess.colour=grey", "model.dims=2"]),
-    )  # fmt: skip
+        PreprocessRequest(
+            tmp_path / "data",
+            tmp_path / "out",
+            load_settings(None, ["preprocess.colour=grey", "model.dims=2"]),
+        )
+    )
     assert store.plan.dims == 2
     assert store.plan.in_channels == 1
     assert [store.load(case.id)[0].shape for case in store.cases][:2] == [(1, 16, 20)] * 2
     assert store.labels.names == ("label_255",)
     with pytest.raises(PartialFailure) as caught:
-        run(tmp_path / "data", tmp_path / "other", load_settings(None))
+        run(PreprocessRequest(tmp_path / "data", tmp_path / "other", load_settings(None)))
     assert any("colour=grey" in reason for reason in caught.value.failures.values())
 
 
 def test_unlabelled_cases_are_prepared_too(data: Path, tmp_path: Path) -> None:
     (data / "labels" / "case_3.nii.gz").unlink()
-    store = run(data, tmp_path / "out", settings())
+    store = run(PreprocessRequest(data, tmp_path / "out", settings()))
     assert len(store.labelled) == 3
     assert store.load("case_3")[1] is None
     assert store.case("case_3").foreground == {}
@@ -311,32 +314,32 @@ def test_labels_that_nobody_names_must_be_few(data: Path, tmp_path: Path) -> Non
     for path in (data / "images").iterdir():
         save(path, np.random.default_rng(0).normal(size=(10, 12, 8)))
     with pytest.raises(DataError, match=r"959 different numbers.*data\.labels"):
-        run(data, tmp_path / "out", settings())
+        run(PreprocessRequest(data, tmp_path / "out", settings()))
 
 
 def test_the_sample_size_is_a_multiple_of_the_levels_and_fits_the_memory(
     data: Path, tmp_path: Path
 ) -> None:
-    plan = run(data, tmp_path / "out", settings("model=m3d_nca")).plan
+    plan = run(PreprocessRequest(data, tmp_path / "out", settings("model=m3d_nca"))).plan
     # m3d_nca's coarse level has cells of 4 voxels; the median is 10 x 12 x 14 or so.
     assert plan.crop_size == (12, 12, 16)
     little = settings("model=m3d_nca", "preprocess.memory_budget_gb=1e-5")
-    assert run(data, tmp_path / "out", little).plan.crop_size == (4, 4, 4)
+    assert run(PreprocessRequest(data, tmp_path / "out", little)).plan.crop_size == (4, 4, 4)
 
 
 def test_places_that_cannot_be_written_to(data: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the folder of the data set itself"):
-        run(data, data, settings())
+        run(PreprocessRequest(data, data, settings()))
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
-        run(data, tmp_path / "file", settings())
+        run(PreprocessRequest(data, tmp_path / "file", settings()))
     with pytest.raises(OutputError, match="cannot be written"):
-        run(data, tmp_path / "file" / "out", settings())
+        run(PreprocessRequest(data, tmp_path / "file" / "out", settings()))
 
 
 def test_settings_that_do_not_fit_the_data(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"preprocess\.crop_size.* 3 positive numbers"):
-        run(data, tmp_path / "out", settings("preprocess.crop_size=[16,16]"))
+        run(PreprocessRequest(data, tmp_path / "out", settings("preprocess.crop_size=[16,16]")))
 
 
 def test_command_line(data: Path, tmp_path: Path) -> None:
@@ -366,7 +369,7 @@ def test_real_volumes(shared_data: Callable[[str], Path], tmp_path: Path) -> Non
     tree = json.loads((source / "dataset.json").read_text())
     tree["training"], tree["test"] = tree["training"][:5], []
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(tree))
-    store = run(tmp_path / "data", tmp_path / "out", load_settings(None))
+    store = run(PreprocessRequest(tmp_path / "data", tmp_path / "out", load_settings(None)))
     assert store.labels.names == ("Anterior", "Posterior")
     assert all(min(case.foreground.values()) > 500 for case in store.cases)
     assert store.plan.spacing == (1, 1, 1)

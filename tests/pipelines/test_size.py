@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,19 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from medseg_nca.cases.predict_case import Predicting
+from medseg_nca.cases.prediction_inputs import CaseInput
 from medseg_nca.cli.main import cli
 from medseg_nca.config.loading import load_settings
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
 from medseg_nca.datasets.adapters.phantom import write_phantom
-from medseg_nca.errors import PartialFailure
+from medseg_nca.errors import Interrupted, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.inference.predictor import Predictor
+from medseg_nca.job import ONE_CASE, Job, Progress
 from medseg_nca.pipelines import evaluate, predict, preprocess
-from medseg_nca.pipelines.parallel import Outcome, SchedulerError
-from medseg_nca.pipelines.predict_case import Predicting
-from medseg_nca.pipelines.prediction_inputs import PredictionCase
-from medseg_nca.pipelines.shared_model import SharedModel
+from medseg_nca.work.scheduler import SchedulerError
+from medseg_nca.work.shared_model import SharedModel
 from tests.pipelines.work import ROOT, cluster
 from tests.tracking.tiny import save_tiny
 
@@ -63,26 +64,36 @@ def model(tmp_path: Path) -> LoadedModel:
 
 
 class Watch:
-    """A progress bar that notes what it saw, and has Ctrl-C pressed after some cases."""
+    """Notes what a job hears, and cancels it after some cases."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.resumed: list[bool] = []
+        self.job = Job(self.hear)
         self.stop_after = stop_after
+        self._resumed: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
 
-    def track(self, outcomes: Iterable[Outcome[Any]], stage: str, total: int) -> Iterator[Any]:
-        for outcome in outcomes:
-            self.resumed.append(outcome.resumed)
-            yield outcome
-            if len(self.resumed) == self.stop_after:
-                raise KeyboardInterrupt
+    def hear(self, progress: Progress) -> None:
+        if progress.phase == ONE_CASE:
+            return
+        self._resumed[progress.phase] = int(progress.facts.get("resumed", 0))
+        self._seen[progress.phase] = progress.done
+        if self.seen == self.stop_after:
+            self.job.cancel()
 
-    def within(self, done: int, total: int) -> None:
-        pass
+    @property
+    def seen(self) -> int:
+        """How many cases there were, in all phases."""
+        return sum(self._seen.values())
+
+    @property
+    def resumed(self) -> int:
+        """How many of them an earlier run had made."""
+        return sum(self._resumed.values())
 
     @property
     def done(self) -> int:
         """How many cases were worked on."""
-        return self.resumed.count(False)
+        return self.seen - self.resumed
 
 
 def predicted(
@@ -94,8 +105,8 @@ def predicted(
 ) -> int:
     """Predict; returns how many cases were worked on."""
     watch = Watch()
-    predict.run(model, [data / "imagesTr"], out, settings, watch, **how)
-    assert len(watch.resumed) == CASES
+    predict.run(predict.PredictRequest(model, [data / "imagesTr"], out, settings, **how), watch.job)
+    assert watch.seen == CASES
     return watch.done
 
 
@@ -103,7 +114,7 @@ def evaluated(
     model: LoadedModel, data: Path, out: Path, settings: EvaluationSettings = QUICK, **how: Any
 ) -> int:
     watch = Watch()
-    evaluate.run(model, data, out, settings=settings, progress=watch, **how)
+    evaluate.run(evaluate.EvaluateRequest(model, data, out, settings=settings, **how), watch.job)
     return watch.done
 
 
@@ -191,12 +202,12 @@ def test_other_settings_or_another_model_change_everything(
 def test_an_interrupted_prediction_goes_on(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
     images = [data / "imagesTr"]
-    with pytest.raises(KeyboardInterrupt):
-        predict.run(model, images, out, progress=Watch(stop_after=2))
+    with pytest.raises(Interrupted):
+        predict.run(predict.PredictRequest(model, images, out), Watch(stop_after=2).job)
     (out / ".0123abcd.part.case.nii.gz").write_bytes(b"what kill -9 left")
     assert not (out / "predictions.json").exists(), "half a list would be taken for all of it"
-    with pytest.raises(KeyboardInterrupt):
-        predict.run(model, images, out, progress=Watch(stop_after=4))
+    with pytest.raises(Interrupted):
+        predict.run(predict.PredictRequest(model, images, out), Watch(stop_after=4).job)
     assert predicted(model, data, out) == CASES - 4
     predicted(model, data, tmp_path / "clean")
     same_predictions(tmp_path / "out", tmp_path / "clean")
@@ -209,8 +220,10 @@ def test_results_of_two_settings_are_not_mixed_up(
     out = tmp_path / "out"
     other = PredictionSettings(seed=3)
     predicted(model, data, out)
-    with pytest.raises(KeyboardInterrupt):
-        predict.run(model, [data / "imagesTr"], out, other, Watch(stop_after=2))
+    with pytest.raises(Interrupted):
+        predict.run(
+            predict.PredictRequest(model, [data / "imagesTr"], out, other), Watch(stop_after=2).job
+        )
     assert predicted(model, data, out) == 2
     predicted(model, data, tmp_path / "clean")
     same_predictions(out, tmp_path / "clean")
@@ -223,7 +236,7 @@ def test_a_failed_input_is_tried_again_and_the_others_are_not(
     whole = image.read_bytes()
     image.write_bytes(whole[:100])
     with pytest.raises(PartialFailure, match=f"1 of {CASES} inputs failed") as caught:
-        predict.run(model, [data / "imagesTr"], out)
+        predict.run(predict.PredictRequest(model, [data / "imagesTr"], out))
     (reason,) = caught.value.failures.values()
     assert str(image) in reason
     image.write_bytes(whole)
@@ -232,13 +245,15 @@ def test_a_failed_input_is_tried_again_and_the_others_are_not(
 
 def test_a_damaged_record_is_no_record(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        predict.run(model, [data / "imagesTr"], out, progress=Watch(stop_after=3))
+    with pytest.raises(Interrupted):
+        predict.run(
+            predict.PredictRequest(model, [data / "imagesTr"], out), Watch(stop_after=3).job
+        )
     first, second, third = sorted((out / ".unfinished").glob("*.json"))
     first.write_text("{")
     second.write_text("[1]")
     tree = json.loads(third.read_text())
-    third.write_text(json.dumps({**tree, "files": {"label_map": 3}}))
+    third.write_text(json.dumps({**tree, "record": {**tree["record"], "files": {"label_map": 3}}}))
     assert predicted(model, data, out) == CASES
     (out / "predictions.json").write_text('{"predictions": [{"record": []}]}')
     assert predicted(model, data, out) == CASES
@@ -246,7 +261,7 @@ def test_a_damaged_record_is_no_record(data: Path, model: LoadedModel, tmp_path:
 
 def test_what_travels_to_a_worker_is_small(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     """Paths travel; neither weights nor volumes do."""
-    case = PredictionCase("case", (a_case(data),))
+    case = CaseInput("case", (a_case(data),))
     shared = SharedModel(Predictor(model), tmp_path / "place")
     item = Predicting(case, tmp_path / "out", shared)
     content = pickle.dumps(item)
@@ -254,7 +269,8 @@ def test_what_travels_to_a_worker_is_small(data: Path, model: LoadedModel, tmp_p
     away: Predicting = pickle.loads(content)
     assert away.model.key == shared.key
     assert away.model.predictor.spec.labels == model.spec.labels
-    assert away.model.predictor is pickle.loads(content).model.predictor, "loaded once a process"
+    again: Predicting = pickle.loads(content)
+    assert away.model.predictor.loaded is again.model.predictor.loaded, "loaded once a process"
 
 
 @pytest.mark.slow
@@ -263,7 +279,11 @@ def test_processes_predict_the_same(data: Path, model: LoadedModel, tmp_path: Pa
     bad.write_bytes(bad.read_bytes()[:100])
     for workers in (1, 2):
         with pytest.raises(PartialFailure, match="1 of 6"):
-            predict.run(model, [data / "imagesTr"], tmp_path / f"{workers}", workers=workers)
+            predict.run(
+                predict.PredictRequest(
+                    model, [data / "imagesTr"], tmp_path / f"{workers}", workers=workers
+                )
+            )
     same_predictions(tmp_path / "1", tmp_path / "2")
 
 
@@ -322,8 +342,10 @@ def test_only_what_changed_is_evaluated(data: Path, model: LoadedModel, tmp_path
 
 def test_an_interrupted_evaluation_goes_on(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        evaluate.run(model, data, out, settings=QUICK, progress=Watch(stop_after=2))
+    with pytest.raises(Interrupted):
+        evaluate.run(
+            evaluate.EvaluateRequest(model, data, out, settings=QUICK), Watch(stop_after=2).job
+        )
     assert not (out / "metrics.json").exists()
     assert evaluated(model, data, out) == CASES - 2
     evaluated(model, data, tmp_path / "clean")
@@ -362,8 +384,11 @@ def test_preprocess_makes_all_anew_when_told(data: Path, tmp_path: Path) -> None
     counts = []
     for fresh in (False, False, True):
         watch = Watch()
-        preprocess.run(data, tmp_path / "out", settings, 0, watch, fresh=fresh)
-        counts.append(watch.resumed.count(True))
+        preprocess.run(
+            preprocess.PreprocessRequest(data, tmp_path / "out", settings, 0, fresh=fresh),
+            watch.job,
+        )
+        counts.append(watch.resumed)
     assert counts == [0, CASES, 0]
 
 
@@ -461,10 +486,12 @@ class TestCluster:
             assert predicted(model, here, Path("p2"), scheduler=made.address) == CASES
             assert predicted(model, here, Path("p2"), scheduler=made.address) == 0
             assert evaluated(model, here, Path("e2"), scheduler=made.address) == CASES
-            far = preprocess.run(here, Path("q2"), settings, scheduler=made.address)
+            far = preprocess.run(
+                preprocess.PreprocessRequest(here, Path("q2"), settings, scheduler=made.address)
+            )
         predicted(model, here, Path("p1"))
         evaluated(model, here, Path("e1"))
-        near = preprocess.run(here, Path("q1"), settings, 0)
+        near = preprocess.run(preprocess.PreprocessRequest(here, Path("q1"), settings, 0))
         same_predictions(Path("p1"), Path("p2"))
         same_evaluations(Path("e1"), Path("e2"))
         assert far.index == near.index
@@ -477,23 +504,25 @@ class TestCluster:
         finished: dict[str, int] = {}
 
         class Killing(Watch):
-            def track(self, outcomes: Iterable[Any], stage: str, total: int) -> Iterator[Any]:
-                for outcome in super().track(outcomes, stage, total):
-                    yield outcome
-                    if len(self.resumed) == 12:
-                        records = list((out / ".unfinished").glob("*.json"))
-                        finished.update((str(p), p.stat().st_mtime_ns) for p in records)
-                        made.workers[1].kill()
-                    if len(self.resumed) == 38:
-                        for path, when in finished.items():
-                            assert Path(path).stat().st_mtime_ns == when, "done again"
+            def hear(self, progress: Progress) -> None:
+                super().hear(progress)
+                if progress.done == 12:
+                    records = list((out / ".unfinished").glob("*.json"))
+                    finished.update((str(p), p.stat().st_mtime_ns) for p in records)
+                    made.workers[1].kill()
+                if progress.done == 38:
+                    for path, when in finished.items():
+                        assert Path(path).stat().st_mtime_ns == when, "done again"
 
         with cluster(tmp_path / "cluster", 2) as made:
             settings = PredictionSettings(uncertainty=50)
-            results = predict.run(model, [images], out, settings, Killing(), scheduler=made.address)
+            results = predict.run(
+                predict.PredictRequest(model, [images], out, settings, scheduler=made.address),
+                Killing().job,
+            )
         assert len(finished) >= 12
         assert [result.source.name for result in results] == sorted(os.listdir(images))
-        predict.run(model, [images], tmp_path / "clean", settings)
+        predict.run(predict.PredictRequest(model, [images], tmp_path / "clean", settings))
         same_predictions(out, tmp_path / "clean")
 
     def test_a_worker_that_does_not_see_the_folder_is_passed_over(

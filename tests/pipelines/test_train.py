@@ -17,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from medseg_nca.cases.prediction_inputs import find_cases, group_channels
 from medseg_nca.cli.predict import predict as predict_command
 from medseg_nca.config import RunSettings
 from medseg_nca.config.data import AugmentSettings
@@ -35,7 +36,6 @@ from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.pipelines import evaluate, predict, preprocess, train
-from medseg_nca.pipelines.prediction_inputs import find_cases
 from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.history import read_history
@@ -64,7 +64,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("prepared") / "store"
-    preprocess.run(data, out, tiny_settings(), workers=0)
+    preprocess.run(preprocess.PreprocessRequest(data, out, tiny_settings(), workers=0))
     return out
 
 
@@ -271,7 +271,7 @@ def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
 def test_predictions_lie_on_the_input_grid(run: Path, data: Path, tmp_path: Path) -> None:
     images = sorted((data / "imagesTr").iterdir())[:2]
     loaded = load_bundle(run / "model", "cpu")
-    results = predict.run(loaded, images, tmp_path)
+    results = predict.run(predict.PredictRequest(loaded, images, tmp_path))
     for image, result in zip(images, results, strict=True):
         source, label_map = read_volume(image), read_volume(Path(result.outputs["label_map"]))
         assert label_map.shape == source.shape
@@ -285,7 +285,9 @@ def test_a_bad_input_does_not_stop_the_others(run: Path, data: Path, tmp_path: P
     bad = tmp_path / f"broken{''.join(good.suffixes)}"
     bad.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     with pytest.raises(PartialFailure, match="1 of 2 inputs failed") as caught:
-        predict.run(load_bundle(run / "model", "cpu"), [bad, good], tmp_path / "out")
+        predict.run(
+            predict.PredictRequest(load_bundle(run / "model", "cpu"), [bad, good], tmp_path / "out")
+        )
     assert list(caught.value.failures) == ["broken"]
     tree = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert "error" in tree["predictions"][0]
@@ -300,7 +302,9 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / source.name).write_bytes(source.read_bytes())
     results = predict.run(
-        load_bundle(run / "model", "cpu"), [tmp_path / "a", tmp_path / "b"], tmp_path / "out"
+        predict.PredictRequest(
+            load_bundle(run / "model", "cpu"), [tmp_path / "a", tmp_path / "b"], tmp_path / "out"
+        )
     )
     assert len({result.outputs["label_map"] for result in results}) == 2
 
@@ -310,17 +314,17 @@ def test_an_input_is_never_overwritten(run: Path, data: Path, tmp_path: Path) ->
     image = tmp_path / source.name
     image.write_bytes(source.read_bytes())
     with pytest.raises(OutputError, match="is an input and would be overwritten"):
-        predict.run(load_bundle(run / "model", "cpu"), [image], tmp_path)
+        predict.run(predict.PredictRequest(load_bundle(run / "model", "cpu"), [image], tmp_path))
     assert image.read_bytes() == source.read_bytes()
 
 
 def test_channel_files_of_an_image_stay_together() -> None:
     files = [Path(f"a/{name}.nii.gz") for name in ("x_0000", "x_0001", "y_0001", "y_0000", "z")]
-    groups = predict.group_channels(files, 2)
+    groups = group_channels(files, 2)
     assert [[path.name[:6] for path in group] for group in groups.values()] == [
         ["x_0000", "x_0001"], ["y_0000", "y_0001"], ["z.nii."],
     ]  # fmt: skip
-    assert len(predict.group_channels(files, 1)) == 5
+    assert len(group_channels(files, 1)) == 5
 
 
 def test_a_start_that_failed_does_not_block_the_folder(

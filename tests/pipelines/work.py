@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from medseg_nca.errors import DataError, OutputError
+from medseg_nca.io.atomic import atomic_file
+from medseg_nca.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +30,8 @@ class Item:
     Attributes:
         number: its result is the double.
         folder: where its starts are counted, and where its result is kept.
-        fault: what goes wrong: "data", "output", "bug", "always killed", "killed once", "slow".
+        fault: what goes wrong: "data", "output", "bug", "always killed", "killed once", "slow",
+            "writing".
     """
 
     number: int
@@ -52,7 +55,7 @@ class Doubled:
     cached: bool = False
 
 
-def double(item: Item) -> Doubled:
+def double(item: Item, job: Job) -> Doubled:
     """Count the start, do as told, keep the result."""
     if item.result.exists():
         return Doubled(2 * item.number, os.getpid(), "", cached=True)
@@ -68,6 +71,10 @@ def double(item: Item) -> Doubled:
         os.kill(os.getpid(), signal.SIGKILL)
     if item.fault == "killed once" and item.starts.stat().st_size == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    if item.fault == "writing":
+        with atomic_file(item.result) as path:
+            path.write_text("half")
+            time.sleep(60)
     if item.fault == "slow":
         time.sleep(0.3)
     item.result.write_text("done")

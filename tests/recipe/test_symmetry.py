@@ -116,7 +116,9 @@ def test_real_data(
     name: str, mirrors: tuple[int, ...], sided: tuple[int, ...],
 ) -> None:  # fmt: skip
     settings = load_settings(None)
-    store = preprocess.run(shared_data(name), tmp_path / "prepared", settings, workers=0)
+    store = preprocess.run(
+        preprocess.PreprocessRequest(shared_data(name), tmp_path / "prepared", settings, workers=0)
+    )
     training = [store.case(i) for i in make_split(store, settings.data.split).train]
     axes = mirror_axes(training, store.labels.names, store.plan.dims).axes
     assert set(mirrors) <= set(axes)

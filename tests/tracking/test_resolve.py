@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import MedsegError, ModelError, OutputError
 from medseg_nca.inference.bundle import SPEC, WEIGHTS, load_bundle
+from medseg_nca.inference.predictor import Predictor
 from medseg_nca.pipelines import register
 from medseg_nca.tracking import resolve
-from medseg_nca.tracking.resolve import export_model, load_model, zoo_names
+from medseg_nca.tracking.resolve import export_model, find_files, load_model, zoo_names
 from medseg_nca.tracking.run import start_tracking
 from medseg_nca.tracking.store import connect
+from medseg_nca.work.shared_model import SharedModel
 from tests.tracking.tiny import make_run, new_store, save_tiny, settings_of
 
 
@@ -47,7 +51,11 @@ def test_a_version_and_an_alias_and_a_runs_files(tmp_path: Path) -> None:
     for reference in ("models:/hippo/1", f"runs:/{tracker.run_id}/model"):
         loaded = load_model(reference, "cpu", settings.tracking)
         assert loaded.spec.weights_sha256 == spec.weights_sha256
-        assert {path.name for path in loaded.folder.iterdir()} == {WEIGHTS, SPEC}
+        assert not loaded.folder.exists(), "what was downloaded is in memory now"
+        found = find_files(reference, settings.tracking)
+        assert {path.name for path in found.folder.iterdir()} == {WEIGHTS, SPEC}
+        found.release()
+        assert not found.folder.exists()
     with pytest.raises(ModelError, match="has no weights"):
         load_model(f"runs:/{tracker.run_id}/figures", "cpu", settings.tracking)
 
@@ -114,6 +122,21 @@ def test_a_store_that_did_not_change_is_asked_once(
     assert again.spec == first.spec
     with pytest.raises(AssertionError, match="was asked"):
         load_model("models:/hippo/2", "cpu", own)
+
+
+def test_a_model_of_a_store_is_shared_with_other_processes(
+    own: TrackingSettings, tmp_path: Path
+) -> None:
+    """Its files are gone; the weights are written anew, and are called as they were registered."""
+    loaded = load_model("models:/hippo/1", "cpu", own)
+    shared = SharedModel(Predictor(loaded), tmp_path / "place")
+    away: SharedModel = pickle.loads(pickle.dumps(shared))
+    assert away.predictor is not shared.predictor
+    assert away.predictor.spec == loaded.spec
+    for mine, theirs in zip(
+        loaded.model.parameters(), away.predictor.model.parameters(), strict=True
+    ):
+        assert torch.equal(mine, theirs)
 
 
 def test_a_store_that_changed_is_asked_again(own: TrackingSettings, tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_run_killed_before_its_first_validation_is_validated_when_its_time_is_
     tmp_path: Path,
 ) -> None:
     trainer = trainer_of(tmp_path, iterations=100_000, validate_every=10**6)
-    trainer.stop_requested = True
+    trainer.job.cancel()
     with pytest.raises(Interrupted):
         trainer.fit()
     again = trainer_of(tmp_path, max_minutes=1e-9, iterations=100_000)
@@ -283,16 +283,16 @@ def test_a_signal_stops_between_iterations_and_keeps_the_state(tmp_path: Path) -
     trainer = trainer_of(tmp_path, iterations=10_000)
     step = trainer._step
 
-    def stop() -> None:
-        trainer.stop_requested = True
-
     def step_and_signal(batch: Any) -> dict[str, float]:
         if trainer.counters.iteration == 12:
             os.kill(os.getpid(), signal.SIGINT)
         return step(batch)
 
     trainer._step = step_and_signal  # type: ignore[method-assign]
-    with on_stop_signal(stop), pytest.raises(Interrupted, match=r"iteration 13.*--resume"):
+    with (
+        on_stop_signal(trainer.job.cancel),
+        pytest.raises(Interrupted, match=r"iteration 13.*--resume"),
+    ):
         trainer.fit()
     again = trainer_of(tmp_path)
     again.resume()

@@ -63,7 +63,7 @@ class Plane:
     Attributes:
         path: the file.
         frame: 0-based number in the file; None for an instance with a single frame.
-        sop_instance_uid: of the file.
+        sop_instance_uid: of the file; "" where it has none.
         position: centre of the first voxel, LPS mm; None where the file has none.
         row, column: unit vectors (LPS) along which the column and the row number grow
             (the two halves of ImageOrientationPatient); None where the file has none.
@@ -74,6 +74,7 @@ class Plane:
         thickness: SpacingBetweenSlices, else SliceThickness, mm; None where the file has neither.
             It is the z spacing of a single plane only.
         meaning: what the header says of its values.
+        sop_class_uid: of the file.
     """
 
     path: Path
@@ -88,6 +89,7 @@ class Plane:
     keys: Mapping[str, str | float | int] = field(default_factory=dict)
     thickness: float | None = None
     meaning: Meaning = _UNKNOWN
+    sop_class_uid: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.series.copies import without_copies
 from medseg_nca.io.dicom.series.instances import Instance, read_instance
 from medseg_nca.io.dicom.series.stacks import sort_planes
-
-Progress = Callable[[int, int], None]
+from medseg_nca.job import Job
 
 # Files with these endings are meant to be DICOM; if they are not, that is worth telling.
 _SUFFIXES = {".dcm", ".dicom", ".ima", ".dic"}
@@ -27,7 +26,7 @@ _HEAD = 2**16
 _STUDY_TAG, _SERIES_TAG = b"\x20\x00\x0d\x00", b"\x20\x00\x0e\x00"
 
 
-def scan(root: Path, *, progress: Progress | None = None, workers: int = 1) -> Scan:
+def scan(root: Path, *, job: Job | None = None, workers: int = 1) -> Scan:
     """Find the series in a tree of files, with or without extension.
 
     Only headers are read, and only plain records are kept, about 3 kB for each plane. What is
@@ -35,12 +34,14 @@ def scan(root: Path, *, progress: Progress | None = None, workers: int = 1) -> S
 
     Args:
         root: a folder, or one file.
-        progress: called with the number of files that were read, and of all files.
+        job: told how many files are read, under the phase "scanning".
         workers: processes that read headers; 1 reads in this process.
 
     Raises:
         ImageError: if there is nothing at ``root``.
+        Interrupted: if the job was cancelled.
     """
+    job = job or Job()
     root = Path(root)
     if not root.exists():
         raise ImageError(f"{root}: there is no such file or folder.")
@@ -56,8 +57,7 @@ def scan(root: Path, *, progress: Progress | None = None, workers: int = 1) -> S
             passed_over[result.kind if result.kind != "empty" else "not-dicom"] += 1
         else:
             unreadable[path] = result
-        if progress is not None:
-            progress(done, len(found.files))
+        job.report("scanning", done, len(found.files), unit="files")
     return Scan(root, sort_series(instances, unreadable), unreadable, dict(passed_over))
 
 

@@ -2,15 +2,20 @@
 
 A team stays in compiled code for a whole roll-out and meets there after every step
 (``src/team.hpp``); going back to Python each time would cost more than a step of a small grid.
+
+Roll-outs that run at the same time, in several threads of Python, share the cores: a team gets its
+part of them, and one for which no core is free waits until another roll-out ends. So there are
+never more threads in teams than torch is set to use, which matters because threads that meet spin.
+Results do not depend on the size of a team.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,24 +24,64 @@ import torch
 _WORTH_SHARING = 2e6
 # A number of arrivals that no meeting comes to.
 _NOBODY_WAITS = 1 << 60
-# Threads that meet must all be running, so one team at a time has the pool.
-_taken = threading.Lock()
 
 
-@cache
-def _pool(size: int) -> ThreadPoolExecutor:
-    """Threads that all exist: an executor alone may count one as idle that it has not started."""
-    pool = ThreadPoolExecutor(size, thread_name_prefix="medseg-nca")
-    start = threading.Barrier(size)
-    wait([pool.submit(start.wait) for _ in range(size)])
-    return pool
+class _Cores:
+    """Who has how many cores."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._taken = self._teams = 0
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+
+    @contextmanager
+    def some(self, wanted: int) -> Iterator[int]:
+        """Have some cores for a while: at most so many, and no more than a fair part.
+
+        Waits until at least one is free.
+        """
+        count = 0
+        try:
+            with self._changed:
+                self._teams += 1
+                while (free := self._free(wanted)) < 1:
+                    self._changed.wait()
+                count = free
+                self._taken += count
+            yield count
+        finally:
+            with self._changed:
+                self._teams -= 1
+                self._taken -= count
+                self._changed.notify_all()
+
+    def _free(self, wanted: int) -> int:
+        """How many cores a team gets, those that wait counted as teams too."""
+        cores = torch.get_num_threads()
+        return min(wanted, cores - self._taken, max(1, cores // self._teams))
+
+    def helpers(self) -> ThreadPoolExecutor:
+        """Threads for all teams together, of which each has one of its own.
+
+        They all exist: an executor alone may count one as idle that it has not started.
+        """
+        count = max(1, torch.get_num_threads() - 1)
+        with self._changed:
+            if count not in self._pools:
+                pool = ThreadPoolExecutor(count, thread_name_prefix="medseg-nca")
+                start = threading.Barrier(count)
+                wait([pool.submit(start.wait) for _ in range(count)])
+                self._pools[count] = pool
+            return self._pools[count]
+
+
+_cores = _Cores()
 
 
 def _after_fork() -> None:
     """Threads do not survive a fork, and a lock may be held by one that is gone."""
-    global _taken
-    _taken = threading.Lock()
-    _pool.cache_clear()
+    global _cores
+    _cores = _Cores()
 
 
 if hasattr(os, "register_at_fork"):
@@ -51,18 +96,26 @@ def team_size(operations: float, jobs: int) -> int:
 
 
 def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[Any]:
-    """Call ``work(index, team)`` on ``size`` threads; on this one alone if the others are busy.
+    """Call ``work(index, team)`` on threads of a team.
+
+    While other teams are at work it is a smaller one, and it may have to wait for one of them to
+    end; see the module. A team of one that was asked for does not wait.
 
     Args:
         work: releases the interpreter lock while it computes.
-        size: number of threads.
+        size: number of threads, if nobody else wants any.
         meeting: what they meet at. If one fails, the others no longer wait for it.
 
     Raises:
         BaseException: what a thread raised, when all have ended.
     """
-    if size == 1 or not _taken.acquire(blocking=False):
+    if size == 1:
         return [work(0, 1)]
+    with _cores.some(size) as count:
+        return [work(0, 1)] if count == 1 else _team(work, count, meeting)
+
+
+def _team(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[Any]:
     others: list[Future[Any]] = []
 
     def guarded(index: int) -> Any:
@@ -73,12 +126,12 @@ def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[A
             raise
 
     try:
+        helpers = _cores.helpers()
         for index in range(1, size):
-            others.append(_pool(size - 1).submit(guarded, index))
+            others.append(helpers.submit(guarded, index))
         return [guarded(0), *(future.result() for future in others)]
     except BaseException:
         meeting[0] = _NOBODY_WAITS
         raise
     finally:
         wait(others)
-        _taken.release()

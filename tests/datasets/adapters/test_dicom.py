@@ -105,7 +105,9 @@ def test_a_bad_series_is_named_and_the_others_go_on(
     assert "slices are missing" in report.errors[0].message
     assert len(report.rows) == 4
     with pytest.raises(PartialFailure, match="1 of 4 cases failed") as caught:
-        preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+        preprocess.run(
+            preprocess.PreprocessRequest(folder, tmp_path / "out", load_settings(None), workers=0)
+        )
     assert "slices are missing" in caught.value.failures["D_1"]
 
 
@@ -119,7 +121,9 @@ def test_a_damaged_last_slice_does_not_make_a_shorter_volume(folder: Path) -> No
 
 
 def test_it_can_be_prepared(folder: Path, tmp_path: Path) -> None:
-    store = preprocess.run(folder, tmp_path / "out", load_settings(None), workers=0)
+    store = preprocess.run(
+        preprocess.PreprocessRequest(folder, tmp_path / "out", load_settings(None), workers=0)
+    )
     assert [case.id for case in store.cases] == ["A_1", "B_1", "C_1"]
     assert store.labels.names == ("Liver", "Spleen")
     assert [sorted(k for k, n in case.foreground.items() if n) for case in store.cases] == [

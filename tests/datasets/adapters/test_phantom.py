@@ -12,7 +12,8 @@ from scipy import ndimage
 from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.anatomy import LABELS, Phantom, make_phantom
 from medseg_nca.datasets.find import open_dataset
-from medseg_nca.errors import DataError, OutputError
+from medseg_nca.errors import DataError, Interrupted, OutputError
+from medseg_nca.job import Job
 
 SMALL = (24, 20, 14)
 
@@ -109,10 +110,9 @@ def test_sizes_that_make_no_sense(
 
 
 def test_written_and_opened(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    out = write_phantom(
-        tmp_path / "set", 2, seed=5, size=SMALL, on_case=lambda done, of: seen.append((done, of))
-    )
+    seen: list[tuple[int, int | None]] = []
+    job = Job(lambda progress: seen.append((progress.done, progress.total)))
+    out = write_phantom(tmp_path / "set", 2, seed=5, size=SMALL, job=job)
     dataset = open_dataset(out)
     assert seen == [(1, 2), (2, 2)]
     assert (dataset.format, dataset.dims, dataset.channels) == ("phantom", 3, ("MRI",))
@@ -139,11 +139,9 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_broken_run(tmp_path: Path) -> None:
-    def stop(*_: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_phantom(tmp_path / "set", cases=2, dims=2, on_case=stop)
+    job = Job(lambda progress: job.cancel())
+    with pytest.raises(Interrupted):
+        write_phantom(tmp_path / "set", cases=2, dims=2, job=job)
     assert not list(tmp_path.iterdir())
 
 

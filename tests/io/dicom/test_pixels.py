@@ -34,7 +34,7 @@ SYNTAXES = [*build.NATIVE, *build.LOSSLESS]
 
 
 def plane(path: Path, frame: int | None = None) -> Plane:
-    return Plane(path, frame, "1.2", None, None, None, None, (0, 0))
+    return Plane(path, frame, "", None, None, None, None, (0, 0))
 
 
 def read(paths: Iterable[Path]) -> NDArray[Any]:

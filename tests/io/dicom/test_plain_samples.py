@@ -17,7 +17,7 @@ from tests.io.dicom import build
 
 
 def plane(path: Path, frame: int | None = None) -> Plane:
-    return Plane(path, frame, "1", (0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1), (9, 7))
+    return Plane(path, frame, "", (0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1), (9, 7))
 
 
 @pytest.mark.parametrize("syntax", build.NATIVE, ids=lambda s: s.keyword)

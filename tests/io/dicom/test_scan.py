@@ -15,6 +15,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 from medseg_nca.errors import ImageError
 from medseg_nca.io.dicom.records import Scan, Series
 from medseg_nca.io.dicom.scan import read_files, scan
+from medseg_nca.job import Job
 from tests.io.dicom import build
 
 
@@ -221,7 +222,7 @@ def test_progress_and_processes_give_the_same(tmp_path: Path) -> None:
     for k in range(25):
         build.write(tmp_path / str(k), build.classic(build.pixels((3, 8, 6)), series=str(k)))
     calls: list[tuple[int, int]] = []
-    alone = scan(tmp_path, progress=lambda done, total: calls.append((done, total)))
+    alone = scan(tmp_path, job=Job(lambda told: calls.append((told.done, told.total))))
     assert calls == [(k, 75) for k in range(1, 76)]
     shared = scan(tmp_path, workers=2)
     assert [s.files for s in shared.series] == [s.files for s in alone.series]

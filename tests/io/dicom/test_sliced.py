@@ -14,7 +14,7 @@ from medseg_nca.io.dicom.read import find_stack, read_dicom, read_stack, stack_s
 from medseg_nca.io.dicom.scan import scan
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_slices, write_volume
-from medseg_nca.pipelines.dicom_import import run
+from medseg_nca.pipelines.dicom_import import ImportRequest, run
 from tests.io.dicom import build
 
 
@@ -56,13 +56,13 @@ def test_what_has_no_slices_is_read_as_a_whole(tmp_path: Path) -> None:
     for name in ("colour", "tilted"):
         series, stack = find_stack(scan(tmp_path / name))
         assert stack_slices(series, stack) is None
-        report = run(tmp_path / name, tmp_path / f"out-{name}")
+        report = run(ImportRequest(tmp_path / name, tmp_path / f"out-{name}"))
         (record,) = report.records
         assert record.shape == read_stack(series, stack).shape
 
 
 def test_an_import_writes_what_reading_gives(tmp_path: Path) -> None:
-    (record,) = run(ct(tmp_path / "in"), tmp_path / "out").records
+    (record,) = run(ImportRequest(ct(tmp_path / "in"), tmp_path / "out")).records
     volume = read_dicom([tmp_path / "in"])
     write_volume(Volume(volume.array, volume.affine), tmp_path / "a.nii.gz")
     written = tmp_path / "out" / record.maps[0].image

@@ -58,6 +58,7 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 _REMEMBERED = 2**14
 _USUAL_META, _MAX_META = 2**10, 2**17
 _SYNTAX, _SOP_CLASS = 0x00020010, 0x00020002
+_SOP_INSTANCE = 0x00080018
 _NOT_DICOM = "Name a DICOM file, or a folder with DICOM files."
 
 
@@ -72,6 +73,7 @@ class Opened:
         syntax: how it is encoded.
         source: the bytes that the offsets of ``pixels`` count in.
         pixels: None if there are none.
+        instance: SOPInstanceUID; "" if there is none, or all of the header was asked for.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class Opened:
     syntax: Syntax
     source: Source
     pixels: Pixels | None
+    instance: str = ""
 
 
 def read_header(path: Path) -> FileDataset:
@@ -135,7 +138,9 @@ def opened(
             found = _survey(path, stream, bulk, only)
             dataset = _parse(found) if found.elements is None else _parse_part(found)
             _check(found, found.elements or elements_of(dataset))
-        yield Opened(path, dataset, found.syntax, found.source, found.layout.pixels)
+            uids = () if found.elements is None else found.elements.texts(_SOP_INSTANCE)
+        instance = uids[0] if uids else ""
+        yield Opened(path, dataset, found.syntax, found.source, found.layout.pixels, instance)
 
 
 @contextmanager

@@ -1,22 +1,22 @@
 """The DICOM instances that a result was made from: who the patient is, and what is referenced.
 
-The headers are read again from the files. Copies are mended where real files break the standard
-(absent type 2 attributes become empty, unreadable dates too, text becomes UTF-8); files are never
-changed.
+The header of the first file is read again; the scan knows the rest. Copies are mended where real
+files break the standard (absent type 2 attributes become empty, unreadable dates too, text becomes
+UTF-8); files are never changed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca import __version__
 from medseg_nca.errors import OutputError
 from medseg_nca.io.dicom.files.attributes import Attributes
+from medseg_nca.io.dicom.files.elements import elements_of
 from medseg_nca.io.dicom.objects.frames import FrameGrid, frame_grid
 from medseg_nca.io.dicom.objects.values import UTF_8, new_uid, text
 from medseg_nca.io.dicom.quiet import quiet
@@ -120,16 +120,16 @@ class SourceImages:
 
 
 def source_images(image: Volume, *, kind: str) -> SourceImages:
-    """Read again the headers that ``image`` came from.
+    """Read again the header of the first file that ``image`` came from.
 
     Args:
         image: a volume with ``header["dicom"]``.
         kind: what is to be written, for messages.
 
     Raises:
-        OutputError: if the image did not come from DICOM, its files have changed since, or its
+        OutputError: if the image did not come from DICOM, that file has changed since, or its
             voxels do not lie on its planes.
-        ImageError: if a file cannot be read any more.
+        ImageError: if that file cannot be read any more.
     """
     source = image.header.get("dicom")
     if not isinstance(source, Source):
@@ -145,10 +145,10 @@ def source_images(image: Volume, *, kind: str) -> SourceImages:
             f"{planes[0].path}: has no StudyInstanceUID; {kind} needs the study of its source.",
             hint="Write the result as nifti.",
         )
-    header, classes = _headers(planes)
+    header = _header(planes[0])
     references = tuple(
         Reference(
-            classes[plane.path],
+            plane.sop_class_uid,
             plane.sop_instance_uid,
             None if plane.frame is None else plane.frame + 1,
         )
@@ -213,21 +213,19 @@ def reference_item(reference: Reference) -> Dataset:
     return item
 
 
-def _headers(planes: Sequence[Plane]) -> tuple[Dataset, dict[Path, str]]:
-    """The header of the first plane, and the SOP class of each file."""
-    from medseg_nca.io.dicom.files.reader import read_header, scanned
+def _header(plane: Plane) -> Dataset:
+    """All that the file of a plane says; what describes patient and study is the same in all."""
+    from medseg_nca.io.dicom.files.reader import read_header
 
-    classes: dict[Path, str] = {}
-    for path, uid in {plane.path: plane.sop_instance_uid for plane in planes}.items():
-        with scanned(path) as header, quiet():
-            file = Attributes(header)
-            if file.text("SOPInstanceUID") != uid:
-                raise OutputError(
-                    f"{path}: is another instance than the one that was segmented.",
-                    hint="Segment the series again.",
-                )
-            classes[path] = file.text("SOPClassUID")
-    return read_header(planes[0].path), classes
+    header = read_header(plane.path)
+    with quiet():
+        uid = Attributes(elements_of(header)).text("SOPInstanceUID")
+    if uid != plane.sop_instance_uid:
+        raise OutputError(
+            f"{plane.path}: is another instance than the one that was segmented.",
+            hint="Segment the series again.",
+        )
+    return header
 
 
 def _elements(header: Dataset, keywords: Iterable[str]) -> Dataset:

@@ -61,13 +61,16 @@ def read_planes(planes: Sequence[Plane], *, upwards: bool = False) -> NDArray[An
     Raises:
         DicomError: as :func:`medseg_nca.io.dicom.files.reader.read_header`; ``damaged`` names file
             and frame that cannot be decoded; ``bad-value`` for bits, slopes and tables of no sense;
-            ``no-pixels``, ``unsupported-pixels``, ``mixed-shapes``.
+            ``no-pixels``, ``unsupported-pixels``, ``mixed-shapes``; ``changed`` for a file that is
+            another instance than that of the plane.
     """
     if not planes:
         raise ValueError("planes: at least one is needed")
     result = _Result(len(planes))
+    instances = {plane.path: plane.sop_instance_uid for plane in planes}
     for path, wanted in _by_file(planes).items():
         with opened(path, only=of_pixels) as file:
+            _check_instance(file, instances[path])
             wanted.sort(key=lambda pair: pair[1])  # the lowest frame first
             frames = _frames(file, [frame for _, frame in wanted])
             for (index, _), values in zip(wanted, frames, strict=True):
@@ -82,7 +85,9 @@ def each_plane(planes: Sequence[Plane]) -> Iterator[NDArray[Any]]:
     """
     for path, group in groupby(planes, key=lambda plane: plane.path):
         with opened(path, only=of_pixels) as file:
-            yield from _frames(file, [plane.frame or 0 for plane in group])
+            wanted = list(group)
+            _check_instance(file, wanted[0].sop_instance_uid)
+            yield from _frames(file, [plane.frame or 0 for plane in wanted])
 
 
 def check_shape(path: Path, values: NDArray[Any], shape: tuple[int, ...]) -> None:
@@ -97,6 +102,17 @@ def check_shape(path: Path, values: NDArray[Any], shape: tuple[int, ...]) -> Non
             path,
             f"its pixels are {values.shape}, those before are {shape}.",
             hint="One volume is made of planes of one shape.",
+        )
+
+
+def _check_instance(file: Opened, uid: str) -> None:
+    """Refuse a file that was replaced since its header was read."""
+    if uid and file.instance != uid:
+        raise refusal(
+            "changed",
+            file.path,
+            "is another instance than when its series was found.",
+            hint="Run it again.",
         )
 
 

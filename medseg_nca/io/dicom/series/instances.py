@@ -143,7 +143,7 @@ class _Frames:
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.first = Attributes(header)
-        self._uid = self.first.text("SOPInstanceUID")
+        self._uid, self._class = self.first.text("SOPInstanceUID"), intern(sop_class)
         self._needs_place = sop_class in CROSS_SECTIONS
         per_frame = _items(header, "PerFrameFunctionalGroupsSequence")
         count = self._count(per_frame)
@@ -210,6 +210,7 @@ class _Frames:
             keys=plane_keys(attributes, private=self._single),
             thickness=abs(thickness) if thickness else None,
             meaning=meaning_of(attributes),
+            sop_class_uid=self._class,
         )
 
     def _orientation(

@@ -6,11 +6,12 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medseg_nca.config.plan import PreprocessPlan
-from medseg_nca.errors import DataError, OutputError
+from medseg_nca.errors import DataError, ImageError, OutputError
 from medseg_nca.io.formats import (
     find_images,
     folders_below,
@@ -19,7 +20,12 @@ from medseg_nca.io.formats import (
     in_short,
     stem,
 )
+from medseg_nca.io.read import read_image, read_volume
+from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import dims_of, needs_dicom, suffix_of
+
+if TYPE_CHECKING:
+    from medseg_nca.io.dicom.records import Series, Stack
 
 logger = logging.getLogger(__name__)
 
@@ -28,21 +34,24 @@ _CHANNEL = re.compile(r"_\d{4}$")
 
 
 @dataclass(frozen=True)
-class PredictionCase:
-    """One image to predict.
+class CaseInput:
+    """One image to predict, as it was found; nothing of it is looked for again.
 
     Attributes:
         name: what its results are called, without a suffix; no two cases share it.
         files: one with all channels, or one file each; or the DICOM files of one volume.
         dicom: whether they are DICOM.
-        select: which of several volumes in the same DICOM files.
+        found: of a DICOM volume what its headers say: its series, whose lists of files and stacks
+            are empty, and its planes in their order.
+        part: the name of the stack, where the same DICOM files hold other volumes too.
         refused: why there is nothing to predict, where that is known.
     """
 
     name: str
     files: tuple[Path, ...]
     dicom: bool = False
-    select: str | None = None
+    found: tuple[Series, Stack] | None = field(default=None, repr=False, compare=False)
+    part: str | None = None
     refused: str | None = None
 
     @property
@@ -56,6 +65,29 @@ class PredictionCase:
         suffix = image_suffix(self.source) or ".nii.gz"
         return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
 
+    def read(self) -> Volume:
+        """Read the image.
+
+        Raises:
+            ImageError: if it cannot be used; ``refused`` says why, where that is known.
+        """
+        if self.refused is not None:
+            raise ImageError(self.refused)
+        if self.found is not None:
+            from medseg_nca.io.dicom.read import read_stack
+
+            return read_stack(*self.found)
+        return read_volume(self.source) if len(self.files) == 1 else read_image(self.files)
+
+    def absolute(self) -> CaseInput:
+        """The same with absolute paths, for a process whose current folder is another one."""
+        files = tuple(file.absolute() for file in self.files)
+        if self.found is None:
+            return replace(self, files=files)
+        series, stack = self.found
+        planes = tuple(replace(plane, path=plane.path.absolute()) for plane in stack.planes)
+        return replace(self, files=files, found=(series, replace(stack, planes=planes)))
+
     def targets(self, out: Path, formats: Sequence[str]) -> dict[str, Path]:
         """The label map's files by format; without formats the one of the input's, or DICOM SEG."""
         if not formats and not self.dicom:
@@ -68,7 +100,7 @@ def find_cases(
     plan: PreprocessPlan,
     select: str | None = None,
     results: Collection[Path] = (),
-) -> list[PredictionCase]:
+) -> list[CaseInput]:
     """Find the images that the inputs name; of DICOM files the headers are read.
 
     Args:
@@ -85,9 +117,9 @@ def find_cases(
     files, trees, loose = _sort(inputs, results)
     groups = group_channels(files, len(plan.channels))
     names = _output_names(groups)
-    cases = [PredictionCase(names[file], group) for file, group in groups.items()]
+    cases = [CaseInput(names[file], group) for file, group in groups.items()]
     if trees or loose:
-        from medseg_nca.pipelines.prediction_dicom import dicom_cases
+        from medseg_nca.cases.prediction_dicom import dicom_cases
 
         cases += dicom_cases(trees, loose, plan, select, alone=not cases)
     elif select is not None:
@@ -157,7 +189,7 @@ def _look_below(
         )  # fmt: skip
 
 
-def _told_apart(cases: Sequence[PredictionCase]) -> list[PredictionCase]:
+def _told_apart(cases: Sequence[CaseInput]) -> list[CaseInput]:
     """A DICOM case that is called like a file gets a number."""
     taken: set[str] = set()
     result = []
@@ -207,8 +239,8 @@ def _output_names(groups: Mapping[Path, tuple[Path, ...]]) -> dict[Path, str]:
 
 
 def refuse_formats(
-    cases: Sequence[PredictionCase], formats: Sequence[str], dims: int
-) -> list[PredictionCase]:
+    cases: Sequence[CaseInput], formats: Sequence[str], dims: int
+) -> list[CaseInput]:
     """Refuse formats that cannot hold the results, before anything is computed.
 
     Returns:
@@ -245,7 +277,7 @@ def _no_dicom(source: Path, name: str) -> str:
     return f"{source}: is no DICOM image, and {name} refers to the image it was made from."
 
 
-def refuse_overwriting(cases: Sequence[PredictionCase], out: Path, formats: Sequence[str]) -> None:
+def refuse_overwriting(cases: Sequence[CaseInput], out: Path, formats: Sequence[str]) -> None:
     """Refuse a result that would take the place of an input: an image would be lost.
 
     Raises:

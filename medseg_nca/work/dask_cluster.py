@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from medseg_nca.errors import ConfigError, DependencyError, MedsegError
 from medseg_nca.io.atomic import write_text
-from medseg_nca.pipelines import dask_worker
-from medseg_nca.pipelines.dask_worker import Job, Reply
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.job import Job
+from medseg_nca.work import dask_worker
+from medseg_nca.work.dask_worker import ClusterRun, Reply
+from medseg_nca.work.scheduler import (
     KILLED,
     Files,
     Function,
@@ -57,7 +58,7 @@ class DaskCluster(Scheduler):
 
     Raises:
         DependencyError, ConfigError, SchedulerError: see
-            :func:`medseg_nca.pipelines.parallel.open_scheduler`.
+            :func:`medseg_nca.work.scheduler.open_scheduler`.
     """
 
     remote = True
@@ -65,18 +66,22 @@ class DaskCluster(Scheduler):
     def __init__(self, address: str, folder: Path) -> None:
         self._address = address
         self._client = _connect(address)
-        self._job = Job(folder.absolute(), secrets.token_hex(4))
+        self._run = ClusterRun(folder.absolute(), secrets.token_hex(4))
         self._unfit: dict[str, str] = {}
         self._keys = itertools.count()
         try:
-            write_text(self._job.mark, "")
+            write_text(self._run.mark, "")
             self._wait_for_workers()
         except BaseException:
             self.close()
             raise
 
     def run_each(
-        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+        self,
+        function: Function[T, R],
+        items: Iterable[T],
+        files: Files | None = None,
+        job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
         """See :meth:`Scheduler.run_each`.
 
@@ -86,6 +91,8 @@ class DaskCluster(Scheduler):
         try:
             run.fill()
             while run.busy:
+                if job is not None:
+                    job.check()
                 outcomes = run.collect()
                 run.fill()
                 yield from map(noted, outcomes)
@@ -102,8 +109,8 @@ class DaskCluster(Scheduler):
         fit = self._fit() if self._unfit else []
         with self._connected():
             future = self._client.submit(
-                dask_worker.do, self._job, function, index, item, files,
-                key=f"medseg-nca-{self._job.token}-{next(self._keys)}", pure=False,
+                dask_worker.do, self._run, function, index, item, files,
+                key=f"medseg-nca-{self._run.token}-{next(self._keys)}", pure=False,
                 workers=fit or None, allow_other_workers=False,
             )  # fmt: skip
         return future, frozenset(fit)
@@ -163,7 +170,7 @@ class DaskCluster(Scheduler):
             SchedulerError: if none can.
         """
         with self._connected():
-            found = self._client.run(dask_worker.look, self._job, on_error="return")
+            found = self._client.run(dask_worker.look, self._run, on_error="return")
         for worker, reason in found.items():
             if isinstance(reason, BaseException):
                 reason = f"it cannot load medseg-nca ({type(reason).__name__}: {reason})"
@@ -174,8 +181,8 @@ class DaskCluster(Scheduler):
         """See :meth:`Scheduler.close`."""
         with suppress(Exception):  # a cluster that is gone must not hide why
             self._client.close()
-        folder = self._job.folder
-        for note in [self._job.mark, *folder.glob(f"start-{self._job.token}-*")]:
+        folder = self._run.folder
+        for note in [self._run.mark, *folder.glob(f"start-{self._run.token}-*")]:
             with suppress(OSError):
                 note.unlink(missing_ok=True)
         with suppress(OSError):

@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from medseg_nca.errors import MedsegError, OutputError
+from medseg_nca.errors import Interrupted, MedsegError, OutputError
+from medseg_nca.job import Job
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
-Function = Callable[[T], R]
+# Called with an item and the job that it is a part of.
+Function = Callable[[T, Job], R]
 # Names the files that a worker must be able to see for an item.
 Files = Callable[[Any], Sequence[Path]]
 
@@ -58,25 +60,28 @@ class Outcome(Generic[R]):
         return bool(getattr(self.result, "cached", False))
 
 
-class Progress(Protocol):
-    """Told how far each stage is."""
+def counted(
+    outcomes: Iterable[Outcome[R]], job: Job, phase: str, total: int, unit: str = "cases"
+) -> Iterator[Outcome[R]]:
+    """Pass outcomes on, and report to the job how many there are: all, resumed and failed ones.
 
-    def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterable[Outcome[R]]:
-        """Pass the outcomes of a stage on, and count them."""
+    Args:
+        outcomes: of a stage.
+        job: that the stage belongs to.
+        phase: its name.
+        total: how many outcomes there will be.
+        unit: what they are.
 
-    def within(self, done: int, total: int) -> None:
-        """Take note of how far the present item is; a :class:`medseg_nca.progress.Watch`."""
-
-
-class Silent:
-    """A :class:`Progress` that shows nothing."""
-
-    def track(self, outcomes: Iterable[Outcome[R]], stage: str, total: int) -> Iterable[Outcome[R]]:
-        """See :class:`Progress`."""
-        return outcomes
-
-    def within(self, done: int, total: int) -> None:
-        """See :class:`Progress`."""
+    Raises:
+        Interrupted: if the job was cancelled; every outcome up to then was passed on.
+    """
+    resumed = failed = 0
+    job.report(phase, 0, total, unit=unit)
+    for done, outcome in enumerate(outcomes, 1):
+        yield outcome
+        resumed += outcome.resumed
+        failed += outcome.error is not None
+        job.report(phase, done, total, unit=unit, facts={"resumed": resumed, "failed": failed})
 
 
 class Scheduler(ABC):
@@ -93,7 +98,11 @@ class Scheduler(ABC):
 
     @abstractmethod
     def run_each(
-        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+        self,
+        function: Function[T, R],
+        items: Iterable[T],
+        files: Files | None = None,
+        job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
         """Yield an outcome for every item as soon as it is known, in any order.
 
@@ -107,8 +116,14 @@ class Scheduler(ABC):
             items: what it is called with.
             files: the files that a worker must see to do an item. A worker that does not see one
                 that is there gets no more work; the item goes to another.
+            job: that the work belongs to. It is looked at before every item, and at least every two
+                seconds while there is no outcome to pass on. The function is called with it if it
+                runs in this process, so that it hears how far an item is. In another process the
+                function is called with a job that nobody listens to or cancels: there cancelling
+                stops the workers (those of a cluster finish their item).
 
         Raises:
+            Interrupted: if the job was cancelled.
             OutputError: the first one of the function; a full disk spoils all items.
             SchedulerError: if no worker can do anything.
         """
@@ -134,11 +149,17 @@ class InProcess(Scheduler):
     separate = False
 
     def run_each(
-        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+        self,
+        function: Function[T, R],
+        items: Iterable[T],
+        files: Files | None = None,
+        job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
         """See :meth:`Scheduler.run_each`; a process that is killed is this one."""
+        job = job or Job()
         for index, item in enumerate(items):
-            yield noted(attempt(function, index, item))
+            job.check()
+            yield noted(attempt(function, index, item, job))
 
 
 def open_scheduler(
@@ -159,12 +180,12 @@ def open_scheduler(
         SchedulerError: if the scheduler does not answer or has no usable worker.
     """
     if address is not None:
-        from medseg_nca.pipelines.dask_cluster import DaskCluster
+        from medseg_nca.work.dask_cluster import DaskCluster
 
         return DaskCluster(address, Path() if folder is None else folder)
     if workers <= 1:
         return InProcess()
-    from medseg_nca.pipelines.local_processes import LocalProcesses
+    from medseg_nca.work.local_processes import LocalProcesses
 
     return LocalProcesses(workers)
 
@@ -177,21 +198,24 @@ def run_each(
     scheduler: str | None = None,
     folder: Path | None = None,
     files: Files | None = None,
+    job: Job | None = None,
 ) -> Iterator[Outcome[R]]:
     """Open a scheduler for one stage of work; see :func:`open_scheduler`, :class:`Scheduler`."""
     with open_scheduler(workers, scheduler, folder) as opened:
-        yield from opened.run_each(function, items, files)
+        yield from opened.run_each(function, items, files, job)
 
 
-def attempt(function: Callable[[Any], Any], index: int, item: Any) -> Outcome[Any]:
+def attempt(
+    function: Callable[[Any, Job], Any], index: int, item: Any, job: Job | None = None
+) -> Outcome[Any]:
     """Call the function; what it raises becomes an outcome.
 
     Raises:
-        OutputError: if the function does.
+        OutputError, Interrupted: if the function does.
     """
     try:
-        return Outcome(index, function(item))
-    except OutputError:
+        return Outcome(index, function(item, job or Job()))
+    except (OutputError, Interrupted):
         raise
     except MedsegError as error:
         return Outcome(index, error=str(error), kind=type(error).__name__)

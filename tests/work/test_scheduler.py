@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medseg_nca.errors import ConfigError, DependencyError, OutputError
-from medseg_nca.pipelines import dask_cluster, local_processes
-from medseg_nca.pipelines.parallel import Outcome, SchedulerError, open_scheduler, run_each
+from medseg_nca.errors import ConfigError, DependencyError, Interrupted, OutputError
+from medseg_nca.job import Job, Progress
+from medseg_nca.work import dask_cluster, local_processes
+from medseg_nca.work.scheduler import Outcome, SchedulerError, counted, open_scheduler, run_each
 from tests.pipelines.work import ROOT, Doubled, Item, cluster, double, starts
 
 FAULTS = {3: "data", 5: "bug"}
@@ -132,6 +133,52 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_done(tmp_path: Path) -> None:
     assert not multiprocessing_children()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cancelled_job_ends_soon_and_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
+    work = items(tmp_path / "w", 200, dict.fromkeys(range(200), "slow"))
+    job = Job()
+    running = counted(run_each(double, work, workers, job=job), job, "doubling", len(work))
+    first = next(running)
+    began = time.monotonic()
+    threading.Timer(0.1, job.cancel, ["The client has left."]).start()
+    with pytest.raises(Interrupted, match="The client has left"):
+        list(running)
+    assert time.monotonic() - began < 5
+    assert work[first.index].result.exists()
+    assert not multiprocessing_children()
+
+
+def test_a_cancelled_job_leaves_no_half_written_file(tmp_path: Path) -> None:
+    work = items(tmp_path / "w", 2, {0: "writing", 1: "writing"})
+    job = Job()
+    running = run_each(double, work, 2, job=job)
+    waiting = threading.Thread(target=lambda: _cancel_when(tmp_path / "w", job))
+    waiting.start()
+    with pytest.raises(Interrupted):
+        list(running)
+    waiting.join()
+    assert sorted(path.name for path in (tmp_path / "w").iterdir()) == ["0.starts", "1.starts"]
+
+
+def _cancel_when(folder: Path, job: Job) -> None:
+    """Cancel when both workers have begun to write."""
+    while len(list(folder.glob(".*.part.*"))) < 2:
+        time.sleep(0.02)
+    job.cancel()
+
+
+def test_outcomes_are_counted(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    job = Job(heard.append)
+    work = items(tmp_path / "w", 6)
+    for _ in range(2):
+        list(counted(run_each(double, work, 1, job=job), job, "doubling", len(work)))
+    assert [one.done for one in heard] == [*range(7), *range(7)]
+    assert {one.total for one in heard} == {6}
+    assert heard[6].facts == {"resumed": 0, "failed": 2}
+    assert heard[13].facts == {"resumed": 4, "failed": 2}
+
+
 def multiprocessing_children() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     return [c for c in children if "spawn_main" in " ".join(c.cmdline())]
@@ -140,7 +187,7 @@ def multiprocessing_children() -> list[psutil.Process]:
 PARENT = """
 import sys
 from pathlib import Path
-from medseg_nca.pipelines.parallel import run_each
+from medseg_nca.work.scheduler import run_each
 from tests.pipelines.work import Item, double
 
 if __name__ == "__main__":

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ModelError
-from medseg_nca.inference.bundle import SPEC, WEIGHTS, ModelSpec, file_sha256, load_bundle
+from medseg_nca.inference.bundle import LoadedModel, load_bundle, save_loaded
+from medseg_nca.inference.model_store import ModelStore
 from medseg_nca.inference.predictor import Predictor
-from medseg_nca.io.atomic import atomic_file, write_text
-from medseg_nca.pipelines.records import content_key
+from medseg_nca.work.case_records import content_key
 
 # What of a spec decides what is predicted, and how it is called.
 _DECIDES = {"name", "task", "model", "labels", "plan", "seed"}
-# The last predictor that this process loaded, by key and device: a process serves one run.
-_loaded: dict[tuple[str, str], Predictor] = {}
+# The model of the run that this process is a worker of; the one of the next run takes its place.
+_models = ModelStore(most=1)
 
 
 class SharedModel:
@@ -24,31 +24,31 @@ class SharedModel:
 
     Args:
         predictor: of this process.
-        place: a folder for copies of the model's two files, which every process can see. None if
-            the model stays in this process.
+        place: a folder for the model's two files, which every process can see. None if the model
+            stays in this process.
 
     Attributes:
         key: SHA-256 of weights, settings, labels and preprocessing: of all that decides a result
             besides the image.
 
     Raises:
-        ModelError: if the weights cannot be read.
-        OutputError: if the copies cannot be written.
+        OutputError: if the files cannot be written.
     """
 
     def __init__(self, predictor: Predictor, place: Path | None = None) -> None:
         self._predictor: Predictor | None = predictor
         self._device = str(predictor.loaded.device)
         self._settings: PredictionSettings = predictor.settings
-        spec = _with_hash(predictor)
+        spec = predictor.spec
+        self._weights = spec.weights_sha256
         self.key = content_key(
             spec.model_dump(mode="json", include=_DECIDES),
-            spec.weights_sha256,
+            self._weights,
             self._settings.model_dump(mode="json"),
         )
         self._folder = None if place is None else place.absolute() / f"model-{self.key[:12]}"
         if self._folder is not None:
-            _copy(predictor.loaded.folder, spec, self._folder)
+            save_loaded(self._folder, predictor.loaded)
 
     def __getstate__(self) -> dict[str, Any]:
         """What crosses processes."""
@@ -56,34 +56,20 @@ class SharedModel:
 
     @property
     def predictor(self) -> Predictor:
-        """The predictor of this process; loaded when it is first asked for.
+        """The predictor of this process; its model is loaded when it is first asked for.
 
         Raises:
             ModelError: if the files cannot be read, or the device is not present.
         """
         if self._predictor is None:
-            self._predictor = self._load()
+            loaded = _models.get((self._folder, self._device), self._load)
+            self._predictor = Predictor(loaded, self._settings)
         return self._predictor
 
-    def _load(self) -> Predictor:
+    def _load(self) -> LoadedModel:
         if self._folder is None:
             raise ModelError("The model was not shared with other processes.")
-        found = (self.key, self._device)
-        if found not in _loaded:
-            _loaded.clear()
-            _loaded[found] = Predictor(load_bundle(self._folder, self._device), self._settings)
-        return _loaded[found]
-
-
-def _with_hash(predictor: Predictor) -> ModelSpec:
-    spec = predictor.spec
-    if spec.weights_sha256:
-        return spec
-    digest = file_sha256(predictor.loaded.folder / WEIGHTS)
-    return spec.model_copy(update={"weights_sha256": digest})
-
-
-def _copy(source: Path, spec: ModelSpec, folder: Path) -> None:
-    with atomic_file(folder / WEIGHTS) as path:
-        shutil.copyfile(source / WEIGHTS, path)
-    write_text(folder / SPEC, spec.to_json())
+        loaded = load_bundle(self._folder, self._device)
+        # Results name the weights as the model was registered with them.
+        spec = loaded.spec.model_copy(update={"weights_sha256": self._weights})
+        return replace(loaded, spec=spec)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_nca.cases.evaluation_inputs import LabelMatch
+from medseg_nca.cases.training_notes import read_likeness
 from medseg_nca.datasets.base import Case
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.datasets.truth import read_labelled
@@ -23,17 +24,12 @@ from medseg_nca.io.formats import image_suffix
 from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
+from medseg_nca.job import Job
 from medseg_nca.metrics.definitions import Values
 from medseg_nca.metrics.segmentation import case_metrics
 from medseg_nca.metrics.summary import CaseResult
-from medseg_nca.pipelines.parallel import Outcome, Progress, Scheduler
-from medseg_nca.pipelines.records import WrittenFile, content_key, record_path
-from medseg_nca.pipelines.selection import LabelMatch
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import read_likeness
-from medseg_nca.progress import Watch, unwatched
-
-logger = logging.getLogger(__name__)
+from medseg_nca.work.case_records import WrittenFile, content_key, record_path
+from medseg_nca.work.shared_model import SharedModel
 
 PREDICTIONS = "predictions"
 # To be raised when the same files, settings and model give other numbers.
@@ -52,7 +48,6 @@ class Evaluating:
         tolerance: of the NSD, in mm.
         save: whether the label map is written to ``out/predictions``.
         known: what an earlier, finished run says of this case.
-        watch: told how far its prediction is.
     """
 
     case: Case
@@ -61,8 +56,7 @@ class Evaluating:
     match: LabelMatch
     tolerance: float
     save: bool
-    known: Measured | None = None
-    watch: Watch = unwatched
+    known: EvaluationRecord | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -77,7 +71,7 @@ class Evaluating:
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluationRecord:
     """An evaluated case.
 
     Attributes:
@@ -124,43 +118,17 @@ class Measured:
         return CaseResult(case_id, self.values, {"seconds": self.seconds})
 
 
-def evaluate_cases(
-    items: Sequence[Evaluating], spread: Scheduler, progress: Progress
-) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Evaluate cases; one that fails does not stop the others.
-
-    Returns:
-        What was found and what went wrong, by id in the order of the items.
-
-    Raises:
-        OutputError, SchedulerError: as :meth:`.parallel.Scheduler.run_each`.
-    """
-    found: dict[int, Outcome[Measured]] = {}
-    # What other processes do is counted by cases only.
-    watch = unwatched if spread.separate else progress.within
-    placed = (replace(_absolute(item) if spread.remote else item, watch=watch) for item in items)
-    outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files)
-    for outcome in progress.track(outcomes, "evaluating", len(items)):
-        found[outcome.index] = outcome
-        if outcome.error is not None:
-            logger.error("%s failed: %s", items[outcome.index].case.id, outcome.error)
-    measured: dict[str, Measured] = {}
-    failed: dict[str, str] = {}
-    for index, item in enumerate(items):
-        result, error = found[index].result, found[index].error
-        if result is not None:
-            measured[item.case.id] = result
-        else:
-            failed[item.case.id] = error or "unknown"
-    return measured, failed
-
-
-def evaluate_case(work: Evaluating) -> Measured:
+def evaluate_case(work: Evaluating, job: Job | None = None) -> EvaluationRecord:
     """Evaluate a case, or take what an earlier run found of the same files in the same way.
+
+    Args:
+        work: which case, with which model.
+        job: told how far its prediction is.
 
     Raises:
         DataError: if the case cannot be used.
         OutputError: if a result cannot be written.
+        Interrupted: if the job was cancelled.
     """
     if work.case.label is None:
         raise _no_label(work.case)
@@ -176,7 +144,7 @@ def evaluate_case(work: Evaluating) -> Measured:
         return replace(known, hashes=hashes, cached=True)
     if there or work.known is not None:
         _write(path, {})  # from here on no older record is true any more
-    measured, label_map = _measure(work, key)
+    measured, label_map = _measure(work, key, job)
     _write(path, measured.to_tree(), None if work.save else label_map)
     return replace(measured, hashes=hashes)
 
@@ -203,11 +171,11 @@ def read_case(case: Case, match: LabelMatch) -> tuple[Volume, Volume]:
     return read_labelled(case, match.known_values)
 
 
-def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
+def _measure(work: Evaluating, key: str, job: Job | None) -> tuple[EvaluationRecord, NDArray[Any]]:
     image, truth = read_case(work.case, work.match)
     predictor = work.model.predictor
     started = time.perf_counter()
-    predicted = predictor.predict(image, work.watch)
+    predicted = predictor.predict(image, job)
     prediction = predicted.label_map
     seconds = round(time.perf_counter() - started, 4)
     found = prediction.array[0]
@@ -219,7 +187,7 @@ def _measure(work: Evaluating, key: str) -> tuple[Measured, NDArray[Any]]:
     if work.save:
         write_volume(prediction, work.target)
         saved = WrittenFile.of(work.target, work.out)
-    return Measured(key, values, seconds, predicted.likeness.to_dict(), saved), found
+    return EvaluationRecord(key, values, seconds, predicted.likeness.to_dict(), saved), found
 
 
 def _hashes(work: Evaluating) -> dict[str, str]:
@@ -230,18 +198,18 @@ def _hashes(work: Evaluating) -> dict[str, str]:
         raise
 
 
-def _fits(known: Measured, key: str, work: Evaluating) -> bool:
+def _fits(known: EvaluationRecord, key: str, work: Evaluating) -> bool:
     if known.key != key:
         return False
     saved = known.prediction
     return not work.save or (saved is not None and saved.is_whole(work.out))
 
 
-def _read_note(path: Path) -> Measured | None:
+def _read_note(path: Path) -> EvaluationRecord | None:
     """What a record says; None if it is damaged or no longer true."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Measured.from_tree(json.loads(arrays["note"].tobytes()))
+            return EvaluationRecord.from_tree(json.loads(arrays["note"].tobytes()))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
@@ -262,14 +230,3 @@ def _suffix(case: Case) -> str:
     """Predictions have the format of the label maps."""
     suffix = image_suffix(case.label) if case.label is not None else None
     return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix or ".nii.gz"
-
-
-def _absolute(item: Evaluating) -> Evaluating:
-    """For workers whose current folder is another one."""
-    label = item.case.label
-    case = replace(
-        item.case,
-        images=tuple(path.absolute() for path in item.case.images),
-        label=None if label is None else label.absolute(),
-    )
-    return replace(item, case=case, out=item.out.absolute())

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from medseg_nca import __version__
+from medseg_nca.cases.prediction_inputs import CaseInput
+from medseg_nca.cases.training_notes import read_likeness
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import DataError, ImageError, OutputError
 from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.inference.predictor import Prediction
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.peek import peek
-from medseg_nca.io.read import read_image, read_volume
 from medseg_nca.io.segmentation import Algorithm, Segmentation, check_seg_type
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_results, write_volume
-from medseg_nca.pipelines.prediction_inputs import PredictionCase
-from medseg_nca.pipelines.records import (
+from medseg_nca.job import Job
+from medseg_nca.work.case_records import (
     WrittenFile,
-    as_tree,
     content_key,
     invalidate,
     read_record,
     record_path,
 )
-from medseg_nca.pipelines.shared_model import SharedModel
-from medseg_nca.pipelines.training_notes import read_likeness
-from medseg_nca.progress import Watch, unwatched
+from medseg_nca.work.shared_model import SharedModel
 
 # To be raised when the same input, settings and model give other files: all are then made again.
 RECORD_VERSION = 3
@@ -56,44 +54,77 @@ class OutputSettings:
 
 @dataclass(frozen=True)
 class PredictionRecord:
-    """A case that was predicted.
+    """What became of one case; ``predictions.json`` lists them.
 
     Attributes:
-        key: of input, settings and model.
+        name: of the case.
+        source: the file that stands for its image.
+        out: folder of the results.
+        key: of input, settings and model; "" if there is no result.
         files: the results, by kind.
         voxels: of each label.
-        seconds: it took.
+        seconds: it took, in the run that made it.
         training: how the image compares with those of the training
             (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
+        error: why there is no result.
         cached: whether an earlier run made it.
     """
 
-    key: str
-    files: Mapping[str, WrittenFile]
-    voxels: Mapping[str, int]
-    seconds: float
-    training: Mapping[str, Any]
+    name: str
+    source: Path
+    out: Path
+    key: str = ""
+    files: Mapping[str, WrittenFile] = field(default_factory=dict)
+    voxels: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    training: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
     cached: bool = field(default=False, compare=False)
 
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The files written, by kind."""
+        return {kind: str(self.out / file.name) for kind, file in self.files.items()}
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is a result, and no voxel of it has a label."""
+        return self.error is None and not any(self.voxels.values())
+
     @classmethod
-    def from_tree(cls, tree: Any) -> Self | None:
-        """Read what ``to_tree`` made; None if it is something else."""
+    def from_tree(cls, tree: Any, out: Path) -> Self | None:
+        """Read what ``to_dict`` made; None if it is something else, or has no result.
+
+        A record that version 0.1 left of a case in an unfinished run has neither name nor input.
+        """
         try:
-            files = {kind: WrittenFile(**file) for kind, file in tree["files"].items()}
-            voxels = {str(name): int(count) for name, count in tree["voxels"].items()}
-            training = read_likeness(tree["training"])
-            return cls(str(tree["key"]), files, voxels, float(tree["seconds"]), training)
+            tree = {**tree, **tree.get("record", {})}
+            return cls(
+                str(tree.get("name", "")), Path(tree.get("input", "")), out, str(tree["key"]),
+                {kind: WrittenFile(**file) for kind, file in tree["files"].items()},
+                {str(name): int(count) for name, count in tree["voxels"].items()},
+                float(tree["seconds"]), read_likeness(tree["training"]),
+            )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
-    def to_tree(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        tree = as_tree(self)
-        del tree["cached"]
-        return tree
+        tree: dict[str, Any] = {"input": str(self.source), "seconds": self.seconds}
+        if self.error is not None:
+            return {**tree, "error": self.error}
+        files = {kind: asdict(file) for kind, file in self.files.items()}
+        return {
+            **tree,
+            "outputs": self.outputs,
+            "voxels": dict(self.voxels),
+            "empty": self.empty,
+            "training": dict(self.training),
+            "record": {"name": self.name, "key": self.key, "files": files},
+        }
 
     def holds(self, key: str, out: Path) -> bool:
-        """Whether it is of this key, and all its files are there."""
+        """Whether it is of this key, and all its files are in that folder."""
         return self.key == key and all(file.is_whole(out) for file in self.files.values())
 
 
@@ -107,52 +138,54 @@ class Predicting:
         model: with its settings.
         output: what is written.
         known: what an earlier run says of this case.
-        watch: told how far it is.
     """
 
-    case: PredictionCase
+    case: CaseInput
     out: Path
     model: SharedModel
     output: OutputSettings = OutputSettings()
     known: PredictionRecord | None = None
-    watch: Watch = unwatched
 
 
-def predict_case(work: Predicting) -> PredictionRecord:
+def predict_case(work: Predicting, job: Job | None = None) -> PredictionRecord:
     """Predict a case, or take what an earlier run made of the same files in the same way.
+
+    Args:
+        work: which case, with which model.
+        job: told how far the case is.
 
     Raises:
         DataError: if the case cannot be used.
         MemoryBudgetError: if it needs more memory than the settings allow.
         OutputError: if a result cannot be written.
+        Interrupted: if the job was cancelled; an older result then stays.
     """
-    if work.case.refused is not None:
-        raise ImageError(work.case.refused)
+    case = work.case
+    if case.refused is not None:
+        raise ImageError(case.refused)
     key = _key(work)
-    path = record_path(work.out, work.case.name)
+    path = record_path(work.out, case.name)
     tree = read_record(path)
-    known = work.known if tree is None else PredictionRecord.from_tree(tree)
+    known = work.known if tree is None else PredictionRecord.from_tree(tree, work.out)
     if known is not None and known.holds(key, work.out):
-        return replace(known, cached=True)
+        return replace(known, name=case.name, source=case.source, out=work.out, cached=True)
     started = time.perf_counter()
     predictor = work.model.predictor
-    extent = None if work.case.dicom else peek(work.case.files)
+    extent = None if case.dicom else peek(case.files)
     if extent is not None:
-        predictor.check_memory(extent, str(work.case.source))
-    volume = _read(work.case)
-    prediction = predictor.predict(volume, work.watch)
+        predictor.check_memory(extent, str(case.source))
+    volume = case.read()
+    prediction = predictor.predict(volume, job)
     if tree is not None or work.known is not None:
         invalidate(path)
-    segmentation = describe(prediction, volume, work.model.predictor.spec)
-    files = _written(prediction, segmentation, work)
+    files = _written(prediction, describe(prediction, volume, predictor.spec), work)
     record = PredictionRecord(
-        key,
+        case.name, case.source, work.out, key,
         {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
-        _voxels(work.model, prediction),
-        round(time.perf_counter() - started, 4),
+        _voxels(work.model, prediction), round(time.perf_counter() - started, 4),
         prediction.likeness.to_dict(),
-    )
-    write_json(path, record.to_tree())
+    )  # fmt: skip
+    write_json(path, record.to_dict())
     return record
 
 
@@ -214,19 +247,12 @@ def _key(work: Predicting) -> str:
     try:
         contents = [file_hash(file) for file in work.case.files]
     except DataError:
-        _read(work.case)  # which says better what is wrong
+        work.case.read()  # which says better what is wrong
         raise
-    output = as_tree(work.output)
-    how = (work.case.label_suffix, work.case.dicom, work.case.select, output)
+    case = work.case
+    part = None if case.part is None else f'Stack="{case.part}"'
+    how = (case.label_suffix, case.dicom, part, asdict(work.output))
     return content_key(RECORD_VERSION, contents, how, work.model.key)
-
-
-def _read(case: PredictionCase) -> Volume:
-    if case.dicom:
-        from medseg_nca.io.dicom.read import read_dicom
-
-        return read_dicom(case.files, select=case.select)
-    return read_volume(case.source) if len(case.files) == 1 else read_image(case.files)
 
 
 def _voxels(model: SharedModel, prediction: Prediction) -> dict[str, int]:

@@ -23,7 +23,7 @@ SPLIT = "split.json"
 
 
 @dataclass(frozen=True)
-class Source:
+class EvaluatedData:
     """A data set, raw or the files that a prepared one was made from.
 
     Attributes:
@@ -49,7 +49,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChosenCases:
     """The cases that are evaluated, and why these.
 
     Attributes:
@@ -84,7 +84,9 @@ class LabelMatch:
     notes: tuple[str, ...] = ()
 
 
-def open_source(path: Path, format: str = "auto", labels: LabelTable | None = None) -> Source:
+def open_source(
+    path: Path, format: str = "auto", labels: LabelTable | None = None
+) -> EvaluatedData:
     """Open a data set for evaluation.
 
     Args:
@@ -105,10 +107,10 @@ def open_source(path: Path, format: str = "auto", labels: LabelTable | None = No
             for case in store.cases
             if case.label is not None
         )  # fmt: skip
-        source = Source(store.name, cases, labels or store.labels, store.dataset_hash)
+        source = EvaluatedData(store.name, cases, labels or store.labels, store.dataset_hash)
     else:
         data = open_dataset(path, format)
-        source = Source(data.name, data.labelled, labels or data.labels, data)
+        source = EvaluatedData(data.name, data.labelled, labels or data.labels, data)
     if not source.cases:
         raise DataError(
             f"{path}: has no labelled case.",
@@ -125,7 +127,7 @@ def find_split(loaded: LoadedModel) -> Split | None:
     return None
 
 
-def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
+def select_cases(source: EvaluatedData, loaded: LoadedModel, part: str) -> ChosenCases:
     """Choose the cases of one part of the run's split.
 
     A data set that the run never split is taken whole. A case counts as split if its id is in the
@@ -142,10 +144,10 @@ def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
     split_ids = {case_id for side in sides.values() for case_id in side}
     known = split_ids & {case.id for case in source.cases}
     if part == "all":
-        return Selection(source.cases, "all", "All labelled cases, as asked.", _trained_on(known))
+        return ChosenCases(source.cases, "all", "All labelled cases, as asked.", _trained_on(known))
     if not known:
         reason = "The run never split this data set: all its labelled cases are evaluated."
-        return Selection(source.cases, "all", reason, unsplit=True)
+        return ChosenCases(source.cases, "all", reason, unsplit=True)
     wanted = set(sides[part])
     if not wanted:
         raise DataError(
@@ -159,14 +161,16 @@ def select_cases(source: Source, loaded: LoadedModel, part: str) -> Selection:
             f"None of the run's {len(wanted)} {part} cases is a labelled case of the data set.",
             hint="Choose another --split, or --split all to take every labelled case.",
         )
-    return Selection(
+    return ChosenCases(
         chosen, part, f"The {part} cases of the run's split.",
         _changes(source, chosen, wanted, split_ids),
         split_hash=None if split is None else split.dataset_hash,
     )  # fmt: skip
 
 
-def notes_on_data(selection: Selection, source: Source, loaded: LoadedModel) -> tuple[str, ...]:
+def notes_on_data(
+    selection: ChosenCases, source: EvaluatedData, loaded: LoadedModel
+) -> tuple[str, ...]:
     """What the reader should beware of that only the contents of all files tell.
 
     Raises:
@@ -193,7 +197,7 @@ def _trained_on(known: set[str]) -> tuple[str, ...]:
 
 
 def _changes(
-    source: Source, chosen: tuple[Case, ...], wanted: set[str], ids: set[str]
+    source: EvaluatedData, chosen: tuple[Case, ...], wanted: set[str], ids: set[str]
 ) -> tuple[str, ...]:
     notes = []
     if len(chosen) < len(wanted):

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,11 +81,6 @@ def invalidate(path: Path) -> None:
         OutputError: if it cannot be written.
     """
     write_json(path, {"key": _NOTHING})
-
-
-def as_tree(record: Any) -> dict[str, Any]:
-    """A record, which is a dataclass, as plain values."""
-    return asdict(record)
 
 
 def forget(out: Path, *results: str) -> None:

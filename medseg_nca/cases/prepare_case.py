@@ -24,10 +24,11 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
-from medseg_nca.pipelines.records import content_key
+from medseg_nca.job import Job
 from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
 from medseg_nca.transforms.grid import turned_place
 from medseg_nca.transforms.prepare import Preparation, prepare
+from medseg_nca.work.case_records import content_key
 
 # To be raised when the meaning of a cached file changes: all are then made again.
 CACHE_VERSION = 2
@@ -71,8 +72,12 @@ class Prepared:
     cached: bool
 
 
-def measure_case(work: Measuring) -> CaseFingerprint:
+def measure_case(work: Measuring, job: Job) -> CaseFingerprint:
     """Measure a case, or return what an earlier run measured of the same files.
+
+    Args:
+        work: which case.
+        job: is not told how far it is: a case takes seconds.
 
     Raises:
         DataError: if the case cannot be used.
@@ -89,8 +94,12 @@ def measure_case(work: Measuring) -> CaseFingerprint:
     return found
 
 
-def prepare_case(work: Preparing) -> Prepared:
+def prepare_case(work: Preparing, job: Job) -> Prepared:
     """Prepare a case, or take what an earlier run made of the same files by the same plan.
+
+    Args:
+        work: which case.
+        job: is not told how far it is: a case takes seconds.
 
     Raises:
         DataError: if the case cannot be used.

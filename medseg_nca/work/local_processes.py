@@ -9,16 +9,17 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from medseg_nca.cores import cores
-from medseg_nca.pipelines.parallel import (
+from medseg_nca.job import Job
+from medseg_nca.work.scheduler import (
     KILLED,
     Files,
     Function,
@@ -34,6 +35,9 @@ from medseg_nca.pipelines.parallel import (
 
 logger = logging.getLogger(__name__)
 
+# Seconds between two looks at the job.
+_LOOK = 0.2
+
 
 class LocalProcesses(Scheduler):
     """A fixed number of processes, which share the cores evenly.
@@ -47,24 +51,33 @@ class LocalProcesses(Scheduler):
         self._slots = [_Slot(threads) for _ in range(workers)]
 
     def run_each(
-        self, function: Function[T, R], items: Iterable[T], files: Files | None = None
+        self,
+        function: Function[T, R],
+        items: Iterable[T],
+        files: Files | None = None,
+        job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
         """See :meth:`Scheduler.run_each`.
 
         An item whose process was killed is tried again at the end, alone: killed once more, it
         fails.
         """
+        job = job or Job()
         again: list[tuple[int, T]] = []
         try:
-            yield from self._together(function, items, again)
+            yield from self._together(function, items, again, job)
             for index, item in again:
-                yield self._alone(function, index, item)
+                yield self._alone(function, index, item, job)
         except BaseException:
             self._kill()  # nothing is lost but the items at work: files appear whole or not at all
             raise
 
     def _together(
-        self, function: Function[T, R], items: Iterable[T], again: list[tuple[int, T]]
+        self,
+        function: Function[T, R],
+        items: Iterable[T],
+        again: list[tuple[int, T]],
+        job: Job,
     ) -> Iterator[Outcome[R]]:
         numbered = iter(enumerate(items))
         busy: dict[Future[Outcome[R]], tuple[_Slot, int, T]] = {}
@@ -77,7 +90,7 @@ class LocalProcesses(Scheduler):
         for slot in self._slots:
             start(slot)
         while busy:
-            finished, _ = wait(busy, return_when=FIRST_COMPLETED)
+            finished = _wait(busy, job)
             for future in finished:
                 slot, index, item = busy.pop(future)
                 outcome = _result(future)
@@ -89,9 +102,10 @@ class LocalProcesses(Scheduler):
                 if outcome is not None:
                     yield noted(outcome)
 
-    def _alone(self, function: Function[T, R], index: int, item: T) -> Outcome[R]:
+    def _alone(self, function: Function[T, R], index: int, item: T, job: Job) -> Outcome[R]:
         slot = self._slots[0]
-        outcome = _result(slot.submit(function, index, item))
+        (future,) = _wait([slot.submit(function, index, item)], job)
+        outcome = _result(future)
         if outcome is None:
             slot.renew()
             return Outcome(index, error=KILLED)
@@ -175,6 +189,19 @@ class _Slot:
         self._pid = self._pool.submit(os.getpid)
 
 
+def _wait(futures: Collection[Future[Outcome[R]]], job: Job) -> set[Future[Outcome[R]]]:
+    """The futures that are finished, at least one.
+
+    Raises:
+        Interrupted: if the job is cancelled before.
+    """
+    while True:
+        job.check()
+        finished, _ = wait(futures, timeout=_LOOK, return_when=FIRST_COMPLETED)
+        if finished:
+            return finished
+
+
 def _result(future: Future[Outcome[R]]) -> Outcome[R] | None:
     """The outcome; None if the process was killed."""
     try:
@@ -186,8 +213,14 @@ def _result(future: Future[Outcome[R]]) -> Outcome[R] | None:
 def _start_worker(threads: int) -> None:
     """Ctrl-C is for the parent, which stops the workers; they end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _give_up)
     use_threads(threads)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    """Leave the item at work as an error does, so that no half-written file stays."""
+    raise SystemExit
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from medseg_nca import __version__
 from medseg_nca.errors import OutputError
-from medseg_nca.pipelines.parallel import KILLED, Outcome, attempt, use_threads
+from medseg_nca.job import Job
+from medseg_nca.work.scheduler import KILLED, Outcome, attempt, use_threads
 
 # Starts of one item before it is given up.
 STARTS = 2
@@ -22,7 +23,7 @@ _busy = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Job:
+class ClusterRun:
     """What all items of a run have in common.
 
     Attributes:
@@ -62,19 +63,19 @@ class Reply:
     output: OutputError | None = None
 
 
-def look(job: Job) -> str | None:
+def look(run: ClusterRun) -> str | None:
     """Say why this worker cannot take part; None if it can."""
     host = socket.gethostname()
-    if job.version != __version__:
-        return f"{host} has medseg-nca {__version__}, but this is {job.version}"
-    if not job.mark.is_file():
-        return f"{host} does not see the folder {job.folder}"
+    if run.version != __version__:
+        return f"{host} has medseg-nca {__version__}, but this is {run.version}"
+    if not run.mark.is_file():
+        return f"{host} does not see the folder {run.folder}"
     return None
 
 
 def do(
-    job: Job,
-    function: Callable[[Any], Any],
+    run: ClusterRun,
+    function: Callable[[Any, Job], Any],
     index: int,
     item: Any,
     files: Sequence[Path],
@@ -82,8 +83,8 @@ def do(
     """Do one item.
 
     Args:
-        job: the run.
-        function: for the item; see :meth:`medseg_nca.pipelines.parallel.Scheduler.run_each`.
+        run: what all items share.
+        function: for the item; see :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
         index: number of the item.
         item: what it is called with.
         files: which are there, as the parent sees it.
@@ -92,20 +93,20 @@ def do(
 
     worker = get_worker()
     with _busy:
-        unfit = look(job) or _missing(files)
+        unfit = look(run) or _missing(files)
         if unfit:
             return Reply(worker.address, unfit=unfit)
         try:
-            if _count_start(job.note(index)) > STARTS:
+            if _count_start(run.note(index)) > STARTS:
                 # The note stays: this reply may be lost, and the item sent again.
                 return Reply(worker.address, Outcome(index, error=KILLED))
             use_threads(worker.state.nthreads)
             outcome = attempt(function, index, item)
         except OutputError as error:
-            _forget(job.note(index))
+            _forget(run.note(index))
             text = f"{socket.gethostname()} cannot write: {error}"
             return Reply(worker.address, unfit=text, output=error)
-        _forget(job.note(index))
+        _forget(run.note(index))
         return Reply(worker.address, outcome)
 
 

@@ -6,8 +6,10 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from medseg_nca.cases.prediction_inputs import CaseInput
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.datasets.adapters.dicom import case_names
 from medseg_nca.errors import DataError
@@ -15,7 +17,6 @@ from medseg_nca.io.dicom.records import Problem, Scan, Series, Stack
 from medseg_nca.io.dicom.scan import read_files, scan, series_uid_of_damaged
 from medseg_nca.io.dicom.select import Selection, parse_selection
 from medseg_nca.io.formats import stem
-from medseg_nca.pipelines.prediction_inputs import PredictionCase
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def dicom_cases(
     select: str | None,
     *,
     alone: bool = True,
-) -> list[PredictionCase]:
+) -> list[CaseInput]:
     """List the volumes in trees and among files, in the order of the inputs.
 
     What makes no volume is a case too, which fails by name when it is read: a series or a part of
@@ -70,7 +71,7 @@ def dicom_cases(
         text = f"{where}: of the DICOM series there is {what}. {_reasons(lost)}".strip()
         if alone or select:
             raise DataError(text, hint=_look((*trees, *loose)[0]))
-        return [PredictionCase(stem(loose[0]), tuple(loose), dicom=True, refused=text)]
+        return [CaseInput(stem(loose[0]), tuple(loose), dicom=True, refused=text)]
     _warn_of_modality(volumes, plan)
     for series in {series.uid: series for series, _ in volumes}.values():
         for note in series.doubts:
@@ -112,7 +113,7 @@ def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> boo
     return selection.matches(series, stack)
 
 
-def _damaged(found: Scan, selection: Selection) -> Iterator[PredictionCase]:
+def _damaged(found: Scan, selection: Selection) -> Iterator[CaseInput]:
     """Files that cannot be read and that no series in the scan lacks, by series."""
     known = {series.uid for series in found.series}
     groups: dict[str | Path, dict[Path, Problem]] = {}
@@ -127,7 +128,7 @@ def _damaged(found: Scan, selection: Selection) -> Iterator[PredictionCase]:
     for group in groups.values():
         files = tuple(group)
         text = _reasons(list(group.values()))
-        yield PredictionCase(stem(files[0]), files, dicom=True, refused=text)
+        yield CaseInput(stem(files[0]), files, dicom=True, refused=text)
 
 
 def _reasons(problems: Sequence[Problem]) -> str:
@@ -149,15 +150,17 @@ def _uses(series: Series) -> Counter[Path]:
     return Counter(path for stack in series.stacks for path in _files(stack))
 
 
-def _case(name: str, series: Series, stack: Stack | None, uses: Counter[Path]) -> PredictionCase:
+def _case(name: str, series: Series, stack: Stack | None, uses: Counter[Path]) -> CaseInput:
     if stack is None:
         folder = series.files[0].parent
         text = _reasons(series.refused)
         text = text if str(folder) in text else f"{folder}: {text}"
-        return PredictionCase(name, series.files, dicom=True, refused=text)
+        return CaseInput(name, series.files, dicom=True, refused=text)
     files = _files(stack)
     shared = any(uses[path] > 1 for path in files)
-    return PredictionCase(name, files, True, f'Stack="{stack.name}"' if shared else None)
+    # The whole series goes with each of its stacks, perhaps to another process.
+    alone = replace(series, files=(), stacks=())
+    return CaseInput(name, files, True, (alone, stack), stack.name if shared else None)
 
 
 def _files(stack: Stack) -> tuple[Path, ...]:

@@ -1,0 +1,1 @@
+"""One case from its files to its results: found, read, predicted, evaluated, prepared, written."""

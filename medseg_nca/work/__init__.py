@@ -1,0 +1,1 @@
+"""How work is spread over processes, and how what is finished is kept."""

@@ -1,0 +1,53 @@
+"""The contract of long work: reports go up, cancelling comes down."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from medseg_nca.errors import Interrupted
+from medseg_nca.job import Job, Meter, Progress
+
+
+def test_parts_of_parts_add_up_to_the_whole() -> None:
+    heard: list[Progress] = []
+    job = Job(heard.append)
+    for outer in range(2):
+        for inner in range(3):
+            part = job.part(outer, 2).part(inner, 3)
+            for done in (1, 2):
+                part.report("passes", done, 2)
+    assert [one.done for one in heard] == list(range(1, 13))
+    assert {one.total for one in heard} == {12}
+
+
+def test_who_cancels_the_whole_cancels_its_parts() -> None:
+    job = Job()
+    part = job.part(1, 2)
+    thread = threading.Thread(target=job.cancel, args=("The time is up.",))
+    thread.start()
+    thread.join()
+    assert part.cancelled
+    with pytest.raises(Interrupted, match="The time is up"):
+        part.check()
+    with pytest.raises(Interrupted):
+        part.report("passes", 1, 2)
+
+
+def test_a_job_that_was_cancelled_is_told_nothing() -> None:
+    heard: list[Progress] = []
+    job = Job(heard.append)
+    job.cancel()
+    with pytest.raises(Interrupted):
+        job.report("passes", 1, 2)
+    assert not heard
+
+
+def test_a_meter_never_goes_back_and_ends_at_its_total() -> None:
+    heard: list[int] = []
+    meter = Meter(Job(lambda progress: heard.append(progress.done)), "steps", 10)
+    meter.advance(4)
+    meter.reach(3)
+    meter.advance(20)
+    assert heard == [4, 4, 10]
