@@ -36,7 +36,7 @@ def test_show_prints_settings_that_can_be_read_back() -> None:
 
 
 def test_show_as_json() -> None:
-    assert json.loads(run("show", "--json")[1])["training"]["optimiser"] == "adamw"
+    assert json.loads(run("show", "--json")[1])["training"]["schedule"] == "cosine"
 
 
 def test_show_refuses_a_typo_with_exit_code_2(tmp_path: Path) -> None:

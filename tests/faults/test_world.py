@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from medseg_nca.config import Label, LabelTable, PreprocessPlan
 from medseg_nca.io.read import read_label, read_volume
@@ -37,10 +36,10 @@ def test_an_image_of_another_spacing(shared_data: SharedData, tmp_path: Path) ->
     assert [entry["training"]["brought"] is None for entry in entries] == [True, False]
     assert entries[1]["training"]["spacing"] == [1, 1, 1]
     # mL of each label: the truth has 1.37 and 1.58. The coarse file has dark borders, which no
-    # image of the training has, and its anterior part is lost in them: hence the warning.
+    # image of the training has, and a fifth to a quarter is lost in them: hence the warning.
     found = [np.array(list(entry["voxels"].values())) / 1000 for entry in entries]
     np.testing.assert_allclose(found[0], [1.37, 1.58], rtol=0.15)
-    assert found[1][1] * 8 == pytest.approx(1.58, rel=0.15)
+    np.testing.assert_allclose(found[1] * 8, [1.37, 1.58], rtol=0.3)
 
 
 def test_an_image_of_half_the_spacing(shared_data: SharedData, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from medseg_nca.inference.memory import footprint
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
 from medseg_nca.models import create_model
 from tests.tracking.tiny import save_tiny
 
@@ -102,7 +103,7 @@ def test_the_spread_is_that_of_the_members(tmp_path: Path) -> None:
     ensemble = joined(tmp_path / "ensemble", models)
     seen: list[tuple[int, int]] = []
     prediction = Predictor(ensemble, PredictionSettings(uncertainty=4)).predict(
-        volume(), lambda done, total: seen.append((done, total))
+        volume(), Job(lambda told: seen.append((told.done, told.total or 0)))
     )
     foreground = [
         1 - probabilities(list(models.values())[number % 3], seed=number, fire="sample")[0]

@@ -19,6 +19,7 @@ from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, sav
 from medseg_nca.inference.predictor import Predictor, stream_padded
 from medseg_nca.inference.votes import MeanVotes
 from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job, Progress
 from medseg_nca.models import RunOptions, create_model
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca.engines import get_engine
@@ -167,17 +168,17 @@ def test_tiles_change_nothing(tmp_path: Path, engine: str) -> None:
     results: list[np.ndarray] = []
     told: list[int] = []
 
-    def watch(done: int, total: int) -> None:
+    def listen(progress: Progress) -> None:
         told[-1] += 1
 
     for budget in (4.0, 0.004):
         told.append(0)
         settings = PredictionSettings(probabilities=True, memory_budget_gb=budget)
         predictor = Predictor(loaded, settings, keeps_budget=False)
-        probabilities = predictor.predict(volume, watch).probabilities
+        probabilities = predictor.predict(volume, Job(listen)).probabilities
         assert probabilities is not None
         results.append(probabilities.array)
-    assert told[1] > told[0]  # who watches hears of every tile
+    assert told[1] > told[0]  # who listens hears of every tile
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
 
 

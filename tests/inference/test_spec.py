@@ -16,7 +16,6 @@ from medseg_nca.inference.ensemble import join_specs
 from medseg_nca.inference.spec import SPEC, ModelSpec, read_spec
 from medseg_nca.models import build_model
 from medseg_nca.nca.engines import get_engine
-from medseg_nca.tracking.resolve import zoo_folder
 
 LABELS = LabelTable(labels=(Label(name="a", values=(1,)),))
 PLAN = PreprocessPlan(dims=2, channels=("MR",), crop_size=(8, 8))
@@ -68,8 +67,3 @@ def test_older_files_are_read_and_mean_the_same(tmp_path: Path, members: int) ->
     assert spec.format_version == members
     assert read_spec(as_before(folder)) == spec
     load_bundle(folder, "cpu")
-
-
-def test_the_shipped_model_is_such_an_older_file() -> None:
-    assert model_of(zoo_folder() / "hippocampus")["engine"] == "auto"
-    assert read_spec(zoo_folder() / "hippocampus").weights_sha256

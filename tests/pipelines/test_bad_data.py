@@ -199,7 +199,7 @@ def test_pictures_of_all_sizes(tmp_path: Path, rng: np.random.Generator) -> None
 def test_large_pictures(tmp_path: Path, rng: np.random.Generator) -> None:
     labels = [blob((2000, 2000), rng, 40) for _ in range(3)]
     _, recipe = trained(write_pictures(tmp_path / "data", labels), tmp_path / "run")
-    assert len(recipe["model.levels"]) == 5
+    assert len(recipe["model.levels"]) == 8
 
 
 @pytest.mark.parametrize("slices", [1, 3])
