@@ -21,6 +21,9 @@ from torch.optim import AdamW
 MOMENTUM = 0.95
 # Root mean square of a step's entries at a learning rate of 1: about that of AdamW.
 STEP_RMS = 0.2
+# A momentum below this, in the largest entry, is that of a matrix that learns nothing any more: its
+# direction is rounding, and it stays where it is.
+FADED = 1e-20
 # Coefficients of the quintic Newton-Schulz iteration (Jordan 2024), and how often it is applied.
 _QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 6
 
@@ -58,6 +61,16 @@ class Muon(AdamW):
                 self._step_matrices(group)
         return loss
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a stored state.
+
+        Raises:
+            ValueError: if it is that of another optimiser.
+        """
+        if not all("matrices" in group for group in state_dict["param_groups"]):
+            raise ValueError("the optimiser's state is not that of Muon")
+        super().load_state_dict(state_dict)
+
     @torch.no_grad()
     def _step_matrices(self, group: dict[str, Any]) -> None:
         rate: float = group["lr"]
@@ -71,6 +84,8 @@ class Muon(AdamW):
             state["step"] += 1
             momentum = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
             ahead = torch.lerp(matrix.grad, momentum, MOMENTUM)
+            if ahead.abs().amax() < FADED:
+                continue
             matrix.mul_(1 - rate * group["weight_decay"])
             strength = rate * STEP_RMS * max(matrix.shape) ** 0.5
             matrix.add_(orthogonalised(ahead), alpha=-strength)
@@ -83,7 +98,10 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / x.norm().clamp_min(torch.finfo(x.dtype).tiny)
+    # The largest entry first: squares of very small and very large ones are no float32 any more.
+    tiny = torch.finfo(x.dtype).tiny
+    x = x / x.abs().amax().clamp_min(tiny)
+    x = x / x.norm().clamp_min(tiny)
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         square = x @ x.T

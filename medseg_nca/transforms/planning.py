@@ -145,7 +145,7 @@ def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, .
         stopped = [edges[k] for k in small if k not in halved]
         limit = min(stopped, default=math.inf) * ANISOTROPY * (1 - 1e-6)
         halved = [k for k in halved if 2 * edges[k] < limit]
-        crossed = all(size[k] <= CROSSED * scale[k] for k in halved)
+        crossed = all(size[k] < (CROSSED + 1) * scale[k] for k in halved)
         if not halved or (crossed and len(scales) >= MANY_LEVELS):
             break
         scales.append(tuple(s * 2 if k in halved else s for k, s in enumerate(scale)))

@@ -13,8 +13,9 @@ from medseg_nca.inference.model_store import ModelStore
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.work.case_records import content_key
 
-# What of a spec decides what is predicted, and how it is called.
+# What of a spec decides what is predicted, and how it is called; and what of it does not.
 _DECIDES = {"name", "task", "model", "labels", "plan", "seed"}
+_NOT: Any = {"model": {"engine", "checkpoint", "coarse_gradient"}}
 # The model of the run that this process is a worker of; the one of the next run takes its place.
 _models = ModelStore(most=1)
 
@@ -41,10 +42,11 @@ class SharedModel:
         self._settings: PredictionSettings = predictor.settings
         spec = predictor.spec
         self._weights = spec.weights_sha256
+        # Without defaults: a setting that a later version adds leaves finished cases finished.
         self.key = content_key(
-            spec.model_dump(mode="json", include=_DECIDES),
+            spec.model_dump(mode="json", include=_DECIDES, exclude=_NOT, exclude_defaults=True),
             self._weights,
-            self._settings.model_dump(mode="json"),
+            self._settings.model_dump(mode="json", exclude_defaults=True),
         )
         self._folder = None if place is None else place.absolute() / f"model-{self.key[:12]}"
         if self._folder is not None:

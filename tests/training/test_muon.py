@@ -29,9 +29,23 @@ def test_nothing_comes_of_nothing() -> None:
     assert not orthogonalised(torch.zeros(4, 3)).any()
 
 
-def test_the_size_of_the_gradient_does_not_matter() -> None:
+@pytest.mark.parametrize("size", [1e-36, 1e-24, 1e-6, 1e20, 1e36])
+def test_the_size_of_the_gradient_does_not_matter(size: float) -> None:
     matrix = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(orthogonalised(matrix), orthogonalised(1e-6 * matrix))
+    torch.testing.assert_close(orthogonalised(size * matrix), orthogonalised(matrix))
+
+
+def test_a_matrix_whose_gradient_vanishes_comes_to_rest() -> None:
+    weight = nn.Parameter(torch.zeros(8, 4))
+    optimiser = Muon([weight], lr=1e-2)
+    weight.grad = torch.randn(8, 4, generator=torch.Generator().manual_seed(4))
+    optimiser.step()
+    weight.grad = torch.zeros(8, 4)
+    for _ in range(1500):
+        before = weight.detach().clone()
+        optimiser.step()
+    assert weight.isfinite().all()
+    assert torch.equal(weight, before)
 
 
 def test_a_step_of_a_matrix() -> None:
@@ -94,3 +108,9 @@ def test_a_stored_state_goes_on_as_if_nothing_had_happened() -> None:
     after.load_state_dict(before.state_dict())
     train(second, after, gradients[3:])
     assert torch.equal(second, whole)
+
+
+def test_the_state_of_another_optimiser_is_refused() -> None:
+    weight = nn.Parameter(torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="not that of Muon"):
+        Muon([weight], lr=0.1).load_state_dict(AdamW([weight], lr=0.1).state_dict())
