@@ -200,6 +200,24 @@ def test_what_is_broken_harms_only_those_who_use_it(
     assert "KeyError: 'oh'" in text
 
 
+def test_a_package_whose_files_are_not_utf8_is_left_out(broken: Path, tmp_path: Path) -> None:
+    entries = "[medseg_nca.commands]\nodd-command = no_such_module:command\n"
+    about = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\nAuthor: M\u00fcller\n"
+    for name, codes in {
+        "odd_about": ("latin-1", "utf-8"),
+        "odd_list": ("utf-8", "latin-1"),
+    }.items():
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(about.format(name), encoding=codes[0])
+        (info / "entry_points.txt").write_text(f"# M\u00fcller\n{entries}", encoding=codes[1])
+    text = command([tmp_path, broken], "--help")
+    for name in ("odd_about", "odd_list"):
+        assert f"The entry points of the package in {tmp_path / name}-1.0.dist-info" in text
+    assert "odd-command" not in text
+    assert "bad-command" in text
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
