@@ -95,26 +95,27 @@ class Entry:
 def installed_entries() -> tuple[Entry, ...]:
     """Every entry point of installed packages whose group begins with ``medseg_nca.``.
 
-    The first package of a name on ``sys.path`` counts, as when it is imported. A package whose list
-    of entry points cannot be read is left out with a warning.
+    The first package of a name on ``sys.path`` counts, as when it is imported. A package whose
+    name, version or list of entry points cannot be read is left out with a warning.
     """
     found: list[Entry] = []
     packages = set()
     for package in metadata.distributions():
-        text = package.read_text("entry_points.txt")
-        if text is None or _PREFIX not in text:
-            continue
-        name = package.metadata["Name"]
-        if name in packages:
-            continue
-        packages.add(name)
-        title = f"{name} {package.version}"
         try:
+            text = package.read_text("entry_points.txt")
+            if text is None or _PREFIX not in text:
+                continue
+            name = package.metadata["Name"]
+            if name in packages:
+                continue
+            packages.add(name)
+            title = f"{name} {package.version}"
             points = [p for p in package.entry_points if p.group.startswith(_PREFIX)]
-        except Exception as error:  # whatever a strange file makes of the parser
-            log.warning("The entry points of %s cannot be read: %s.", title, error)
-            continue
-        found += [Entry(p.group, p.name, p.value, title) for p in points]
+            found += [Entry(p.group, p.name, p.value, title) for p in points]
+        except Exception as error:  # whatever strange files make of the parsers
+            # The name may be what cannot be read; the folder of these files is always known.
+            folder = getattr(package, "_path", package)
+            log.warning("The entry points of the package in %s cannot be read: %s.", folder, error)
     return tuple(found)
 
 

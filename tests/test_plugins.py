@@ -37,6 +37,8 @@ bad_layout = no_such_module
 rude_layout = medseg_nca_rude
 [medseg_nca.engines]
 bad_engine = json
+no_driver = medseg_nca_rude_engines:NO_DRIVER
+no_answer = medseg_nca_rude_engines:NO_ANSWER
 [medseg_nca.writers]
 bad_format = json:dumps
 [medseg_nca.losses]
@@ -55,6 +57,19 @@ class Rude:
     def recognises(self, path): raise KeyError("oh")
     def open(self, path): raise KeyError("oh")
 ADAPTER = Rude()
+"""
+
+
+RUDE_ENGINES = """\
+from medseg_nca.nca.engines import get_engine
+Base = type(get_engine("reference"))
+class NoDriver(Base):
+    rank = 40
+    def unusable(self, state): raise RuntimeError("driver is missing")
+class NoAnswer(Base):
+    rank = 30
+    def refuses(self, cell, state): raise KeyError("oh")
+NO_DRIVER, NO_ANSWER = NoDriver(), NoAnswer()
 """
 
 
@@ -81,6 +96,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(BROKEN)
     (folder / "medseg_nca_rude.py").write_text(RUDE)
+    (folder / "medseg_nca_rude_engines.py").write_text(RUDE_ENGINES)
     (folder / "medseg_nca_broken.py").write_text("raise SystemExit(0)\n")
     return folder
 
@@ -198,6 +214,45 @@ def test_what_is_broken_harms_only_those_who_use_it(
     text = command(both, "data", "check", data)
     assert "'rude_layout' of the package broken-plugin 1.0" in text
     assert "KeyError: 'oh'" in text
+
+
+def test_auto_goes_on_after_an_engine_that_fails_to_answer(broken: Path) -> None:
+    program = """\
+import torch
+from medseg_nca.nca import Fire
+from medseg_nca.nca.engines import get_engine
+from tests.nca.cells import make_cell
+cell, fire = make_cell(2), Fire.for_batch(0.5, 0, 1)
+state = torch.ones(1, 5, 6, 7, dtype=torch.float64)
+auto = get_engine()
+found = [auto.roll_out(cell, state, 2, fire) for _ in range(2)]
+assert torch.equal(found[0], get_engine("cpu").roll_out(cell, state, 2, fire))
+"""
+    done = python([broken], "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "Engine:" in line] == [
+        "Engine: cpu. Of the faster ones, "
+        "no_driver cannot be used: RuntimeError: driver is missing (package broken-plugin 1.0); "
+        "no_answer cannot be used: KeyError: 'oh' (package broken-plugin 1.0)."
+    ]
+
+
+def test_a_package_whose_files_are_not_utf8_is_left_out(broken: Path, tmp_path: Path) -> None:
+    entries = "[medseg_nca.commands]\nodd-command = no_such_module:command\n"
+    about = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\nAuthor: M\u00fcller\n"
+    for name, codes in {
+        "odd_about": ("latin-1", "utf-8"),
+        "odd_list": ("utf-8", "latin-1"),
+    }.items():
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(about.format(name), encoding=codes[0])
+        (info / "entry_points.txt").write_text(f"# M\u00fcller\n{entries}", encoding=codes[1])
+    text = command([tmp_path, broken], "--help")
+    for name in ("odd_about", "odd_list"):
+        assert f"The entry points of the package in {tmp_path / name}-1.0.dist-info" in text
+    assert "odd-command" not in text
+    assert "bad-command" in text
 
 
 @pytest.mark.parametrize(

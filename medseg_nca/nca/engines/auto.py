@@ -57,13 +57,9 @@ def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
     for name, engine in _by_rank():
         if engine.devices is not None and device not in engine.devices:
             continue
-        reason = engine.refuses(cell, state)
+        reason = _objection(name, engine, cell, state)
         if reason is not None:
-            missed.append(f"{name} does not serve {reason}")
-            continue
-        reason = engine.unusable(state)
-        if reason is not None:
-            missed.append(f"{name} cannot be used: {reason}")
+            missed.append(reason)
             continue
         where = "" if device == "cpu" else f", on {device}"
         if not missed:
@@ -71,6 +67,25 @@ def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
         others = "; ".join(missed)
         return engine, logging.WARNING, f"Engine: {name}{where}. Of the faster ones, {others}."
     raise LookupError("the reference engine serves everything")
+
+
+def _objection(name: str, engine: Engine, cell: Cell, state: Tensor) -> str | None:
+    """Why an engine does not compute this roll-out; None if it can.
+
+    An engine of another package that raises an error cannot be used; an error of an engine of the
+    library is a fault of the library, and is raised.
+    """
+    try:
+        if (setting := engine.refuses(cell, state)) is not None:
+            return f"{name} does not serve {setting}"
+        if (reason := engine.unusable(state)) is not None:
+            return f"{name} cannot be used: {reason}"
+    except Exception as error:  # anything may happen in an engine of others
+        if name in ENGINES.own_names:
+            raise
+        package = ENGINES.others.find(name).package
+        return f"{name} cannot be used: {type(error).__name__}: {error} (package {package})"
+    return None
 
 
 @cache
