@@ -43,8 +43,8 @@ Listener = Callable[[Progress], None]
 class Job:
     """One piece of long work, as the work itself and whoever waits for it see it.
 
-    :meth:`cancel` and :attr:`cancelled` may be used from any thread. All else is for the thread
-    that works.
+    :meth:`cancel`, :attr:`cancelled` and :attr:`reason` may be used from any thread. All else is
+    for the thread that works.
 
     Args:
         listener: is told of every report, in the thread that works, from a few times a second to
@@ -69,6 +69,11 @@ class Job:
     def cancelled(self) -> bool:
         """Whether the work is no longer wanted."""
         return self._token.event.is_set()
+
+    @property
+    def reason(self) -> str | None:
+        """Why the work is no longer wanted, in one sentence; None while it is wanted."""
+        return self._token.reason if self.cancelled else None
 
     def cancel(self, reason: str = "The work was cancelled.") -> None:
         """Ask the work to end; it ends at its next :meth:`check`.
@@ -127,6 +132,12 @@ class Job:
         part._token = self._token
         part._index, part._parts = self._index * parts + index, self._parts * parts
         return part
+
+    def silent(self) -> Job:
+        """The job of a piece that nobody is told of; cancelled with the whole."""
+        piece = Job()
+        piece._token = self._token
+        return piece
 
 
 @dataclass

@@ -31,7 +31,7 @@ class Tracked:
         self.tracker = tracker
 
     def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
-        """See :class:`medseg_nca.training.loop.Observer`."""
+        """See :class:`medseg_nca.training.history.Observer`."""
         self.tracker.log_metrics(values, step=iteration)
 
 

@@ -204,14 +204,15 @@ def run_folds(
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
 
-    The models of all folds together become one, in ``out/ensemble``.
+    The models of all folds together become one, in ``out/ensemble``. The job is told of the same
+    phases as by :func:`run`, each of which counts all folds.
     """
-    results = []
+    results, job = [], job or Job()
     for fold in range(folds):
         part = with_fold(settings, folds, fold)
         folder = out / f"fold_{fold}"
         again = resume and (folder / SETTINGS).exists()
-        results.append(run(data, folder, part, resume=again, show=show, job=job))
+        results.append(run(data, folder, part, resume=again, show=show, job=job.part(fold, folds)))
     if os.environ.get("RANK", "0") == "0":
         _join([result.run for result in results], out / ENSEMBLE, settings.name)
     return results

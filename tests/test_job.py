@@ -25,10 +25,12 @@ def test_parts_of_parts_add_up_to_the_whole() -> None:
 def test_who_cancels_the_whole_cancels_its_parts() -> None:
     job = Job()
     part = job.part(1, 2)
+    assert part.reason is None
     thread = threading.Thread(target=job.cancel, args=("The time is up.",))
     thread.start()
     thread.join()
     assert part.cancelled
+    assert part.reason == "The time is up."
     with pytest.raises(Interrupted, match="The time is up"):
         part.check()
     with pytest.raises(Interrupted):
@@ -51,3 +53,13 @@ def test_a_meter_never_goes_back_and_ends_at_its_total() -> None:
     meter.reach(3)
     meter.advance(20)
     assert heard == [4, 4, 10]
+
+
+def test_a_silent_job_is_heard_by_nobody_and_cancelled_with_the_whole() -> None:
+    heard: list[Progress] = []
+    job = Job(heard.append)
+    job.silent().report("passes", 1, 2)
+    assert not heard
+    job.cancel("The time is up.")
+    with pytest.raises(Interrupted, match="The time is up"):
+        job.silent().check()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from medseg_nca.job import Job
+
 Batch = dict[str, Any]
 Parts = dict[str, Tensor]
 
@@ -76,8 +78,19 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def validate(self, model: nn.Module, device: torch.device) -> Validation:
-        """Measure a model in evaluation mode on the validation part."""
+    def validate(
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> Validation:
+        """Measure a model in evaluation mode on the validation part.
+
+        Args:
+            model: in evaluation mode.
+            device: of the training.
+            job: looked at before every case at least.
+
+        Raises:
+            Interrupted: if the job was cancelled.
+        """
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """Say what the best constant answer reaches, which a model that learned must surpass.

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,20 @@ def read_newest(folder: Path) -> dict[str, Any]:
     raise CheckpointError(
         " ".join(problems), hint="Start again without --resume, in a new or empty run folder."
     )
+
+
+def read_good(folder: Path, tried: int | None) -> dict[str, Any]:
+    """Read the newest checkpoint, or the one before if the newest is of iteration ``tried``.
+
+    Args:
+        folder: of the checkpoints.
+        tried: iteration whose state led astray; None if none did.
+
+    Raises:
+        CheckpointError: if there is none that can be read.
+    """
+    state = read_newest(folder)
+    if state["counters"]["iteration"] == tried:
+        with suppress(CheckpointError):
+            return read_checkpoint(folder / PREVIOUS)
+    return state

@@ -1,15 +1,26 @@
-"""The history of a run: one CSV row an entry, which survives a kill and a resume."""
+"""The history of a run: one CSV row an entry, which survives a kill and a resume.
+
+An observer is told of the same numbers as they come.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import atomic_file
 
 Row = dict[str, float]
+
+
+class Observer(Protocol):
+    """Who keeps the numbers of a training: a tracking store."""
+
+    def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
+        """Called every ``log_every`` iterations and after every validation."""
 
 
 class History:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -21,21 +21,21 @@ from torch import Tensor, nn
 
 from medseg_nca.config import RunSettings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted, NonFiniteStateError
-from medseg_nca.job import Job
+from medseg_nca.job import Job, Meter
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks import Task, Validation
 from medseg_nca.training.batches import batches
 from medseg_nca.training.checkpoint import (
     BEST,
-    PREVIOUS,
     has_checkpoint,
     read_checkpoint,
+    read_good,
     read_newest,
     save_checkpoint,
 )
 from medseg_nca.training.ema import averaged
 from medseg_nca.training.guard import DivergenceGuard
-from medseg_nca.training.history import History
+from medseg_nca.training.history import History, Observer
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
 from medseg_nca.training.rhythm import is_due
 from medseg_nca.training.state import Counters, TrainingResult
@@ -44,13 +44,6 @@ from medseg_nca.training.watch import SETTLED, LearningWatch, too_short
 logger = logging.getLogger(__name__)
 # The score of a validation that failed.
 _DIVERGED = float("-inf")
-
-
-class Observer(Protocol):
-    """Who keeps the numbers of a training: a tracking store."""
-
-    def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
-        """Called every ``log_every`` iterations and after every validation."""
 
 
 class _DivergedError(Exception):
@@ -85,6 +78,7 @@ class Trainer:
         self.fabric = fabric
         self.observers = observers
         self.job = job or Job()
+        self.meter = Meter(self.job, "training", 1000)
         torch.manual_seed(settings.seed)
         self.model = task.build_model()
         self.ema = averaged(self.model, self.training.ema) if self.training.ema else None
@@ -99,8 +93,7 @@ class Trainer:
         self.history = History(run / "history.csv")
         self.validation: Validation | None = None
         self.gone_back_to: int | None = None
-        # Whether it was said before the start that the time is short.
-        self.told_short = False
+        self.told_short = False  # whether it was said before the start that the time is short
         self.watch = LearningWatch(task, fabric, self.training)
 
     @property
@@ -153,6 +146,8 @@ class Trainer:
                 self._roll_back(str(diverged))
         self._restore_best()
         if self.fabric.is_global_zero:
+            with suppress(Interrupted):  # it is at its end anyway
+                self.meter.reach(1000)
             model, folder = self.evaluated_model.eval(), self.run / "model"
             self.task.keep(model, self.fabric.device, folder, self.validation)
         verdict = self.watch.verdict(self.counters)
@@ -168,9 +163,12 @@ class Trainer:
 
     def _run(self) -> str:
         counters, training = self.counters, self.training
+        # One that was killed before its first validation, and whose time is up, has none.
+        missing = counters.iteration and self._ended() and self.validation is None
+        if missing or counters.owes_validation:
+            self._validate()
+            self._save()
         if counters.iteration and (reason := self._ended()):
-            if self.validation is None:  # killed before its first, and its time is up
-                self._validate()
             return reason
         started: float | None = None
         before = self.progress
@@ -203,7 +201,7 @@ class Trainer:
             before = reached
             if done:
                 break
-            if self.stop_requested:
+            if self.stop_reason is not None:
                 self._interrupt()
             if self._ended():
                 self._save()
@@ -221,15 +219,16 @@ class Trainer:
 
     def _agree(self, elapsed: float) -> None:
         """Take the clock and the stop request of the first process: all must end together."""
-        self.stop_requested = self.job.cancelled
+        self.stop_reason = self.job.reason
         if self.fabric.world_size > 1:
-            elapsed, self.stop_requested = self.fabric.broadcast((elapsed, self.stop_requested))
+            elapsed, self.stop_reason = self.fabric.broadcast((elapsed, self.stop_reason))
         self.counters.elapsed = elapsed
 
-    def _interrupt(self) -> None:
+    def _interrupt(self) -> NoReturn:
         self._save()
         raise Interrupted(
-            f"Stopped at iteration {self.counters.iteration}; the state is kept.",
+            f"{self.stop_reason} Stopped at iteration {self.counters.iteration}; "
+            "the state is kept.",
             hint="The same command with --resume goes on from here.",
         )
 
@@ -291,7 +290,8 @@ class Trainer:
                 hint="Lower training.lr, lower training.clip, or set model.cell.update.norm=rms.",
             )
         rollbacks, before = self.guard.rollbacks + 1, self.counters
-        self._restore(self._good_state())
+        self._restore(read_good(self.checkpoints, self.gone_back_to))
+        self.gone_back_to = self.counters.iteration
         self.guard.rollbacks = rollbacks
         # Time goes on, and best.pt stays what it is.
         self.counters.elapsed = before.elapsed
@@ -303,29 +303,24 @@ class Trainer:
             iteration, why, self.counters.iteration, self.guard.rate_factor,
         )  # fmt: skip
 
-    def _good_state(self) -> dict[str, Any]:
-        """The newest checkpoint, or the one before if going back to the newest did not help."""
-        state = read_newest(self.checkpoints)
-        if state["counters"]["iteration"] == self.gone_back_to:
-            with suppress(CheckpointError):
-                state = read_checkpoint(self.checkpoints / PREVIOUS)
-        self.gone_back_to = state["counters"]["iteration"]
-        return state
-
     def _open_history(self) -> None:
         """Forget the rows after the iteration that was gone back to; the first process writes."""
         if self.fabric.is_global_zero:
             self.history = History(self.run / "history.csv", until=self.counters.iteration)
 
     def _validate(self) -> None:
+        counters, score = self.counters, None
+        counters.owes_validation = True
         if self.fabric.is_global_zero:
-            self.validation = self._validated()
-        score = self.fabric.broadcast(self.validation.score if self.validation else _DIVERGED)
+            score = self._validated()
+        score, self.stop_reason = self.fabric.broadcast((score, self.job.reason))
+        if score is None:
+            self._interrupt()
         if score == _DIVERGED:
             raise _DivergedError("the automaton's state is not finite in a validation")
+        counters.owes_validation = False
         if self.validation:
             self._log({f"val_{k}": v for k, v in self.validation.metrics.items()})
-        counters = self.counters
         if math.isnan(score):
             if counters.best_iteration == 0:
                 logger.warning("There is nothing to validate on; the last weights are kept.")
@@ -338,12 +333,16 @@ class Trainer:
             self._save(best=True)
         self.watch.warn(counters)
 
-    def _validated(self) -> Validation | None:
-        """Validate; None if a state is not finite, which all processes must be told."""
+    def _validated(self) -> float | None:
+        """Validate; the score, or None if it was cancelled: all processes must be told."""
+        model, job = self.evaluated_model.eval(), self.job.silent()
         try:
-            return self.task.validate(self.evaluated_model.eval(), self.fabric.device)
+            self.validation = self.task.validate(model, self.fabric.device, job)
+            return self.validation.score
         except NonFiniteStateError as error:
             logger.warning("Validation: %s", error.message)
+            return _DIVERGED
+        except Interrupted:
             return None
 
     def _log(self, values: Mapping[str, float]) -> None:
@@ -355,9 +354,9 @@ class Trainer:
         )
         for observer in self.observers:
             observer.on_log(counters.iteration, values, self.progress)
-        facts, done = {"iteration": counters.iteration, **values}, round(1000 * self.progress)
+        self.meter.facts = {"iteration": counters.iteration, **values}
         with suppress(Interrupted):  # the loop sees it too, and keeps the state first
-            self.job.report("training", done, 1000, facts=facts)
+            self.meter.reach(round(1000 * self.progress))
 
     def _save(self, *, best: bool = False) -> None:
         if not self.fabric.is_global_zero:

@@ -12,7 +12,8 @@ class Counters:
     """Where a training stands.
 
     ``mean_loss`` is the running mean of the loss, ``lowest_loss`` its lowest value once it says
-    something.
+    something. ``owes_validation`` is true while a validation runs: a training that was stopped in
+    it begins with it when it goes on.
     """
 
     iteration: int = 0
@@ -22,6 +23,7 @@ class Counters:
     without_progress: int = 0
     mean_loss: float = float("nan")
     lowest_loss: float = float("inf")
+    owes_validation: bool = False
 
 
 @dataclass(frozen=True)

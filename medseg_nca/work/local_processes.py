@@ -112,8 +112,9 @@ class LocalProcesses(Scheduler):
         return noted(outcome)
 
     def _kill(self) -> None:
-        for slot in self._slots:
-            slot.kill()
+        for slot in self._slots:  # all, before one is waited for
+            slot.stop()
+        self.close()
 
     def close(self) -> None:
         """See :meth:`Scheduler.close`."""
@@ -128,7 +129,8 @@ class LocalProcesses(Scheduler):
     ) -> None:
         if error is not None:  # whoever was to take the outcomes is gone
             self._kill()
-        self.close()
+        else:
+            self.close()
 
 
 class _Slot:
@@ -167,11 +169,14 @@ class _Slot:
                 hint="Run it with --workers 1, and look at what the processes wrote above.",
             ) from error
 
-    def kill(self) -> None:
-        if self._pid is not None and self._pid.done() and not self._pid.exception():
+    def stop(self) -> None:
+        """Ask the process to leave its item; only its start is waited for.
+
+        A process that is still starting has its item in its queue already, and would do it.
+        """
+        if self._pid is not None and not self._pid.exception():
             with suppress(OSError):
                 os.kill(self._pid.result(), signal.SIGTERM)
-        self.close()
 
     def close(self) -> None:
         if self._pool is not None:

@@ -28,15 +28,18 @@ from medseg_nca.datasets.splits import read_split
 from medseg_nca.errors import (
     ConfigError,
     DataError,
+    Interrupted,
     NothingLearned,
     OutputError,
     PartialFailure,
 )
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
+from medseg_nca.job import Job, Progress
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.pipelines import evaluate, predict, preprocess, train
 from medseg_nca.tasks.segmentation.samples import SampleSource
+from medseg_nca.tasks.segmentation.task import Segmentation
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.history import read_history
 from tests.tracking.tiny import new_store
@@ -192,14 +195,28 @@ def test_a_run_is_neither_overwritten_nor_resumed_from_nothing(
 
 
 def test_folds_hold_out_each_case_once(prepared: Path, tmp_path: Path) -> None:
-    short = tiny_settings("training.iterations=1", "data.split.test=0")
-    results = train.run_folds(prepared, tmp_path / "cv", short, 2)
+    short = tiny_settings("training.iterations=2", "training.log_every=1", "data.split.test=0")
+    heard: list[Progress] = []
+    results = train.run_folds(prepared, tmp_path / "cv", short, 2, job=Job(heard.append))
+    done = [one.done for one in heard if one.phase == "training"]
+    assert sorted(set(done)) == [500, 1000, 1500, 2000]
+    assert done == sorted(done)
     held_out = [read_split(result.run / "split.json").val for result in results]
     assert sorted(case for fold in held_out for case in fold) == [
         f"phantom_{i:05d}" for i in range(8)
     ]
     with pytest.raises(ConfigError, match="there are 2 folds, 0 to 1"):
         train.with_fold(short, 2, 2)
+
+
+def test_a_validation_ends_when_its_job_is_cancelled(prepared: Path, run: Path) -> None:
+    settings, split = read_settings(run / "settings.yaml"), read_split(run / "split.json")
+    task = Segmentation(settings, PreparedStore.open(prepared), split)
+    model, job = task.build_model(), Job()
+    assert task.validate(model, torch.device("cpu"), job).cases
+    job.cancel("The client has left.")
+    with pytest.raises(Interrupted, match="The client has left"):
+        task.validate(model, torch.device("cpu"), job)
 
 
 def test_the_validation_decides_on_islands_and_the_model_keeps_it(

@@ -31,7 +31,7 @@ class Item:
         number: its result is the double.
         folder: where its starts are counted, and where its result is kept.
         fault: what goes wrong: "data", "output", "bug", "always killed", "killed once", "slow",
-            "writing".
+            "very slow", "writing".
     """
 
     number: int
@@ -77,6 +77,8 @@ def double(item: Item, job: Job) -> Doubled:
             time.sleep(60)
     if item.fault == "slow":
         time.sleep(0.3)
+    if item.fault == "very slow":
+        time.sleep(60)
     item.result.write_text("done")
     return Doubled(2 * item.number, os.getpid(), os.environ.get("OMP_NUM_THREADS", ""))
 

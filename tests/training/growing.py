@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg_nca.config.model import CellSettings, UpdateSettings
+from medseg_nca.job import Job
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
@@ -57,7 +58,9 @@ class Growing(Task):
         """A quarter of the cells is 1: the best constant is 1/4, its mean squared error 3/16."""
         return ConstantAnswer(loss=3 / 16, score=-3 / 16)
 
-    def validate(self, model: nn.Module, device: torch.device) -> Validation:
+    def validate(
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> Validation:
         batch = self.sample(0)
         with torch.no_grad():
             seen = model(batch["state"][None].to(device), 0)[:, :1].cpu()

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
+from medseg_nca.job import Job, Progress
 from medseg_nca.tasks import ConstantAnswer, Task, Validation
 from medseg_nca.training.history import read_history
 from medseg_nca.training.loop import Trainer
@@ -145,7 +146,7 @@ def test_damage_of_any_kind_is_noticed(tmp_path: Path, damage: str) -> None:
 
 def test_without_anything_to_validate_the_last_weights_are_kept(tmp_path: Path) -> None:
     class Unmeasured(Growing):
-        def validate(self, model: Any, device: Any) -> Validation:
+        def validate(self, *what: Any) -> Validation:
             return Validation(float("nan"), {})
 
     trainer = trainer_of(tmp_path, Unmeasured(), patience=1)
@@ -171,6 +172,24 @@ def test_going_back_twice_to_the_same_state_tries_the_one_before(
         trainer_of(tmp_path, Growing(poison=2 * 25 + 1)).fit()
     backs = [int(text.split("Back to iteration ")[1].split()[0]) for text in caplog.messages]
     assert backs == [20, 10, 20]
+
+
+def test_progress_never_falls_when_the_training_goes_back(tmp_path: Path) -> None:
+    class Once(Growing):
+        def loss(self, *what: Any) -> Any:
+            if self.poisoned:
+                self.poison = None
+            return super().loss(*what)
+
+    heard: list[Progress] = []
+    fabric, settings = Fabric(accelerator="cpu", devices=1), settings_of(log_every=1)
+    task = Once(poison=2 * 25 + 1)
+    result = Trainer(task, settings, tmp_path, fabric, job=Job(heard.append)).fit()
+    iterations = [one.facts["iteration"] for one in heard]
+    assert (result.rollbacks, iterations == sorted(iterations)) == (1, False)
+    done = [one.done for one in heard]
+    assert done == sorted(done)
+    assert done[-1] == heard[-1].total == 1000
 
 
 def test_no_checkpoint_and_a_foreign_one_are_named(tmp_path: Path) -> None:
@@ -214,11 +233,14 @@ def test_a_model_is_there_before_it_is_settled_how_it_is_used(tmp_path: Path) ->
 
 def test_patience_ends_a_training(tmp_path: Path) -> None:
     class Stuck(Growing):
-        def validate(self, model: Any, device: Any) -> Any:
+        def validate(self, *what: Any) -> Any:
             return Validation(0.0, {})
 
-    result = trainer_of(tmp_path, Stuck(), patience=1).fit()
+    heard: list[Progress] = []
+    fabric, job = Fabric(accelerator="cpu", devices=1), Job(heard.append)
+    result = Trainer(Stuck(), settings_of(patience=1), tmp_path, fabric, job=job).fit()
     assert (result.reason, result.iterations) == ("patience", 20)
+    assert heard[-1].done == heard[-1].total
 
 
 def test_time_ends_a_training_and_is_validated(tmp_path: Path) -> None:
@@ -268,8 +290,8 @@ def test_a_run_killed_before_its_first_validation_is_validated_when_its_time_is_
     tmp_path: Path,
 ) -> None:
     trainer = trainer_of(tmp_path, iterations=100_000, validate_every=10**6)
-    trainer.job.cancel()
-    with pytest.raises(Interrupted):
+    trainer.job.cancel("The client has left.")
+    with pytest.raises(Interrupted, match=r"^The client has left\. Stopped at iteration 1;"):
         trainer.fit()
     again = trainer_of(tmp_path, max_minutes=1e-9, iterations=100_000)
     again.resume()
@@ -297,3 +319,22 @@ def test_a_signal_stops_between_iterations_and_keeps_the_state(tmp_path: Path) -
     again = trainer_of(tmp_path)
     again.resume()
     assert again.counters.iteration == 13
+
+
+def test_a_training_cancelled_in_a_validation_goes_on_with_it(tmp_path: Path) -> None:
+    class Cancelled(Growing):
+        def validate(self, model: Any, device: Any, job: Job | None = None) -> Validation:
+            assert job is not None
+            if trainer.counters.iteration == 20:
+                trainer.job.cancel("The client has left.")
+            job.check()
+            return super().validate(model, device, job)
+
+    trainer_of(tmp_path / "undisturbed").fit()
+    trainer = trainer_of(tmp_path / "run", Cancelled())
+    with pytest.raises(Interrupted, match=r"The client has left\. Stopped at iteration 20;"):
+        trainer.fit()
+    again = trainer_of(tmp_path / "run")
+    again.resume()
+    again.fit()
+    assert without_seconds(tmp_path / "run") == without_seconds(tmp_path / "undisturbed")

@@ -160,6 +160,18 @@ def test_a_cancelled_job_leaves_no_half_written_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "w").iterdir()) == ["0.starts", "1.starts"]
 
 
+def test_cancelling_while_the_processes_start_waits_for_no_item(tmp_path: Path) -> None:
+    work = items(tmp_path / "w", 2, {0: "very slow", 1: "very slow"})
+    job = Job()
+    threading.Timer(0.05, job.cancel).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        list(run_each(double, work, 2, job=job))
+    assert time.monotonic() - began < 30
+    assert not any(item.result.exists() for item in work)
+    assert not multiprocessing_children()
+
+
 def _cancel_when(folder: Path, job: Job) -> None:
     """Cancel when both workers have begun to write."""
     while len(list(folder.glob(".*.part.*"))) < 2:

@@ -24,6 +24,7 @@ from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.inference.spec import strange_labels
 from medseg_nca.io.atomic import write_json
+from medseg_nca.job import Job
 from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
@@ -135,7 +136,9 @@ class Segmentation(Task):
         scores = [summarise(rows, labels.names).score for rows in found]
         return max((s for s in scores if not math.isnan(s)), default=float("nan"))
 
-    def validate(self, model: nn.Module, device: torch.device) -> Validation:
+    def validate(
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> Validation:
         """Dice of every label on the source grid of every validation case."""
         cases = self._validation_cases()
         # Training does not end because an image needs more memory than was thought of.
@@ -145,7 +148,7 @@ class Segmentation(Task):
         rows: dict[str, Mapping[str, float | None]] = {}
         for case in cases:
             image, truth = read_labelled(case, self.store.labels.known_values)
-            predicted = predictor.predict(image).label_map.array[0]
+            predicted = predictor.predict(image, job).label_map.array[0]
             rows[case.id] = dice_by_label(predicted, truth.array[0], self.store.labels)
         return summarise(rows, self.store.labels.names)
 
