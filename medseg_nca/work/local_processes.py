@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at the job.
 _LOOK = 0.2
+# Whether this worker process was asked to end.
+_given_up = threading.Event()
 
 
 class LocalProcesses(Scheduler):
@@ -146,7 +148,7 @@ class _Slot:
             self._start()
         assert self._pool is not None
         try:
-            return self._pool.submit(attempt, function, index, item)
+            return self._pool.submit(_attempt, function, index, item)
         except BrokenProcessPool as error:  # it died while it had nothing to do
             broken: Future[Any] = Future()
             broken.set_exception(error)
@@ -223,8 +225,16 @@ def _start_worker(threads: int) -> None:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
 
+def _attempt(function: Any, index: int, item: Any) -> Outcome[Any]:
+    """See :func:`attempt`; a pool takes the SystemExit of one item for its error and goes on."""
+    if _given_up.is_set():
+        raise SystemExit
+    return attempt(function, index, item)
+
+
 def _give_up(number: int, frame: FrameType | None) -> None:
     """Leave the item at work as an error does, so that no half-written file stays."""
+    _given_up.set()
     raise SystemExit
 
 

@@ -163,10 +163,15 @@ def test_a_cancelled_job_leaves_no_half_written_file(tmp_path: Path) -> None:
 def test_cancelling_while_the_processes_start_waits_for_no_item(tmp_path: Path) -> None:
     work = items(tmp_path / "w", 2, {0: "very slow", 1: "very slow"})
     job = Job()
-    threading.Timer(0.05, job.cancel).start()
+
+    def cancelled_with_the_last() -> Iterator[Item]:
+        yield work[0]
+        job.cancel()
+        yield work[1]
+
     began = time.monotonic()
     with pytest.raises(Interrupted):
-        list(run_each(double, work, 2, job=job))
+        list(run_each(double, cancelled_with_the_last(), 2, job=job))
     assert time.monotonic() - began < 30
     assert not any(item.result.exists() for item in work)
     assert not multiprocessing_children()
