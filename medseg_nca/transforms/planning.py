@@ -22,8 +22,8 @@ from medseg_nca.transforms.likeness import training_images
 # A level with fewer cells on an axis sees nothing that the next one does not.
 MIN_CELLS = 6
 # OctreeNCA, the deepest published automaton, has five. A larger image gets more, until a signal can
-# cross the coarsest level within its steps, which are 10 to 16.
-MANY_LEVELS, MAX_LEVELS, CROSSED = 5, 8, 16
+# cross the coarsest level within its steps, which are 10 to 16: it has fewer than 17 cells an axis.
+MANY_LEVELS, MAX_LEVELS, CROSSED = 5, 8, 17
 # Axes join the halving once the others are as coarse as they are to within this factor.
 ANISOTROPY = 2.0
 
@@ -132,7 +132,7 @@ def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, .
     plane until its cells are 4 mm wide. An axis is halved no more where it would get fewer than six
     cells, and the others then only until cells are twice as long along them. Axes that are that
     short from the start are left alone. There are more than five levels only where the coarsest of
-    five has more than 16 cells along an axis.
+    five has 17 cells or more along an axis that can be halved.
     """
     scales = [(1,) * len(size)]
     axes = [k for k, n in enumerate(size) if n >= 2 * MIN_CELLS]
@@ -145,7 +145,7 @@ def pyramid(size: Sequence[int], spacing: Sequence[float]) -> tuple[tuple[int, .
         stopped = [edges[k] for k in small if k not in halved]
         limit = min(stopped, default=math.inf) * ANISOTROPY * (1 - 1e-6)
         halved = [k for k in halved if 2 * edges[k] < limit]
-        crossed = all(size[k] < (CROSSED + 1) * scale[k] for k in halved)
+        crossed = all(size[k] < CROSSED * scale[k] for k in halved)
         if not halved or (crossed and len(scales) >= MANY_LEVELS):
             break
         scales.append(tuple(s * 2 if k in halved else s for k, s in enumerate(scale)))
