@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from medseg_nca.config import PreprocessPlan, RunSettings
 from medseg_nca.recipe.numbers import LEAST_ITERATIONS
-from medseg_nca.training.timing import IterationTime
+from medseg_nca.training.timing import IterationTime, TimeTable
 
 # Sides of a sample are not made shorter than this for the sake of time, in voxels.
 _SHORTEST = 16
-
-
-@dataclass(frozen=True)
-class TimeTable:
-    """How long a training takes.
-
-    Attributes:
-        text: in a sentence.
-        warning: what to do where too few iterations fit, None where they suffice.
-    """
-
-    text: str
-    warning: str | None = None
 
 
 def time_table(

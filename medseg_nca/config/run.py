@@ -32,11 +32,13 @@ class RunSettings(Settings):
     """Everything that decides a run. Resolved, it lies beside the results as ``settings.yaml``.
 
     What is "auto" among :data:`~medseg_nca.config.auto.LEFT_TO_RECIPE` holds the default of its
-    field, is named in :attr:`undecided`, and is written as "auto" again.
+    field, is named in :attr:`undecided`, and is written as "auto" again. ``options`` are those of
+    the task, which checks them.
     """
 
     name: Name = "run"
     task: str = "segmentation"
+    options: dict[str, Any] = Field(default_factory=dict)
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     data: DataSettings = DataSettings()

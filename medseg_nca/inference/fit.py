@@ -92,7 +92,7 @@ def check_fit(path: Path, settings: ModelSettings, tensors: Mapping[str, TensorI
                 )
     try:
         model = _without_memory(settings, len(tensors))
-        _compare(model, tensors)
+        compare_tensors(model, tensors)
     except MedsegError as error:
         raise ModelError(f"{path}: {error.message}", hint=error.hint or AS_TRAINED) from error
 
@@ -104,7 +104,7 @@ def _without_memory(settings: ModelSettings, tensors: int) -> SegmentationModel:
         get_engine(settings.engine)
     else:
         NETWORKS.get(settings.name)
-    with torch.device("meta"), _at_most(4 * tensors + 64):
+    with torch.device("meta"), at_most(4 * tensors + 64):
         try:
             model = build_model(settings)
             if isinstance(model, BaselineModel):
@@ -128,10 +128,13 @@ def _try_shapes(model: BaselineModel) -> None:
 
 
 @contextmanager
-def _at_most(parameters: int) -> Iterator[None]:
+def at_most(parameters: int) -> Iterator[None]:
     """Stop building a model as soon as it has more parameters than the file could fill.
 
     Tied weights are stored once, so that a model may have more parameters than its file tensors.
+
+    Raises:
+        ModelError: inside the block, as soon as there are more.
     """
     thread, count = threading.get_ident(), 0
 
@@ -150,8 +153,12 @@ def _at_most(parameters: int) -> Iterator[None]:
         handle.remove()
 
 
-def _compare(model: SegmentationModel, tensors: Mapping[str, TensorInfo]) -> None:
-    """Names, shapes and types; of names that share a tensor, a file holds one."""
+def compare_tensors(model: nn.Module, tensors: Mapping[str, TensorInfo]) -> None:
+    """Compare names, shapes and types; of names that share a tensor, a file holds one.
+
+    Raises:
+        ModelError: naming the setting that makes another tensor than the file holds.
+    """
     state: dict[str, Tensor] = model.state_dict(keep_vars=True)
     shared: dict[int, list[str]] = {}
     for name, tensor in state.items():

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
-from medseg_nca.config.bounds import MAX_MEMBERS, Name
+from medseg_nca.config.bounds import MAX_MEMBERS, Name, plain
 from medseg_nca.config.explain import explain
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
@@ -23,6 +23,7 @@ from medseg_nca.inference.strict_json import parse_json, read_regular
 from medseg_nca.inference.weights import MISSING
 from medseg_nca.suggest import unknown
 
+SEGMENTATION = "segmentation"
 WEIGHTS = "weights.safetensors"
 SPEC = "model.json"
 # Of one model, and of an ensemble.
@@ -123,14 +124,12 @@ class ModelSpec(Settings):
         return settings.changed(**open_)
 
 
-def read_spec(folder: Path) -> ModelSpec:
-    """Read ``model.json``; whether the weights fit it is another question.
+def read_tree(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Read a ``model.json`` of any task: its content, and the object in it.
 
     Raises:
-        ModelError: if it is missing, damaged, of a newer format, or no model could have what it
-            says; the field is named.
+        ModelError: if it is missing, too large, or holds no JSON object.
     """
-    path = folder / SPEC
     try:
         content = read_regular(path, MAX_SPEC_BYTES)
     except OSError as error:
@@ -144,7 +143,26 @@ def read_spec(folder: Path) -> ModelSpec:
         tree = parse_json(content)
     except ValueError as error:
         raise ModelError(f"{path}: is not valid JSON ({error}).", hint=AS_TRAINED) from error
-    version = tree.get("format_version") if isinstance(tree, dict) else None
+    return content, tree if isinstance(tree, dict) else {}
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """Read ``model.json``; whether the weights fit it is another question.
+
+    Raises:
+        ModelError: if it is missing, damaged, of a newer format or another task, or no model could
+            have what it says; the field is named.
+    """
+    path = folder / SPEC
+    content, tree = read_tree(path)
+    task = tree.get("task", SEGMENTATION)
+    if task != SEGMENTATION and isinstance(task, str):
+        raise ModelError(
+            f"{path}: is a model of the task {plain(task)}, and segmentation is needed here.",
+            hint="evaluate, predict and models take models of every task; what works on label maps "
+            "takes those of segmentation.",
+        )
+    version = tree.get("format_version")
     if type(version) is not int or version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
         raise ModelError(
             f"{path}: format_version is {str(version)[:20]!r}; this package reads "

@@ -1,11 +1,18 @@
-"""What an automaton is trained for. The training loop knows only the interface in ``base``."""
+"""What an automaton is trained for, a folder each; ``base`` says what a task is."""
 
 from __future__ import annotations
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.registry import PluginRegistry
-from medseg_nca.tasks.base import ConstantAnswer, Task, Validation
+from medseg_nca.tasks.base import Task
 
-TASKS = PluginRegistry(__name__, "medseg_nca.tasks", "TASK", "task", error=ConfigError)
+TASKS = PluginRegistry(
+    __name__,
+    "medseg_nca.tasks",
+    "TASK",
+    "task",
+    fits=lambda found: isinstance(found, Task),
+    error=ConfigError,
+)
 
-__all__ = ["TASKS", "ConstantAnswer", "Task", "Validation"]
+__all__ = ["TASKS", "Task"]

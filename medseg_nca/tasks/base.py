@@ -1,124 +1,418 @@
-"""The seam between the training loop and what is learned."""
+"""What every task must say, so that the commands work for it: train, evaluate, predict, register.
+
+A task is a folder, ``medseg_nca/tasks/<name>/``, whose ``__init__`` defines ``TASK``, one object of
+a class of its own. The commands, MLflow and the registry know this seam and no task.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import default_collate
 
+from medseg_nca.config import RunSettings, Settings
+from medseg_nca.config.loading import validate
+from medseg_nca.config.model import ModelSettings
+from medseg_nca.errors import ConfigError, DataError, PartialFailure
 from medseg_nca.job import Job
+from medseg_nca.recipe import Decision
+from medseg_nca.suggest import unknown
+from medseg_nca.training.learner import Learner
+from medseg_nca.training.timing import IterationTime, TimeTable
 
-Batch = dict[str, Any]
-Parts = dict[str, Tensor]
+Tree = dict[str, Any]
+Better = Literal["higher", "lower", "zero"]
+
+
+class Description(Protocol):
+    """What ``model.json`` of every task holds; a task adds more."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def task(self) -> str:
+        """The registered name of the task."""
+
+    @property
+    def model(self) -> ModelSettings:
+        """What the network is built from."""
+
+    @property
+    def training_data(self) -> str:
+        """Name of the data set; "" if there is none."""
+
+    @property
+    def training_data_hash(self) -> str:
+        """Hash of the data set; "" if there is none."""
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """Of the validation."""
+
+    @property
+    def package_version(self) -> str:
+        """Of the package that trained the model."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the file of weights."""
+
+    @property
+    def reference(self) -> Mapping[str, str] | None:
+        """A stored answer, see :meth:`Task.make_reference`."""
+
+
+class TrainedModel(Protocol):
+    """A model of any task, on its device and in evaluation mode."""
+
+    @property
+    def spec(self) -> Description:
+        """What the model is."""
+
+    @property
+    def folder(self) -> Path:
+        """Of its two files; of a model from a store it is gone by now."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
 
 
 @dataclass(frozen=True)
-class Validation:
-    """What a validation found.
+class Start:
+    """What a training begins from.
 
     Attributes:
-        score: higher is better; decides the best checkpoint and early stopping. NaN if there was
-            nothing to measure: then the last weights are kept.
-        metrics: logged under their names.
-        cases: score of each case by its id.
+        data: folder or file of the data set; None where none was given.
+        out: the run folder.
+        settings: of the run, with the task's own options checked.
+        device: of the training.
+        first: whether this is the first process of the training, which writes.
+        follows: whether the run goes on, or another process has begun it: what lies in the run
+            folder is then taken, not made.
     """
 
-    score: float
-    metrics: Mapping[str, float]
-    cases: Mapping[str, float] = field(default_factory=dict)
+    data: Path | None
+    out: Path
+    settings: RunSettings
+    device: torch.device
+    first: bool = True
+    follows: bool = False
 
 
 @dataclass(frozen=True)
-class ConstantAnswer:
-    """What the best answer reaches that is the same for every input, at every place.
+class Training:
+    """All that a training needs.
 
     Attributes:
-        loss: mean training loss; NaN where it is not known.
-        score: of a validation; NaN where it is not known.
+        learner: what is learned.
+        settings: of the run, with every "auto" decided.
+        decisions: what was decided, with reasons.
+        data: what the trained model is to be evaluated on; None where the task needs no data.
+        data_hash: of the data set; "" where there is none.
+        held_out: the side of the split to evaluate on.
+        files: of the run folder, which the tracking store gets too.
+        time_table: says what fits into the run's minutes; None where there is nothing to say.
     """
 
-    loss: float = float("nan")
-    score: float = float("nan")
+    learner: Learner
+    settings: RunSettings
+    decisions: tuple[Decision, ...] = ()
+    data: Path | None = None
+    data_hash: str = ""
+    held_out: str = "test"
+    files: tuple[Path, ...] = ()
+    time_table: Callable[[IterationTime], TimeTable] | None = None
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What is to be predicted.
+
+    Attributes:
+        model: of the task.
+        inputs: files and folders; none where the task needs none.
+        out: folder of the results, created if need be.
+        formats: of the results; none takes the task's usual ones.
+        overrides: of the settings that the model carries, as ``--set`` writes them.
+        options: other options by name, of which each task knows some.
+        workers: processes.
+        scheduler: address of a Dask scheduler.
+        fresh: predict everything again.
+    """
+
+    model: TrainedModel
+    inputs: Sequence[Path]
+    out: Path
+    formats: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 1
+    scheduler: str | None = None
+    fresh: bool = False
+
+
+class Predicted(Protocol):
+    """What became of one input."""
+
+    @property
+    def line(self) -> str:
+        """For the terminal: the files that were written and what there is to say."""
+
+    def to_dict(self) -> Tree:
+        """For ``--json``."""
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What is to be evaluated, and on what.
+
+    Attributes:
+        model: of the task.
+        data: the data set; None where the task needs none.
+        out: folder of the results, created if need be.
+        split: "test", "val", "train" or "all".
+        overrides: of settings, as ``--set`` writes them.
+        options: other options by name, of which each task knows some.
+        workers: processes.
+        scheduler: address of a Dask scheduler.
+        fresh: evaluate all cases again.
+    """
+
+    model: TrainedModel
+    data: Path | None
+    out: Path
+    split: str = "test"
+    overrides: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 1
+    scheduler: str | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation.
+
+    Attributes:
+        out: folder of the results: ``metrics.json``, ``metrics.csv``, ``report.html``, figures.
+        tree: what ``metrics.json`` holds. Of every task: "task", "model" (with "name" and
+            "weights_sha256"), "data" (with "name" and "hash"), "split" (with "name"), "cases"
+            (each with "id"), "notes", and "score" with "name", "value" and "better".
+        failed: what went wrong, by case; the other cases are in the results.
+    """
+
+    out: Path
+    tree: Tree
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    def raise_for_failures(self) -> None:
+        """Make the failures known to a caller that has used the results.
+
+        Raises:
+            PartialFailure: if a case failed.
+        """
+        if self.failed:
+            total = len(self.failed) + len(self.tree["cases"])
+            raise PartialFailure(
+                f"{len(self.failed)} of {total} cases failed; {self.out / 'metrics.json'} says "
+                "why.",
+                hint="Mend or remove these files (`medseg-nca data check`) and evaluate again.",
+                failures=self.failed,
+            )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results for the terminal. ``summary`` is a sentence below the rows."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a model's answer compares with the stored one. ``detail`` says it in words."""
+
+    identical: bool
+    passed: bool
+    detail: str
 
 
 class Task(ABC):
-    """State seeding, loss, metrics and figures of one kind of problem.
+    """One kind of problem.
 
-    Everything random is derived from the numbers that the loop hands in, never from a global
-    generator, so that a resumed run repeats what an undisturbed one does.
+    Attributes:
+        name: the registered name.
+        score: how people call the number that decides, such as "Dice".
+        data_use: what a training needs: "required", "optional" or "none".
+        options_class: the task's own section of the settings, ``options``.
+        defaults: what the task takes for settings that are left to the recipe, by their keys.
+        predict_options, evaluate_options: names in ``options`` of a request that it understands.
     """
 
-    @abstractmethod
-    def build_model(self) -> nn.Module:
-        """Return a fresh model that fits the data; the loop has seeded torch."""
+    name: ClassVar[str]
+    score: ClassVar[str]
+    data_use: ClassVar[Literal["required", "optional", "none"]] = "required"
+    options_class: ClassVar[type[Settings]] = Settings
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    predict_options: ClassVar[frozenset[str]] = frozenset()
+    evaluate_options: ClassVar[frozenset[str]] = frozenset()
+
+    def options(self, settings: RunSettings) -> Any:
+        """Return the task's own settings, an object of :attr:`options_class`.
+
+        Raises:
+            ConfigError: naming the key of ``options`` that is wrong, and the nearest one.
+        """
+        return validate(self.options_class, dict(settings.options), source="options")
+
+    def checked(self, settings: RunSettings) -> RunSettings:
+        """Return the settings with all defaults of ``options`` spelled out.
+
+        Raises:
+            ConfigError: see :meth:`options`.
+        """
+        return settings.changed(options=self.options(settings).model_dump(mode="json"))
+
+    def decided(self, settings: RunSettings) -> tuple[RunSettings, tuple[Decision, ...]]:
+        """Take the task's defaults, or those of the fields, for what is left to the recipe."""
+        values: dict[str, Any] = {}
+        for key in settings.undecided:
+            found: Any = settings
+            for part in key.split("."):
+                found = getattr(found, part)
+            values[key] = self.defaults.get(key, found)
+        decisions = tuple(
+            Decision(key, value, f"usual for {self.name}") for key, value in values.items()
+        )
+        return settings.with_values(values), decisions
+
+    def check_data(self, data: Path | None) -> None:
+        """Refuse a training without the data it needs.
+
+        Raises:
+            DataError: if data are needed and not given, or given and not needed.
+        """
+        if data is None and self.data_use == "required":
+            raise DataError(f"The task {self.name} needs data.", hint="Name them with --data DIR.")
+        if data is not None and self.data_use == "none":
+            raise DataError(
+                f"{data}: the task {self.name} learns from no data set.", hint="Leave --data out."
+            )
+
+    def check_options(self, given: Mapping[str, Any], known: frozenset[str]) -> None:
+        """Refuse options that the task does not have.
+
+        Raises:
+            ConfigError: naming the first one.
+        """
+        for name in given:
+            if name not in known:
+                words = {n.replace("_", "-") for n in known}
+                raise ConfigError(
+                    f"The task {self.name}: "
+                    f"{unknown('option', name.replace('_', '-'), sorted(words))}"
+                )
 
     @abstractmethod
-    def sample(self, index: int) -> Batch:
-        """Return the ``index``-th training sample of the run, without the batch axis.
+    def begin(self, start: Start, job: Job) -> Training:
+        """Prepare the data, split them, decide what is open, and say what is learned.
 
-        The same index gives the same sample, whatever was drawn before.
+        Raises:
+            MedsegError: see :mod:`medseg_nca.errors`.
         """
 
-    def collate(self, samples: Sequence[Batch]) -> Batch:
-        """Join samples to a batch; by default every tensor gets an axis more."""
-        batch: Batch = default_collate(list(samples))
-        return batch
-
     @abstractmethod
-    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """Return the loss of a batch and its parts for the log (detached).
+    def read(self, folder: Path) -> Description:
+        """Read ``model.json`` and see that the weights fit it, without building the model.
 
-        Seeding the state, running the automaton and comparing with the target happen here.
+        Raises:
+            ModelError: if a file is missing, damaged or does not fit the other.
         """
 
     @abstractmethod
-    def validate(
-        self, model: nn.Module, device: torch.device, job: Job | None = None
-    ) -> Validation:
-        """Measure a model in evaluation mode on the validation part.
+    def load(self, folder: Path, device: str = "auto") -> TrainedModel:
+        """Load a model from its two files.
 
-        Args:
-            model: in evaluation mode.
-            device: of the training.
-            job: looked at before every case at least.
+        Raises:
+            ModelError: see :meth:`read`, or if the device is not present.
+        """
+
+    @abstractmethod
+    def predict(self, request: PredictRequest, job: Job) -> Sequence[Predicted]:
+        """Write the answer for every input, and ``predictions.json``.
+
+        Raises:
+            PartialFailure: after the last input, if some failed; the others are written.
+            Interrupted: if the job was cancelled.
+            MedsegError: see :mod:`medseg_nca.errors`.
+        """
+
+    @abstractmethod
+    def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
+        """Measure a model, and write ``metrics.json``, ``metrics.csv``, ``report.html``, figures.
 
         Raises:
             Interrupted: if the job was cancelled.
+            MedsegError: see :mod:`medseg_nca.errors`.
         """
 
-    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """Say what the best constant answer reaches, which a model that learned must surpass.
+    @abstractmethod
+    def table(self, tree: Tree) -> Table:
+        """Return what of ``metrics.json`` the terminal shows."""
+
+    @abstractmethod
+    def published(self, tree: Tree) -> Mapping[str, float | None]:
+        """Return what of ``metrics.json`` the tracking store gets, without the side's name."""
+
+    @abstractmethod
+    def comparable(self, tree: Tree) -> Mapping[str, Better]:
+        """Return the metrics by which two evaluations can be compared case by case.
+
+        The first one is taken if nobody names another.
+        """
+
+    @abstractmethod
+    def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
+        """Return a metric of each case by its id, for each row of a comparison (a label, "all")."""
+
+    @abstractmethod
+    def make_reference(self, model: TrainedModel) -> dict[str, str]:
+        """Return the model's answer to an input made from a formula, to be stored with it."""
+
+    @abstractmethod
+    def check_reference(self, model: TrainedModel) -> Agreement:
+        """Answer again and compare with what is stored.
+
+        Raises:
+            ModelError: if nothing is stored, or what is cannot be read.
+        """
+
+    @abstractmethod
+    def tags(self, model: TrainedModel) -> Mapping[str, str]:
+        """Return what a registered version should say of the model besides its common fields."""
+
+    @abstractmethod
+    def answer(self, model: TrainedModel, value: Any) -> Any:
+        """Answer arrays: what MLflow's ``pyfunc.load_model(...).predict`` does.
 
         Args:
-            batches: some of the training's, on the device.
-            device: of the training.
+            model: of the task.
+            value: an array, or a mapping of arrays; the task says which.
 
-        Returns:
-            NaN for what the task does not know; the loop then does not judge by it.
+        Raises:
+            ImageError: if the input does not fit, with what is needed.
         """
-        return ConstantAnswer()
-
-    def settle(self, model: nn.Module, device: torch.device) -> None:  # noqa: B027
-        """Decide on validation data how the final model is used; it is saved afterwards."""
-
-    def keep(
-        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
-    ) -> None:
-        """Save the final model; and again when it is settled how it is used, which may fail."""
-        self.save(model, folder, validation)
-        self.settle(model, device)
-        self.save(model, folder, validation)
-
-    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """Draw what is worth seeing after training; returns the files."""
-        return []
-
-    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
-        """Write the trained model in the form that this task is used in."""
-        raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Batches of a task's samples, from any iteration on, for one of several processes."""
+"""Batches of a learner's samples, from any iteration on, for one of several processes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from medseg_nca.tasks import Task
-from medseg_nca.tasks.base import Batch
+from medseg_nca.training.learner import Batch, Learner
 
 
 class _Samples(Dataset[Batch]):
-    """Random access to a task's endless row of samples."""
+    """Random access to a learner's endless row of samples."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
 
     def __getitem__(self, index: int) -> Batch:
-        return self.task.sample(index)
+        return self.learner.sample(index)
 
 
 def _one_thread(_: int) -> None:
@@ -26,7 +25,7 @@ def _one_thread(_: int) -> None:
 
 
 def batches(
-    task: Task,
+    learner: Learner,
     *,
     first: int,
     last: int,
@@ -46,9 +45,9 @@ def batches(
         for iteration in range(first, last)
     ]
     loader = DataLoader(
-        _Samples(task),
+        _Samples(learner),
         batch_sampler=indices,
-        collate_fn=task.collate,
+        collate_fn=learner.collate,
         num_workers=workers,
         worker_init_fn=_one_thread,
         persistent_workers=False,

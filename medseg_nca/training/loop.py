@@ -1,4 +1,4 @@
-"""The training loop, on Lightning Fabric; it knows tasks, not segmentation.
+"""The training loop, on Lightning Fabric; it knows the learner, and no task.
 
 Every random choice is a function of the run's seed and the iteration, so the state that a resume
 needs is small: weights, their average, the optimiser, the guard and a few counters.
@@ -23,7 +23,7 @@ from medseg_nca.config import RunSettings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted, NonFiniteStateError
 from medseg_nca.job import Job, Meter
 from medseg_nca.nca.fire import mix
-from medseg_nca.tasks import Task, Validation
+from medseg_nca.training.learner import Learner, Validation
 from medseg_nca.training.batches import batches
 from medseg_nca.training.checkpoint import (
     BEST,
@@ -51,10 +51,10 @@ class _DivergedError(Exception):
 
 
 class Trainer:
-    """Trains one model of one task in one run folder.
+    """Trains one model in one run folder.
 
     Args:
-        task: what is learned.
+        learner: what is learned.
         settings: of the run.
         run: the run folder.
         fabric: device, precision and processes.
@@ -64,23 +64,22 @@ class Trainer:
 
     def __init__(
         self,
-        task: Task,
+        learner: Learner,
         settings: RunSettings,
         run: Path,
         fabric: Fabric,
         observers: tuple[Observer, ...] = (),
         job: Job | None = None,
     ) -> None:
-        self.task = task
-        self.settings = settings
-        self.training = settings.training
+        self.learner = learner
+        self.settings, self.training = settings, settings.training
         self.run = run
         self.fabric = fabric
         self.observers = observers
         self.job = job or Job()
         self.meter = Meter(self.job, "training", 1000)
         torch.manual_seed(settings.seed)
-        self.model = task.build_model()
+        self.model = learner.build_model()
         self.ema = averaged(self.model, self.training.ema) if self.training.ema else None
         if self.ema is not None:
             self.ema.to(fabric.device)
@@ -94,7 +93,7 @@ class Trainer:
         self.validation: Validation | None = None
         self.gone_back_to: int | None = None
         self.told_short = False  # whether it was said before the start that the time is short
-        self.watch = LearningWatch(task, fabric, self.training)
+        self.watch = LearningWatch(learner, fabric, self.training)
 
     @property
     def checkpoints(self) -> Path:
@@ -149,7 +148,7 @@ class Trainer:
             with suppress(Interrupted):  # it is at its end anyway
                 self.meter.reach(1000)
             model, folder = self.evaluated_model.eval(), self.run / "model"
-            self.task.keep(model, self.fabric.device, folder, self.validation)
+            self.learner.keep(model, self.fabric.device, folder, self.validation)
         verdict = self.watch.verdict(self.counters)
         remarks = (*too_short(self.counters, self.training, reason), *verdict.reasons)
         for remark in remarks if not self.told_short else verdict.reasons:
@@ -173,7 +172,7 @@ class Trainer:
         started: float | None = None
         before = self.progress
         source = batches(
-            self.task,
+            self.learner,
             first=counters.iteration,
             last=training.iterations,
             batch_size=training.batch_size,
@@ -245,7 +244,7 @@ class Trainer:
         self.wrapped.train()
         reason = ""
         try:
-            loss, parts = self.task.loss(self.wrapped, self.fabric.to_device(batch), seed)
+            loss, parts = self.learner.loss(self.wrapped, self.fabric.to_device(batch), seed)
         except NonFiniteStateError as error:
             # Told to the guard as a loss, so that all processes go back together.
             loss, parts, reason = torch.tensor(float("nan")), {}, error.message
@@ -337,7 +336,7 @@ class Trainer:
         """Validate; the score, or None if it was cancelled: all processes must be told."""
         model, job = self.evaluated_model.eval(), self.job.silent()
         try:
-            self.validation = self.task.validate(model, self.fabric.device, job)
+            self.validation = self.learner.validate(model, self.fabric.device, job)
             return self.validation.score
         except NonFiniteStateError as error:
             logger.warning("Validation: %s", error.message)
@@ -368,6 +367,7 @@ class Trainer:
             "guard": self.guard.state_dict(),
             "counters": asdict(self.counters),
             "validation": None if self.validation is None else asdict(self.validation),
+            "learner": self.learner.state_dict(),
         }
         save_checkpoint(self.checkpoints, state, best=best)
 
@@ -378,6 +378,7 @@ class Trainer:
                 self.ema.load_state_dict(state["ema"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.guard.load_state_dict(state["guard"])
+            self.learner.load_state_dict(state.get("learner", {}))
             self.counters = Counters(**state["counters"])
             validation = state["validation"]
             self.validation = None if validation is None else Validation(**validation)

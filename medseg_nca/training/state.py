@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medseg_nca.tasks import ConstantAnswer
+from medseg_nca.training.learner import ConstantAnswer
 
 
 @dataclass

@@ -17,7 +17,7 @@ from torch import nn
 from medseg_nca.config import RunSettings
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.fire import mix
-from medseg_nca.tasks import Task
+from medseg_nca.training.learner import Learner
 from medseg_nca.training.batches import batches
 from medseg_nca.training.optim import build_optimiser
 
@@ -44,8 +44,21 @@ class IterationTime:
         return self.samples + self.step
 
 
+@dataclass(frozen=True)
+class TimeTable:
+    """How long a training takes.
+
+    Attributes:
+        text: in a sentence.
+        warning: what to do where too few iterations fit, None where they suffice.
+    """
+
+    text: str
+    warning: str | None = None
+
+
 def time_iterations(
-    task: Task, model: nn.Module, settings: RunSettings, fabric: Fabric
+    learner: Learner, model: nn.Module, settings: RunSettings, fabric: Fabric
 ) -> IterationTime | None:
     """Run a few iterations on a copy of a model; nothing else changes, the random state neither.
 
@@ -60,14 +73,14 @@ def time_iterations(
     with _random_state_kept():
         trial = copy.deepcopy(model).train()
         optimiser = build_optimiser(trial, training)
-        source = batches(task, first=0, last=_MOST + 1, batch_size=training.batch_size)
+        source = batches(learner, first=0, last=_MOST + 1, batch_size=training.batch_size)
         for number in range(_MOST + 1):
             started = time.monotonic()
             batch = fabric.to_device(next(source))
             prepared = time.monotonic()
             try:
                 with fabric.autocast():
-                    loss, _ = task.loss(trial, batch, mix(settings.seed, number))
+                    loss, _ = learner.loss(trial, batch, mix(settings.seed, number))
             except NonFiniteStateError:
                 return None
             optimiser.zero_grad()

@@ -11,7 +11,7 @@ from functools import cached_property
 from lightning_fabric import Fabric
 
 from medseg_nca.config.training import TrainingSettings
-from medseg_nca.tasks import ConstantAnswer, Task
+from medseg_nca.training.learner import ConstantAnswer, Learner
 from medseg_nca.training.batches import batches
 from medseg_nca.training.state import Counters
 
@@ -69,21 +69,21 @@ class LearningWatch:
     """Follows one training.
 
     Args:
-        task: what is learned.
+        learner: what is learned.
         fabric: the device.
         settings: of the training.
     """
 
-    def __init__(self, task: Task, fabric: Fabric, settings: TrainingSettings) -> None:
-        self.task, self.fabric, self.settings = task, fabric, settings
+    def __init__(self, learner: Learner, fabric: Fabric, settings: TrainingSettings) -> None:
+        self.learner, self.fabric, self.settings = learner, fabric, settings
         self.warned = False
 
     @cached_property
     def constant(self) -> ConstantAnswer:
         """What the best constant answer reaches, on the first batches of the training."""
-        source = batches(self.task, first=0, last=MEASURED, batch_size=self.settings.batch_size)
+        source = batches(self.learner, first=0, last=MEASURED, batch_size=self.settings.batch_size)
         some = [self.fabric.to_device(batch) for batch in source]
-        return self.task.constant_answer(some, self.fabric.device)
+        return self.learner.constant_answer(some, self.fabric.device)
 
     def verdict(self, counters: Counters) -> Verdict:
         """Whether the training has learned anything up to now."""
