@@ -1,0 +1,85 @@
+"""The files of an evaluation, as every task writes them."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from medseg_nca.io.atomic import atomic_file, write_json
+from medseg_nca.tasks.base import Better, TrainedModel
+from medseg_nca.tracking.evaluation import METRICS
+from medseg_nca.tracking.provenance import git_commit, package_versions
+
+FORMAT_VERSION = 1
+TABLE = "metrics.csv"
+Tree = dict[str, Any]
+
+
+def describe_results(
+    model: TrainedModel,
+    *,
+    data: str,
+    data_hash: str,
+    split: str,
+    cases: int,
+    score: str,
+    value: float | None,
+    better: Better,
+) -> Tree:
+    """Return the entries of ``metrics.json`` that every task writes.
+
+    Args:
+        model: that was evaluated.
+        data: name of the data set; "" if there is none.
+        data_hash: of its contents; "" if there is none.
+        split: name of the side.
+        cases: how many were evaluated.
+        score: name of the number that decides.
+        value: of that number; None where nothing counts.
+        better: which way that number is good.
+    """
+    spec = model.spec
+    return {
+        "format_version": FORMAT_VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "task": spec.task,
+        "score": {"name": score, "value": value, "better": better},
+        "model": {
+            "name": spec.name,
+            "architecture": spec.model.name,
+            "parameters": model.parameters,
+            "weights_sha256": spec.weights_sha256,
+            "training_data": spec.training_data,
+            "training_data_hash": spec.training_data_hash,
+        },
+        "data": {"name": data, "hash": data_hash},
+        "split": {"name": split, "cases": cases},
+        "device": str(model.device),
+        "git_commit": git_commit(),
+        "versions": {"python": platform.python_version(), **package_versions()},
+    }
+
+
+def write_results(tree: Tree, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Write ``metrics.csv``, and ``metrics.json`` when all else is there.
+
+    Args:
+        tree: of ``metrics.json``.
+        rows: of the table; the first one names the columns.
+        out: folder of the results.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
+    with (
+        atomic_file(out / TABLE) as path,
+        path.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else ["case"])
+        writer.writeheader()
+        writer.writerows(rows)
+    write_json(out / METRICS, tree)
