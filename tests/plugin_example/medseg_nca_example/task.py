@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ class ExampleTask(StandardTask):
 
     name, score, data_use = "example_task", "error", "none"
     options_class = ExampleOptions
-    defaults = {"training.iterations": 30, "training.validate_every": 10}
+    defaults: ClassVar = {"training.iterations": 30, "training.validate_every": 10}
 
     def build(self, spec: TaskSpec) -> nn.Module:
         return Filling(spec)
