@@ -87,17 +87,11 @@ def run(
     """
     settings = settings or EvaluationSettings()
     a, b = _read(first), _read(second)
-    task = _task_of(a, b)
+    task, ids = _task_of(a, b), _ids_of(a, b)
     known = task.comparable(a.tree)
     metric = metric or next(iter(known))
     if metric not in known:
         raise ConfigError(unknown("metric", metric, known))
-    ids = sorted(a.ids & b.ids)
-    if not ids:
-        raise DataError(
-            f"{a.path} and {b.path} have no case in common.",
-            hint="Evaluate both models on the same data set and split.",
-        )
     better = known[metric]
     pairs = _pairs(task, a, b, ids, metric, signed=better == "zero")
     tree = {
@@ -115,6 +109,16 @@ def run(
         _draw(tree, pairs, out / "differences.png")
         write_json(out / "comparison.json", tree)
     return tree
+
+
+def _ids_of(a: _Side, b: _Side) -> list[str]:
+    ids = sorted(a.ids & b.ids)
+    if not ids:
+        raise DataError(
+            f"{a.path} and {b.path} have no case in common.",
+            hint="Evaluate both models on the same data set and split.",
+        )
+    return ids
 
 
 def _task_of(a: _Side, b: _Side) -> Task:

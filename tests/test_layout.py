@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LINKED = ("datasets", "pipelines", "configs")
 MAX_LINES = 400
+MAX_FUNCTION = 60
 
 # From low to high: a part imports only from lower ranks, and parts of one rank are blind to each
 # other. A module that stands for itself (errors) is a part too.
@@ -152,6 +153,20 @@ def test_the_library_imports_itself_by_its_full_name(file: Path) -> None:
 def test_a_file_has_one_purpose(file: Path) -> None:
     lines = len(file.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, f"{lines} lines: perhaps two files"
+
+
+@pytest.mark.parametrize("file", sources(), ids=module_name)
+def test_a_function_fits_a_screen(file: Path) -> None:
+    if "kernels" in file.parts:
+        return
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    long = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    too_long = {name: lines for name, lines in long.items() if lines > MAX_FUNCTION}
+    assert not too_long, f"at most {MAX_FUNCTION} lines: perhaps two functions"
 
 
 def test_a_checkout_does_not_shadow_the_other_datasets_package(tmp_path: Path) -> None:

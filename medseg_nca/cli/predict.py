@@ -88,18 +88,6 @@ def predict(
     out: Path,
     inputs: tuple[Path, ...],
     formats: tuple[str, ...],
-    seg_type: str | None,
-    select: str | None,
-    probabilities: bool,
-    uncertainty: int | None,
-    flips: str | None,
-    largest: str | None,
-    fire: str | None,
-    precision: str | None,
-    memory_gb: float | None,
-    seed: int | None,
-    keep_spacing: bool,
-    unlike: str | None,
     overrides: tuple[str, ...],
     workers: int | None,
     scheduler: str | None,
@@ -107,6 +95,7 @@ def predict(
     device: str | None,
     tracking_uri: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Answer INPUTS with a model of any task.
 
@@ -133,23 +122,17 @@ def predict(
 
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
-    changes = {
-        "probabilities": probabilities or None,
-        "uncertainty": uncertainty,
-        "flips": _axes(flips, loaded.spec.model.dims),
-        "largest": _labels(largest),
-        "fire": fire,
-        "precision": precision,
-        "memory_budget_gb": memory_gb,
-        "seed": seed,
-        "match_spacing": False if keep_spacing else None,
-        "unlike": unlike,
+    options |= {
+        "flips": _axes(options["flips"], loaded.spec.model.dims),
+        "largest": _labels(options["largest"]),
     }
-    options = {"prediction": _given(changes), "seg_type": seg_type, "select": select}
+    # A flag that is not set, and an option that is not given, leave it to the model.
+    given = {
+        key: value for key, value in options.items() if value is not None and value is not False
+    }
     request = PredictRequest(
-        loaded, inputs, out, _names(formats), overrides, _given(options), workers or 1, scheduler,
-        fresh,
-    )  # fmt: skip
+        loaded, inputs, out, _names(formats), overrides, given, workers or 1, scheduler, fresh
+    )
     with keeping_cases(), ProgressBars() as bars:
         results = pipeline.run(request, bars.job)
     if as_json:
@@ -157,11 +140,6 @@ def predict(
         return
     for result in results:
         click.echo(result.line)
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {key: value for key, value in options.items() if value is not None and value != {}}
 
 
 def _names(texts: tuple[str, ...]) -> tuple[str, ...]:

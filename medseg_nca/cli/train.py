@@ -26,7 +26,11 @@ from medseg_nca.cli.options import (
 from medseg_nca.cli.plan_table import print_plan
 
 if TYPE_CHECKING:
+    from medseg_nca.config import RunSettings
     from medseg_nca.pipelines.train import RunResult
+
+# Options that the next command repeats.
+AGAIN = ("max_minutes", "seed", "device")
 
 
 @click.command()
@@ -53,12 +57,8 @@ def train(
     folds: int | None,
     resume: bool,
     plan_only: bool,
-    max_minutes: float | None,
-    seed: int | None,
-    device: str | None,
-    tracking_uri: str | None,
-    no_tracking: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Train a model; the run folder gets weights, curves, pictures and the log.
 
@@ -82,42 +82,54 @@ def train(
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline
 
-    options = {
-        "training.max_minutes": max_minutes,
-        "seed": seed,
-        "device": device,
-        "tracking.uri": tracking_uri,
-        "tracking.enabled": False if no_tracking else None,
-    }
-    extra = [f"{key}={value}" for key, value in options.items() if value is not None]
-    settings = load_settings(config, (*overrides, *extra))
+    settings = load_settings(config, (*overrides, *_as_overrides(options)))
     if plan_only:
+        again = {"fold": fold, "folds": folds, **{key: options[key] for key in AGAIN}}
+        words = [word for key, value in again.items() if value is not None
+                 for word in (f"--{key.replace('_', '-')}", value)]  # fmt: skip
         if folds is not None or fold is not None:
             settings = pipeline.with_fold(settings, folds or 5, fold or 0)
-        plan = pipeline.plan_only(data, out, settings)
-        if as_json:
-            print_json(plan.to_dict())
-            return
-        print_plan(plan)
-        again = {"--fold": fold, "--folds": folds, "--max-minutes": max_minutes, "--seed": seed,
-                 "--device": device}  # fmt: skip
-        words = [word for item in again.items() if item[1] is not None for word in item]
-        at = () if data is None else ("--data", data)
-        say_next("train", *settings_words(config, overrides), *at, "--out", out, *words)
+        _plan(data, out, settings, [*settings_words(config, overrides), *words], as_json)
         return
     show = partial(print_plan, stderr=as_json)
     with ProgressBars() as bars:
+        how: dict[str, Any] = {"resume": resume, "show": show, "job": bars.job}
         if folds is not None and fold is None:
-            results = pipeline.run_folds(
-                data, out, settings, folds, resume=resume, show=show, job=bars.job
-            )
+            results = pipeline.run_folds(data, out, settings, folds, **how)
         else:
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
-            results = [pipeline.run(data, out, settings, resume=resume, show=show, job=bars.job)]
+            results = [pipeline.run(data, out, settings, **how)]
     if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
         _report(results, out, as_json)
         pipeline.raise_if_useless(results)
+
+
+def _as_overrides(options: dict[str, Any]) -> list[str]:
+    """The options that stand for settings, as ``--set`` writes them."""
+    keys = {
+        "training.max_minutes": options["max_minutes"],
+        "seed": options["seed"],
+        "device": options["device"],
+        "tracking.uri": options["tracking_uri"],
+        "tracking.enabled": False if options["no_tracking"] else None,
+    }
+    return [f"{key}={value}" for key, value in keys.items() if value is not None]
+
+
+def _plan(
+    data: Path | None, out: Path, settings: RunSettings, words: list[object], as_json: bool
+) -> None:
+    """Plan only; the words repeat the command for the training that comes next."""
+    from medseg_nca.pipelines import train as pipeline
+
+    plan = pipeline.plan_only(data, out, settings)
+    if as_json:
+        print_json(plan.to_dict())
+        return
+    print_plan(plan)
+    at = () if data is None else ("--data", data)
+    say_next("train", *words, *at, "--out", out)
 
 
 def _best(tree: dict[str, Any]) -> str:

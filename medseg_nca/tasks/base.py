@@ -17,7 +17,6 @@ from medseg_nca.config.loading import validate
 from medseg_nca.errors import ConfigError, DataError, PartialFailure
 from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
-from medseg_nca.suggest import unknown
 from medseg_nca.training.start import Start, Training
 
 if TYPE_CHECKING:
@@ -233,17 +232,17 @@ class Task(ABC):
             )
 
     def check_options(self, given: Mapping[str, Any], known: frozenset[str]) -> None:
-        """Refuse options that the task does not have.
+        """Refuse options of a command that the task does not have.
 
         Raises:
-            ConfigError: naming the first one.
+            ConfigError: naming the first one as the command line does.
         """
         for name in given:
             if name not in known:
-                words = {n.replace("_", "-") for n in known}
+                words = ", ".join(sorted(_flag(word) for word in known)) or "none"
                 raise ConfigError(
-                    f"The task {self.name}: "
-                    f"{unknown('option', name.replace('_', '-'), sorted(words))}"
+                    f"{_flag(name)}: is no option of the task {self.name}.",
+                    hint=f"Its own options are: {words}.",
                 )
 
     @abstractmethod
@@ -339,6 +338,11 @@ class Task(ABC):
         Raises:
             ImageError: if the input does not fit, with what is needed.
         """
+
+
+def _flag(name: str) -> str:
+    """How the command line writes an option."""
+    return f"--{name.replace('_', '-')}"
 
 
 class StandardTask(Task):

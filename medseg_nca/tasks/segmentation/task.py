@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medseg_nca.config import Settings
+from medseg_nca.config.prediction_options import FIELDS, prediction_values
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.job import Job
 from medseg_nca.metrics.definitions import MERGED, METRICS
@@ -42,7 +43,7 @@ class Segmentation(Task):
     name = "segmentation"
     score = "Dice"
     options_class: ClassVar[type[Settings]] = NoOptions
-    predict_options = frozenset({"prediction", "seg_type", "select"})
+    predict_options = frozenset({*FIELDS, "seg_type", "select"})
     evaluate_options = frozenset({"save_predictions"})
     joint_rows = (MERGED,)
 
@@ -77,7 +78,7 @@ class Segmentation(Task):
             )
         model, options = loaded(request.model), request.options
         seg_type = options.get("seg_type", "binary")
-        changes = dict(options.get("prediction", {}))
+        changes = prediction_values(options)
         if seg_type == "fractional":
             changes["probabilities"] = True
         wanted = PredictSegmentation(
