@@ -49,7 +49,7 @@ _SHOWN: dict[int, Callable[[Array], Array]] = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPicture:
     """Decoded pixels, as they lie in the file.
 
     Attributes:
@@ -67,7 +67,7 @@ class Picture:
     told: Mapping[str, str] = field(default_factory=dict)
 
 
-def as_volume(path: Path, picture: Picture) -> Volume:
+def as_volume(path: Path, picture: DecodedPicture) -> Volume:
     """Turn a picture to how it is shown, without its alpha: ``(C, x, y[, page])``.
 
     Raises:

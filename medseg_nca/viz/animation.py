@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medseg_nca.config import LabelTable
 from medseg_nca.viz.canvas import VIVID, store, vivid
-from medseg_nca.viz.slices import Plane, fullest_plane, to_picture
+from medseg_nca.viz.slices import Cut, fullest_plane, to_picture
 
 FloatArray = NDArray[np.float32]
 HEIGHT, WIDTH = 260, 340  # most pixels of a picture, without its caption
@@ -117,7 +117,7 @@ def _rgb(name: str) -> tuple[int, int, int]:
 def _frame(
     picture: FloatArray,
     probabilities: NDArray[Any],
-    plane: Plane,
+    plane: Cut,
     names: Sequence[str],
     caption: str,
     done: float,
@@ -143,7 +143,7 @@ def _tint(grey: FloatArray, probabilities: NDArray[Any]) -> FloatArray:
     return np.asarray(mixed, dtype=np.float32)
 
 
-def _enlarge(values: FloatArray, plane: Plane, how: Image.Resampling) -> Image.Image:
+def _enlarge(values: FloatArray, plane: Cut, how: Image.Resampling) -> Image.Image:
     """``(a, b, 3)`` as large as there is room; volumes have their origin at the bottom."""
     pixels = np.swapaxes(values, 0, 1)
     pixels = pixels[::-1] if plane.dims == 3 else pixels

@@ -44,7 +44,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Grid(_Record):
+class GridRecord(_Record):
     """Geometry; see ``layout.py``."""
 
     _fields_ = _fields(

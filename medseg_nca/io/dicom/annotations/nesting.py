@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.annotations.polygons import contour_mask
 
 Points = NDArray[np.float64]
@@ -85,7 +85,7 @@ def _united(outlines: Sequence[Points], shape: tuple[int, int]) -> Filled:
             within.setdefault(parent, []).append(index)
 
     @cache
-    def part(index: int, *, hole: bool) -> Packed:
+    def part(index: int, *, hole: bool) -> PackedMask:
         """An outline's voxels without those of the outlines in it, which are of the other kind.
 
         A centre on an outline belongs to the region, so it is no part of a hole.
@@ -98,7 +98,7 @@ def _united(outlines: Sequence[Points], shape: tuple[int, int]) -> Filled:
         for child in within.get(index, ()):
             other = part(child, hole=not hole)
             replace(other, start=_minus(other.start, start)).paint(mask, False)
-        return Packed.pack(mask, start)
+        return PackedMask.pack(mask, start)
 
     result = np.zeros(shape, bool)
     overlapping = 0

@@ -45,7 +45,7 @@ _SAME_PLANE, _SIDE_BY_SIDE = 0.01, 0.1
 
 
 @dataclass(frozen=True)
-class Description:
+class SegmentDescription:
     """One item of the Segment Sequence."""
 
     number: int
@@ -84,7 +84,7 @@ class SegHeader:
     """
 
     kind: str
-    descriptions: Mapping[int, Description]
+    descriptions: Mapping[int, SegmentDescription]
     frames: tuple[FrameInfo, ...]
     shape: tuple[int, int]
     maximum: float | None
@@ -227,13 +227,13 @@ def _segments(path: Path, dataset: Dataset) -> dict[int, Dataset]:
     return found
 
 
-def _description(number: int, item: Dataset, laterality: str) -> Description:
+def _description(number: int, item: Dataset, laterality: str) -> SegmentDescription:
     keyword = "SegmentedPropertyTypeCodeSequence"
     codes = read_codes(item, keyword)
     code = codes[0] if codes else None
     fallback = (code.meaning if code else "") or f"segment {number}"
     name = clean_name(str(item.get("SegmentLabel") or ""), fallback)
-    return Description(
+    return SegmentDescription(
         number=number,
         concept=read_concept(name, item, keyword, laterality),
         algorithm=clean_name(str(item.get("SegmentAlgorithmType") or ""), ""),

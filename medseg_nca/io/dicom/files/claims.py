@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medseg_nca.io.checks import MAX_BYTES
 from medseg_nca.io.dicom.files.attributes import tag_of
-from medseg_nca.io.dicom.files.data import Source
+from medseg_nca.io.dicom.files.data import OpenDataSet
 from medseg_nca.io.dicom.files.elements import Elements
 from medseg_nca.io.dicom.files.places import Pixels
 from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncated
@@ -28,7 +28,7 @@ def count_frames(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
-def check_claims(path: Path, header: Elements, pixels: Pixels, source: Source) -> None:
+def check_claims(path: Path, header: Elements, pixels: Pixels, source: OpenDataSet) -> None:
     """Refuse pixels that are fewer than claimed, or absurdly many.
 
     Args:
@@ -75,7 +75,7 @@ def check_claims(path: Path, header: Elements, pixels: Pixels, source: Source) -
             raise _more_frames(path, frames, there)
 
 
-def _count_packed(pixels: Pixels, source: Source) -> int:
+def _count_packed(pixels: Pixels, source: OpenDataSet) -> int:
     """How many packed frames there are where frames may lie in several fragments."""
     fragments = (pixels.fragments or ())[1:]
     return sum(_starts_frame(source.read(start, min(length, 16))) for start, length in fragments)

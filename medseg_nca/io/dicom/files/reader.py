@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.claims import check_claims
-from medseg_nca.io.dicom.files.data import InflatedSource, Source
+from medseg_nca.io.dicom.files.data import InflatedSource, OpenDataSet
 from medseg_nca.io.dicom.files.elements import Elements, elements_of
 from medseg_nca.io.dicom.files.layout import BULK, Walker
-from medseg_nca.io.dicom.files.places import Layout, Pixels
+from medseg_nca.io.dicom.files.places import HeaderLayout, Pixels
 from medseg_nca.io.dicom.files.raw import RawElements
 from medseg_nca.io.dicom.files.settle import settle
 from medseg_nca.io.dicom.files.sniff import (
@@ -79,7 +79,7 @@ class Opened:
     path: Path
     dataset: Dataset
     syntax: Syntax
-    source: Source
+    source: OpenDataSet
     pixels: Pixels | None
     instance: str = ""
 
@@ -199,8 +199,8 @@ class _Surveyed:
     path: Path
     meta: bytes
     syntax: Syntax
-    source: Source
-    layout: Layout
+    source: OpenDataSet
+    layout: HeaderLayout
     elements: RawElements | None
 
     @property
@@ -223,7 +223,7 @@ def _survey(
             hint="Name the folder it lies in; its files are found without it.",
         )
     deflated = syntax.uid == DEFLATED
-    source = InflatedSource(stream, after, path) if deflated else Source(stream, after)
+    source = InflatedSource(stream, after, path) if deflated else OpenDataSet(stream, after)
     walker = Walker(source, path, implicit=syntax.implicit, little=syntax.little, bulk=bulk)
     if only is None:
         return _Surveyed(path, meta, syntax, source, walker.survey(), None)
