@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 SLAB = 1 << 22
 # Axes count as parallel if none strays by more than this, in voxels.
 _STRAYS = 1e-3
-# By this much of a voxel, places where a label is decided are moved along each axis. The fractions
-# differ so that edges along a diagonal are no ties either.
+# Where a label is decided, places are moved by these fractions of a voxel along the axes, so that
+# none lies halfway between two voxels. The fractions differ, so that no place on a diagonal edge
+# lies halfway either.
 _TIES = (1e-3, 1.3e-3, 1.7e-3)
-# Weights between this and 1 minus this are decided by the volume.
+# Between this weight and 1 minus it, the volume of a label decides which voxels are foreground.
 _DOUBT = 0.25
 
 
