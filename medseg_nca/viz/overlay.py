@@ -18,7 +18,7 @@ from medseg_nca.viz.canvas import FAINT, INK, colour, headline, new_figure, save
 from medseg_nca.viz.slices import BoolArray, Cut, centre_planes, to_picture, window_around
 
 HEIGHT_3D, HEIGHT_2D = 3.4, 5.6  # inches
-WIDTHS = (1.0, 15.0)  # of all panels together, inches
+WIDTHS = (1.0, 15.0)  # least and largest width of all panels together, inches
 # More labels than these leave no room for the picture.
 MOST_NAMED = 16
 TRUTH, PREDICTION = "solid", (0, (2.2, 1.4))

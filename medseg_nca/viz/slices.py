@@ -26,7 +26,7 @@ class Cut:
     dims: int
 
     def of(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The slice of ``(*S)`` or ``(..., *S)``, spatial axes last."""
+        """The slice of an array ``(*S)`` or ``(..., *S)``, spatial axes last."""
         if self.axis is None:
             return array
         cut: NDArray[Any] = array.take(self.index, axis=array.ndim - self.dims + self.axis)
