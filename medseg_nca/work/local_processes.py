@@ -218,7 +218,7 @@ def _result(future: Future[Outcome[R]]) -> Outcome[R] | None:
 
 
 def _start_worker(threads: int) -> None:
-    """Ctrl-C is for the parent, which stops the workers; they end with it, however it ends."""
+    """Leave Ctrl-C to the parent, which stops the workers; a worker ends when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _give_up)
     use_threads(threads)
@@ -226,14 +226,14 @@ def _start_worker(threads: int) -> None:
 
 
 def _attempt(function: Any, index: int, item: Any) -> Outcome[Any]:
-    """See :func:`attempt`; a pool takes the SystemExit of one item for its error and goes on."""
+    """Call :func:`attempt`. SystemExit of an item becomes its error, and the process goes on."""
     if _given_up.is_set():
         raise SystemExit
     return attempt(function, index, item)
 
 
 def _give_up(number: int, frame: FrameType | None) -> None:
-    """Leave the item at work as an error does, so that no half-written file stays."""
+    """End the item at work by an exception, so that its half-written file is removed."""
     _given_up.set()
     raise SystemExit
 
