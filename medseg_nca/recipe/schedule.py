@@ -1,4 +1,4 @@
-"""How long, how often: iterations, warm-up, validations and checkpoints from the minutes given.
+"""The schedule of a training: iterations, warm-up, validations and checkpoints.
 
 With a limit of time nobody knows the number of iterations, so the rhythm is told in shares of the
 training: the same minutes and data give the same plan on every machine.
