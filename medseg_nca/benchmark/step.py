@@ -15,11 +15,12 @@ from medseg_nca.models.describe import flop_per_cell
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import Engine, get_engine
 
-# A first roll-out on a small grid: what is compiled or set up once is no memory of a step.
+# A first roll-out on a small grid compiles and sets up what is needed once, so that its memory is
+# not counted as that of a step.
 _WARM_UP = 8
 # A product of matrices has two in its backward pass. What an engine recomputes is not counted.
 _PASSES = {"step": 1, "train": 3}
-# Behind an engine's name: its state is kept in bfloat16.
+# This ending of an engine's name says that its state is kept in bfloat16.
 BFLOAT16 = "-bfloat16"
 
 
