@@ -17,20 +17,21 @@ from medseg_nca.datasets.layout import names_for
 from medseg_nca.errors import DataError
 from medseg_nca.io.formats import folders_below, half_images, in_short
 
-# Of labels that nobody names: more are numbers of objects, or an image.
+# The most labels without names: more numbers than these count objects, or belong to an image.
 MANY_LABELS = 64
-# More labels of one fault are told together.
+# More labels than these with the same fault share one message.
 MOST_ALONE = 3
-# So many may be meant, and may be what is left of a mask that was once packed with loss.
+# More labels than these without names are doubtful: they may be meant, but packing a mask with loss
+# makes such numbers too.
 SOME_LABELS = 8
-# Of one label map, even with names for all: more are an image.
+# The most labels in one label map, even if all have names: more numbers than these are an image.
 MANY_VALUES = 256
 SHOWN_VALUES = 5
 THIN = (
     "Change the split (data.split.seed, data.split.file), add cases that have it, or leave the "
     "label out (data.labels)."
 )
-# Of channels that nobody names: the most of a public data set are 4; a time series has dozens.
+# The most channels without names: public data sets have up to 4, a time series has dozens.
 MANY_CHANNELS = 8
 NAME_THEM = (
     "Name the labels, in the data set or in the settings (data.labels); "
@@ -54,7 +55,7 @@ class BrokenRule:
     hint: str
 
     def error(self) -> DataError:
-        """As what is raised where nothing can go on."""
+        """The exception for a command that cannot go on."""
         return DataError(self.message, hint=self.hint)
 
 
@@ -90,7 +91,7 @@ def other_channels(dataset: DataSet, channels: Sequence[str]) -> BrokenRule | No
 
 
 def channels_problem(channels: Sequence[str], dims: int) -> BrokenRule | None:
-    """Whether 4D images are taken for volumes of many channels only because nobody named these."""
+    """Whether 4D images count as volumes of many channels only because no channels are named."""
     count = len(channels)
     if dims != 3 or count <= MANY_CHANNELS or tuple(channels) != names_for(count, dims):
         return None
@@ -127,7 +128,7 @@ def label_map_problem(counts: Mapping[int, int], known: frozenset[int] | None) -
 
 
 def labels_problem(table: LabelTable | None, values: Iterable[int]) -> BrokenRule | None:
-    """Whether there is nothing to learn, or nobody says what numbers mean that need it.
+    """Whether there is nothing to learn, or numbers without names are too many to be labels.
 
     Args:
         table: of the labels; None where neither data set nor settings have one.
@@ -136,7 +137,7 @@ def labels_problem(table: LabelTable | None, values: Iterable[int]) -> BrokenRul
     seen = set(values)
     labelled = seen - {0}
     if not seen and table is not None:
-        return None  # to be predicted, not to be learned from
+        return None  # the data set is meant for predicting
     if not labelled:
         found = "every label map is empty" if seen else "no case has a label map"
         hint = "Put the label maps where the layout has them, see `medseg-nca data list`."
