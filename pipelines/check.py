@@ -35,7 +35,7 @@ from medseg_nca.transforms.grid import resampling_fault
 
 # Layouts that pair files by their names: a file that is left over has no partner.
 PAIRED_BY_NAME = {"folders", "nnunet"}
-FEW_PATIENTS = 3  # one to train, one to validate, one held out
+FEW_PATIENTS = 3  # one patient to train, one to validate, one held out
 ODD_SPACING = 4.0  # times the median: more often a wrong unit than a wish
 
 

@@ -131,7 +131,7 @@ class _CaseChecker:
             self._add("warning", "pixel_size_not_used", text)
 
     def _turned(self, image: Volume, label: Volume) -> None:
-        """A tag turns the one and not the other: right if who drew the label saw it turned."""
+        """Warn if tags turn image and label map differently; what is compared is what is shown."""
         tags = [volume.header.get("picture", {}).get("orientation", 1) for volume in (image, label)]
         if tags[0] != tags[1]:
             text = (

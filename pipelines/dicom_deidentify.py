@@ -37,7 +37,7 @@ R = TypeVar("R")
 REPORT = "report.json"
 _WORDS = "words.json"
 _NO_DICOM = {"not-dicom", "empty", "dicomdir"}
-# Starting processes takes a second or two; so many files are done in that time.
+# Starting processes takes a second or two; this many files are done in that time.
 _FEW = 500
 
 

@@ -31,7 +31,7 @@ from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid, Volume
 
-# Tells whether a name is that of a patient, so that it cannot be a label's.
+# A function that tells whether a text names a patient, so that no label may have it as its name.
 Forbidden = Callable[[str], bool]
 
 

@@ -18,7 +18,7 @@ from medseg_nca.job import Job
 from medseg_nca.pipelines.download import download
 
 CHUNK = 2**20
-# What macOS leaves in archives.
+# Files that macOS adds to archives.
 LITTER = ("._", ".DS_Store")
 LISTING = "dataset.json"
 
