@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medseg_nca.io.picture import DecodedPicture, check_size, damaged, told_of_palette
 
 SIGNATURE = b"BM"
-# The oldest header, of OS/2, has 12 bytes, and colours of three; later ones have colours of four.
+# The oldest header, of OS/2, has 12 bytes and stores a colour in three; later ones in four.
 _FILE_HEADER, _OLDEST, _SECOND = 14, 12, 40
 _NO_GREY = b"\x01\x02\x03"
 
@@ -94,7 +94,7 @@ def _coloured(found: _BmpOutline, array: NDArray[Any]) -> NDArray[Any]:
     colours = found.palette
     grey = bool((colours == colours[:, :1]).all())
     if grey and found.bits == 1 and colours[:, 0].tolist() == [0, 255]:
-        return array[..., None]  # as 1 bit is read of every format
+        return array[..., None]  # as pictures of 1 bit are read in every format
     if grey and np.array_equal(colours[:, 0], np.linspace(0, 255, len(colours)).round()):
         return np.asarray(colours[array][..., :1])
     if grey and np.array_equal(colours[:, 0], np.arange(len(colours))):

@@ -114,7 +114,7 @@ def from_itk(header: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def _check_claim(path: Path, layout: VoxelLayout) -> None:
-    """For text the file's size bounds the count of values, which is compared when it is read."""
+    """Compare the header's claim with the file; the values of a text file are counted later."""
     check_claim(
         path, layout.sizes, layout.dtype.itemsize,
         compressed=layout.encoding != "raw",
@@ -145,7 +145,7 @@ def _itk_geometry(path: Path, layout: VoxelLayout) -> dict[str, Any]:
             hint="Name the kinds of its axes, or save it anew with your imaging tool.",
         )
     dims, spacing = len(layout.grid), np.array(reader.GetSpacing())
-    turned = np.where(spacing < 0, -1.0, 1.0)  # as ITK does when it reads the voxels too
+    turned = np.where(spacing < 0, -1.0, 1.0)  # ITK does the same when it reads the voxels
     direction = np.array(reader.GetDirection()).reshape(dims, dims) * turned
     return {
         "origin": reader.GetOrigin(),

@@ -217,7 +217,7 @@ def _nrrd_units(
 
 
 def _check_dims(sizes: tuple[int, ...], said: str) -> None:
-    """ITK takes the number of axes on trust, and writes behind its memory for too many."""
+    """Refuse too many axes: ITK does not count them, and would write outside its memory."""
     if not 1 <= len(sizes) == int(said) <= _MAX_DIMS:
         raise ValueError(f"{said} axes of the sizes {sizes}")
 
@@ -282,5 +282,5 @@ def _mha_scale(path: Path, fields: dict[str, str]) -> None:
 
 
 def _true(text: str) -> bool:
-    """As MetaIO takes it: by the first letter."""
+    """Whether a field says yes: MetaIO looks at the first letter only."""
     return text[:1] in ("T", "t", "1")

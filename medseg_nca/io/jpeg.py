@@ -25,7 +25,7 @@ from medseg_nca.io.picture import (
     several_pictures,
 )
 
-# What a camera adds to a picture: the same, smaller.
+# How Pillow names the smaller copy that a camera adds to a picture.
 _PREVIEW = "Large Thumbnail"
 
 
@@ -73,7 +73,7 @@ def _pixels(picture: Any) -> NDArray[Any]:
 
 
 def _only_one(path: Path, picture: Any, content: bytes, found: Outline) -> None:
-    """Previews and the gain map of a screen with more contrast show the same; others do not."""
+    """Refuse several pictures; previews and the gain map for screens of high contrast are none."""
     if picture.format == "MPO":
         entries = (picture.mpinfo or {}).get(0xB002, ())
         kinds = [str(entry["Attribute"]["MPType"]) for entry in entries[1:]]
@@ -86,7 +86,7 @@ def _only_one(path: Path, picture: Any, content: bytes, found: Outline) -> None:
 
 
 def _deep(path: Path, content: bytes, found: Outline) -> DecodedPicture:
-    """More than 8 bit, or without loss: Pillow reads neither."""
+    """Decode a picture of more than 8 bit, or one packed without loss: Pillow reads neither."""
     import imagecodecs
     from PIL import Image
 

@@ -177,7 +177,7 @@ def _decode(path: Path, content: bytes, outline: _PngOutline, label: bool) -> De
 
 
 def _told(picture: Any, outline: _PngOutline, array: Any) -> dict[str, str]:
-    """What to know of the numbers of a label map."""
+    """What a reader should know of the numbers of a label map."""
     if outline.colour == _PALETTE:
         return told_of_palette(palette_of(picture), array)
     if outline.colour == 0 and outline.depth in (2, 4):

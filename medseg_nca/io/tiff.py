@@ -149,7 +149,7 @@ _TALKING = Held(_make_tifffile_talk)
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """What tifffile logs in this thread, warnings and worse; it is told to nobody else."""
+    """Collect what tifffile logs in this thread, warnings and worse, instead of showing it."""
     heard: list[str] = []
     here = threading.get_ident()
 
@@ -204,7 +204,7 @@ def _is_copy(page: Any) -> bool:
 
 
 def _check_kind(path: Path, page: Any, label: bool) -> None:
-    """Codecs, colours and numbers that can be understood."""
+    """Refuse codecs, colours and numbers that are not understood."""
     import tifffile
 
     kind, codec = int(page.photometric), int(page.compression)
@@ -271,7 +271,7 @@ def _inverted(page: Any, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _told(page: Any, array: NDArray[Any]) -> dict[str, str]:
-    """What to know of the numbers of a label map."""
+    """What a reader should know of the numbers of a label map."""
     if int(page.photometric) == _PALETTE and page.colormap is not None:
         return told_of_palette(np.asarray(page.colormap).T, array)
     if int(page.photometric) == _MIN_IS_WHITE:

@@ -40,7 +40,7 @@ from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid
 
 _Masks = dict[int, dict[int, PackedMask]]
-# Of a slice: a plane that lies so near to a slice of the image lies on it.
+# In slices: a plane that is nearer than this to a slice of the image lies on it.
 _ON_SLICE = 0.1
 
 

@@ -15,8 +15,9 @@ from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid
 
-# All in slices. A contour that spans more does not lie in a slice; contours further apart are drawn
-# on two planes; a contour further from its slice is told of; half-way between is not left to noise.
+# Distances in slices. A contour that spans more than the first does not lie in a slice; contours
+# further apart than the second lie on two planes; a contour further from its slice than the third
+# is reported. A contour halfway between two slices, up to the fourth, always goes to the same one.
 _MAX_SPAN, _SAME_PLANE, _OFF_SLICE, _ROUNDING = 0.5, 0.01, 0.1, 1e-3
 
 _NOTES = {

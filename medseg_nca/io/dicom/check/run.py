@@ -138,7 +138,7 @@ def _check(
             findings += common_rules(dataset)
             findings += rules(dataset) if rules else ()
             findings += reference_rules(dataset, known)
-        except Exception as error:  # a rule asked for what the standard says is there
+        except Exception as error:  # a rule looked for an element that must exist
             said = f"is incomplete or damaged: {type(error).__name__} while it was checked"
             findings.append(ObjectFinding("error", "medseg-nca", said))
     program = dciodvfy_path()

@@ -16,7 +16,8 @@ from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncat
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# 16,384 x 16,384 pixels of 16 bits, several times a mammogram; slides are not read here.
+# The most bytes of a frame: 16,384 x 16,384 pixels of 16 bits, several times a mammogram. Slides
+# are not read here.
 MAX_FRAME_BYTES = 2**29
 _BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _LIMITS = {"Rows": 65535, "Columns": 65535, "SamplesPerPixel": 4, "BitsAllocated": 64}

@@ -23,7 +23,8 @@ PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7F
 MAX_ITEMS = 500_000
 MAX_ELEMENTS = 2_000_000
 MAX_DEPTH = 32
-# Longer values of bytes are left out of a header: overlays, waveforms, documents, private data.
+# Binary values that are longer than this are left out of a header: overlays, waveforms, documents,
+# private data.
 BULK = 256 * 1024
 MAX_HEADER = 256 * 2**20
 

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
-# Parts of headers up to this size are remembered: no functional groups of many frames.
+# Parts of headers up to this size are remembered; functional groups of many frames are larger.
 _REMEMBERED = 2**14
 _USUAL_META, _MAX_META = 2**10, 2**17
 _SYNTAX, _SOP_CLASS = 0x00020010, 0x00020002
@@ -176,7 +176,7 @@ def _stream(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _guarded(path: Path) -> Iterator[None]:
-    """Whatever pydicom raises over a strange file becomes a :class:`DicomError`."""
+    """Turn whatever pydicom raises over a strange file into a :class:`DicomError`."""
     try:
         with quiet():
             yield
@@ -316,7 +316,7 @@ def _parse_part(found: _Surveyed) -> Dataset:
 
 @lru_cache(16)
 def _parsed(data: bytes, *, implicit: bool, little: bool) -> Dataset:
-    """A part of a header; that of most files of a series is the same."""
+    """Parse a part of a header, or take it from memory: most files of a series share such parts."""
     from pydicom.filereader import read_dataset
 
     dataset = read_dataset(io.BytesIO(data), implicit, little)
@@ -331,7 +331,7 @@ def _bytes(found: _Surveyed) -> bytes:
 
 
 def _check_whole(found: _Surveyed, header: Elements) -> None:
-    """An image without pixels has been encrypted, or cut between two elements."""
+    """Refuse an image without pixels: it has been encrypted, or cut between two elements."""
     path, layout = found.path, found.layout
     if layout.pixels is not None:
         return
