@@ -30,7 +30,7 @@ SAME_DICE = 5e-4
 SEVERAL = 0.05
 # Distances are not measured in larger images: they would take minutes for each label.
 _MOST_VOXELS = 2**24
-# HD95 and NSD come together; nothing is made of the latter.
+# The tolerance of NSD, which is not measured here.
 _TOLERANCE = 1.0
 
 Mask = NDArray[np.bool_]
@@ -286,5 +286,5 @@ def _measure(found: Mask, truth: Mask, spacing: tuple[float, ...]) -> tuple[floa
     if found.size > _MOST_VOXELS:
         both = np.count_nonzero(found & truth)
         return 2 * both / (np.count_nonzero(found) + np.count_nonzero(truth)), None
-    values = mask_metrics(found, truth, spacing, _TOLERANCE)
+    values = mask_metrics(found, truth, spacing, _TOLERANCE, ("dice", "hd95"))
     return values["dice"] or 0.0, values["hd95"]
