@@ -189,6 +189,12 @@ def variant() -> str:
     return wanted
 
 
+def forget() -> None:
+    """Look for the library anew when it is next asked for, for example after it was compiled."""
+    _open.cache_clear()
+    library.cache_clear()
+
+
 @cache
 def library() -> Library:
     """The functions for this processor.
