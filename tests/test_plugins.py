@@ -151,9 +151,8 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     listed = {row[3].strip(" `") for row in rows}
     # The example has no task yet.
     assert listed == used | {"medseg_nca.tasks"}
-    assert listed == {e.others.group for e in (
-        NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS, MASK_METRICS
-    )} | {
+    kinds = (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS, MASK_METRICS)
+    assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
     }  # fmt: skip
 
@@ -220,9 +219,7 @@ def test_a_metric_is_in_the_results_of_an_evaluation(
     assert "Jaccard: 0 if only one of the two has the label." in tree["rules"]
     values = [v for case in tree["cases"] for v in (*case["labels"].values(), case["merged"])]
     known = [(v["dice"], v["example_jaccard"]) for v in values if v["dice"] is not None]
-    assert [jaccard for _, jaccard in known] == pytest.approx(
-        [dice / (2 - dice) for dice, _ in known], abs=2e-6
-    )
+    assert all(jaccard == pytest.approx(dice / (2 - dice), abs=2e-6) for dice, jaccard in known)
     program = """\
 import numpy as np
 from medseg_nca.metrics.segmentation import mask_metrics
@@ -234,8 +231,7 @@ assert mask_metrics(found, true, (1, 1), 1.0)["example_jaccard"] == 1 / 3
     header = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[0]
     assert header.endswith("truth_volume,example_jaccard,seconds")
     assert ">Jaccard</th>" in (out / "report.html").read_text(encoding="utf-8")
-    comparison = command([installed], "compare", out, out, "--metric", "example_jaccard")
-    assert "Jaccard" in comparison
+    assert "Jaccard" in command([installed], "compare", out, out, "--metric", "example_jaccard")
     # Without the package the stored cases do not fit, and are measured without its column.
     command([], *words)
     assert "example_jaccard" not in (out / "metrics.csv").read_text(encoding="utf-8")
