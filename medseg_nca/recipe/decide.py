@@ -110,7 +110,7 @@ class _Recipe:
         self.plan = store.plan
 
     def rules(self) -> dict[str, Callable[[], tuple[Any, str]]]:
-        """By key: what decides it, giving value and reason."""
+        """For each key a function that decides it and returns value and reason."""
         planned = {key: self._planned(key) for key in LEFT_TO_PLAN}
         return {
             **planned,

@@ -102,7 +102,7 @@ def checkpoint_every(minutes: float | None, every: int | float) -> tuple[int | f
 
     Args:
         minutes: of the training.
-        every: of the validations, on which every checkpoint rests.
+        every: of the validations; each of them coincides with a checkpoint.
     """
     if minutes is None or every >= 1:
         return CHECKPOINT_EVERY, "what is lost when a machine fails"

@@ -139,7 +139,7 @@ class DaskCluster(Scheduler):
     def cancel(self, futures: list[Future[Reply]]) -> None:
         """Take items back; what a worker has begun it finishes."""
         if futures:
-            with suppress(Exception):  # the cluster may be gone, which must not hide why
+            with suppress(Exception):  # an error of a lost cluster must not hide the first error
                 self._client.cancel(futures, force=True)
 
     def workers(self) -> list[str]:
@@ -179,7 +179,7 @@ class DaskCluster(Scheduler):
 
     def close(self) -> None:
         """See :meth:`Scheduler.close`."""
-        with suppress(Exception):  # a cluster that is gone must not hide why
+        with suppress(Exception):  # an error of a lost cluster must not hide the first error
             self._client.close()
         folder = self._run.folder
         for note in [self._run.mark, *folder.glob(f"start-{self._run.token}-*")]:

@@ -100,7 +100,7 @@ class LocalProcesses(Scheduler):
                     logger.warning("A worker process was killed; its case is tried again alone.")
                     again.append((index, item))
                     slot.renew()
-                start(slot)  # before the outcome is passed on: who takes it may be slow
+                start(slot)  # before the outcome is passed on, because its receiver may be slow
                 if outcome is not None:
                     yield noted(outcome)
 
@@ -114,7 +114,7 @@ class LocalProcesses(Scheduler):
         return noted(outcome)
 
     def _kill(self) -> None:
-        for slot in self._slots:  # all, before one is waited for
+        for slot in self._slots:  # all are asked to stop before the first is waited for
             slot.stop()
         self.close()
 
@@ -129,7 +129,7 @@ class LocalProcesses(Scheduler):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:  # whoever was to take the outcomes is gone
+        if error is not None:  # nobody takes the outcomes any more
             self._kill()
         else:
             self.close()
@@ -149,7 +149,7 @@ class _Slot:
         assert self._pool is not None
         try:
             return self._pool.submit(_attempt, function, index, item)
-        except BrokenProcessPool as error:  # it died while it had nothing to do
+        except BrokenProcessPool as error:  # the process died while it was idle
             broken: Future[Any] = Future()
             broken.set_exception(error)
             return broken
