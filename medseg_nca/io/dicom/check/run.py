@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckResult", "ObjectFinding", "check_file", "check_files", "dciodvfy_path"]
 
-_TIMEOUT_S = 60
+TIMEOUT_S = 60
 _MOST_OUTPUT = 256 * 1024
 # dciodvfy of 2022 knows no label maps (Supplement 243) and then reports nonsense about them.
 _UNKNOWN_KIND = "Information Object Not found"
@@ -156,7 +156,7 @@ def _dciodvfy(program: str, path: Path) -> list[ObjectFinding]:
         said = f"dciodvfy cannot be started ({type(error).__name__})"
         return [ObjectFinding("warning", "dciodvfy", said)]
     if lines is None:
-        said = f"dciodvfy did not finish within {_TIMEOUT_S} s"
+        said = f"dciodvfy did not finish within {TIMEOUT_S} s"
         return [ObjectFinding("warning", "dciodvfy", said)]
     if any(_UNKNOWN_KIND in line for line in lines):
         said = "this version of dciodvfy does not know this kind of object"
@@ -192,7 +192,7 @@ def _output(program: str, path: Path) -> list[str] | None:
             stopped.set()
             process.kill()
 
-        timer = threading.Timer(_TIMEOUT_S, stop)
+        timer = threading.Timer(TIMEOUT_S, stop)
         timer.start()
         try:
             output = process.stdout.read(_MOST_OUTPUT) if process.stdout else b""
