@@ -11,10 +11,10 @@ from __future__ import annotations
 CHANNELS, HIDDEN_VALUES = 16, 64
 # Channels besides the image's that a cell needs to remember and to tell its neighbours anything.
 LEAST_HIDDEN_CHANNELS = 12
-# A cell gets one channel a label, up to this number. With fewer channels than labels a linear head
-# cannot tell all labels apart.
+# A cell gets one channel a label, up to this number. With fewer channels than labels, the logits
+# that a linear head makes of them depend on each other.
 MOST_LABEL_CHANNELS = 32
-# The most parameters of a model: its file has tens of kilobytes, whatever the data.
+# The most parameters of a model, whatever the data: the package promises small files.
 MOST_PARAMETERS = 50_000
 # The rule is made smaller in steps of this many values, and not below this.
 HIDDEN_STEP, LEAST_HIDDEN_VALUES = 8, 16
