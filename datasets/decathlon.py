@@ -18,7 +18,7 @@ REFERENCE = "Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9; Simpson et a
 
 
 @dataclass(frozen=True)
-class Source:
+class RemoteDataSet:
     """A data set that can be fetched.
 
     Attributes:
@@ -62,10 +62,10 @@ _ROWS = (
     ("Task09_Spleen", "spleen", "CT", 41, 1500, "410d4a301da4e5b2f6f86ec3ddba524e"),
     ("Task10_Colon", "colon cancer", "CT", 126, 5800, "bad7a188931dc2f6acf72b08eb6202d0"),
 )  # fmt: skip
-SOURCES: dict[str, Source] = {row[0]: Source(*row) for row in _ROWS}
+SOURCES: dict[str, RemoteDataSet] = {row[0]: RemoteDataSet(*row) for row in _ROWS}
 
 
-def find_source(name: str) -> Source:
+def find_source(name: str) -> RemoteDataSet:
     """Return a task by its name, or a part of it in any case ("hippocampus", "task04").
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,8 +38,38 @@ class HasCases(Protocol):
         """The cases."""
 
 
-# (absolute path, size, time of change) -> SHA-256: a file is read once in a process.
-_known: dict[tuple[str, int, int], str] = {}
+# Absolute path, size in bytes and time of change in nanoseconds.
+FileState = tuple[str, int, int]
+
+
+class KnownHashes:
+    """The hashes of files by their state: a file is read once in a process until it changes.
+
+    Threads may share it.
+
+    Args:
+        most: so many are kept, the newest. Each takes about 300 bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._lock = threading.Lock()
+        self._hashes: dict[FileState, str] = {}
+
+    def find(self, state: FileState) -> str | None:
+        """Return the hash of a file in this state, None if it is not known."""
+        return self._hashes.get(state)
+
+    def add(self, state: FileState, digest: str) -> None:
+        """Keep the hash of a file; the oldest one is forgotten if there are too many."""
+        with self._lock:
+            self._hashes[state] = digest
+            while len(self._hashes) > self.most:
+                del self._hashes[next(iter(self._hashes))]
+
+
+# More than a large data set has; a process that runs for years meets more files than this.
+_known = KnownHashes(100_000)
 
 
 def file_hash(path: Path) -> str:
@@ -48,11 +79,14 @@ def file_hash(path: Path) -> str:
         DataError: if the file cannot be read.
     """
     try:
-        key = _state(path)
-        if key not in _known:
-            with path.open("rb") as stream:
-                _known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-        return _known[key]
+        state = _state(path)
+        known = _known.find(state)
+        if known is not None:
+            return known
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        _known.add(state, digest)
+        return digest
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
@@ -60,7 +94,7 @@ def file_hash(path: Path) -> str:
 def remember_hash(path: Path, digest: str) -> None:
     """Take a hash that another process has just found, so that the file is not read here too."""
     with suppress(OSError):
-        _known[_state(path)] = digest
+        _known.add(_state(path), digest)
 
 
 def dataset_hash(dataset: HasCases) -> str:
@@ -77,7 +111,7 @@ def dataset_hash(dataset: HasCases) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _state(path: Path) -> tuple[str, int, int]:
+def _state(path: Path) -> FileState:
     found = path.stat()
     return os.path.abspath(path), found.st_size, found.st_mtime_ns
 

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
 from medseg_nca.datasets.base import Side
-from medseg_nca.datasets.rules import Problem, thin_labels
+from medseg_nca.datasets.rules import BrokenRule, thin_labels
 from medseg_nca.datasets.splits import SIDES, Split
 from medseg_nca.errors import DataError
 from medseg_nca.io.atomic import write_json
@@ -133,7 +133,7 @@ class PreparedStore:
         """The cases that have a label map."""
         return tuple(case for case in self.cases if case.label is not None)
 
-    def thin_labels(self, split: Split) -> tuple[Problem, ...]:
+    def thin_labels(self, split: Split) -> tuple[BrokenRule, ...]:
         """The labels that a split leaves without cases to learn, or to validate."""
         present = {
             case.id: [name for name, voxels in case.foreground.items() if voxels]

@@ -17,20 +17,21 @@ from medseg_nca.datasets.layout import names_for
 from medseg_nca.errors import DataError
 from medseg_nca.io.formats import folders_below, half_images, in_short
 
-# Of labels that nobody names: more are numbers of objects, or an image.
+# The most labels without names: more numbers than these count objects, or belong to an image.
 MANY_LABELS = 64
-# More labels of one fault are told together.
+# More labels than these with the same fault share one message.
 MOST_ALONE = 3
-# So many may be meant, and may be what is left of a mask that was once packed with loss.
+# More labels than these without names are doubtful: they may be meant, but packing a mask with loss
+# makes such numbers too.
 SOME_LABELS = 8
-# Of one label map, even with names for all: more are an image.
+# The most labels in one label map, even if all have names: more numbers than these are an image.
 MANY_VALUES = 256
 SHOWN_VALUES = 5
 THIN = (
     "Change the split (data.split.seed, data.split.file), add cases that have it, or leave the "
     "label out (data.labels)."
 )
-# Of channels that nobody names: the most of a public data set are 4; a time series has dozens.
+# The most channels without names: public data sets have up to 4, a time series has dozens.
 MANY_CHANNELS = 8
 NAME_THEM = (
     "Name the labels, in the data set or in the settings (data.labels); "
@@ -40,7 +41,7 @@ LIST_THEM = "List images and label maps in a datalist.csv, or put the files into
 
 
 @dataclass(frozen=True)
-class Problem:
+class BrokenRule:
     """A rule that is broken.
 
     Attributes:
@@ -54,7 +55,7 @@ class Problem:
     hint: str
 
     def error(self) -> DataError:
-        """As what is raised where nothing can go on."""
+        """The exception for a command that cannot go on."""
         return DataError(self.message, hint=self.hint)
 
 
@@ -77,11 +78,11 @@ def usual_channels(dataset: DataSet, counts: Sequence[int], dims: int) -> tuple[
     return dataset.channels if count == len(dataset.channels) else names_for(count, dims)
 
 
-def other_channels(dataset: DataSet, channels: Sequence[str]) -> Problem | None:
+def other_channels(dataset: DataSet, channels: Sequence[str]) -> BrokenRule | None:
     """Whether the images have another number of channels than the data set says."""
     if len(channels) == len(dataset.channels):
         return None
-    return Problem(
+    return BrokenRule(
         "other_channels",
         f"The data set names {len(dataset.channels)} channel(s) ({in_short(dataset.channels)}), "
         f"and most images have {len(channels)}: they are called {in_short(channels)}.",
@@ -89,12 +90,12 @@ def other_channels(dataset: DataSet, channels: Sequence[str]) -> Problem | None:
     )
 
 
-def channels_problem(channels: Sequence[str], dims: int) -> Problem | None:
-    """Whether 4D images are taken for volumes of many channels only because nobody named these."""
+def channels_problem(channels: Sequence[str], dims: int) -> BrokenRule | None:
+    """Whether 4D images count as volumes of many channels only because no channels are named."""
     count = len(channels)
     if dims != 3 or count <= MANY_CHANNELS or tuple(channels) != names_for(count, dims):
         return None
-    return Problem(
+    return BrokenRule(
         "unnamed_channels",
         f"The images are 4D with {count} volumes that have no names: is it a time series?",
         "A model takes every volume as a channel. If they are channels, name them (`channels` in "
@@ -102,7 +103,7 @@ def channels_problem(channels: Sequence[str], dims: int) -> Problem | None:
     )
 
 
-def label_map_problem(counts: Mapping[int, int], known: frozenset[int] | None) -> Problem | None:
+def label_map_problem(counts: Mapping[int, int], known: frozenset[int] | None) -> BrokenRule | None:
     """What is wrong with the numbers of one label map, whoever reads it.
 
     Args:
@@ -112,22 +113,22 @@ def label_map_problem(counts: Mapping[int, int], known: frozenset[int] | None) -
     most = MANY_LABELS if known is None else MANY_VALUES
     if len(counts.keys() - {0}) > most:
         text = f"has {len(counts)} different values; is it a label map?"
-        return Problem("not_a_label_map", text, "Was it resampled, or packed with loss?")
+        return BrokenRule("not_a_label_map", text, "Was it resampled, or packed with loss?")
     strange = [v for v in sorted(counts) if (v < 0 if known is None else v not in known)]
     if not strange:
         return None
     shown = ", ".join(f"{value} ({counts[value]:,} voxels)" for value in strange[:SHOWN_VALUES])
     more = ", ..." if len(strange) > SHOWN_VALUES else ""
     allowed = "0 or more" if known is None else str(sorted(known))
-    return Problem(
+    return BrokenRule(
         "unknown_label_value",
         f"has label values outside the table: {shown}{more}. Allowed: {allowed}.",
         "Mend the label map, or name the values in the data set or in the settings (data.labels).",
     )
 
 
-def labels_problem(table: LabelTable | None, values: Iterable[int]) -> Problem | None:
-    """Whether there is nothing to learn, or nobody says what numbers mean that need it.
+def labels_problem(table: LabelTable | None, values: Iterable[int]) -> BrokenRule | None:
+    """Whether there is nothing to learn, or numbers without names are too many to be labels.
 
     Args:
         table: of the labels; None where neither data set nor settings have one.
@@ -136,26 +137,26 @@ def labels_problem(table: LabelTable | None, values: Iterable[int]) -> Problem |
     seen = set(values)
     labelled = seen - {0}
     if not seen and table is not None:
-        return None  # to be predicted, not to be learned from
+        return None  # the data set is meant for predicting
     if not labelled:
         found = "every label map is empty" if seen else "no case has a label map"
         hint = "Put the label maps where the layout has them, see `medseg-nca data list`."
-        return Problem("nothing_to_learn", f"There is nothing to learn: {found}.", hint)
+        return BrokenRule("nothing_to_learn", f"There is nothing to learn: {found}.", hint)
     if table is not None:
         meant = {value for label in table.labels for value in label.values}
         if labelled & meant:
             return None
         values_seen, values_meant = (in_short(map(str, sorted(v))) for v in (labelled, meant))
         text = f"the label maps hold {values_seen}, the labels mean {values_meant}"
-        return Problem("nothing_to_learn", f"There is nothing to learn: {text}.", NAME_THEM)
+        return BrokenRule("nothing_to_learn", f"There is nothing to learn: {text}.", NAME_THEM)
     if min(seen) >= 0 and len(labelled) <= MANY_LABELS:
         return None
     found = str(min(seen)) if min(seen) < 0 else f"{len(labelled)} different numbers"
     text = f"The data set does not name its labels, and its label maps hold {found}."
-    return Problem("unnamed_labels", text, NAME_THEM)
+    return BrokenRule("unnamed_labels", text, NAME_THEM)
 
 
-def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> Problem | None:
+def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> BrokenRule | None:
     """Whether there are so many numbers without names that they may be no labels at all."""
     labelled = sorted(set(values) - {0})
     if table is not None or not SOME_LABELS < len(labelled) <= MANY_LABELS:
@@ -163,10 +164,10 @@ def doubtful_labels(table: LabelTable | None, values: Iterable[int]) -> Problem 
     found = in_short(map(str, labelled))
     text = f"The label maps hold {len(labelled)} numbers without names: {found}."
     hint = "Are all of them labels? Masks that were once JPEG have such numbers. " + NAME_THEM
-    return Problem("doubtful_labels", text, hint)
+    return BrokenRule("doubtful_labels", text, hint)
 
 
-def few_cases(train: Sequence[str], val: Sequence[str]) -> Iterator[Problem]:
+def few_cases(train: Sequence[str], val: Sequence[str]) -> Iterator[BrokenRule]:
     """Whether nothing is left to validate on.
 
     Args:
@@ -174,7 +175,7 @@ def few_cases(train: Sequence[str], val: Sequence[str]) -> Iterator[Problem]:
         val: likewise.
     """
     if not val:
-        yield Problem(
+        yield BrokenRule(
             "nothing_to_validate",
             f"No case validates; {len(train)} train: nobody will know how good the model is on "
             "other images.",
@@ -184,7 +185,7 @@ def few_cases(train: Sequence[str], val: Sequence[str]) -> Iterator[Problem]:
 
 def thin_labels(
     names: Sequence[str], present: Mapping[str, Iterable[str]], sides: Mapping[Side, Sequence[str]]
-) -> Iterator[Problem]:
+) -> Iterator[BrokenRule]:
     """Labels that a training cannot learn, or its validation cannot see.
 
     Args:
@@ -207,10 +208,10 @@ def thin_labels(
     for text, found_in in faults.items():
         if len(found_in) > MOST_ALONE:
             many = f"Each of {len(found_in)} labels ({in_short(found_in)})"
-            yield Problem("thin_label", f"{many} {text}", THIN)
+            yield BrokenRule("thin_label", f"{many} {text}", THIN)
             continue
         for name in found_in:
-            yield Problem("thin_label", f"The label {name!r} {text}", THIN)
+            yield BrokenRule("thin_label", f"The label {name!r} {text}", THIN)
 
 
 def _thin(name: str, found: Mapping[Side, Sequence[str]], train: int, val: int) -> str | None:
@@ -227,7 +228,7 @@ def _thin(name: str, found: Mapping[Side, Sequence[str]], train: int, val: int) 
     return None
 
 
-def ignored_folders(dataset: DataSet) -> Iterator[Problem]:
+def ignored_folders(dataset: DataSet) -> Iterator[BrokenRule]:
     """Images in sub-folders of the folders that the cases lie in, which no layout looks into."""
     files = [file for case in dataset.cases for file in (*case.images, case.label) if file]
     folders = {file.parent for file in files}
@@ -236,7 +237,7 @@ def ignored_folders(dataset: DataSet) -> Iterator[Problem]:
         below = folders_below(folder) if folder.is_dir() else {}
         left = {path: count for path, count in below.items() if realpath(path) not in taken}
         if left:
-            yield Problem(
+            yield BrokenRule(
                 "sub_folder",
                 f"{folder}: {sum(left.values())} file(s) in sub-folders are passed over: "
                 f"{in_short(path.relative_to(folder).as_posix() for path in left)}.",

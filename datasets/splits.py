@@ -251,7 +251,7 @@ def _check_fold(split: Split, settings: SplitSettings) -> None:
 def _warn_of_divided_patients(
     split: Split, patients: Mapping[str, Sequence[str]], path: Path
 ) -> None:
-    """A file decides everything, but nobody shall overlook that a patient trains and tests."""
+    """Warn of a patient on two sides of a split that a file prescribes; the file is followed."""
     side_of = {name: side for side in SIDES for name in split.side(side)}
     divided = [
         ids[0] for ids in patients.values() if len({side_of[i] for i in ids if i in side_of}) > 1

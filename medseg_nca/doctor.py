@@ -36,7 +36,7 @@ DEVELOPMENT = {"dev", "docs", "all"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One thing that was looked at.
 
     Attributes:
@@ -59,7 +59,7 @@ class Finding:
 class Report:
     """All findings."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[DoctorFinding, ...]
 
     @property
     def healthy(self) -> bool:
@@ -77,26 +77,28 @@ def examine(tracking_uri: str | None = None) -> Report:
     Args:
         tracking_uri: the store to look at; None takes the environment's, else the default.
     """
-    parts: tuple[Callable[[], Iterator[Finding]], ...] = (
+    parts: tuple[Callable[[], Iterator[DoctorFinding]], ...] = (
         _package, _python, _packages, _devices, _engine, _memory, _disk,
         lambda: _tracking(tracking_uri), _models,
     )  # fmt: skip
     return Report(tuple(finding for part in parts for finding in part()))
 
 
-def _package() -> Iterator[Finding]:
+def _package() -> Iterator[DoctorFinding]:
     commit = git_commit()
     text = medseg_nca.__version__ + (f" (commit {commit[:12]})" if commit else "")
-    yield Finding("package", "medseg-nca", "ok", text)
+    yield DoctorFinding("package", "medseg-nca", "ok", text)
 
 
-def _python() -> Iterator[Finding]:
+def _python() -> Iterator[DoctorFinding]:
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if sys.version_info < PYTHON:
         wanted = ".".join(map(str, PYTHON))
-        yield Finding("python", "Python", "problem", text, f"Install Python {wanted} or newer.")
+        yield DoctorFinding(
+            "python", "Python", "problem", text, f"Install Python {wanted} or newer."
+        )
     else:
-        yield Finding("python", "Python", "ok", text)
+        yield DoctorFinding("python", "Python", "ok", text)
 
 
 def _requirements() -> list[str]:
@@ -116,7 +118,7 @@ def _requirements() -> list[str]:
     ]
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[DoctorFinding]:
     """Needed packages one by one; of an extra, what is missing."""
     from packaging.requirements import Requirement
 
@@ -134,10 +136,10 @@ def _packages() -> Iterator[Finding]:
         if extra in DEVELOPMENT:
             continue
         if not names:
-            yield Finding("extras", extra, "ok", "installed")
+            yield DoctorFinding("extras", extra, "ok", "installed")
         else:
             advice = f"If you need it: pip install 'medseg-nca[{extra}]'."
-            yield Finding("extras", extra, "note", f"missing: {', '.join(names)}", advice)
+            yield DoctorFinding("extras", extra, "note", f"missing: {', '.join(names)}", advice)
 
 
 def _extra_of(marker: str) -> str | None:
@@ -146,44 +148,44 @@ def _extra_of(marker: str) -> str | None:
     return after.strip("\"' )") if found else None
 
 
-def _needed(name: str, specifier: str, version: str | None) -> Finding:
+def _needed(name: str, specifier: str, version: str | None) -> DoctorFinding:
     from packaging.specifiers import SpecifierSet
 
     advice = f"pip install '{name}{specifier}'"
     if version is None:
-        return Finding("packages", name, "problem", f"missing (needs {specifier})", advice)
+        return DoctorFinding("packages", name, "problem", f"missing (needs {specifier})", advice)
     if not SpecifierSet(specifier).contains(version, prereleases=True):
-        return Finding("packages", name, "problem", f"{version} (needs {specifier})", advice)
-    return Finding("packages", name, "ok", version)
+        return DoctorFinding("packages", name, "problem", f"{version} (needs {specifier})", advice)
+    return DoctorFinding("packages", name, "ok", version)
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[DoctorFinding]:
     try:
         import torch
     except (ImportError, OSError) as error:
         advice = "Install it as https://pytorch.org/get-started says."
-        yield Finding("devices", "torch", "problem", f"cannot be imported: {error}", advice)
+        yield DoctorFinding("devices", "torch", "problem", f"cannot be imported: {error}", advice)
         return
     threads = torch.get_num_threads()
     capability = torch.backends.cpu.get_cpu_capability()
     text = f"{os.cpu_count()} cores, {threads} threads used by torch, {capability}"
-    yield Finding("devices", "cpu", "ok", text)
+    yield DoctorFinding("devices", "cpu", "ok", text)
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             card = torch.cuda.get_device_properties(index)
             bf16 = ", bfloat16" if torch.cuda.is_bf16_supported() else ""
             text = f"{card.name}, {card.total_memory / GB:.1f} GB{bf16}, CUDA {torch.version.cuda}"
-            yield Finding("devices", f"cuda:{index}", "ok", text)
+            yield DoctorFinding("devices", f"cuda:{index}", "ok", text)
     elif shutil.which("nvidia-smi"):
         built = torch.version.cuda or "none"
         advice = "Install a torch build for your driver: https://pytorch.org/get-started."
         text = f"a driver is there, but torch (built for CUDA: {built}) sees no GPU"
-        yield Finding("devices", "cuda", "note", text, advice)
+        yield DoctorFinding("devices", "cuda", "note", text, advice)
     else:
-        yield Finding("devices", "cuda", "ok", "no NVIDIA GPU; everything runs on the CPU")
+        yield DoctorFinding("devices", "cuda", "ok", "no NVIDIA GPU; everything runs on the CPU")
 
 
-def _engine() -> Iterator[Finding]:
+def _engine() -> Iterator[DoctorFinding]:
     """Whether the compiled loops compute what the reference does, in both kinds of numbers."""
     try:
         import torch
@@ -199,13 +201,13 @@ def _engine() -> Iterator[Finding]:
     ]
     if reason := next(filter(None, reasons), None):
         advice = "Reinstall medseg-nca. Until then plain torch computes, several times as slowly."
-        yield Finding("engine", "cpu", "problem", reason, advice)
+        yield DoctorFinding("engine", "cpu", "problem", reason, advice)
     else:
         text = f"compiled for {library().variant}; it computes what the reference does"
-        yield Finding("engine", "cpu", "ok", text)
+        yield DoctorFinding("engine", "cpu", "ok", text)
 
 
-def _memory() -> Iterator[Finding]:
+def _memory() -> Iterator[DoctorFinding]:
     try:
         import psutil
     except ImportError:  # named among the packages already
@@ -214,29 +216,29 @@ def _memory() -> Iterator[Finding]:
     text = f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB free"
     if memory.available < LOW_MEMORY_GB * GB:
         advice = "Close other programs, or lower preprocess.memory_budget_gb and batch_size."
-        yield Finding("memory", "RAM", "note", text, advice)
+        yield DoctorFinding("memory", "RAM", "note", text, advice)
     else:
-        yield Finding("memory", "RAM", "ok", text)
+        yield DoctorFinding("memory", "RAM", "ok", text)
 
 
-def _disk() -> Iterator[Finding]:
+def _disk() -> Iterator[DoctorFinding]:
     folder = Path.cwd()
     free = shutil.disk_usage(folder).free / GB
     text = f"{free:.1f} GB free at {folder}"
     if not os.access(folder, os.W_OK):
         advice = "Work in a folder that you may write to."
-        yield Finding("disk", "work folder", "note", f"{folder} cannot be written", advice)
+        yield DoctorFinding("disk", "work folder", "note", f"{folder} cannot be written", advice)
     elif free < LOW_DISK_GB:
-        yield Finding("disk", "work folder", "note", text, "Free some space.")
+        yield DoctorFinding("disk", "work folder", "note", text, "Free some space.")
     else:
-        yield Finding("disk", "work folder", "ok", text)
+        yield DoctorFinding("disk", "work folder", "ok", text)
 
 
-def _tracking(given: str | None) -> Iterator[Finding]:
+def _tracking(given: str | None) -> Iterator[DoctorFinding]:
     try:
         uri = store_uri(given)
     except TrackingError as error:
-        yield Finding("tracking", "store", "problem", error.message, error.hint or "")
+        yield DoctorFinding("tracking", "store", "problem", error.message, error.hint or "")
         return
     file = sqlite_file(uri)
     if file is not None:
@@ -247,14 +249,14 @@ def _tracking(given: str | None) -> Iterator[Finding]:
         yield _database(uri)
 
 
-def _sqlite(file: Path) -> Finding:
+def _sqlite(file: Path) -> DoctorFinding:
     """Look at a SQLite store without creating, migrating or changing it."""
     folder = next(parent for parent in file.parents if parent.exists())
     if not os.access(folder, os.W_OK):
         advice = "Use a folder that you may write to, or name another --tracking-uri."
-        return Finding("tracking", "store", "problem", f"{folder} cannot be written", advice)
+        return DoctorFinding("tracking", "store", "problem", f"{folder} cannot be written", advice)
     if not file.exists():
-        return Finding("tracking", "store", "ok", f"{file} (made by the first run)")
+        return DoctorFinding("tracking", "store", "ok", f"{file} (made by the first run)")
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=1)) as database:
             database.execute("BEGIN IMMEDIATE")
@@ -262,11 +264,11 @@ def _sqlite(file: Path) -> Finding:
             database.rollback()
     except sqlite3.Error as error:
         advice = "Is it an MLflow 3 store, and does another program hold it? Else name another."
-        return Finding("tracking", "store", "problem", f"{file}: {error}", advice)
-    return Finding("tracking", "store", "ok", f"{file}, {runs} runs, writable")
+        return DoctorFinding("tracking", "store", "problem", f"{file}: {error}", advice)
+    return DoctorFinding("tracking", "store", "ok", f"{file}, {runs} runs, writable")
 
 
-def _server(uri: str) -> Finding:
+def _server(uri: str) -> DoctorFinding:
     """Ask an MLflow server whether it is well; only a real call shows whether it may be written."""
     import requests
 
@@ -277,31 +279,33 @@ def _server(uri: str) -> Finding:
         version = requests.get(f"{uri.rstrip('/')}/version", timeout=TIMEOUT_S)
     except requests.RequestException as error:
         text = f"{name} does not answer ({type(error).__name__})"
-        return Finding("tracking", "store", "problem", text, advice)
+        return DoctorFinding("tracking", "store", "problem", text, advice)
     if not health.ok:
         text = f"{name} answers {health.status_code}"
-        return Finding("tracking", "store", "problem", text, advice)
+        return DoctorFinding("tracking", "store", "problem", text, advice)
     known = f", MLflow {version.text.strip()[:20]}" if version.ok else ""
-    return Finding("tracking", "store", "ok", f"{name} answers{known}")
+    return DoctorFinding("tracking", "store", "ok", f"{name} answers{known}")
 
 
-def _database(uri: str) -> Finding:
+def _database(uri: str) -> DoctorFinding:
     from medseg_nca.tracking.store import connect
 
     try:
         connect(uri)
     except StorePackageError as error:
         text = f"missing for {shown(uri)}: {error.message}"
-        return Finding("tracking", "store", "problem", text, error.hint or "")
+        return DoctorFinding("tracking", "store", "problem", text, error.hint or "")
     except TrackingError as error:
-        return Finding("tracking", "store", "problem", error.message, error.hint or "")
-    return Finding("tracking", "store", "ok", f"{shown(uri)} answers")
+        return DoctorFinding("tracking", "store", "problem", error.message, error.hint or "")
+    return DoctorFinding("tracking", "store", "ok", f"{shown(uri)} answers")
 
 
-def _models() -> Iterator[Finding]:
+def _models() -> Iterator[DoctorFinding]:
     names = zoo_names()
     if names:
         text = ", ".join(f"zoo:{name}" for name in names)
-        yield Finding("models", "in the package", "ok", text)
+        yield DoctorFinding("models", "in the package", "ok", text)
     else:
-        yield Finding("models", "in the package", "note", "none", "Train one: medseg-nca demo.")
+        yield DoctorFinding(
+            "models", "in the package", "note", "none", "Train one: medseg-nca demo."
+        )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from medseg_nca.benchmark import rows as reporting
 from medseg_nca.benchmark import textbook
-from medseg_nca.benchmark.cases import DEFAULT_CASES, Case, sweep
+from medseg_nca.benchmark.cases import DEFAULT_CASES, Workload, sweep
 from medseg_nca.benchmark.machine import QUIET_LOAD, load_average
 from medseg_nca.benchmark.model import TORCH, find_model, prepared_image
 from medseg_nca.benchmark.process import MeasurementError, in_process
@@ -160,7 +160,7 @@ def _engines(settings: BenchSettings) -> list[str]:
 
 def _step_jobs(settings: BenchSettings) -> Iterator[Measurement]:
     engines = _engines(settings)
-    cases = [Case.parse(name) for name in dict.fromkeys(settings.cases)] or list(DEFAULT_CASES)
+    cases = [Workload.parse(name) for name in dict.fromkeys(settings.cases)] or list(DEFAULT_CASES)
     plan = {"": [(case, settings.steps) for case in cases]}
     if settings.sweep:
         plan |= sweep(cases[0], settings.steps)
@@ -240,7 +240,7 @@ def _curves(rows: Sequence[Row], axis: str) -> dict[str, Curve]:
     for row in rows:
         if row["ms_per_step"] is None:
             continue
-        place = row["steps"] if axis == "steps" else getattr(Case.parse(row["case"]), axis)
+        place = row["steps"] if axis == "steps" else getattr(Workload.parse(row["case"]), axis)
         count = row["steps"] if axis == "steps" else 1
         point = (place, row["ms_per_step"] * count, row["peak_mb"])
         curves.setdefault(row["engine"], []).append(point)

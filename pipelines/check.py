@@ -16,7 +16,7 @@ from medseg_nca.config import LabelTable
 from medseg_nca.datasets.base import DataSet
 from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.rules import (
-    Problem,
+    BrokenRule,
     channels_problem,
     doubtful_labels,
     ignored_folders,
@@ -30,12 +30,12 @@ from medseg_nca.datasets.splits import SIDES, patient_key
 from medseg_nca.io.formats import find_images, in_short
 from medseg_nca.job import Job
 from medseg_nca.pipelines.check_case import check_case
-from medseg_nca.pipelines.check_report import CaseRow, CheckReport, Finding, Level
+from medseg_nca.pipelines.check_report import CaseRow, CheckReport, DataFinding, Level
 from medseg_nca.transforms.grid import resampling_fault
 
 # Layouts that pair files by their names: a file that is left over has no partner.
 PAIRED_BY_NAME = {"folders", "nnunet"}
-FEW_PATIENTS = 3  # one to train, one to validate, one held out
+FEW_PATIENTS = 3  # one patient to train, one to validate, one held out
 ODD_SPACING = 4.0  # times the median: more often a wrong unit than a wish
 
 
@@ -75,10 +75,12 @@ def run(
     return CheckReport(dataset, tuple(rows), tuple(findings))
 
 
-def _check_cases(dataset: DataSet, workers: int, job: Job) -> tuple[list[CaseRow], list[Finding]]:
+def _check_cases(
+    dataset: DataSet, workers: int, job: Job
+) -> tuple[list[CaseRow], list[DataFinding]]:
     """Threads suffice: unpacking, hashing and counting let go of Python's lock."""
     rows: list[CaseRow] = []
-    findings: list[Finding] = []
+    findings: list[DataFinding] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
         running = [pool.submit(check_case, case, dataset) for case in dataset.cases]
         try:
@@ -93,7 +95,7 @@ def _check_cases(dataset: DataSet, workers: int, job: Job) -> tuple[list[CaseRow
     return rows, findings
 
 
-def _images(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
+def _images(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[DataFinding]:
     """Images with other axes or channels than most, which decide what the others must have."""
     read = [(row, row.shape, row.channels) for row in rows if row.shape and row.channels]
     dims = usual([len(shape) for _, shape, _ in read], dataset.dims)
@@ -107,19 +109,19 @@ def _images(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
     for row, shape, count in read:
         if len(shape) != dims:
             text = f"{files[row.id]}: is {len(shape)}D, the data set is {dims}D."
-            yield Finding("error", "wrong_dims", text, row.id)
+            yield DataFinding("error", "wrong_dims", text, row.id)
         elif count != len(channels):
             what = "4D, with" if dims == 3 and count > 1 else "with"
             text = f"{files[row.id]}: is {what} {count} channel(s), where {len(channels)} "
             text += f"({', '.join(channels)}) are expected."
-            yield Finding("error", "wrong_channels", text, row.id)
+            yield DataFinding("error", "wrong_channels", text, row.id)
 
 
-def _finding(level: Level, problem: Problem) -> Finding:
-    return Finding(level, problem.code, f"{problem.message} {problem.hint}")
+def _finding(level: Level, problem: BrokenRule) -> DataFinding:
+    return DataFinding(level, problem.code, f"{problem.message} {problem.hint}")
 
 
-def _leftovers(dataset: DataSet) -> Iterator[Finding]:
+def _leftovers(dataset: DataSet) -> Iterator[DataFinding]:
     """Image files that lie beside those of the cases, or below, and belong to none."""
     yield from (_finding("warning", problem) for problem in ignored_folders(dataset))
     used = {realpath(f) for case in dataset.cases for f in (*case.images, case.label) if f}
@@ -134,13 +136,13 @@ def _leftovers(dataset: DataSet) -> Iterator[Finding]:
         shown = in_short(file.name for file in left)
         if dataset.format in PAIRED_BY_NAME and folder in labels - images:
             text = f"{folder}: {len(left)} label map(s) have no image of the same name: {shown}."
-            yield Finding("error", "label_without_image", text)
+            yield DataFinding("error", "label_without_image", text)
         else:
             text = f"{folder}: {len(left)} file(s) belong to no case: {shown}."
-            yield Finding("warning", "file_not_used", text)
+            yield DataFinding("warning", "file_not_used", text)
 
 
-def _duplicates(rows: Sequence[CaseRow]) -> Iterator[Finding]:
+def _duplicates(rows: Sequence[CaseRow]) -> Iterator[DataFinding]:
     """Cases with the very same content; on two sides of a split they make results a lie."""
     for group in _groups(rows, [row.image_digest for row in rows]):
         ids = in_short(row.id for row in group)
@@ -149,14 +151,14 @@ def _duplicates(rows: Sequence[CaseRow]) -> Iterator[Finding]:
             text = (
                 f"The images of {ids} are the same, and lie on the sides {in_short(sorted(sides))}."
             )
-            yield Finding("error", "duplicate_across_split", text)
+            yield DataFinding("error", "duplicate_across_split", text)
         else:
             text = f"The images of {ids} are the same; keep one, or give them one patient."
-            yield Finding("warning", "duplicate_image", text)
+            yield DataFinding("warning", "duplicate_image", text)
     for group in _groups(rows, [row.label_digest for row in rows]):
         if len({row.image_digest for row in group}) > 1:
             text = f"The label maps of {in_short(row.id for row in group)} are the same."
-            yield Finding("warning", "duplicate_label", f"{text} Was one copied by mistake?")
+            yield DataFinding("warning", "duplicate_label", f"{text} Was one copied by mistake?")
 
 
 def _groups(rows: Sequence[CaseRow], keys: Sequence[str | None]) -> Iterator[list[CaseRow]]:
@@ -168,7 +170,7 @@ def _groups(rows: Sequence[CaseRow], keys: Sequence[str | None]) -> Iterator[lis
     return (group for group in groups.values() if len(group) > 1)
 
 
-def _patients(dataset: DataSet) -> Iterator[Finding]:
+def _patients(dataset: DataSet) -> Iterator[DataFinding]:
     """Patients whom the data set's own split puts on two sides."""
     sides = defaultdict(set)
     cases = defaultdict(list)
@@ -179,19 +181,21 @@ def _patients(dataset: DataSet) -> Iterator[Finding]:
     for key, found in sides.items():
         if len(found) > 1:
             text = f"The cases {in_short(cases[key])} of one patient lie on the sides"
-            yield Finding("error", "patient_across_split", f"{text} {in_short(sorted(found))}.")
+            yield DataFinding("error", "patient_across_split", f"{text} {in_short(sorted(found))}.")
 
 
-def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
+def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[DataFinding]:
     """What shows only when all cases are looked at together."""
     if not dataset.labelled:
-        yield Finding("error", "no_labels", "No case has a label map: there is nothing to learn.")
+        yield DataFinding(
+            "error", "no_labels", "No case has a label map: there is nothing to learn."
+        )
         return
     patients = len({patient_key(case) for case in dataset.labelled})
     if patients < FEW_PATIENTS:
         text = f"There are {patients} labelled patient(s); {FEW_PATIENTS} are needed to train,"
         level: Level = "error" if patients == 1 else "warning"
-        yield Finding(level, "few_patients", f"{text} validate and test.")
+        yield DataFinding(level, "few_patients", f"{text} validate and test.")
     values = {value for row in rows for value in row.voxels or {}}
     problem = labels_problem(dataset.labels, values)
     if values and problem is not None:
@@ -203,17 +207,17 @@ def _whole(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
     yield from _odd_spacings(rows)
 
 
-def _unused_labels(dataset: DataSet, rows: Iterable[CaseRow]) -> Iterator[Finding]:
+def _unused_labels(dataset: DataSet, rows: Iterable[CaseRow]) -> Iterator[DataFinding]:
     seen = {value for row in rows for value in row.voxels or {}}
     for label in dataset.labels.labels if dataset.labels else ():
         if not seen & set(label.values):
             text = (
                 f"The label {label.name!r} ({in_short(map(str, label.values))}) is in no label map."
             )
-            yield Finding("warning", "unused_label", text)
+            yield DataFinding("warning", "unused_label", text)
 
 
-def _thin_labels(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]:
+def _thin_labels(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[DataFinding]:
     """Labels that the data set's own split, where it has one, leaves without cases."""
     sides = {side: [row.id for row in rows if row.split == side and row.voxels] for side in SIDES}
     if not sides["train"] or not any(sides[side] for side in SIDES if side != "train"):
@@ -231,7 +235,7 @@ def _thin_labels(dataset: DataSet, rows: Sequence[CaseRow]) -> Iterator[Finding]
         yield _finding("warning", problem)
 
 
-def _odd_spacings(rows: Sequence[CaseRow]) -> Iterator[Finding]:
+def _odd_spacings(rows: Sequence[CaseRow]) -> Iterator[DataFinding]:
     known = [row for row in rows if row.spacing is not None]
     if len({len(row.spacing or ()) for row in known}) != 1:
         return
@@ -239,11 +243,11 @@ def _odd_spacings(rows: Sequence[CaseRow]) -> Iterator[Finding]:
     for row in known:
         fault = resampling_fault(row.shape or (), row.spacing or (), median.tolist())
         if fault is not None:
-            yield Finding("error", "absurd_spacing", f"{row.id}: {fault}.", row.id)
+            yield DataFinding("error", "absurd_spacing", f"{row.id}: {fault}.", row.id)
             continue
         ratio = np.asarray(row.spacing) / median
         if ratio.max() > ODD_SPACING or ratio.min() < 1 / ODD_SPACING:
             usual = " x ".join(f"{step:.3g}" for step in median)
             own = " x ".join(f"{step:.3g}" for step in row.spacing or ())
             text = f"{row.id}: the spacing {own} mm is far from the usual {usual} mm."
-            yield Finding("warning", "odd_spacing", f"{text} Is the unit right?", row.id)
+            yield DataFinding("warning", "odd_spacing", f"{text} Is the unit right?", row.id)

@@ -17,10 +17,10 @@ from medseg_nca.io.formats import image_suffix
 from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.read import read_image, read_label
 from medseg_nca.io.volume import Volume
-from medseg_nca.pipelines.check_report import CaseRow, Finding, Level
+from medseg_nca.pipelines.check_report import CaseRow, DataFinding, Level
 
 
-def check_case(case: Case, dataset: DataSet) -> tuple[CaseRow, list[Finding]]:
+def check_case(case: Case, dataset: DataSet) -> tuple[CaseRow, list[DataFinding]]:
     """Read a case's files and compare them with each other and with the data set.
 
     Nothing is raised for what is wrong with the files: it is in the findings.
@@ -37,7 +37,7 @@ class _CaseChecker:
         self.case = case
         self.dataset = dataset
         self.row = CaseRow(case.id, case.patient, case.site, case.split)
-        self.findings: list[Finding] = []
+        self.findings: list[DataFinding] = []
 
     def run(self) -> None:
         image = self._image()
@@ -51,7 +51,7 @@ class _CaseChecker:
             self._grids(image, label)
 
     def _add(self, level: Level, code: str, message: str) -> None:
-        self.findings.append(Finding(level, code, message, self.case.id))
+        self.findings.append(DataFinding(level, code, message, self.case.id))
 
     def _missing(self, files: Sequence[Path]) -> bool:
         absent = [file for file in files if not file.is_file()]
@@ -131,7 +131,7 @@ class _CaseChecker:
             self._add("warning", "pixel_size_not_used", text)
 
     def _turned(self, image: Volume, label: Volume) -> None:
-        """A tag turns the one and not the other: right if who drew the label saw it turned."""
+        """Warn if tags turn image and label map differently; what is compared is what is shown."""
         tags = [volume.header.get("picture", {}).get("orientation", 1) for volume in (image, label)]
         if tags[0] != tags[1]:
             text = (

@@ -16,7 +16,7 @@ Level = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """Something that is wrong (error) or looks wrong (warning).
 
     Attributes:
@@ -67,21 +67,21 @@ class CheckReport:
 
     dataset: DataSet
     rows: tuple[CaseRow, ...]
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[DataFinding, ...] = field(default=())
 
     @property
-    def errors(self) -> tuple[Finding, ...]:
+    def errors(self) -> tuple[DataFinding, ...]:
         """What must be mended before anyone trains."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
     @property
-    def warnings(self) -> tuple[Finding, ...]:
+    def warnings(self) -> tuple[DataFinding, ...]:
         """What should be looked at."""
         return tuple(finding for finding in self.findings if finding.level == "warning")
 
-    def by_kind(self) -> dict[tuple[Level, str], list[Finding]]:
+    def by_kind(self) -> dict[tuple[Level, str], list[DataFinding]]:
         """The findings by level and code, errors first."""
-        kinds: dict[tuple[Level, str], list[Finding]] = {}
+        kinds: dict[tuple[Level, str], list[DataFinding]] = {}
         for finding in (*self.errors, *self.warnings):
             kinds.setdefault((finding.level, finding.code), []).append(finding)
         return kinds

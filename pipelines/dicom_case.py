@@ -6,7 +6,6 @@ is not made again, so the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ import nibabel as nib
 from pydantic import ValidationError
 
 from medseg_nca.config import Settings
-from medseg_nca.errors import MedsegError, OutputError
+from medseg_nca.datasets.hashing import file_hash
+from medseg_nca.errors import DataError, MedsegError, OutputError
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.dicom.annotations.assign import Annotation
 from medseg_nca.io.dicom.annotations.labels import OverlapRule
@@ -37,9 +37,10 @@ from medseg_nca.io.write import write_slices, write_volume
 from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_labels import FoundOverlap, Placed, place_annotations
 from medseg_nca.pipelines.dicom_names import Names
+from medseg_nca.work.case_records import content_key, invalidate
 
 # To be raised when the meaning of a record changes: all cases are then imported again.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 STATE = ".medseg-nca"
 CLUSTER = "cluster"
 IMAGES, LABELS = "imagesTr", "labelsTr"
@@ -175,6 +176,8 @@ def import_case(work: Importing, job: Job) -> Imported:
     known = read_record(work.how.out, work.id)
     if known is not None and known.key == key and _is_complete(work.how.out, known):
         return Imported(work.id, known, cached=True)
+    if (path := record_file(work.how.out, work.id)).exists():
+        invalidate(path)  # otherwise it would fit again if the files became what they were
     try:
         return Imported(work.id, _import(work, key))
     except OutputError:
@@ -236,7 +239,7 @@ def _import(work: Importing, key: str) -> Record:
 
 
 def _image(work: Importing) -> Volume | Slices:
-    """Slice by slice where the file is written in that order."""
+    """Read the image, slice by slice if it is written to the file in that order."""
     if not is_turned(work.series, work.stack):
         slices = stack_slices(work.series, work.stack)
         if slices is not None:
@@ -296,7 +299,7 @@ def _write(work: Importing, image: Volume | Slices, placed: Placed) -> tuple[Map
 
 
 def _suffix(work: Importing, image: Volume | Slices) -> str:
-    """NIfTI has no 2D image with channels."""
+    """The format of an image: PNG for a 2D image with colours, which NIfTI cannot hold."""
     if isinstance(image, Slices) or image.dims == 3 or image.channels == 1:
         return NIFTI
     if image.array.dtype.itemsize > 1:
@@ -306,7 +309,7 @@ def _suffix(work: Importing, image: Volume | Slices) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A second name for the same file where the file system can, else a copy."""
+    """Give a file a second name where the file system can do that, else copy it."""
     with atomic_file(target) as temporary:
         try:
             os.link(source, temporary)
@@ -373,24 +376,25 @@ def _note(work: Importing, problem: Problem, annotation: str | None = None) -> N
 
 
 def _key(work: Importing) -> str:
-    """Tells whether a record was made from these files in this way."""
-    how = work.how
-    deidentifier = how.deidentifier
-    files = []
-    for path in work.files:
-        try:
-            found = path.stat()
-            files.append((str(path), found.st_size, found.st_mtime_ns))
-        except OSError:
-            files.append((str(path), -1, -1))
-    parts = [
+    """Tells whether a record was made from this content in this way."""
+    how, deidentifier = work.how, work.how.deidentifier
+    key = content_key(
         RECORD_VERSION,
         work.id,
         work.stack.name,
-        files,
+        [_content(path) for path in work.files],
         how.tags,
         how.tilt,
         how.overlap,
         None if deidentifier is None else [deidentifier.allow_burned_in, work.words.listed()],
-    ]
-    return how.names.secret.token("key", json.dumps(parts))
+    )
+    # Whoever has the original files could otherwise find the case that was made of them.
+    return how.names.secret.token("key", key)
+
+
+def _content(path: Path) -> str:
+    """The hash of a file; nothing if it cannot be read, which importing it will explain."""
+    try:
+        return file_hash(path)
+    except DataError:
+        return ""

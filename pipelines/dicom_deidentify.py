@@ -37,7 +37,7 @@ R = TypeVar("R")
 REPORT = "report.json"
 _WORDS = "words.json"
 _NO_DICOM = {"not-dicom", "empty", "dicomdir"}
-# Starting processes takes a second or two; so many files are done in that time.
+# Starting processes takes a second or two; this many files are done in that time.
 _FEW = 500
 
 
@@ -72,7 +72,7 @@ class DeidentifyReport:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _FileWork:
     """A file, how it is treated, and the words that its patient's other files know."""
 
     path: Path
@@ -149,7 +149,7 @@ def run(request: DeidentifyRequest, job: Job | None = None) -> DeidentifyReport:
     )
     how = replace(how, pseudonyms=state.names.secret)
     found = walk(root)
-    every = [_Work(path, root, out, how) for path in found.files]
+    every = [_FileWork(path, root, out, how) for path in found.files]
     each = _Each(request, len(every), out / STATE / CLUSTER, job or Job())
     refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
     passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})
@@ -184,7 +184,7 @@ class _Each:
         self._scheduler, self._folder, self._job = request.scheduler, folder, job
 
     def __call__(
-        self, function: Callable[[_Work, Job], R], works: list[_Work], stage: str
+        self, function: Callable[[_FileWork, Job], R], works: list[_FileWork], stage: str
     ) -> Iterable[Outcome[R]]:
         running = run_each(
             function, works, self._workers, scheduler=self._scheduler, folder=self._folder,
@@ -210,8 +210,8 @@ def _unexpected(outcome: Outcome[Any]) -> Problem:
 
 
 def _identify(
-    state: State, every: Sequence[_Work], outcomes: Iterable[Outcome[_Seen]]
-) -> tuple[list[_Work], list[tuple[Path, Problem]]]:
+    state: State, every: Sequence[_FileWork], outcomes: Iterable[Outcome[_Seen]]
+) -> tuple[list[_FileWork], list[tuple[Path, Problem]]]:
     """Give every file the words of all files of its patient; and what could not be read."""
     people = People()
     targets: dict[int, Path] = {}
@@ -229,7 +229,7 @@ def _identify(
     return items, [(every[place].path, failed[place]) for place in sorted(failed)]
 
 
-def _forget_stale(state: State, items: Sequence[_Work], targets: Sequence[Path]) -> None:
+def _forget_stale(state: State, items: Sequence[_FileWork], targets: Sequence[Path]) -> None:
     """Remove copies of an earlier run that did not know all words of their patient.
 
     Before anything is written the words of this run are noted, as a fingerprint of each patient's,
@@ -251,11 +251,11 @@ def _forget_stale(state: State, items: Sequence[_Work], targets: Sequence[Path])
     write_json(notes, sorted(tokens.values()))
 
 
-def _files(work: _Work) -> tuple[Path, ...]:
+def _files(work: _FileWork) -> tuple[Path, ...]:
     return (work.path,)
 
 
-def _look(work: _Work, job: Job) -> _Seen:
+def _look(work: _FileWork, job: Job) -> _Seen:
     """Read a header."""
     try:
         header = read_header(work.path)
@@ -266,7 +266,7 @@ def _look(work: _Work, job: Job) -> _Seen:
         return _Seen(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
 
 
-def _deidentify(work: _Work, job: Job) -> _Done:
+def _deidentify(work: _FileWork, job: Job) -> _Done:
     try:
         # What is left out here would be missing in the copy: a spectrum, an electrocardiogram.
         dataset = read_file(work.path, bulk=MAX_HEADER)
@@ -282,7 +282,7 @@ def _deidentify(work: _Work, job: Job) -> _Done:
         return _Done(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
 
 
-def _target(work: _Work, header: Any) -> Path:
+def _target(work: _FileWork, header: Any) -> Path:
     """The place of the copy; every part of it is a pseudonym."""
     from medseg_nca.io.dicom.deid.deidentify import patient_key
     from medseg_nca.io.dicom.quiet import quiet
@@ -311,7 +311,7 @@ def _is_newer(target: Path, source: Path) -> bool:
         return False
 
 
-def _settle_copies(sources: Mapping[Path, list[int]], items: list[_Work]) -> list[Problem]:
+def _settle_copies(sources: Mapping[Path, list[int]], items: list[_FileWork]) -> list[Problem]:
     """Of files with one SOPInstanceUID the first is kept; others that differ are told of."""
     problems = []
     for target, indices in sources.items():

@@ -274,7 +274,7 @@ class _Plan:
 
 
 def _where(refusal: Refusal, series: Series | None, hidden: bool) -> str:
-    """The message with the place of the series, where it does not name one itself."""
+    """The message of a refusal, with the folder of the series unless it names that already."""
     folder = str(series.files[0].parent) if series is not None and series.files else ""
     if hidden or not folder or folder in refusal.message:
         return refusal.message

@@ -31,7 +31,7 @@ from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid, Volume
 
-# Tells whether a name is that of a patient, so that it cannot be a label's.
+# A function that tells whether a text names a patient, so that no label may have it as its name.
 Forbidden = Callable[[str], bool]
 
 
@@ -63,7 +63,7 @@ class Placed:
 
 
 @dataclass
-class _Group:
+class _MapGroup:
     """Objects that go into one label map."""
 
     objects: list[Annotation]
@@ -72,10 +72,10 @@ class _Group:
     concepts: set[tuple[Any, ...]]
     covered: NDArray[np.bool_]
 
-    def takes(self, other: _Group) -> bool:
+    def takes(self, other: _MapGroup) -> bool:
         return not self.concepts & other.concepts and not (self.covered & other.covered).any()
 
-    def add(self, other: _Group) -> None:
+    def add(self, other: _MapGroup) -> None:
         self.objects += other.objects
         self.segments += other.segments
         self.notes += other.notes
@@ -100,7 +100,7 @@ def place_annotations(
         overlap: what becomes of overlapping segments of one map.
         forbidden: names that must be replaced.
     """
-    groups: list[_Group] = []
+    groups: list[_MapGroup] = []
     refused: list[tuple[Annotation, Problem]] = []
     for annotation in annotations:
         try:
@@ -152,7 +152,7 @@ def numbers_of(segments: Sequence[FoundSegment], legend: Legend) -> dict[int, in
     return numbers
 
 
-def _read(image: OnGrid, annotation: Annotation, forbidden: Forbidden | None) -> _Group:
+def _read(image: OnGrid, annotation: Annotation, forbidden: Forbidden | None) -> _MapGroup:
     found = read_annotation(annotation.path, annotation.kind, image)
     segments = _numbered(found.segments, [_named(segment, forbidden) for segment in found])
     if not segments:
@@ -162,7 +162,7 @@ def _read(image: OnGrid, annotation: Annotation, forbidden: Forbidden | None) ->
     for segment in segments:
         segment.packed.paint(covered, True)
     concepts = {segment_key(segment.concept) for segment in segments}
-    return _Group([annotation], segments, list(found.notes), concepts, covered)
+    return _MapGroup([annotation], segments, list(found.notes), concepts, covered)
 
 
 def _named(segment: Segment, forbidden: Forbidden | None) -> Segment:
@@ -214,7 +214,7 @@ def _numbered(given: Sequence[Segment], named: Sequence[Segment]) -> list[Segmen
     return result
 
 
-def _compose(image: OnGrid, group: _Group, overlap: OverlapRule) -> LabelMap:
+def _compose(image: OnGrid, group: _MapGroup, overlap: OverlapRule) -> LabelMap:
     # Numbers of several objects would clash; a later object counts as the higher number.
     segments = [replace(s, number=index) for index, s in enumerate(group.segments, start=1)]
     legend = make_legend([[segment.concept for segment in segments]])

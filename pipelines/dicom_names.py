@@ -14,11 +14,11 @@ from medseg_nca.io.dicom.deid.rules import MODALITIES
 from medseg_nca.io.dicom.deid.words import IdentityWords, uids_in
 from medseg_nca.io.dicom.records import Series, Stack
 
-# Names of stacks that are made of a fixed word and a small number: "echo-2", "b-1000". What
-# stands behind the other words is a text, or a time of day.
+# Names of stacks that are made of a fixed word and a small number: "echo-2", "b-1000". Other names
+# end in a text of the header, or in a time of day, and may identify a patient.
 _PART = r"(?!stack|type|component|kernel|clock|content)[a-z]+-\d{1,5}(\.\d{1,3})?"
 _HARMLESS = re.compile(rf"{_PART}(_{_PART})*")
-# A shorter name of a file would be found in every number of a message.
+# Names of files that are shorter than this are not replaced: every number would hold one.
 _SHORTEST_NAME = 4
 _A_FILE = "a file"
 _LEFT_OUT = "a file: what is wrong with it quotes its header, and is left out."

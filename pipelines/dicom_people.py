@@ -24,7 +24,7 @@ from medseg_nca.work.scheduler import counted, run_each
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# UIDs of what belongs to one patient. (That of a device or of a kind of dimensions does not.)
+# UIDs of things that belong to one patient, unlike those of a device or of a kind of dimensions.
 _LINKS = frozenset(
     {
         0x00080018,  # SOPInstanceUID
@@ -138,7 +138,7 @@ def _uids(dataset: Dataset) -> Iterator[str]:
 
 
 def _is_of_the_standard(uid: str) -> bool:
-    """Frames of reference of atlases, and the like."""
+    """Whether the standard made a UID, such as the frame of reference of an atlas."""
     return uid.startswith("1.2.840.10008.")
 
 

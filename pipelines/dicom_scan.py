@@ -56,7 +56,7 @@ class _Describer:
         self.names = names
 
     def tree(self) -> Tree:
-        """All of it."""
+        """The whole scan."""
         series = self.found.series
         volumes = [stack for one in series for stack in one.stacks]
         problems = sum(len(one.problems) for one in series) + len(self.found.unreadable)

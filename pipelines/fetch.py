@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from medseg_nca.datasets.decathlon import Source, find_source
+from medseg_nca.datasets.decathlon import RemoteDataSet, find_source
 from medseg_nca.errors import DownloadError, OutputError
 from medseg_nca.io.atomic import atomic_folder
 from medseg_nca.job import Job
 from medseg_nca.pipelines.download import download
 
 CHUNK = 2**20
-# What macOS leaves in archives.
+# Files that macOS adds to archives.
 LITTER = ("._", ".DS_Store")
 LISTING = "dataset.json"
 
@@ -74,7 +74,9 @@ def run(
 
 
 @contextmanager
-def _archive(found: Source, out: Path, source: str | None, keep: bool, job: Job) -> Iterator[Path]:
+def _archive(
+    found: RemoteDataSet, out: Path, source: str | None, keep: bool, job: Job
+) -> Iterator[Path]:
     """The archive as a local file; a downloaded one is removed when it has been unpacked."""
     if source is not None and _is_file(source):
         path = Path(source)
@@ -96,7 +98,7 @@ def _is_file(source: str | None) -> bool:
     return source is not None and "://" not in source
 
 
-def _verify(archive: Path, found: Source, job: Job, *, downloaded: bool) -> None:
+def _verify(archive: Path, found: RemoteDataSet, job: Job, *, downloaded: bool) -> None:
     size = archive.stat().st_size
     content = hashlib.md5(usedforsecurity=False)
     with archive.open("rb") as stream:

@@ -23,6 +23,7 @@ from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.find import ADAPTERS
 from medseg_nca.io.read import read_volume
 from medseg_nca.io.write import WRITERS
+from medseg_nca.metrics.definitions import MASK_METRICS
 from medseg_nca.nca.engines import ENGINES
 from medseg_nca.tasks import TASKS
 
@@ -41,6 +42,10 @@ no_driver = medseg_nca_rude_engines:NO_DRIVER
 no_answer = medseg_nca_rude_engines:NO_ANSWER
 [medseg_nca.writers]
 bad_format = json:dumps
+[medseg_nca.metrics]
+bad_metric = json:dumps
+failing_metric = medseg_nca_rude_metric:FAILING
+presence = medseg_nca_rude_metric:PRESENCE
 [medseg_nca.losses]
 bad_loss = medseg_nca_broken:stop
 [medseg_nca.configs.model]
@@ -73,6 +78,13 @@ NO_DRIVER, NO_ANSWER = NoDriver(), NoAnswer()
 """
 
 
+RUDE_METRIC = """\
+from medseg_nca.metrics.masks.base import Metric
+FAILING = Metric("Failing", lambda pair: 1 / 0)
+PRESENCE = Metric("Presence", lambda pair: 1.0)
+"""
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example package, built and installed without a network."""
@@ -97,6 +109,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (info / "entry_points.txt").write_text(BROKEN)
     (folder / "medseg_nca_rude.py").write_text(RUDE)
     (folder / "medseg_nca_rude_engines.py").write_text(RUDE_ENGINES)
+    (folder / "medseg_nca_rude_metric.py").write_text(RUDE_METRIC)
     (folder / "medseg_nca_broken.py").write_text("raise SystemExit(0)\n")
     return folder
 
@@ -137,7 +150,8 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| a")]
     listed = {row[3].strip(" `") for row in rows}
     assert listed == used
-    assert listed == {e.others.group for e in (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS)} | {
+    kinds = (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS, MASK_METRICS)
+    assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
     }  # fmt: skip
 
@@ -164,17 +178,27 @@ def test_a_network_is_built_by_its_name(installed: Path) -> None:
     assert json.loads(done.stdout)["parameters"] == 26
 
 
-def test_a_model_is_trained_and_predicts_in_the_new_format(
-    installed: Path, data: Path, tmp_path: Path
-) -> None:
-    run, out = tmp_path / "run", tmp_path / "out"
+@pytest.fixture(scope="module")
+def trained(
+    installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run of the example's preset, and what the training said."""
+    run = tmp_path_factory.mktemp("trained") / "run"
     # Twelve iterations learn nothing, which is exit code 5 where it can be told.
     done = python(
         [installed], "-m", "medseg_nca", "train", "--config", "example_run", "--data", data,
         "--out", run,
     )  # fmt: skip
     assert done.returncode in {0, 5}, done.stderr
-    assert "Engine: example_engine." in done.stderr
+    return run, done.stderr
+
+
+def test_a_model_is_trained_and_predicts_in_the_new_format(
+    installed: Path, data: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    run, said = trained
+    out = tmp_path / "out"
+    assert "Engine: example_engine." in said
     spec = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
     assert spec["model"]["name"] == "example_nca"
     image = sorted((data / "imagesTr").iterdir())[0]
@@ -212,6 +236,56 @@ def test_a_task_is_trained_evaluated_registered_and_predicts(
     assert len(json.loads((out / "predictions.json").read_text("utf-8"))) == 2
     text = command([], "predict", "--model", run, "--out", out, code=2)
     assert "Unknown task 'example_task'" in text
+
+
+def test_a_metric_is_in_the_results_of_an_evaluation(
+    installed: Path, data: Path, trained: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ("evaluate", "--model", trained[0], "--data", data, "--out", out)
+    command([installed], *words)
+    tree = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert "Jaccard: 0 if only one of the two has the label." in tree["rules"]
+    values = [v for case in tree["cases"] for v in (*case["labels"].values(), case["merged"])]
+    known = [(v["dice"], v["example_jaccard"]) for v in values if v["dice"] is not None]
+    assert all(jaccard == pytest.approx(dice / (2 - dice), abs=2e-6) for dice, jaccard in known)
+    program = """\
+import numpy as np
+from medseg_nca.metrics.segmentation import mask_metrics
+found, true = np.array([[1, 1, 0]], dtype=bool), np.array([[0, 1, 1]], dtype=bool)
+assert mask_metrics(found, true, (1, 1), 1.0)["example_jaccard"] == 1 / 3
+"""
+    done = python([installed], "-c", program)
+    assert done.returncode == 0, done.stderr
+    header = (out / "metrics.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert header.endswith("truth_volume,example_jaccard,seconds")
+    assert ">Jaccard</th>" in (out / "report.html").read_text(encoding="utf-8")
+    assert "Jaccard" in command([installed], "compare", out, out, "--metric", "example_jaccard")
+    # Without the package the stored cases do not fit, and are measured without its column.
+    command([], *words)
+    assert "example_jaccard" not in (out / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_a_metric_that_is_broken_or_fails_names_its_package(broken: Path) -> None:
+    program = """\
+import numpy as np
+from medseg_nca.errors import PluginError
+from medseg_nca.metrics.definitions import METRICS
+from medseg_nca.metrics.segmentation import mask_metrics
+mask = np.ones((3, 3), dtype=bool)
+assert mask_metrics(mask, mask, (1, 1), 1.0, ["dice"]) == {"dice": 1.0}
+assert "bad_metric" not in METRICS and "presence" not in METRICS
+try:
+    mask_metrics(mask, mask, (1, 1), 1.0)
+except PluginError as error:
+    print(error)
+"""
+    done = python([broken], "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert "'failing_metric' of the package broken-plugin 1.0" in done.stdout
+    assert "ZeroDivisionError" in done.stdout
+    assert "'bad_metric' of the package broken-plugin 1.0" in done.stderr
+    assert "a column of metrics.csv has that name already" in done.stderr
 
 
 @pytest.mark.slow

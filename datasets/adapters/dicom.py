@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from medseg_nca.io.dicom.annotations.legend import Legend
     from medseg_nca.io.dicom.records import Scan, Series, Stack
 
-# Files that are looked at before a tree counts as one without DICOM.
+# This many files are looked at before a tree counts as one without DICOM.
 MOST_FILES = 200
-# What a data set calls an image, by DICOM's modality.
+# The names of channels, by DICOM's modality.
 CHANNELS = {"MR": "MRI", "PT": "PET"}
 MIXED = "mixed"
-# VR LO, which PatientID has, holds so many.
+# The most characters of a PatientID (VR LO).
 MOST_LETTERS = 64
 
 log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def _name(series: Series, stack: Stack | None) -> str:
 
 
 def _safe(text: str) -> str:
-    """A part of a file's name, which must stay below the 255 bytes of file systems."""
+    """A text as a part of a file's name, short enough for the 255 bytes of file systems."""
     return safe_id(text if len(text) <= MOST_LETTERS else f"{text[:40]}-{_short(text)}")
 
 

@@ -141,7 +141,7 @@ def _notes(path: Path) -> tuple[Notes, Path]:
         file = path / name
         if file.is_file():
             tree = read_json_object(file) if file.suffix == ".json" else read_yaml(file)
-            # labels.json may be nothing but the table.
+            # labels.json may hold the table alone.
             if name == "labels.json" and "labels" not in tree:
                 tree = {"labels": tree}
             return validate(Notes, tree, source=str(file)), file

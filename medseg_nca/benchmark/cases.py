@@ -22,7 +22,7 @@ _NAME = re.compile(
 
 
 @dataclass(frozen=True)
-class Case:
+class Workload:
     """One cell on a square or cubic grid, one sample, one image channel.
 
     Attributes:
@@ -90,14 +90,14 @@ class Case:
 
 
 DEFAULT_CASES = (
-    Case(3, 64, 16, 64, 3),
-    Case(3, 64, 16, 64, 7),
-    Case(2, 256, 16, 128, 3, filters=2),
-    Case(2, 256, 16, 128, 3, filters=2, full=True),
+    Workload(3, 64, 16, 64, 3),
+    Workload(3, 64, 16, 64, 7),
+    Workload(2, 256, 16, 128, 3, filters=2),
+    Workload(2, 256, 16, 128, 3, filters=2, full=True),
 )
 
 
-def sweep(base: Case, steps: int) -> dict[str, list[tuple[Case, int]]]:
+def sweep(base: Workload, steps: int) -> dict[str, list[tuple[Workload, int]]]:
     """What to measure to see how cost grows: (case, steps) along each axis.
 
     The size grows up to the base's. Steps and channels grow on a grid of half its size, so that

@@ -15,7 +15,7 @@ import torch
 from medseg_nca import __version__
 from medseg_nca.benchmark.timing import Effort, run_times
 
-# A machine with more waiting work than this gives no figures to report.
+# If more processes than this run or wait, the machine is too busy for figures that can be reported.
 QUIET_LOAD = 0.5
 _MATRIX = 1024
 _LEAST_RUNS = 5

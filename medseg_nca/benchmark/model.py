@@ -20,7 +20,7 @@ from medseg_nca.nca.engines.base import Engine, Record
 
 # Engine of a network that is no automaton.
 TORCH = "torch"
-# Large enough for the coarsest grid of the networks.
+# Voxels per axis: large enough for the coarsest grid of the networks.
 _WARM_UP = 16
 
 

@@ -60,7 +60,7 @@ def model_rows(samples: Sequence[Sample], sgemm: float, threads: int) -> list[Ro
 
 
 def _peers(sample: Sample, samples: Sequence[Sample]) -> dict[str, Sample]:
-    """Who computed the same, by engine."""
+    """The measurements of the same work by other engines, by name of the engine."""
     same = (sample.case, sample.mode, sample.model)
     return {
         other.engine: other
@@ -103,5 +103,5 @@ def _ratio(other: float | None, own: float | None) -> float | None:
 
 
 def _round(value: float | None, factor: float = 1.0) -> float | None:
-    """Six figures: more than any of it is worth."""
+    """Round to six figures, which is more than any measurement is good for."""
     return None if value is None else float(f"{value * factor:.6g}")

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from medseg_nca.benchmark import textbook
-from medseg_nca.benchmark.cases import Case
+from medseg_nca.benchmark.cases import Workload
 from medseg_nca.benchmark.timing import Effort, measure
 from medseg_nca.models.describe import flop_per_cell
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import Engine, get_engine
 
-# A first roll-out on a small grid: what is compiled or set up once is no memory of a step.
+# A first roll-out on a small grid compiles and sets up what is needed once, so that its memory is
+# not counted as that of a step.
 _WARM_UP = 8
 # A product of matrices has two in its backward pass. What an engine recomputes is not counted.
 _PASSES = {"step": 1, "train": 3}
-# Behind an engine's name: its state is kept in bfloat16.
+# This ending of an engine's name says that its state is kept in bfloat16.
 BFLOAT16 = "-bfloat16"
 
 
@@ -33,7 +34,7 @@ def find_engine(name: str) -> Engine:
     return textbook.ENGINE if name == textbook.NAME else get_engine(name)
 
 
-def make_cell(case: Case) -> Cell:
+def make_cell(case: Workload) -> Cell:
     """A cell whose update rule does something, unlike that of an untrained one."""
     torch.manual_seed(0)
     cell = Cell(case.settings, image_channels=1, dims=case.dims)
@@ -41,7 +42,7 @@ def make_cell(case: Case) -> Cell:
     return cell
 
 
-def flop_per_step(case: Case) -> float:
+def flop_per_step(case: Workload) -> float:
     """Operations of one step: those of the cells that fire, on average."""
     return flop_per_cell(make_cell(case)) * prod(case.shape) * case.settings.fire_rate
 
@@ -66,7 +67,7 @@ def measure_steps(
         ConfigError: if the engine does not serve the case.
     """
     torch.set_num_threads(effort.threads)
-    parsed, chosen = Case.parse(case), find_engine(engine)
+    parsed, chosen = Workload.parse(case), find_engine(engine)
     cell = make_cell(parsed)
     make = _training if mode == "train" else _inference
     kind = torch.bfloat16 if engine.endswith(BFLOAT16) else torch.float32

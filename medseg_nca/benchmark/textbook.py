@@ -104,7 +104,7 @@ class TextbookEngine(Engine):
     def roll_out(
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
     ) -> Tensor:
-        """See :meth:`Engine.roll_out`; a state that is not finite is not noticed."""
+        """See :meth:`Engine.roll_out`; a state that is not finite raises no error here."""
         weights = _weights(cell)
         x = state.movedim(1, -1).contiguous()
         for _ in range(steps):

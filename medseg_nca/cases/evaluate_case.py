@@ -25,7 +25,7 @@ from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
 from medseg_nca.job import Job
-from medseg_nca.metrics.definitions import Values
+from medseg_nca.metrics.definitions import Values, metrics_of_others
 from medseg_nca.metrics.segmentation import case_metrics
 from medseg_nca.metrics.summary import CaseResult
 from medseg_nca.work.case_records import WrittenFile, content_key, record_path
@@ -60,7 +60,7 @@ class Evaluating:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that is read."""
+        """The files of the case: images and label map."""
         label = self.case.label
         return self.case.images if label is None else (*self.case.images, label)
 
@@ -114,7 +114,7 @@ class EvaluationRecord:
         return tree
 
     def result(self, case_id: str) -> CaseResult:
-        """For the summary."""
+        """The result of the case, as the summary takes it."""
         return CaseResult(case_id, self.values, {"seconds": self.seconds})
 
 
@@ -136,6 +136,7 @@ def evaluate_case(work: Evaluating, job: Job | None = None) -> EvaluationRecord:
     key = content_key(
         RECORD_VERSION, list(hashes.values()), work.model.key, work.tolerance,
         work.match.truth.model_dump(mode="json"), sorted(work.match.known_values),
+        *metrics_of_others(),
     )  # fmt: skip
     path = record_path(work.out, work.case.id, ".npz")
     there = path.exists()
@@ -143,14 +144,14 @@ def evaluate_case(work: Evaluating, job: Job | None = None) -> EvaluationRecord:
     if known is not None and _fits(known, key, work):
         return replace(known, hashes=hashes, cached=True)
     if there or work.known is not None:
-        _write(path, {})  # from here on no older record is true any more
+        _write(path, {})  # an older record is not true once its results are being replaced
     measured, label_map = _measure(work, key, job)
     _write(path, measured.to_tree(), None if work.save else label_map)
     return replace(measured, hashes=hashes)
 
 
 def kept_label_map(work: Evaluating) -> NDArray[Any] | None:
-    """The predicted label map of a case as its shape has it, if it was kept."""
+    """The predicted label map ``(*S)`` of a case; None if it was not kept."""
     path = record_path(work.out, work.case.id, ".npz")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -194,7 +195,7 @@ def _hashes(work: Evaluating) -> dict[str, str]:
     try:
         return {str(path): file_hash(path) for path in work.files}
     except DataError:
-        read_case(work.case, work.match)  # which says better what is wrong
+        read_case(work.case, work.match)  # its error says better what is wrong
         raise
 
 

@@ -252,7 +252,7 @@ def _key(work: Predicting) -> str:
     try:
         contents = [file_hash(file) for file in work.case.files]
     except DataError:
-        work.case.read()  # which says better what is wrong
+        work.case.read()  # its error says better what is wrong
         raise
     case = work.case
     part = None if case.part is None else f'Stack="{case.part}"'

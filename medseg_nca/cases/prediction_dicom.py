@@ -107,7 +107,10 @@ def _warn_of_modality(volumes: Sequence[Found], plan: PreprocessPlan) -> None:
 
 
 def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> bool:
-    """Beside volumes that are chosen by their own names, what is refused is not meant."""
+    """Whether the selection means this series, or this stack of it.
+
+    If the selection names stacks, it means the stacks of a series and not the series as a whole.
+    """
     if stack is None and series.stacks and selection.of_stacks:
         return False
     return selection.matches(series, stack)

@@ -32,10 +32,10 @@ from medseg_nca.work.case_records import content_key
 
 # To be raised when the meaning of a cached file changes: all are then made again.
 CACHE_VERSION = 2
-# As above, of the measurements alone, which cost less to make again.
+# To be raised when the meaning of the stored measurements alone changes; they cost less than cases.
 MEASURED_VERSION = 1
 MEASUREMENTS = "fingerprints"
-# What of the plan does not touch the prepared arrays.
+# The parts of the plan that do not affect the prepared arrays.
 _ONLY_TRAINING = {"crop_size", "scales", "modality", "training"}
 
 
@@ -158,7 +158,7 @@ def _contents(case: Case) -> list[str | None]:
 
 
 def _numbering(case: Case) -> list[Any]:
-    """What else decides the numbers of a label map that is a DICOM object."""
+    """For a label map that is a DICOM object: what decides its numbers besides its content."""
     return [] if case.segments is None else [case.segments.model_dump(mode="json")]
 
 

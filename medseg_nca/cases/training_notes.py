@@ -11,7 +11,7 @@ from medseg_nca.io.formats import in_short
 
 logger = logging.getLogger(__name__)
 
-# Of a model that was made before plans kept it.
+# What is said of a model whose plan does not know its training images: older versions kept nothing.
 _NOT_KNOWN = (
     "The model does not say what the images that it learned from were like: no image is compared "
     "with them{more}."

@@ -88,7 +88,7 @@ def tree_of(key: str, value: Any) -> Tree:
 
 
 def without(tree: Mapping[str, Any], key: str) -> Tree:
-    """The tree without ``a.b.c``, which it has."""
+    """The tree without its value at ``a.b.c``, which must exist."""
     first, _, rest = key.partition(".")
     if not rest:
         return {name: value for name, value in tree.items() if name != first}
@@ -111,7 +111,7 @@ def _is_automaton(tree: Mapping[str, Any]) -> bool:
 
 
 def _is_free(tree: Mapping[str, Any], key: str) -> bool:
-    """Whether nothing is said of a key; what is no mapping on the way is an error told later."""
+    """Whether the tree says nothing of a key. A value where a mapping belongs is an error later."""
     found: Any = tree
     for part in key.split("."):
         if not isinstance(found, Mapping):

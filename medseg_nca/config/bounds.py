@@ -44,7 +44,7 @@ MAX_INTENSITY = 1e30
 MAX_PASSES = 1000
 # Of an ensemble; 5 are usual, and each costs as much as a model.
 MAX_MEMBERS = 64
-# In GB: a thousand times the largest machine.
+# In GB: a thousand times the memory of the largest machine.
 MAX_MEMORY_GB = 1e6
 # A model of more labels has no use for its names; TotalSegmentator has 117.
 MAX_LABELS = 4096
@@ -57,7 +57,7 @@ MAX_PARAM = 2**16
 
 # Characters of a name.
 MAX_NAME = 1000
-# Of one fault in an error message.
+# Characters that an error message spends on one fault.
 MAX_LINE = 400
 
 LabelValue = Annotated[int, Field(ge=MIN_LABEL, le=MAX_LABEL)]

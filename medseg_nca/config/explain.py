@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from medseg_nca.config.bounds import plain
 from medseg_nca.suggest import nearest
 
-# An error names so many faults.
+# An error names at most this many faults.
 _MOST_FAULTS = 20
 
 

@@ -130,7 +130,7 @@ class PreprocessPlan(Settings):
 
     @property
     def usual_spacing(self) -> tuple[float, ...]:
-        """Of what a model sees, in mm: the plan's, else the median of the training, else 1."""
+        """The spacing in mm that a model sees: of the plan, else the training's median, else 1."""
         if self.spacing is not None:
             return self.spacing
         return (1.0,) * self.dims if self.training is None else self.training.spacing

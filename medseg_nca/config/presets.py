@@ -27,7 +27,7 @@ _OTHERS = {
     "": Entries("medseg_nca.configs", "preset"),
     "model": Entries("medseg_nca.configs.model", "model preset"),
 }
-# Models that are no automata; what is not said of one has the default of its field.
+# Models that are no automata. They need no preset: each setting has the default of its field.
 NETWORKS = PluginRegistry(
     "medseg_nca.models.networks", "medseg_nca.models", "build", "network", error=ConfigError
 )

@@ -91,18 +91,18 @@ class EvaluationSettings(Settings):
 class PredictionSettings(Settings):
     """How a trained model is run.
 
-    flips: axes whose flips (all combinations) are averaged, at the price of a pass for each; "auto"
-    lets the validation at the end of a training decide whether those of ``augment.flip_axes`` are,
-    and is what it decided from then on. uncertainty: stochastic passes for an
-    uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own.
+    flips: axes whose flips (all combinations) are averaged, at the price of a pass for each; with
+    "auto" the validation at the end of a training decides whether these are the axes of
+    ``augment.flip_axes`` or none, and the model keeps the decision. uncertainty: stochastic passes
+    for an uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own.
     memory_budget_gb: what a prediction may take in all (10^9 bytes, above the loaded model); larger
     volumes are computed in tiles, or refused. precision: of an automaton's state and weights;
     bfloat16 halves the memory of the state. match_spacing: bring an image whose spacing is unlike
     the training's to that spacing. unlike: what becomes of an image that is then still unlike those
     of the training (coarser, of another size, turned otherwise): a warning, or a refusal. largest:
     labels of which only the largest connected part is kept, "merged" for all labels as one, which
-    comes first; "auto" lets the validation at the end of a training decide, and is what it decided
-    from then on.
+    comes first; with "auto" the validation at the end of a training decides, and the model keeps
+    the decision.
     """
 
     flips: Literal["auto"] | Axes = ()

@@ -30,7 +30,7 @@ SAME_DICE = 5e-4
 SEVERAL = 0.05
 # Distances are not measured in larger images: they would take minutes for each label.
 _MOST_VOXELS = 2**24
-# HD95 and NSD come together; nothing is made of the latter.
+# The tolerance of NSD, which is not measured here.
 _TOLERANCE = 1.0
 
 Mask = NDArray[np.bool_]
@@ -56,7 +56,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RemovalVerdict:
     """Whether a removal is made from now on, and why, in words for the log."""
 
     helps: bool
@@ -175,14 +175,14 @@ def _change(tree: Any) -> Change:
     )
 
 
-def too_few(count: int) -> Verdict:
+def too_few(count: int) -> RemovalVerdict:
     """What so few cases say: nothing."""
-    return Verdict(
+    return RemovalVerdict(
         False, f"there are {count} validation cases, and fewer than {MIN_CASES} prove nothing"
     )
 
 
-def judge(cases: Sequence[Change], worth: float | None = None) -> Verdict:
+def judge(cases: Sequence[Change], worth: float | None = None) -> RemovalVerdict:
     """Whether the removal of islands, or another change of the predictions, helps.
 
     It does if the mean Dice rises by more than :data:`SAME_DICE` and rises in more cases than it
@@ -201,9 +201,11 @@ def judge(cases: Sequence[Change], worth: float | None = None) -> Verdict:
         return too_few(different)
     several = sum(case.apart > SEVERAL for case in cases)
     if several:
-        return Verdict(False, f"in {several} of {count} validation cases there truly are several")
+        return RemovalVerdict(
+            False, f"in {several} of {count} validation cases there truly are several"
+        )
     if not any(case.voxels for case in cases):
-        return Verdict(False, f"it changes nothing in {count} validation cases")
+        return RemovalVerdict(False, f"it changes nothing in {count} validation cases")
     dice, dice_helps = _compared([case.dice for case in cases], +1)
     gain = dice.after - dice.before
     text = f"Dice {dice.before:.4f} without it, {dice.after:.4f} with it ({dice})"
@@ -213,9 +215,9 @@ def judge(cases: Sequence[Change], worth: float | None = None) -> Verdict:
         hd95, hd95_helps = _compared(known, -1)
         text += f", HD95 {hd95.before:.1f} and {hd95.after:.1f} mm ({hd95})"
     if worth is not None:
-        return Verdict(dice_helps and gain >= worth, text)
+        return RemovalVerdict(dice_helps and gain >= worth, text)
     helps = dice_helps if abs(gain) > SAME_DICE else hd95_helps
-    return Verdict(helps, text)
+    return RemovalVerdict(helps, text)
 
 
 @dataclass(frozen=True)
@@ -284,5 +286,5 @@ def _measure(found: Mask, truth: Mask, spacing: tuple[float, ...]) -> tuple[floa
     if found.size > _MOST_VOXELS:
         both = np.count_nonzero(found & truth)
         return 2 * both / (np.count_nonzero(found) + np.count_nonzero(truth)), None
-    values = mask_metrics(found, truth, spacing, _TOLERANCE)
+    values = mask_metrics(found, truth, spacing, _TOLERANCE, ("dice", "hd95"))
     return values["dice"] or 0.0, values["hd95"]

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.picture import Picture, check_size, damaged, told_of_palette
+from medseg_nca.io.picture import DecodedPicture, check_size, damaged, told_of_palette
 
 SIGNATURE = b"BM"
-# The oldest header, of OS/2, has 12 bytes, and colours of three; later ones have colours of four.
+# The oldest header, of OS/2, has 12 bytes and stores a colour in three; later ones in four.
 _FILE_HEADER, _OLDEST, _SECOND = 14, 12, 40
 _NO_GREY = b"\x01\x02\x03"
 
 
 @dataclass(frozen=True)
-class _Outline:
+class _BmpOutline:
     """What the header says.
 
     Attributes:
@@ -38,7 +38,7 @@ class _Outline:
     place: int
 
 
-def read_bmp(path: Path, content: bytes, *, label: bool) -> Picture:
+def read_bmp(path: Path, content: bytes, *, label: bool) -> DecodedPicture:
     """Read one BMP.
 
     Args:
@@ -62,39 +62,39 @@ def read_bmp(path: Path, content: bytes, *, label: bool) -> Picture:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise damaged(path, error) from error
     if array.ndim == 3:
-        return Picture(array, array.shape[-1] == 4)
+        return DecodedPicture(array, array.shape[-1] == 4)
     if array.max(initial=0) >= len(found.palette):
         raise damaged(path, f"its palette has {len(found.palette)} colours, and no {array.max()}")
     if label:
-        return Picture(array[..., None], told=told_of_palette(found.palette, array))
-    return Picture(_coloured(found, array))
+        return DecodedPicture(array[..., None], told=told_of_palette(found.palette, array))
+    return DecodedPicture(_coloured(found, array))
 
 
-def _outline(content: bytes) -> _Outline:
+def _outline(content: bytes) -> _BmpOutline:
     (size,) = struct.unpack_from("<I", content, _FILE_HEADER)
     (bits,) = struct.unpack_from("<H", content, 24 if size == _OLDEST else 28)
     place, entry = _FILE_HEADER + size, 3 if size == _OLDEST else 4
     if bits > 8:
-        return _Outline(bits, np.zeros((0, 3), np.uint8), place)
+        return _BmpOutline(bits, np.zeros((0, 3), np.uint8), place)
     declared = struct.unpack_from("<I", content, 46)[0] if size >= _SECOND else 0
     (pixels,) = struct.unpack_from("<I", content, 10)
     count = min(declared or 2**bits, 2**bits, (pixels - place) // entry)
     raw = np.frombuffer(content, np.uint8, count * entry, place).reshape(count, entry)
-    return _Outline(bits, raw[:, 2::-1], place)
+    return _BmpOutline(bits, raw[:, 2::-1], place)
 
 
-def _without_grey(content: bytes, found: _Outline) -> bytes:
+def _without_grey(content: bytes, found: _BmpOutline) -> bytes:
     if not len(found.palette):
         return content
     return content[: found.place] + _NO_GREY + content[found.place + 3 :]
 
 
-def _coloured(found: _Outline, array: NDArray[Any]) -> NDArray[Any]:
+def _coloured(found: _BmpOutline, array: NDArray[Any]) -> NDArray[Any]:
     """Grey where the palette is the usual one of grey pictures, else RGB."""
     colours = found.palette
     grey = bool((colours == colours[:, :1]).all())
     if grey and found.bits == 1 and colours[:, 0].tolist() == [0, 255]:
-        return array[..., None]  # as 1 bit is read of every format
+        return array[..., None]  # as pictures of 1 bit are read in every format
     if grey and np.array_equal(colours[:, 0], np.linspace(0, 255, len(colours)).round()):
         return np.asarray(colours[array][..., :1])
     if grey and np.array_equal(colours[:, 0], np.arange(len(colours))):

@@ -17,7 +17,7 @@ MAX_BYTES = 2**33
 # Deflate never packs more than 1032 bytes into one.
 MAX_INFLATION = 1100
 
-_LEAST_VOXEL = 1e-7  # mm: an atom's width; a shorter one is a zero that was computed
+_LEAST_VOXEL = 1e-7  # mm, the width of an atom; a shorter axis is a zero with rounding errors
 
 DAMAGED = "The file is damaged or incomplete: copy it again from where it came from."
 

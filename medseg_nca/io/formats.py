@@ -10,7 +10,7 @@ from medseg_nca.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")
 ITK = (".nrrd", ".mha")
-# Left out: headers whose voxels lie in a second file, and such files.
+# Names of files that are left out: each holds only the header or only the voxels of an image.
 DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".hdr.gz", ".img.gz")
 RASTER = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF = (".tif", ".tiff")

@@ -75,7 +75,7 @@ class GzipWriter:
         self._drain(self._most)
 
     def _drain(self, most: int) -> None:
-        """Write what is packed until no more than so many pieces are left."""
+        """Write what is packed until no more than the given number of pieces is left."""
         while len(self._packed) > most:
             self._stream.write(self._packed.popleft().result())
 

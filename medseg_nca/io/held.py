@@ -24,7 +24,7 @@ class Held:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While it is open the settings are changed."""
+        """Keep the settings changed while the context is open."""
         with self._lock:
             if not self._inside:
                 self._restore = self._change()

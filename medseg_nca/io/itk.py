@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.checks import DAMAGED, check_claim
-from medseg_nca.io.itk_header import Layout, read_layout
+from medseg_nca.io.itk_header import VoxelLayout, read_layout
 from medseg_nca.io.streams import ONLY_GZIP, ZLIB_OR_GZIP, inflated, plain, whole
 from medseg_nca.io.volume import Volume
 
@@ -38,7 +38,7 @@ class ItkHeader:
         affine: 4x4, voxel index to RAS+ millimetres.
     """
 
-    layout: Layout
+    layout: VoxelLayout
     spatial: tuple[int, ...]
     channels: int
     geometry: dict[str, Any]
@@ -113,8 +113,8 @@ def from_itk(header: dict[str, Any]) -> NDArray[np.float64]:
     return LPS_TO_RAS @ lps
 
 
-def _check_claim(path: Path, layout: Layout) -> None:
-    """For text the file's size bounds the count of values, which is compared when it is read."""
+def _check_claim(path: Path, layout: VoxelLayout) -> None:
+    """Compare the header's claim with the file; the values of a text file are counted later."""
     check_claim(
         path, layout.sizes, layout.dtype.itemsize,
         compressed=layout.encoding != "raw",
@@ -122,7 +122,7 @@ def _check_claim(path: Path, layout: Layout) -> None:
     )  # fmt: skip
 
 
-def _itk_geometry(path: Path, layout: Layout) -> dict[str, Any]:
+def _itk_geometry(path: Path, layout: VoxelLayout) -> dict[str, Any]:
     """What ITK makes of the header, which must be an image of the size that we see in it."""
     import SimpleITK as sitk  # noqa: N813
 
@@ -145,7 +145,7 @@ def _itk_geometry(path: Path, layout: Layout) -> dict[str, Any]:
             hint="Name the kinds of its axes, or save it anew with your imaging tool.",
         )
     dims, spacing = len(layout.grid), np.array(reader.GetSpacing())
-    turned = np.where(spacing < 0, -1.0, 1.0)  # as ITK does when it reads the voxels too
+    turned = np.where(spacing < 0, -1.0, 1.0)  # ITK does the same when it reads the voxels
     direction = np.array(reader.GetDirection()).reshape(dims, dims) * turned
     return {
         "origin": reader.GetOrigin(),
@@ -175,7 +175,7 @@ def _stored(path: Path, header: ItkHeader) -> NDArray[Any]:
     return np.frombuffer(content, layout.dtype, offset=layout.skip)
 
 
-def _blocks(path: Path, file: BinaryIO, layout: Layout, length: int) -> Iterable[bytes]:
+def _blocks(path: Path, file: BinaryIO, layout: VoxelLayout, length: int) -> Iterable[bytes]:
     if layout.encoding == "hex":
         return [bytes.fromhex(file.read().decode("ascii"))]
     if layout.encoding == "raw":
@@ -185,7 +185,7 @@ def _blocks(path: Path, file: BinaryIO, layout: Layout, length: int) -> Iterable
     return inflated(file, ONLY_GZIP if layout.encoding == "gzip" else ZLIB_OR_GZIP)
 
 
-def _numbers(path: Path, text: bytes, count: int, volume: int, layout: Layout) -> NDArray[Any]:
+def _numbers(path: Path, text: bytes, count: int, volume: int, layout: VoxelLayout) -> NDArray[Any]:
     words = text[layout.skip :].replace(b",", b" ").split()
     if len(words) < count:
         raise ImageError(f"{path}: is truncated: {len(words):,} of {count:,} values.", hint=DAMAGED)

@@ -49,7 +49,7 @@ _INLINE = "Save header and voxels as one file."
 
 
 @dataclass(frozen=True)
-class Layout:
+class VoxelLayout:
     """How the voxels lie in a file.
 
     Attributes:
@@ -80,7 +80,7 @@ class Layout:
         return tuple(n for axis, n in enumerate(self.sizes) if axis != self.components)
 
 
-def read_layout(path: Path) -> Layout:
+def read_layout(path: Path) -> VoxelLayout:
     """Read the layout from the header of a .nrrd or .mha file.
 
     Raises:
@@ -115,7 +115,7 @@ def _no_header(path: Path, error: Exception) -> ImageError:
     )
 
 
-def _nrrd(path: Path, head: bytes) -> Layout:
+def _nrrd(path: Path, head: bytes) -> VoxelLayout:
     if not head.startswith(b"NRRD"):
         raise ValueError("it does not begin with NRRD")
     lines, offset = _lines(head)
@@ -137,7 +137,7 @@ def _nrrd(path: Path, head: bytes) -> Layout:
     if not (-1 if encoding == "raw" else 0) <= skip <= _MAX_HEADER:
         raise ValueError(f"byte skip {skip} with the encoding {encoding}")
     units, factor = _nrrd_units(path, fields, components)
-    return Layout(
+    return VoxelLayout(
         sizes, components, _nrrd_type(fields), encoding, offset, max(skip, 0), skip == -1,
         units, factor,
     )  # fmt: skip
@@ -217,7 +217,7 @@ def _nrrd_units(
 
 
 def _check_dims(sizes: tuple[int, ...], said: str) -> None:
-    """ITK takes the number of axes on trust, and writes behind its memory for too many."""
+    """Refuse too many axes: ITK does not count them, and would write outside its memory."""
     if not 1 <= len(sizes) == int(said) <= _MAX_DIMS:
         raise ValueError(f"{said} axes of the sizes {sizes}")
 
@@ -226,7 +226,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r'"([^"]*)"', text) or text.split()
 
 
-def _mha(path: Path, head: bytes) -> Layout:
+def _mha(path: Path, head: bytes) -> VoxelLayout:
     fields, offset = _mha_fields(head)
     if fields["ElementDataFile"].upper() != "LOCAL":
         raise ImageError(f"{path}: its voxels lie in another file.", hint=_INLINE)
@@ -247,7 +247,7 @@ def _mha(path: Path, head: bytes) -> Layout:
     if place not in ((0, -1) if encoding == "raw" else (0,)):
         raise ValueError(f"HeaderSize = {place}")
     unit = fields.get("DistanceUnits", "")
-    return Layout(
+    return VoxelLayout(
         sizes if channels == 1 else (channels, *sizes), None if channels == 1 else 0,
         np.dtype((">" if big else "<") + code), encoding, offset, at_end=place == -1,
         units=(f"DistanceUnits = {unit}",) if unit else (),
@@ -282,5 +282,5 @@ def _mha_scale(path: Path, fields: dict[str, str]) -> None:
 
 
 def _true(text: str) -> bool:
-    """As MetaIO takes it: by the first letter."""
+    """Whether a field says yes: MetaIO looks at the first letter only."""
     return text[:1] in ("T", "t", "1")

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from medseg_nca.errors import ImageError
 from medseg_nca.io.jpeg_markers import SIGNATURE, Outline, outline, with_junk
 from medseg_nca.io.picture import (
-    Picture,
+    DecodedPicture,
     check_size,
     damaged,
     lossy_label,
     several_pictures,
 )
 
-# What a camera adds to a picture: the same, smaller.
+# How Pillow names the smaller copy that a camera adds to a picture.
 _PREVIEW = "Large Thumbnail"
 
 
-def read_jpeg(path: Path, content: bytes, *, label: bool) -> Picture:
+def read_jpeg(path: Path, content: bytes, *, label: bool) -> DecodedPicture:
     """Read one JPEG, grey or colour, 8 bit; without loss, or of 12 bit, up to 16.
 
     Raises:
@@ -49,7 +49,7 @@ def read_jpeg(path: Path, content: bytes, *, label: bool) -> Picture:
     return _usual(path, content, found)
 
 
-def _usual(path: Path, content: bytes, found: Outline) -> Picture:
+def _usual(path: Path, content: bytes, found: Outline) -> DecodedPicture:
     from PIL import Image
 
     try:
@@ -63,7 +63,7 @@ def _usual(path: Path, content: bytes, found: Outline) -> Picture:
         raise damaged(path, error) from error
     if not whole:
         raise damaged(path, "the data end before the picture does")
-    return Picture(array, orientation=orientation)
+    return DecodedPicture(array, orientation=orientation)
 
 
 def _pixels(picture: Any) -> NDArray[Any]:
@@ -73,7 +73,7 @@ def _pixels(picture: Any) -> NDArray[Any]:
 
 
 def _only_one(path: Path, picture: Any, content: bytes, found: Outline) -> None:
-    """Previews and the gain map of a screen with more contrast show the same; others do not."""
+    """Refuse several pictures; previews and the gain map for screens of high contrast are none."""
     if picture.format == "MPO":
         entries = (picture.mpinfo or {}).get(0xB002, ())
         kinds = [str(entry["Attribute"]["MPType"]) for entry in entries[1:]]
@@ -85,8 +85,8 @@ def _only_one(path: Path, picture: Any, content: bytes, found: Outline) -> None:
         raise several_pictures(path, "another picture behind the first")
 
 
-def _deep(path: Path, content: bytes, found: Outline) -> Picture:
-    """More than 8 bit, or without loss: Pillow reads neither."""
+def _deep(path: Path, content: bytes, found: Outline) -> DecodedPicture:
+    """Decode a picture of more than 8 bit, or one packed without loss: Pillow reads neither."""
     import imagecodecs
     from PIL import Image
 
@@ -106,4 +106,4 @@ def _deep(path: Path, content: bytes, found: Outline) -> Picture:
     exif = Image.Exif()
     exif.load(found.exif)
     array = array[..., None] if array.ndim == 2 else array
-    return Picture(array, orientation=exif.get(0x0112, 1))
+    return DecodedPicture(array, orientation=exif.get(0x0112, 1))

@@ -1,9 +1,9 @@
 """What the markers of a JPEG stream say, and whether all that they promise is there.
 
 A picture is one frame of components, packed in one scan or in many. A scan may be cut into
-intervals by restart markers. Decoders fill what is missing with grey, of a component, a scan, an
-interval or the rest of one. The first three are counted here; the last is found by
-:func:`with_junk`.
+intervals by restart markers. Where a component, a scan, an interval or the rest of an interval is
+missing, decoders fill the picture with grey. The first three are counted here; the last is found
+by :func:`with_junk`.
 """
 
 from __future__ import annotations

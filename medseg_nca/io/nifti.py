@@ -60,7 +60,7 @@ def _values(stored: NDArray[Any], header: NiftiHeader) -> NDArray[Any]:
     array = np.empty(stored.shape, np.float64 if exact else np.float32, order="F")
     planes = (math.prod(header.spatial[:2]), -1)
     source, target = (part.reshape(planes, order="F") for part in (stored, array))
-    for index in range(source.shape[1]):  # one slice after the other in float64
+    for index in range(source.shape[1]):  # in float64, one slice at a time
         target[:, index] = source[:, index].astype(np.float64) * header.slope + header.inter
     return array
 

@@ -28,7 +28,8 @@ _UNITS = {0: "unknown", 1: "m", 2: "mm", 3: "micron"}
 _ROUNDING = 1e-3
 # Where sform and pixdim disagree by more, they are not the same number rounded.
 _SAME_SIZE = 0.01
-_LAST_CODE, _ALIGNED = 5, 2  # of qform and sform
+# Codes of qform and sform: the highest that is defined, and "aligned to another image".
+_LAST_CODE, _ALIGNED = 5, 2
 _MEND = "Mend the header (qform, sform, pixdim) with your imaging tool."
 
 
@@ -110,7 +111,7 @@ def readable(path: Path, stored: Any, spatial: tuple[int, ...]) -> Any:
 
 
 def _unit(path: Path, stored: Any) -> float:
-    """Of space, in millimetres: the lowest three bits; those above name the unit of time."""
+    """The unit of space in millimetres, from the lowest three bits; others are the unit of time."""
     code = int(stored["xyzt_units"]) % 8
     return millimetres(path, "xyzt_units", [_UNITS.get(code, f"code {code}")])
 
@@ -120,7 +121,7 @@ def _in(affine: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
 
 
 def _sform(stored: Any, unit: float) -> NDArray[np.float64] | None:
-    """In millimetres; None where the header has none, or one that spans no volume."""
+    """The sform in millimetres; None where the header has none, or one that spans no volume."""
     if int(stored["sform_code"]) <= 0:
         return None
     affine = _in(np.array(stored.get_sform(), np.float64), unit)

@@ -23,7 +23,7 @@ from medseg_nca.io.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-# What a small file may become whose codec packs without a bound (G4, JPEG, Zstandard, WebP): 2 GiB.
+# Some codecs pack without a bound (G4, JPEG, Zstandard, WebP): a small file may become 2 GiB.
 MAX_UNBOUNDED = 2**31
 UPRIGHT = 1
 _ROWS = 64  # of a large picture that fit into the processor's cache
@@ -49,7 +49,7 @@ _SHOWN: dict[int, Callable[[Array], Array]] = {
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPicture:
     """Decoded pixels, as they lie in the file.
 
     Attributes:
@@ -67,7 +67,7 @@ class Picture:
     told: Mapping[str, str] = field(default_factory=dict)
 
 
-def as_volume(path: Path, picture: Picture) -> Volume:
+def as_volume(path: Path, picture: DecodedPicture) -> Volume:
     """Turn a picture to how it is shown, without its alpha: ``(C, x, y[, page])``.
 
     Raises:
@@ -153,7 +153,7 @@ def is_lossless_webp(data: bytes) -> bool:
 
 
 def told_of_palette(colours: Array, numbers: Array) -> dict[str, str]:
-    """What to know of a label map of two numbers whose 0 is not shown as black, but the other is.
+    """Say so if a label map of two numbers shows 0 in a colour and the other number as black.
 
     Args:
         colours: ``(number, 3)``.
@@ -178,6 +178,14 @@ def several_pictures(path: Path, what: str) -> ImageError:
 
 SPLIT = "Save the pictures as one file each."
 _told: set[str] = set()
+
+
+def warn_anew() -> None:
+    """Forget which warnings were given: the next file that deserves one is warned of again.
+
+    For processes that live long, where another piece of work begins.
+    """
+    _told.clear()
 
 
 def _tell_once(kind: str, message: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from medseg_nca.io.checks import check_claim
 from medseg_nca.io.picture import (
-    Picture,
+    DecodedPicture,
     check_size,
     damaged,
     palette_of,
@@ -41,7 +41,7 @@ _PART = 1 << 20
 
 
 @dataclass
-class _Outline:
+class _PngOutline:
     """What the chunks say."""
 
     width: int
@@ -67,7 +67,7 @@ class _Outline:
         return sum(h * (1 + math.ceil(w * bits / 8)) for w, h in sizes if w > 0 and h > 0)
 
 
-def read_png(path: Path, content: bytes, *, label: bool) -> Picture:
+def read_png(path: Path, content: bytes, *, label: bool) -> DecodedPicture:
     """Read one PNG, grey or colour, 1 to 16 bit.
 
     Args:
@@ -88,9 +88,9 @@ def read_png(path: Path, content: bytes, *, label: bool) -> Picture:
     return _decode(path, content, outline, label)
 
 
-def _outline(path: Path, content: bytes) -> _Outline:
+def _outline(path: Path, content: bytes) -> _PngOutline:
     """Walk through the chunks; all checksums must be right, and the last chunk there."""
-    outline: _Outline | None = None
+    outline: _PngOutline | None = None
     for kind, body in _chunks(path, content):
         if kind == b"IHDR":
             outline = _header(path, body)
@@ -124,16 +124,16 @@ def _chunks(path: Path, content: bytes) -> Iterator[tuple[bytes, memoryview]]:
         position = end
 
 
-def _header(path: Path, body: memoryview) -> _Outline:
+def _header(path: Path, body: memoryview) -> _PngOutline:
     if len(body) != 13:
         raise damaged(path, "its header has a wrong length")
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body)
     if not (width and height) or depth not in _DEPTHS or colour not in _SAMPLES:
         raise damaged(path, f"size {width} x {height}, {depth} bit, colour type {colour}")
-    return _Outline(width, height, depth, colour, bool(interlaced))
+    return _PngOutline(width, height, depth, colour, bool(interlaced))
 
 
-def _verify(path: Path, outline: _Outline) -> None:
+def _verify(path: Path, outline: _PngOutline) -> None:
     """Unpack the pixels without keeping them: all must be there, with the checksum at the end."""
     expected, found = outline.stored_bytes(), 0
     stream = zlib.decompressobj()
@@ -154,7 +154,7 @@ def _verify(path: Path, outline: _Outline) -> None:
         raise damaged(path, f"{found:,} of {expected:,} bytes of pixels")
 
 
-def _decode(path: Path, content: bytes, outline: _Outline, label: bool) -> Picture:
+def _decode(path: Path, content: bytes, outline: _PngOutline, label: bool) -> DecodedPicture:
     from PIL import Image
 
     try:
@@ -173,11 +173,11 @@ def _decode(path: Path, content: bytes, outline: _Outline, label: bool) -> Pictu
     except (OSError, SyntaxError, ValueError, RuntimeError) as error:
         raise damaged(path, error) from error
     array = array[..., None] if array.ndim == 2 else array
-    return Picture(array, alpha, orientation, told=told)
+    return DecodedPicture(array, alpha, orientation, told=told)
 
 
-def _told(picture: Any, outline: _Outline, array: Any) -> dict[str, str]:
-    """What to know of the numbers of a label map."""
+def _told(picture: Any, outline: _PngOutline, array: Any) -> dict[str, str]:
+    """What a reader should know of the numbers of a label map."""
     if outline.colour == _PALETTE:
         return told_of_palette(palette_of(picture), array)
     if outline.colour == 0 and outline.depth in (2, 4):
@@ -190,7 +190,7 @@ def _told(picture: Any, outline: _Outline, array: Any) -> dict[str, str]:
     return {}
 
 
-def _wide(content: bytes, outline: _Outline) -> Any:
+def _wide(content: bytes, outline: _PngOutline) -> Any:
     """All 16 bit of every sample; libpng adds an alpha for a colour that is see-through."""
     import imagecodecs
 

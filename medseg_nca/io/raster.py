@@ -23,7 +23,7 @@ from medseg_nca.io.jpeg import read_jpeg
 from medseg_nca.io.jpeg_markers import SIGNATURE as JPEG
 from medseg_nca.io.picture import (
     PLAIN_PILLOW,
-    Picture,
+    DecodedPicture,
     as_volume,
     check_size,
     damaged,
@@ -72,7 +72,7 @@ def read_raster(path: Path, *, label: bool = False) -> Volume:
         return as_volume(path, _read_other(path, content, label))
 
 
-def _read_other(path: Path, content: bytes, label: bool) -> Picture:
+def _read_other(path: Path, content: bytes, label: bool) -> DecodedPicture:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -103,7 +103,7 @@ def _read_other(path: Path, content: bytes, label: bool) -> Picture:
         raise damaged(path, error) from error
 
 
-def _decoded(picture: Any, label: bool) -> Picture:
+def _decoded(picture: Any, label: bool) -> DecodedPicture:
     orientation = picture.getexif().get(0x0112, 1)
     if picture.mode == "P" and not label:
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
@@ -112,4 +112,4 @@ def _decoded(picture: Any, label: bool) -> Picture:
     array = np.asarray(picture)
     told = told_of_palette(palette_of(picture), array) if picture.mode == "P" else {}
     array = array[..., None] if array.ndim == 2 else array
-    return Picture(array, "A" in picture.getbands(), orientation, told=told)
+    return DecodedPicture(array, "A" in picture.getbands(), orientation, told=told)

@@ -24,7 +24,7 @@ from medseg_nca.io.checks import MAX_INFLATION, check_claim
 from medseg_nca.io.held import Held, Restore
 from medseg_nca.io.picture import (
     SPLIT,
-    Picture,
+    DecodedPicture,
     check_size,
     damaged,
     lossy_label,
@@ -67,7 +67,7 @@ _OBJECT = re.compile(r"<[^<>]*>")
 _PRIVATE = 32768
 
 
-def read_tiff(path: Path, *, label: bool) -> Picture:
+def read_tiff(path: Path, *, label: bool) -> DecodedPicture:
     """Read one TIFF.
 
     Args:
@@ -149,7 +149,7 @@ _TALKING = Held(_make_tifffile_talk)
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """What tifffile logs in this thread, warnings and worse; it is told to nobody else."""
+    """Collect what tifffile logs in this thread, warnings and worse, instead of showing it."""
     heard: list[str] = []
     here = threading.get_ident()
 
@@ -204,7 +204,7 @@ def _is_copy(page: Any) -> bool:
 
 
 def _check_kind(path: Path, page: Any, label: bool) -> None:
-    """Codecs, colours and numbers that can be understood."""
+    """Refuse codecs, colours and numbers that are not understood."""
     import tifffile
 
     kind, codec = int(page.photometric), int(page.compression)
@@ -248,7 +248,7 @@ def _check_claims(path: Path, series: Any, page: Any) -> None:
 
 def _picture(
     path: Path, file: Any, series: Any, own: Sequence[Any], array: NDArray[Any], label: bool
-) -> Picture:
+) -> DecodedPicture:
     page = series.keyframe
     if label and int(page.compression) not in _LOSSLESS and not is_lossless(path, page):
         name = getattr(page.compression, "name", str(page.compression))
@@ -260,7 +260,7 @@ def _picture(
     elif kind == _MIN_IS_WHITE and not label:
         array = _inverted(page, array)
     told = _told(page, array) if label else {}
-    return Picture(array, alpha, _orientation(path, own), _pixel_size(file, page), told)
+    return DecodedPicture(array, alpha, _orientation(path, own), _pixel_size(file, page), told)
 
 
 def _inverted(page: Any, array: NDArray[Any]) -> NDArray[Any]:
@@ -271,7 +271,7 @@ def _inverted(page: Any, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _told(page: Any, array: NDArray[Any]) -> dict[str, str]:
-    """What to know of the numbers of a label map."""
+    """What a reader should know of the numbers of a label map."""
     if int(page.photometric) == _PALETTE and page.colormap is not None:
         return told_of_palette(np.asarray(page.colormap).T, array)
     if int(page.photometric) == _MIN_IS_WHITE:

@@ -14,16 +14,16 @@ from medseg_nca.io.jpeg_markers import outline, with_junk
 from medseg_nca.io.picture import damaged, is_lossless_webp
 
 _FAX, _JPEG, _J2K, _WEBP = {2, 3, 4}, 7, {33003, 33004, 33005, 34712}, {34927, 50001}
-# Codecs that can do both, and of which the packed data tell which they did.
+# Codecs that pack with or without loss, and whose packed data tell which of the two it was.
 LOSSY_OR_NOT = {_JPEG, *_J2K, *_WEBP}
-# Decoders of fax codes say nothing of data that end too early, and no one piece of nonsense is
-# taken for nonsense at every place; five are.
+# Decoders of fax codes report no data that end too early. To find that out, meaningless data are
+# added. No single addition is reported at every place; with five of them one is.
 _NONSENSE = tuple(
     np.random.default_rng(seed).integers(0, 255, 64, np.uint8).tobytes() for seed in range(5)
 )
 # In the header of JPEG 2000: the coding style, whose tenth byte names the wavelet.
 _COD, _REVERSIBLE = b"\xff\x52", 1
-# Its beginning, that of a part of a tile, and its end.
+# Markers of JPEG 2000: the beginning of a picture, that of a part of a tile, and the end.
 _SOC, _SOT, _EOC = b"\xff\x4f\xff", b"\xff\x90", b"\xff\xd9"
 
 
@@ -89,7 +89,7 @@ def _check_ends(path: Path, page: Any, fax: bool, where: str) -> None:
 
 
 def _check_tile_parts(path: Path, page: Any, where: str) -> None:
-    """Decoders of JPEG 2000 show what there is, and say nothing of what is not."""
+    """Refuse a tile without all of its parts: decoders of JPEG 2000 do not report missing ones."""
     with path.open("rb") as file:
         if not all(_has_all_parts(data) for _, data in _segments(file, page)):
             raise damaged(path, f"the data of {where} end before its pixels do")

@@ -27,7 +27,7 @@ WRITERS = PluginRegistry(
     fits=lambda found: isinstance(found, Writer | ResultWriter),
     error=OutputError,
 )
-# Module that writes a suffix, where it is not called like the suffix.
+# The modules that write suffixes which differ from the module's name.
 _MODULES = {".nii.gz": "nifti", ".nii": "nifti", ".tif": "tiff"}
 
 
@@ -155,7 +155,7 @@ def write_results(
 
 
 def _writer_names() -> dict[str, str]:
-    """The registered name of each format of results; the format's has no underscore."""
+    """The registered name of each format of results; formats have hyphens, modules underscores."""
     return {name.replace("_", "-"): name for name in WRITERS.names}
 
 

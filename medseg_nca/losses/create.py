@@ -26,8 +26,8 @@ LOSSES: dict[str, str] = {
 # and targets ``(B, K, *spatial)``.
 _OTHERS = Entries("medseg_nca.losses", "loss")
 
-# Dice over the whole batch: a single patch may hold none of a label. The background only says again
-# what the labels say.
+# Dice is computed over the whole batch because a single patch may hold no voxel of a label. The
+# background is left out because it is already known from the labels.
 _DEFAULTS: dict[str, Any] = {"batch": True, "smooth_nr": 1e-5, "smooth_dr": 1e-5}
 
 

@@ -12,8 +12,8 @@ Empty masks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from medseg_nca.config import LabelTable
 from medseg_nca.errors import DataError
-from medseg_nca.metrics.definitions import MERGED, Values
-from medseg_nca.metrics.overlap import BoolArray, Counts, label_masks
-from medseg_nca.metrics.surface import SurfaceMetrics, surface_metrics
+from medseg_nca.metrics.definitions import MERGED, METRICS, Values, error_of
+from medseg_nca.metrics.masks.base import MaskPair
+from medseg_nca.metrics.overlap import BoolArray, label_masks
 
 
 def case_metrics(
@@ -48,10 +48,12 @@ def case_metrics(
 
     Returns:
         For each label's name, and for ``"merged"``, a value or None for every metric in
-        :mod:`~medseg_nca.metrics.definitions`. Volumes are in mL, for 2D images areas in mm^2.
+        :data:`~medseg_nca.metrics.definitions.METRICS`. Volumes are in mL, for 2D images areas in
+        mm^2.
 
     Raises:
         DataError: if the shapes differ, or a label is called "merged".
+        PluginError: if a metric of another package fails or returns no finite number.
     """
     if MERGED in labels.names:
         raise DataError(f"A label cannot be called {MERGED!r}: that is the union of all labels.")
@@ -65,32 +67,39 @@ def case_metrics(
 
 
 def mask_metrics(
-    prediction: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float
+    prediction: BoolArray,
+    truth: BoolArray,
+    spacing: Sequence[float],
+    tolerance_mm: float,
+    names: Iterable[str] | None = None,
 ) -> Values:
-    """The values of all metrics for two masks of one shape."""
-    counts = Counts.of(prediction, truth)
-    # 3D: mm^3 to mL. A 2D image has no volume: the area in mm^2 takes its place.
-    size = float(np.prod(spacing)) * (1e-3 if truth.ndim == 3 else 1.0)
-    surface: Values
-    if counts.prediction and counts.truth:
-        surface = dict(asdict(surface_metrics(prediction, truth, spacing, tolerance_mm)))
-    else:
-        surface = _surface_of_nothing(counts, truth.shape, spacing)
-    return {
-        "dice": counts.dice,
-        **surface,
-        "sensitivity": counts.sensitivity,
-        "precision": counts.precision,
-        "volume_difference": (counts.prediction - counts.truth) * size,
-        "relative_volume_difference": counts.relative_difference,
-        "volume": counts.prediction * size,
-        "truth_volume": counts.truth * size,
-    }
+    """Compute metrics of two masks of one shape.
+
+    Args:
+        prediction: boolean, ``(x, y)`` or ``(x, y, z)``.
+        truth: boolean, the same shape.
+        spacing: mm per axis in array order.
+        tolerance_mm: of the NSD.
+        names: of the metrics; None is all. What none of them needs is not computed.
+
+    Raises:
+        PluginError: if a metric of another package fails or returns no finite number.
+    """
+    pair = MaskPair(prediction, truth, tuple(spacing), tolerance_mm)
+    return {name: _value(name, pair) for name in (METRICS if names is None else names)}
 
 
-def _surface_of_nothing(counts: Counts, shape: tuple[int, ...], spacing: Sequence[float]) -> Values:
-    """What stands for the distances when a mask is empty; see the module's docstring."""
-    if not counts.prediction and not counts.truth:
-        return {"hd": None, "hd95": None, "assd": None, "nsd": None}
-    worst = float(np.linalg.norm(np.multiply(shape, spacing)))
-    return dict(asdict(SurfaceMetrics(hd=worst, hd95=worst, assd=worst, nsd=0.0)))
+def _value(name: str, pair: MaskPair) -> float | None:
+    try:
+        value = METRICS[name].compute(pair)
+        if value is None:
+            return None
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError(f"the value is {number}, which is no finite number")
+    except Exception as error:
+        named = error_of(name, f"{type(error).__name__}: {error}")
+        if named is None:
+            raise
+        raise named from error
+    return number

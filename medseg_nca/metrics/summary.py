@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config.training import EvaluationSettings
-from medseg_nca.metrics.definitions import MERGED, METRICS, RULES, Values
+from medseg_nca.metrics.definitions import MERGED, METRICS, Values, rules
 
 FloatArray = NDArray[np.float64]
 Tree = dict[str, Any]
@@ -75,7 +75,7 @@ def summarise(cases: Sequence[CaseResult], settings: EvaluationSettings, *, seed
         "labels": {name: part(name) for name in names},
         "merged": part(MERGED),
         "cases": [_case_tree(case, names) for case in cases],
-        "rules": list(RULES),
+        "rules": rules(),
     }
 
 
@@ -133,7 +133,7 @@ def _column(cases: Sequence[CaseResult], label: str, metric: str) -> FloatArray:
 
 
 def _presence(cases: Sequence[CaseResult], label: str) -> dict[str, int]:
-    """In how many cases the label is there, and in whom."""
+    """In how many cases truth and prediction have the label, one of them, or neither."""
     pairs = [(case.values[label]["truth_volume"], case.values[label]["volume"]) for case in cases]
     there = [(bool(truth), bool(found)) for truth, found in pairs]
     return {
@@ -190,5 +190,5 @@ def _mean(values: FloatArray) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A plain number for JSON, to 6 digits after the point: more would be noise."""
+    """A plain number for JSON with 6 digits after the point; further digits would be noise."""
     return None if value is None or math.isnan(value) else round(float(value), 6)

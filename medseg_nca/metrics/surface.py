@@ -20,7 +20,6 @@ searches the surfaces again, about 55 ms a label for the four metrics on a 40x50
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -32,51 +31,49 @@ from scipy.ndimage import binary_erosion, find_objects
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
-# Spacings come from affines in single precision: a distance that equals the tolerance on paper may
-# lie above it by this fraction.
-_ROUNDING = 1e-5
 
-
-@dataclass(frozen=True)
-class SurfaceMetrics:
-    """Surface metrics of one mask. Distances in mm, ``nsd`` between 0 and 1."""
-
-    hd: float
-    hd95: float
-    assd: float
-    nsd: float
-
-
-def surface_metrics(
-    prediction: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float
-) -> SurfaceMetrics:
-    """Compare the surfaces of two masks, neither of them empty.
-
-    HD is the largest distance from a surface voxel of one mask to the surface of the other; HD95
-    takes the 95th percentile of each direction (linear interpolation) and then the larger of both;
-    ASSD is the mean over the voxels of both surfaces. NSD is the share of both surfaces' area that
-    lies within ``tolerance_mm`` of the other surface, the tolerance included.
+def surface_distances(
+    prediction: BoolArray, truth: BoolArray, spacing: Sequence[float]
+) -> tuple[FloatArray, FloatArray]:
+    """Measure how far the surface voxels of each mask are from the surface of the other.
 
     Args:
-        prediction: boolean, ``(x, y)`` or ``(x, y, z)``.
+        prediction: boolean, ``(x, y)`` or ``(x, y, z)``, with a margin of background.
         truth: boolean, the same shape.
         spacing: mm per axis, in array order.
-        tolerance_mm: of the NSD.
+
+    Returns:
+        In mm: one distance for each surface voxel of the prediction, and one for each of the truth.
 
     Raises:
-        ValueError: if a mask is empty: a distance to nothing is not a number; the rule for this is
-            in :mod:`medseg_nca.metrics.segmentation`.
+        ValueError: if a mask is empty: a distance to nothing is not a number.
     """
-    if not prediction.any() or not truth.any():
-        raise ValueError("surface_metrics needs two masks that are not empty")
-    prediction, truth = crop_to_union(prediction, truth)
-    ahead, back = _both_ways(surface_voxels(prediction), surface_voxels(truth), spacing)
-    return SurfaceMetrics(
-        hd=float(max(ahead.max(), back.max())),
-        hd95=float(max(np.percentile(ahead, 95), np.percentile(back, 95))),
-        assd=float(np.concatenate([ahead, back]).mean()),
-        nsd=_surface_dice(prediction, truth, spacing, tolerance_mm),
-    )
+    _check_both(prediction, truth)
+    return _both_ways(surface_voxels(prediction), surface_voxels(truth), spacing)
+
+
+def element_distances(
+    prediction: BoolArray, truth: BoolArray, spacing: Sequence[float]
+) -> tuple[FloatArray, FloatArray]:
+    """Measure how far the surface elements of each mask are from those of the other.
+
+    Args:
+        prediction: boolean, ``(x, y)`` or ``(x, y, z)``, with a margin of background.
+        truth: boolean, the same shape.
+        spacing: mm per axis, in array order.
+
+    Returns:
+        The areas in mm^2 (2D: lengths in mm) of the elements of both masks, first the prediction's,
+        and the distance of each in mm.
+
+    Raises:
+        ValueError: if a mask is empty: a distance to nothing is not a number.
+    """
+    _check_both(prediction, truth)
+    elements_p, areas_p = surface_elements(prediction, spacing)
+    elements_t, areas_t = surface_elements(truth, spacing)
+    areas = np.concatenate([areas_p[elements_p], areas_t[elements_t]])
+    return areas, np.concatenate(_both_ways(elements_p, elements_t, spacing))
 
 
 def crop_to_union(first: BoolArray, second: BoolArray) -> tuple[BoolArray, BoolArray]:
@@ -115,15 +112,9 @@ def surface_elements(mask: BoolArray, spacing: Sequence[float]) -> tuple[BoolArr
     return elements, areas[code]
 
 
-def _surface_dice(
-    prediction: BoolArray, truth: BoolArray, spacing: Sequence[float], tolerance_mm: float
-) -> float:
-    elements_p, areas_p = surface_elements(prediction, spacing)
-    elements_t, areas_t = surface_elements(truth, spacing)
-    ahead, back = _both_ways(elements_p, elements_t, spacing)
-    areas = np.concatenate([areas_p[elements_p], areas_t[elements_t]])
-    within = np.concatenate([ahead, back]) <= tolerance_mm * (1 + _ROUNDING)
-    return float(areas[within].sum() / areas.sum())
+def _check_both(prediction: BoolArray, truth: BoolArray) -> None:
+    if not prediction.any() or not truth.any():
+        raise ValueError("surface distances need two masks that are not empty")
 
 
 def _both_ways(

@@ -59,7 +59,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Start:
+class LevelStart:
     """What a level begins with, made for any part of it.
 
     Attributes:
@@ -229,7 +229,12 @@ class Inference:
         self.sink(tuple(voxels), cut(large, (slice(v.stop - v.start) for v in voxels)))
 
     def _whole_logits(
-        self, level: int, start: Start, state: Tensor, awake: Tensor | None, base: Tensor | None
+        self,
+        level: int,
+        start: LevelStart,
+        state: Tensor,
+        awake: Tensor | None,
+        base: Tensor | None,
     ) -> Tensor:
         """The logits of the whole grid; where nothing was updated those of the level before."""
         box, grid = _all(start.size), self.grids[level]
@@ -247,10 +252,10 @@ class Inference:
     def _logits(self, level: int, state: Tensor) -> Tensor:
         return self.model.level_logits(level, state.to(self.image.dtype))
 
-    def _start(self, level: int, before: Found | None) -> Start:
+    def _start(self, level: int, before: Found | None) -> LevelStart:
         """What a level begins with, and where it runs."""
         model = self.model
-        plain = Start(
+        plain = LevelStart(
             self.image, model.scales[level], model.factor(level), _all(self.grids[level]),
             model.settings.cell.channels, self.kind,
         )  # fmt: skip
@@ -269,7 +274,7 @@ class Inference:
         shift = model.context_shift(level, before.state, self.image.dtype)
         return replace(plain, box=box, coarse=cut(before.state, part), shift=shift, cells=cells)
 
-    def _parts(self, level: int, start: Start) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
+    def _parts(self, level: int, start: LevelStart) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
         """Yield every part of the box, its new state ``(B, C, *part)``, and what of it is awake."""
         plan = self._plan(level, start)
         ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
@@ -277,7 +282,7 @@ class Inference:
         with naming(level):
             yield from ways[plan.way](level, start, plan)
 
-    def _plan(self, level: int, start: Start) -> Tiling:
+    def _plan(self, level: int, start: LevelStart) -> Tiling:
         model, options = self.model, self.options
         batch, element = self.image.shape[0], self.kind.itemsize
         need = level_need(model, level, start.size, batch, self.kind)
@@ -287,14 +292,14 @@ class Inference:
         held = held_bytes(model, level, coarse, prod(start.size), batch, element)
         return plan_tiles(need, options.memory_gb * 1e9 - held)
 
-    def _fire(self, level: int, start: Start, part: Box) -> Fire:
+    def _fire(self, level: int, start: LevelStart, part: Box) -> Fire:
         mode = self.options.fire or self.model.settings.fire
         fire = self.model.fire_of(level, self.image.shape[0], self.options.seed, mode)
         fire = fire.at([b.start for b in outward(part, start.box)])
         return replace(fire, awake=start.awake(part))
 
     def _whole(
-        self, level: int, start: Start, plan: Tiling
+        self, level: int, start: LevelStart, plan: Tiling
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
         box, record = _all(start.size), self.options.record
         fire = self._fire(level, start, box)
@@ -311,7 +316,7 @@ class Inference:
         yield box, state, fire.awake
 
     def _alone(
-        self, level: int, start: Start, plan: Tiling
+        self, level: int, start: LevelStart, plan: Tiling
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
         steps = inference_steps(self.model.settings.resolved_levels[level])
         engine, cell = self.model.engine, self.model.cell(level)
@@ -328,7 +333,7 @@ class Inference:
             self.meter.advance(steps * prod(b.stop - b.start for b in tile.core))
 
     def _in_place(
-        self, level: int, start: Start, plan: Tiling
+        self, level: int, start: LevelStart, plan: Tiling
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
         box = _all(start.size)
         memory = torch.empty(

@@ -19,7 +19,7 @@ from medseg_nca.recipe.planned import plan_reason, plan_value
 from medseg_nca.recipe.size import CellSize, cell_size, with_size
 from medseg_nca.recipe.symmetry import Symmetry, mirror_axes
 
-# The reason of what is not decided here.
+# The reason that is given for a setting that the user or a preset decided.
 SET = "set by you or a preset"
 
 
@@ -67,7 +67,8 @@ def decide(
 ) -> tuple[RunSettings, tuple[Decision, ...]]:
     """Decide what is "auto"; what the user or a preset set stays.
 
-    But for the preprocessing of data that were prepared by other settings: what was done holds.
+    One exception: if the data were prepared by other preprocessing settings, the settings follow
+    the data.
 
     The same settings, data and machine give the same decisions: nothing is timed.
 
@@ -109,7 +110,7 @@ class _Recipe:
         self.plan = store.plan
 
     def rules(self) -> dict[str, Callable[[], tuple[Any, str]]]:
-        """By key: what decides it, giving value and reason."""
+        """For each key a function that decides it and returns value and reason."""
         planned = {key: self._planned(key) for key in LEFT_TO_PLAN}
         return {
             **planned,
@@ -153,7 +154,7 @@ class _Recipe:
 
     @property
     def _model(self) -> ModelSettings:
-        """With what the data ask for, but for the size of a cell."""
+        """The model with all that the data decide, except for the size of a cell."""
         model = self.settings.model
         sizes: dict[str, object] = {
             "dims": self.plan.dims,
@@ -238,7 +239,7 @@ class _Recipe:
         every = self.settings.training.validate_every
         share = None
         if "training.validate_every" not in self.settings.undecided:
-            # How often that many iterations fit into the minutes, nobody knows yet.
+            # How many iterations fit into the minutes is not known yet, so the rhythm is a share.
             share = every if every < 1 else 1 / numbers.VALIDATIONS
         shapes = [case.shape for case in self.validation]
         seconds = 0.0

@@ -11,9 +11,10 @@ from __future__ import annotations
 CHANNELS, HIDDEN_VALUES = 16, 64
 # Channels besides the image's that a cell needs to remember and to tell its neighbours anything.
 LEAST_HIDDEN_CHANNELS = 12
-# One channel a label, up to so many: with fewer, a linear head must squeeze labels together.
+# A cell gets one channel a label, up to this number. With fewer channels than labels, the logits
+# that a linear head makes of them depend on each other.
 MOST_LABEL_CHANNELS = 32
-# The promise of the package: tens of kilobytes, whatever the data.
+# The most parameters of a model, whatever the data: the package promises small files.
 MOST_PARAMETERS = 50_000
 # The rule is made smaller in steps of this many values, and not below this.
 HIDDEN_STEP, LEAST_HIDDEN_VALUES = 8, 16
@@ -28,7 +29,7 @@ OPTIMISER_PLANNED, OPTIMISER = "muon", "adamw"
 LR_MUON, LR_PLANNED, LR = 8e-3, 4e-3, 2e-3
 # Iterations without a limit of time; with one, so many that the time ends the training.
 ITERATIONS, MOST_ITERATIONS = 20_000, 100_000
-# Fewer than these teach little of what the model can learn: said before the training.
+# With fewer iterations a model learns little of what it could; a warning says so beforehand.
 LEAST_ITERATIONS = 1_500
 
 # -- Schedule ----------------------------------------------------------------------------------
@@ -37,21 +38,22 @@ LEAST_ITERATIONS = 1_500
 WARMUP, WARMUP_SHARE, WARMUP_MINUTES = 100, 0.05, 1.0
 # Iterations without a limit of time; with one, validations in all, and minutes between two.
 VALIDATE_EVERY, VALIDATIONS, VALIDATION_MINUTES = 500, 10, 0.5
-# What all validations of a training may cost of its time. Where that is too little, first cases
-# are left out, but for so many; then validations, but for two; then cases again, but for two.
+# The share of a training's time that its validations may take. Where that is too little, cases are
+# left out until this many are left; then validations until this many are left; then cases again,
+# until two are left.
 VALIDATION_SHARE, SOME_VALIDATION_CASES, LEAST_VALIDATIONS = 0.15, 8, 2
-# Work of a core in a second: a guess, on which the number of validation cases rests instead of on
-# the clock, so that the same data give the same plan. README's table has 45 GFLOP/s for the loops
-# of the automaton alone. Voxels that are resampled, decoded and compared in a second; and seconds
-# to open a case.
+# What a core does in a second, from which the number of validation cases follows: operations, and
+# voxels that are resampled, decoded and compared; and the seconds that opening a case takes. These
+# are guesses, not measured at run time, so that the same data give the same plan. README's table
+# has 45 GFLOP/s for the loops of the automaton alone.
 FLOP_PER_SECOND, VOXELS_PER_SECOND, CASE_SECONDS = 1.5e10, 5e6, 0.05
 # Iterations between two checkpoints; with a limit of time, minutes.
 CHECKPOINT_EVERY, CHECKPOINT_MINUTES = 250, 2.0
 
 # -- The machine -------------------------------------------------------------------------------
 
-# Processes that prepare samples: on a CPU one, which leaves the other cores to the automaton, and
-# beside a GPU half of the cores, up to so many.
+# Processes that prepare samples: one on a CPU, which leaves the other cores to the automaton; on a
+# GPU half of the cores, up to the second number.
 CPU_WORKERS, GPU_WORKERS = 1, 8
 
 # -- Symmetry ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How long, how often: iterations, warm-up, validations and checkpoints from the minutes given.
+"""The schedule of a training: iterations, warm-up, validations and checkpoints.
 
 With a limit of time nobody knows the number of iterations, so the rhythm is told in shares of the
 training: the same minutes and data give the same plan on every machine.
@@ -102,7 +102,7 @@ def checkpoint_every(minutes: float | None, every: int | float) -> tuple[int | f
 
     Args:
         minutes: of the training.
-        every: of the validations, on which every checkpoint rests.
+        every: of the validations; each of them coincides with a checkpoint.
     """
     if minutes is None or every >= 1:
         return CHECKPOINT_EVERY, "what is lost when a machine fails"

@@ -82,7 +82,7 @@ def with_size(model: NcaModelSettings, channels: int, hidden: int) -> NcaModelSe
 
 
 def _parameters(model: NcaModelSettings, channels: int, hidden: int) -> int:
-    """How many the model would have; 0 where it cannot be built, which is told when it is."""
+    """How many parameters the model would have; 0 if it cannot be built, which fails later."""
     try:
         return describe(with_size(model, channels, hidden)).parameters
     except ConfigError:

@@ -19,7 +19,7 @@ from medseg_nca.datasets.prepared import PreparedCase
 from medseg_nca.recipe.numbers import LEAST_CASES, MIRROR_MEAN, MIRROR_MIX, MIRROR_NEAR
 
 Centre = tuple[float, ...]
-# What the middle of all labels together is called.
+# The name of the middle of all labels together.
 _ALL = "all labels"
 
 
@@ -119,7 +119,7 @@ def _measured(differences: NDArray[np.float64], words: Sequence[str]) -> Iterato
         if not values.size:
             continue
         above = float((values > 0).mean())
-        # Few pairs say little: their spread is not known.
+        # Few pairs say little, because their spread is not known.
         sd = float(values.std(ddof=1)) if values.size >= LEAST_CASES else 0.0
         yield Side(what, float(values.mean()), sd, min(above, 1 - above))
 

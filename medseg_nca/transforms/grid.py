@@ -21,7 +21,7 @@ from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.resample import SLAB, Mapping, resample, resample_labels, slabs
 
 AXIS_LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
-# As many float32 values as the largest file that is read may hold (io.checks.MAX_BYTES).
+# The number of float32 values in the largest file that is read (io.checks.MAX_BYTES).
 MOST_VOXELS = 2**31
 SPACING_HINT = "Check the voxel sizes in the image's header: is their unit right?"
 # Spacings closer than this (relative) are the same: headers are rounded.

@@ -103,7 +103,7 @@ def _range(channel: NDArray[np.float32], plan: PreprocessPlan) -> tuple[float, f
     if not low < high:
         low, high = values.min(), values.max()
     if nonzero:
-        low, high = min(low, 0.0), max(high, 0.0)  # what is cut away as 0 stays 0
+        low, high = min(low, 0.0), max(high, 0.0)  # voxels that are cut away as 0 stay 0
     return float(low), float(high)
 
 

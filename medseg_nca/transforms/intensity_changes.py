@@ -24,7 +24,7 @@ from medseg_nca.config.data import AugmentSettings
 
 # A Gaussian that is narrower than this, in cells, leaves its cell alone.
 _NARROW = 0.2
-# A Gaussian is cut off at so many of its sigmas.
+# A Gaussian is cut off at this many of its sigmas.
 _TRUNCATED = 4.0
 # Degree of the polynomial of a bias field (Sudre et al. 2017).
 _DEGREE = 3
@@ -81,13 +81,13 @@ def draw_changes(
 
 @dataclass(frozen=True)
 class _Noise:
-    """Normal noise of each voxel, of which the mean over a cell keeps the less the larger it is."""
+    """Normal noise of each voxel. A cell has the mean of its voxels, so a large one has less."""
 
     sd: float
     seed: int
 
     def __call__(self, view: Tensor, place: Place) -> Tensor:
-        # Of its own for each level and place, and the same whatever was drawn before.
+        # The seed is one for each level and place, so the noise does not depend on earlier draws.
         key = [self.seed, *place.scale, *(s + 2**20 for s in place.starts)]
         rng = np.random.default_rng(key)
         drawn = rng.standard_normal(tuple(view.shape), dtype=np.float32)
@@ -105,7 +105,7 @@ class _Blur:
         if max(sigma) < _NARROW:
             return view
         sigma = [max(s, 1e-3) for s in sigma]
-        # The filter takes what lies outside for 0; a view's border is no border of the image.
+        # The filter takes voxels outside the view for 0, but the image goes on there.
         reach = math.ceil(_TRUNCATED * max(sigma))
         wide = F.pad(view[None], (reach,) * (2 * len(sigma)), mode="replicate")
         blurred: Tensor = GaussianFilter(len(sigma), sigma, truncated=_TRUNCATED)(wide)
@@ -175,7 +175,7 @@ class _Bias:
 
 @dataclass(frozen=True)
 class _LowResolution:
-    """Keep every so-many-th voxel only, and enlarge; coarse cells do not notice."""
+    """Keep every nth voxel only, and enlarge; cells of n voxels or more stay as they are."""
 
     zoom: float
 

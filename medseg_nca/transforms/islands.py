@@ -42,7 +42,7 @@ def remove_islands(label_map: NDArray[Any], names: Collection[str], table: Label
     changed = 0
     if MERGED in names:
         changed += _remove(label_map, label_map != 0, 0)
-    # The outer ones first: what goes with them is no island of the inner ones any more.
+    # Outer labels come first: inner voxels that go with an outer island need no second look.
     chosen = [label for label in table.labels if label.name in names]
     chosen.sort(key=lambda label: -len(table.predicted_values(label)))
     for one in chosen:
@@ -68,7 +68,7 @@ def _remove(label_map: NDArray[Any], mask: BoolArray, fill: int) -> int:
 
 def _islands(mask: BoolArray) -> tuple[tuple[slice, ...], BoolArray] | None:
     """The box around a mask, and in it what lies apart; None if nothing does."""
-    # A prediction that keeps everything starts without it.
+    # The import takes time, which a prediction without `largest` need not spend.
     from scipy.ndimage import find_objects, generate_binary_structure
     from scipy.ndimage import label as number_parts
 

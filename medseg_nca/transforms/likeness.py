@@ -139,5 +139,5 @@ def _mm(values: Sequence[float], whole_from: float = 1000) -> str:
 
 
 def _digits(values: np.ndarray) -> tuple[float, ...]:
-    """Five digits: what is left is rounding in headers."""
+    """Keep five digits: further ones are rounding in headers."""
     return tuple(float(f"{v:.5g}") for v in values)

@@ -27,8 +27,9 @@ MANY_LEVELS, MAX_LEVELS, CROSSED = 5, 8, 17
 # Axes join the halving once the others are as coarse as they are to within this factor.
 ANISOTROPY = 2.0
 
-# A box around all voxels that are not 0 leaves out much of an image if it holds at most so much of
-# it. Most cases are those of the second share: with few that differ, no image is cut in vain.
+# The first share: a box around all voxels that are not 0 is worth cutting to if it holds at most
+# this share of the image. The second share: images are cut only if at least this share of the cases
+# has such a box, so that few are cut in vain.
 BORDERED, MOST = 0.75, 0.8
 
 # Settings that go into a plan as they are.
@@ -213,7 +214,7 @@ def _spacing(settings: PreprocessSettings, spacings: np.ndarray) -> tuple[float,
         return None
     if settings.spacing != "auto":
         return settings.spacing
-    # Four digits: what is left is rounding in headers, and must not make another plan.
+    # Four digits are kept: further ones are rounding in headers, and must not change the plan.
     return tuple(float(f"{v:.4g}") for v in np.median(spacings, axis=0))
 
 

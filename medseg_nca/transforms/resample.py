@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 SLAB = 1 << 22
 # Axes count as parallel if none strays by more than this, in voxels.
 _STRAYS = 1e-3
-# By this much of a voxel, places where a label is decided are moved along each axis. The fractions
-# differ so that edges along a diagonal are no ties either.
+# Where a label is decided, places are moved by these fractions of a voxel along the axes, so that
+# none lies halfway between two voxels. The fractions differ, so that no place on a diagonal edge
+# lies halfway either.
 _TIES = (1e-3, 1.3e-3, 1.7e-3)
-# Weights between this and 1 minus this are decided by the volume.
+# Between this weight and 1 minus it, the volume of a label decides which voxels are foreground.
 _DOUBT = 0.25
 
 
@@ -70,7 +71,7 @@ class Mapping:
         return np.clip(self.offset[axis] + self.step[axis] * index, 0, size - 1)
 
     def coverage(self, axis: int, size: int) -> NDArray[np.float64]:
-        """How many new voxels lie in each of ``size`` old ones; those at the border have no end."""
+        """How many new voxels lie in each of ``size`` old ones; border voxels go on for ever."""
         ends = self.offset[axis] + self.step[axis] * np.array([-0.5, self.shape[axis] - 0.5])
         borders = np.clip(np.arange(size + 1) - 0.5, ends.min(), ends.max())
         borders[[0, -1]] = ends.min(), ends.max()
@@ -163,8 +164,8 @@ def _foreground(labels: NDArray[np.uint8], mapping: Mapping) -> float:
 def _threshold(weights: NDArray[np.float32], count: float) -> float:
     """The weight from which on voxels are foreground, so that there are ``count`` of them.
 
-    Far from a half nothing is decided by that: what is too small for the grid is not drawn larger
-    than it is.
+    It lies between :data:`_DOUBT` and 1 minus that, even if ``count`` is then missed: an object
+    that is too small for the grid is not drawn larger than it is.
     """
     doubtful = weights[(weights > _DOUBT) & (weights < 1 - _DOUBT)]
     wanted = round(count) - np.count_nonzero(weights >= 1 - _DOUBT)
@@ -174,7 +175,7 @@ def _threshold(weights: NDArray[np.float32], count: float) -> float:
         return _DOUBT
     last = doubtful.size - wanted
     threshold = np.partition(doubtful, last)[last]
-    # A face of voxels has the same weight: all of them, or none, whichever is nearer.
+    # A whole face of voxels may have this weight: all are taken or none, by what comes nearer.
     more = np.count_nonzero(doubtful >= threshold) - wanted
     fewer = wanted - np.count_nonzero(doubtful > threshold)
     return float(threshold if more <= fewer else np.nextafter(threshold, np.float32(1)))
@@ -207,7 +208,7 @@ def _interpolate(array: NDArray[Any], mapping: Mapping) -> NDArray[np.float32]:
 def _blend(
     array: NDArray[Any], axis: int, low: NDArray[np.intp], weight: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Between the voxels ``low`` of an axis and the next ones, of which ``weight`` is taken."""
+    """Interpolate along an axis: from the voxels ``low`` by ``weight`` towards the next ones."""
     near = array.take(low, axis).astype(np.float32, copy=False)
     if not weight.any():
         return near

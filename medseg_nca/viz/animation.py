@@ -14,13 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medseg_nca.config import LabelTable
 from medseg_nca.viz.canvas import VIVID, store, vivid
-from medseg_nca.viz.slices import Plane, fullest_plane, to_picture
+from medseg_nca.viz.slices import Cut, fullest_plane, to_picture
 
 FloatArray = NDArray[np.float32]
 HEIGHT, WIDTH = 260, 340  # most pixels of a picture, without its caption
 CAPTION = 46
-COLOURS = 192  # leaves room for the transparency that stores only what changes
-# Pillow looks a colour up by its six upper bits: nothing else may share them with one that is kept.
+COLOURS = 192  # fewer than 256, so that a colour is free to mean "as in the frame before"
+# Pillow finds a colour by the six upper bits of its channels: no other colour of the palette may
+# share these with a colour that is kept.
 NEAR = 8
 DIM, STRONG = 0.65, 0.9  # the image under the labels, and the colour of a label that is certain
 GAP = 8
@@ -92,9 +93,10 @@ def _write(frames: list[Image.Image], path: Path, fps: float) -> Path:
 
 
 def _palette(frames: Sequence[Image.Image]) -> Image.Image:
-    """One palette for all frames, or colours would flicker: the labels' own, then what is frequent.
+    """One palette for all frames, because with several the colours would flicker.
 
-    Left to the frequent colours alone, the few pixels of a legend share one with each other.
+    The labels' own colours come first, then frequent ones. With frequent colours alone, the few
+    pixels of all names in the legend would get one colour.
     """
     kept = [_rgb(name) for name in VIVID] + [DARK, LIGHT, TRACK]
     some = [frames[place] for place in sorted({0, len(frames) // 2, len(frames) - 1})]
@@ -117,7 +119,7 @@ def _rgb(name: str) -> tuple[int, int, int]:
 def _frame(
     picture: FloatArray,
     probabilities: NDArray[Any],
-    plane: Plane,
+    plane: Cut,
     names: Sequence[str],
     caption: str,
     done: float,
@@ -143,7 +145,7 @@ def _tint(grey: FloatArray, probabilities: NDArray[Any]) -> FloatArray:
     return np.asarray(mixed, dtype=np.float32)
 
 
-def _enlarge(values: FloatArray, plane: Plane, how: Image.Resampling) -> Image.Image:
+def _enlarge(values: FloatArray, plane: Cut, how: Image.Resampling) -> Image.Image:
     """``(a, b, 3)`` as large as there is room; volumes have their origin at the bottom."""
     pixels = np.swapaxes(values, 0, 1)
     pixels = pixels[::-1] if plane.dims == 3 else pixels

@@ -71,6 +71,6 @@ def _panel(axes: Axes, spread: Spread) -> None:
 
 
 def _short(name: str) -> str:
-    """A label's name as a tick: not too long, and never read as a formula."""
+    """A label's name at the axis: shortened, and never read as a formula."""
     text = name if len(name) <= 14 else f"{name[:13]}…"
     return text.replace("$", r"\$")

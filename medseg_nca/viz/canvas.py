@@ -26,7 +26,7 @@ PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0
 VIVID = ("#FFB000", "#1E96FF", "#D0006F", "#00A05A", "#FFF27A", "#7A3CFF", "#A03000")
 INK, FAINT, GRID = "#1f2933", "#6b7785", "#dfe4ea"
 DPI = 110
-LETTERS_PER_INCH = 9.0  # of a headline
+LETTERS_PER_INCH = 9.0  # how many letters of a headline fit into an inch
 
 
 def colour(number: int) -> str:

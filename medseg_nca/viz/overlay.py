@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from medseg_nca.config import LabelTable
 from medseg_nca.viz.canvas import FAINT, INK, colour, headline, new_figure, save
-from medseg_nca.viz.slices import BoolArray, Plane, centre_planes, to_picture, window_around
+from medseg_nca.viz.slices import BoolArray, Cut, centre_planes, to_picture, window_around
 
 HEIGHT_3D, HEIGHT_2D = 3.4, 5.6  # inches
-WIDTHS = (1.0, 15.0)  # of all panels together, inches
+WIDTHS = (1.0, 15.0)  # least and largest width of all panels together, inches
 # More labels than these leave no room for the picture.
 MOST_NAMED = 16
 TRUTH, PREDICTION = "solid", (0, (2.2, 1.4))
@@ -83,12 +83,12 @@ def plot_case(
     return save(figure, path)
 
 
-def _window(mask: BoolArray, plane: Plane) -> tuple[slice, slice]:
+def _window(mask: BoolArray, plane: Cut) -> tuple[slice, slice]:
     return window_around(mask) if plane.dims == 3 else (slice(None), slice(None))
 
 
 def _canvas(
-    pictures: Sequence[NDArray[np.float32]], planes: Sequence[Plane], spacing: Sequence[float]
+    pictures: Sequence[NDArray[np.float32]], planes: Sequence[Cut], spacing: Sequence[float]
 ) -> tuple[Figure, list[Axes]]:
     """Panels of one height, side by side, with the pictures in them."""
     ratios = [
@@ -105,7 +105,7 @@ def _canvas(
     return figure, list(grid)
 
 
-def _show(axes: Axes, picture: NDArray[np.float32], plane: Plane, spacing: Sequence[float]) -> None:
+def _show(axes: Axes, picture: NDArray[np.float32], plane: Cut, spacing: Sequence[float]) -> None:
     across, up = plane.axes
     # 2D images have their origin at the top, as every image viewer shows them.
     axes.imshow(
@@ -129,7 +129,7 @@ def _outline(axes: Axes, mask: BoolArray, edge: str, dashes: Any, width: float) 
         lines.set_path_effects([withStroke(linewidth=width + 1.4, foreground="#00000070")])
 
 
-def _caption(axes: Axes, plane: Plane, anatomical: bool) -> None:
+def _caption(axes: Axes, plane: Cut, anatomical: bool) -> None:
     if plane.axis is None:
         return
     name = PLANES[plane.axis] if anatomical else f"axis {plane.axis + 1}"

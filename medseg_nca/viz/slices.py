@@ -12,7 +12,7 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Plane:
+class Cut:
     """A 2D cut through an image.
 
     Attributes:
@@ -26,7 +26,7 @@ class Plane:
     dims: int
 
     def of(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The slice of ``(*S)`` or ``(..., *S)``, spatial axes last."""
+        """The slice of an array ``(*S)`` or ``(..., *S)``, spatial axes last."""
         if self.axis is None:
             return array
         cut: NDArray[Any] = array.take(self.index, axis=array.ndim - self.dims + self.axis)
@@ -39,32 +39,32 @@ class Plane:
         return first, second
 
 
-def centre_planes(mask: BoolArray) -> list[Plane]:
+def centre_planes(mask: BoolArray) -> list[Cut]:
     """Three orthogonal slices through the centre of a mask; the whole of a 2D image.
 
     The centre is the voxel of the mask next to its centre of mass, so that the slices meet the mask
     even where it is bent. Without a mask it is the middle of the image.
     """
     if mask.ndim == 2:
-        return [Plane(None, 0, 2)]
+        return [Cut(None, 0, 2)]
     points = np.argwhere(mask)
     if len(points):
         centre = points[np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=1))]
     else:
         centre = np.array(mask.shape) // 2
-    return [Plane(axis, int(centre[axis]), 3) for axis in reversed(range(3))]
+    return [Cut(axis, int(centre[axis]), 3) for axis in reversed(range(3))]
 
 
-def fullest_plane(mask: BoolArray) -> Plane:
+def fullest_plane(mask: BoolArray) -> Cut:
     """The slice with the most of a mask on it, over all axes; the whole of a 2D image."""
     if mask.ndim == 2:
-        return Plane(None, 0, 2)
-    best = Plane(2, mask.shape[2] // 2, 3)
+        return Cut(None, 0, 2)
+    best = Cut(2, mask.shape[2] // 2, 3)
     most = 0
     for axis in reversed(range(3)):
         counts = mask.sum(axis=tuple(a for a in range(3) if a != axis))
         if counts.max() > most:
-            best, most = Plane(axis, int(counts.argmax()), 3), int(counts.max())
+            best, most = Cut(axis, int(counts.argmax()), 3), int(counts.max())
     return best
 
 
@@ -89,7 +89,7 @@ def window_around(mask: BoolArray, margin: float = 0.6, smallest: int = 24) -> t
 
 
 def to_picture(
-    image: NDArray[Any], plane: Plane, low: float = 0.5, high: float = 99.5
+    image: NDArray[Any], plane: Cut, low: float = 0.5, high: float = 99.5
 ) -> NDArray[np.float32]:
     """Turn a slice into grey or colour values between 0 and 1.
 

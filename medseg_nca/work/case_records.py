@@ -1,4 +1,4 @@
-"""What says that a case is finished, so that the same command goes on where it was stopped.
+"""Records of finished cases, so that the same command goes on where it was stopped.
 
 While a command runs, a folder inside its results holds one small record for each finished case. It
 names what the case was made from: content of the input, settings, model. At the end the records go
@@ -20,7 +20,7 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 
 UNFINISHED = ".unfinished"
-# Stands for the key of a case whose results are just being replaced.
+# The key in the record of a case whose results are being replaced: it fits no case.
 _NOTHING = ""
 
 

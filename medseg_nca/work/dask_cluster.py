@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ADDRESS = re.compile(r"(tcp|tls)://[^\s/]+:\d+")
-# Items that a worker holds: one at work, one that waits.
+# Number of items that a worker holds: it works on one, and the other waits.
 _PER_WORKER = 2
-# How often an item is sent before the reason why nobody could do it becomes its error.
+# How often an item is sent at most. If no worker could do it, the last reason becomes its error.
 _SENDS = 5
 # Seconds: for the scheduler to answer, between two looks at the workers, without any worker.
 CONNECT, LOOK, PATIENCE = 10.0, 2.0, 120.0
@@ -139,7 +139,7 @@ class DaskCluster(Scheduler):
     def cancel(self, futures: list[Future[Reply]]) -> None:
         """Take items back; what a worker has begun it finishes."""
         if futures:
-            with suppress(Exception):  # the cluster may be gone, which must not hide why
+            with suppress(Exception):  # an error of a lost cluster must not hide the first error
                 self._client.cancel(futures, force=True)
 
     def workers(self) -> list[str]:
@@ -179,7 +179,7 @@ class DaskCluster(Scheduler):
 
     def close(self) -> None:
         """See :meth:`Scheduler.close`."""
-        with suppress(Exception):  # a cluster that is gone must not hide why
+        with suppress(Exception):  # an error of a lost cluster must not hide the first error
             self._client.close()
         folder = self._run.folder
         for note in [self._run.mark, *folder.glob(f"start-{self._run.token}-*")]:
@@ -258,11 +258,11 @@ class _Run:
             self._only[future] = only
             self._expect_workers()
             return None
-        except KilledWorker:  # perhaps it only waited, at workers that other items killed
+        except KilledWorker:  # it may only have waited at workers that other items killed
             return self._send_again(index, item, sends, KILLED)
         except MedsegError:
             raise
-        except Exception as error:  # not of the function: the worker could not even call it
+        except Exception as error:  # no error of the function: the worker could not even call it
             self._cluster.look()
             reason = f"a worker could not begin ({type(error).__name__}: {error})"
             return self._send_again(index, item, sends, reason)

@@ -16,9 +16,10 @@ from medseg_nca.errors import OutputError
 from medseg_nca.job import Job
 from medseg_nca.work.scheduler import KILLED, Outcome, attempt, use_threads
 
-# Starts of one item before it is given up.
+# How often an item is started before it is given up.
 STARTS = 2
-# One item at a time, whatever the number of threads: its memory is bounded, and it uses them all.
+# A worker does one item at a time, however many threads it has: the item uses all of them, and the
+# memory of several items at once might not suffice.
 _busy = threading.Lock()
 
 
@@ -121,7 +122,7 @@ def _forget(note: Path) -> None:
 
 
 def _count_start(note: Path) -> int:
-    """Count a start of an item; what kills the worker leaves the count behind."""
+    """Count a start of an item, in a file that stays when the item kills the worker."""
     try:
         with note.open("a+b") as file:
             file.write(b".")

@@ -100,7 +100,7 @@ class LocalProcesses(Scheduler):
                     logger.warning("A worker process was killed; its case is tried again alone.")
                     again.append((index, item))
                     slot.renew()
-                start(slot)  # before the outcome is passed on: who takes it may be slow
+                start(slot)  # before the outcome is passed on, because its receiver may be slow
                 if outcome is not None:
                     yield noted(outcome)
 
@@ -114,7 +114,7 @@ class LocalProcesses(Scheduler):
         return noted(outcome)
 
     def _kill(self) -> None:
-        for slot in self._slots:  # all, before one is waited for
+        for slot in self._slots:  # all are asked to stop before the first is waited for
             slot.stop()
         self.close()
 
@@ -129,7 +129,7 @@ class LocalProcesses(Scheduler):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:  # whoever was to take the outcomes is gone
+        if error is not None:  # nobody takes the outcomes any more
             self._kill()
         else:
             self.close()
@@ -149,7 +149,7 @@ class _Slot:
         assert self._pool is not None
         try:
             return self._pool.submit(_attempt, function, index, item)
-        except BrokenProcessPool as error:  # it died while it had nothing to do
+        except BrokenProcessPool as error:  # the process died while it was idle
             broken: Future[Any] = Future()
             broken.set_exception(error)
             return broken
@@ -218,7 +218,7 @@ def _result(future: Future[Outcome[R]]) -> Outcome[R] | None:
 
 
 def _start_worker(threads: int) -> None:
-    """Ctrl-C is for the parent, which stops the workers; they end with it, however it ends."""
+    """Leave Ctrl-C to the parent, which stops the workers; a worker ends when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _give_up)
     use_threads(threads)
@@ -226,14 +226,14 @@ def _start_worker(threads: int) -> None:
 
 
 def _attempt(function: Any, index: int, item: Any) -> Outcome[Any]:
-    """See :func:`attempt`; a pool takes the SystemExit of one item for its error and goes on."""
+    """Call :func:`attempt`. SystemExit of an item becomes its error, and the process goes on."""
     if _given_up.is_set():
         raise SystemExit
     return attempt(function, index, item)
 
 
 def _give_up(number: int, frame: FrameType | None) -> None:
-    """Leave the item at work as an error does, so that no half-written file stays."""
+    """End the item at work by an exception, so that its half-written file is removed."""
     _given_up.set()
     raise SystemExit
 

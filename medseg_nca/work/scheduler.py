@@ -129,7 +129,7 @@ class Scheduler(ABC):
         """
 
     def close(self) -> None:  # noqa: B027
-        """Let the workers go."""
+        """Release the workers."""
 
     def __enter__(self) -> Self:
         return self

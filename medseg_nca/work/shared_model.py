@@ -16,7 +16,7 @@ from medseg_nca.work.case_records import content_key
 # What of a spec decides what is predicted, and how it is called; and what of it does not.
 _DECIDES = {"name", "task", "model", "labels", "plan", "seed"}
 _NOT: Any = {"model": {"engine", "checkpoint", "coarse_gradient"}}
-# The model of the run that this process is a worker of; the one of the next run takes its place.
+# The model of the run that this process works for; the model of the next run replaces it.
 _models = ModelStore(most=1)
 
 

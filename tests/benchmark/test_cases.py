@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg_nca.benchmark.cases import DEFAULT_CASES, Case, sweep
+from medseg_nca.benchmark.cases import DEFAULT_CASES, Workload, sweep
 from medseg_nca.benchmark.step import flop_per_step
 from medseg_nca.errors import ConfigError
 
@@ -14,14 +14,14 @@ from medseg_nca.errors import ConfigError
 @pytest.mark.parametrize(
     ("name", "case"),
     [
-        ("3d_64_c16_h64_k3", Case(3, 64, 16, 64, 3)),
-        ("2d_256_c16_h128_k3_f2", Case(2, 256, 16, 128, 3, filters=2)),
-        ("2d_256_c16_h128_k3_conv2", Case(2, 256, 16, 128, 3, filters=2, full=True)),
-        ("3d_8_c4_h8_k7_conv1", Case(3, 8, 4, 8, 7, full=True)),
+        ("3d_64_c16_h64_k3", Workload(3, 64, 16, 64, 3)),
+        ("2d_256_c16_h128_k3_f2", Workload(2, 256, 16, 128, 3, filters=2)),
+        ("2d_256_c16_h128_k3_conv2", Workload(2, 256, 16, 128, 3, filters=2, full=True)),
+        ("3d_8_c4_h8_k7_conv1", Workload(3, 8, 4, 8, 7, full=True)),
     ],
 )
-def test_a_name_says_everything(name: str, case: Case) -> None:
-    assert Case.parse(name) == case
+def test_a_name_says_everything(name: str, case: Workload) -> None:
+    assert Workload.parse(name) == case
     assert case.name == name
 
 
@@ -37,8 +37,8 @@ def test_a_name_says_everything(name: str, case: Case) -> None:
 def test_every_case_is_found_by_its_name(
     dims: int, size: int, channels: int, hidden: int, kernel: int, filters: int, full: bool
 ) -> None:
-    case = Case(dims, size, channels, hidden, kernel, filters, full)
-    assert Case.parse(case.name) == case
+    case = Workload(dims, size, channels, hidden, kernel, filters, full)
+    assert Workload.parse(case.name) == case
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_every_case_is_found_by_its_name(
 )  # fmt: skip
 def test_other_names_are_refused_with_the_form(name: str) -> None:
     with pytest.raises(ConfigError, match="is not the name of a case") as error:
-        Case.parse(name)
+        Workload.parse(name)
     assert "3d_64_c16_h64_k3" in str(error.value.hint)
 
 
 def test_the_settings_are_those_of_the_name() -> None:
-    cell = Case.parse("2d_16_c6_h10_k5_conv2").settings
+    cell = Workload.parse("2d_16_c6_h10_k5_conv2").settings
     assert (cell.channels, cell.update.hidden, cell.fire_rate) == (6, 10, 0.5)
     assert (cell.perception.kind, cell.perception.kernel) == ("conv", 5)
     assert cell.perception.filters == 2
@@ -62,19 +62,19 @@ def test_the_settings_are_those_of_the_name() -> None:
 
 def test_a_case_beyond_all_cells_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"3d_8_c99999_h8_k3: channels: .* 1024"):
-        _ = Case.parse("3d_8_c99999_h8_k3").settings
+        _ = Workload.parse("3d_8_c99999_h8_k3").settings
 
 
 def test_operations_by_hand() -> None:
     """Filters 4 * 27; the hidden units read 4 + 4 values and give 3, the image being fixed."""
     per_cell = 2 * (4 * 27) + 2 * 8 * (4 + 4) + 2 * 8 * 3
-    assert flop_per_step(Case.parse("3d_8_c4_h8_k3")) == per_cell * 8**3 / 2
+    assert flop_per_step(Workload.parse("3d_8_c4_h8_k3")) == per_cell * 8**3 / 2
     per_cell = 2 * (2 * 4 * 4 * 9) + 2 * 8 * (4 + 8) + 2 * 8 * 3
-    assert flop_per_step(Case.parse("2d_8_c4_h8_k3_conv2")) == per_cell * 8**2 / 2
+    assert flop_per_step(Workload.parse("2d_8_c4_h8_k3_conv2")) == per_cell * 8**2 / 2
 
 
 def test_the_sweep_grows_one_thing_at_a_time() -> None:
-    base = Case.parse("3d_64_c16_h64_k3")
+    base = Workload.parse("3d_64_c16_h64_k3")
     axes = sweep(base, 10)
     assert [case.size for case, _ in axes["size"]] == [16, 32, 48, 64]
     assert {steps for _, steps in axes["size"]} == {10}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.datasets.base import Case, DataSet
-from medseg_nca.datasets.hashing import dataset_hash, file_hash
+from medseg_nca.datasets.hashing import KnownHashes, dataset_hash, file_hash
 from medseg_nca.errors import DataError
 
 
@@ -62,6 +62,14 @@ def test_a_file_is_read_once_until_it_changes(
 
 def _refuse(*_: object, **__: object) -> Callable[..., None]:
     raise AssertionError("read again")
+
+
+def test_only_the_newest_hashes_are_kept() -> None:
+    hashes = KnownHashes(most=3)
+    for size in range(10):
+        hashes.add(("file", size, 0), str(size))
+    known = [hashes.find(("file", size, 0)) for size in range(10)]
+    assert known == [None] * 7 + ["7", "8", "9"]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

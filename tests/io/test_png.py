@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from medseg_nca.errors import ImageError
+from medseg_nca.io.picture import warn_anew
 from medseg_nca.io.read import read_label, read_volume
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -101,9 +102,9 @@ def test_a_palette_of_few_bits_gives_its_numbers(tmp_path: Path) -> None:
 
 
 def test_grey_of_two_bits_is_spread_as_every_reader_does_and_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("medseg_nca.io.picture._told", set())
+    warn_anew()
     (tmp_path / "a.png").write_bytes(png([bytes([0b00011011])] * 2, 4, 2, GREY))
     assert read_label(tmp_path / "a.png").array[0, :, 0].tolist() == [0, 85, 170, 255]
     assert "spread over 0 to 255 (85 for 1)" in caplog.text

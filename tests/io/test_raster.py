@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from medseg_nca.errors import ImageError, OutputError
+from medseg_nca.io.picture import warn_anew
 from medseg_nca.io.read import read_label, read_volume
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
@@ -145,9 +146,8 @@ def test_a_palette_that_shows_zero_as_white_is_told(
     tmp_path: Path,
     name: str,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("medseg_nca.io.picture._told", set())
+    warn_anew()
     image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8), mode="P")
     image.putpalette([255, 255, 255, 0, 0, 0])
     image.save(tmp_path / name)

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from medseg_nca.errors import ImageError
+from medseg_nca.io.picture import warn_anew
 from medseg_nca.io.read import read_label, read_volume
 
 ORIENTATION, STRIP_COUNTS, TILE_COUNTS, PHOTOMETRIC = 274, 279, 325, 262
@@ -61,9 +62,9 @@ def test_bits_of_deflate_are_counted_as_bits(tmp_path: Path) -> None:
 
 
 def test_white_for_zero_is_applied_to_images_and_told_of_labels(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("medseg_nca.io.picture._told", set())
+    warn_anew()
     for array, top in ((noise(6, 4), 255), (noise(6, 4, high=65536, kind=np.uint16), 65535)):
         tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
         np.testing.assert_array_equal(read_volume(tmp_path / "a.tif").array[0], top - array.T)

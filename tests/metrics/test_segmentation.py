@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from medseg_nca.config import LabelTable
 from medseg_nca.errors import DataError
 from medseg_nca.metrics.definitions import METRICS
+from medseg_nca.metrics.masks.base import MaskPair
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.metrics.segmentation import case_metrics, mask_metrics
 
@@ -85,6 +86,19 @@ def test_only_one_has_the_label(
     assert (values["sensitivity"], values["precision"]) == (sensitivity, precision)
 
 
+def test_columns_keep_their_order() -> None:
+    """People read metrics.csv by the place of a column, too."""
+    assert list(METRICS) == [
+        "dice", "hd95", "hd", "assd", "nsd", "sensitivity", "precision", "volume_difference",
+        "relative_volume_difference", "volume", "truth_volume",
+    ]  # fmt: skip
+
+
+def test_only_the_metrics_that_are_asked_for() -> None:
+    solid = np.ones((3, 3), dtype=bool)
+    assert mask_metrics(solid, solid, (1, 1), 1.0, ["nsd", "dice"]) == {"nsd": 1.0, "dice": 1.0}
+
+
 def test_every_metric_is_there() -> None:
     values = case_metrics(line(0, 1, 2), line(0, 1, 1), TWO, (1, 1), 1.0)
     assert list(values) == ["a", "b", "merged"]
@@ -113,6 +127,15 @@ def test_nested_regions() -> None:
     )
     values = case_metrics(line(1, 2, 0), line(1, 2, 0), table, (1, 1), 1.0)
     assert (values["whole"]["dice"], values["core"]["dice"]) == (1.0, 1.0)
+
+
+def test_what_metrics_share_is_computed_once() -> None:
+    solid = np.zeros((5, 6, 4), dtype=bool)
+    solid[1:3, 2:4, 1:3] = True
+    pair = MaskPair(solid, np.roll(solid, 1, 0), (1.0, 1.0, 1.0), tolerance=1.0)
+    assert pair.distances is pair.distances
+    assert pair.areas_and_distances is pair.areas_and_distances
+    assert pair.counts is pair.counts
 
 
 def test_shapes_must_agree() -> None:

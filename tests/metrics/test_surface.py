@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from monai.metrics import (
     compute_surface_dice,
 )
 
-from medseg_nca.metrics.surface import surface_elements, surface_metrics, surface_voxels
+from medseg_nca.metrics.segmentation import mask_metrics
+from medseg_nca.metrics.surface import (
+    element_distances,
+    surface_distances,
+    surface_elements,
+    surface_voxels,
+)
 
 
 def box(shape: tuple[int, ...], *spans: tuple[int, int]) -> np.ndarray:
@@ -28,7 +35,8 @@ def box(shape: tuple[int, ...], *spans: tuple[int, int]) -> np.ndarray:
 
 
 def measure(prediction: np.ndarray, truth: np.ndarray, spacing: Any, tolerance: float = 1.0) -> Any:
-    return surface_metrics(prediction, truth, spacing, tolerance)
+    names = ("hd", "hd95", "assd", "nsd")
+    return SimpleNamespace(**mask_metrics(prediction, truth, spacing, tolerance, names))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +145,10 @@ def test_area_of_one_element(
     assert areas.item() == pytest.approx(area, rel=1e-6)
 
 
-def test_empty_mask_is_refused() -> None:
+@pytest.mark.parametrize("distances", [surface_distances, element_distances])
+def test_empty_mask_is_refused(distances: Any) -> None:
     with pytest.raises(ValueError, match="not empty"):
-        measure(box((4, 4), (1, 2), (1, 2)), np.zeros((4, 4), dtype=bool), (1, 1))
+        distances(box((4, 4), (1, 2), (1, 2)), np.zeros((4, 4), dtype=bool), (1, 1))
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 2.0, 3.0)])

@@ -60,13 +60,12 @@ def outcome(**environment: str) -> tuple[str, float, str]:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything that a process remembers of the library is forgotten, before and after."""
-    remembered = (library._open, library.library, proof.unusable)
-    for one in remembered:
-        one.cache_clear()
+    library.forget()
+    proof.unusable.cache_clear()
     yield
     monkeypatch.undo()
-    for one in remembered:
-        one.cache_clear()
+    library.forget()
+    proof.unusable.cache_clear()
 
 
 def roll(name: str, cell: Cell) -> torch.Tensor:

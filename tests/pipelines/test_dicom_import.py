@@ -475,6 +475,68 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path: Path) -> None:
     assert len(third.records) == 4
 
 
+def test_content_decides_what_is_made_again(tmp_path: Path) -> None:
+    source, out = clinic(tmp_path / "in"), tmp_path / "out"
+    first = run(ImportRequest(source, out))
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for path in files:  # a copy of the folder on another day
+        os.utime(path, ns=(1, 1))
+    assert run(ImportRequest(source, out)).cached == len(first.records) == 3
+    changed = next((source / "a" / "mr").iterdir())
+    before = changed.stat()
+    content = bytearray(changed.read_bytes())
+    content[-1] ^= 1  # the last voxel
+    changed.write_bytes(content)
+    os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert changed.stat().st_size == before.st_size
+    # Another process: this one has seen a file of that place, size and time.
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from medseg_nca.pipelines.dicom_import import ImportRequest, run\n"
+        "print(run(ImportRequest(*map(Path, sys.argv[1:]))).cached)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, source, out], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2\n"
+
+
+def test_records_of_an_earlier_version_are_made_again(tmp_path: Path) -> None:
+    source, out = clinic(tmp_path / "in"), tmp_path / "out"
+    first = run(ImportRequest(source, out))
+    for path in (out / ".medseg-nca" / "cases").glob("*.json"):
+        tree = json.loads(path.read_text())
+        path.write_text(json.dumps({**tree, "key": "0" * 32}))
+    again = run(ImportRequest(source, out))
+    assert again.cached == 0
+    assert again.maps == first.maps
+
+
+def test_a_record_does_not_outlive_the_volume_that_it_describes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files change, the disk is full once the new image is written, and they change back."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    build.write(source, ct())
+    file = next(source.iterdir())
+    run(ImportRequest(source, out))
+    image = next((out / "imagesTr").iterdir())
+    content, voxels = file.read_bytes(), read_volume(image).array
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    def full(path: Path, tree: Any) -> None:
+        raise OutputError(f"{path}: cannot be written (No space left on device).")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dicom_case, "write_json", full)
+        with pytest.raises(OutputError, match="No space"):
+            run(ImportRequest(source, out))
+    assert not np.array_equal(read_volume(image).array, voxels)
+    file.write_bytes(content)
+    assert run(ImportRequest(source, out)).cached == 0
+    np.testing.assert_array_equal(read_volume(image).array, voxels)
+
+
 def test_a_full_disk_stops_it_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

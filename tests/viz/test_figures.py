@@ -20,7 +20,7 @@ from medseg_nca.viz.canvas import headline, new_figure, vivid
 from medseg_nca.viz.curves import plot_history
 from medseg_nca.viz.differences import Paired, plot_differences
 from medseg_nca.viz.overlay import plot_case
-from medseg_nca.viz.slices import Plane, centre_planes, fullest_plane, to_picture, window_around
+from medseg_nca.viz.slices import Cut, centre_planes, fullest_plane, to_picture, window_around
 
 
 def table(*names: str) -> LabelTable:
@@ -105,14 +105,14 @@ def test_planes_meet_a_bent_mask() -> None:
 def test_fullest_plane() -> None:
     mask = np.zeros((5, 6, 7), dtype=bool)
     mask[2, 1:5, 1:6] = True
-    assert fullest_plane(mask) == Plane(0, 2, 3)
-    assert fullest_plane(np.zeros((5, 6, 7), dtype=bool)) == Plane(2, 3, 3)
+    assert fullest_plane(mask) == Cut(0, 2, 3)
+    assert fullest_plane(np.zeros((5, 6, 7), dtype=bool)) == Cut(2, 3, 3)
 
 
 def test_slice_of_channels() -> None:
     array = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
-    assert (Plane(1, 2, 3).of(array) == array[:, :, 2]).all()
-    assert Plane(1, 2, 3).axes == (0, 2)
+    assert (Cut(1, 2, 3).of(array) == array[:, :, 2]).all()
+    assert Cut(1, 2, 3).axes == (0, 2)
 
 
 def test_window_keeps_the_mask_and_stays_inside() -> None:
@@ -125,11 +125,11 @@ def test_window_keeps_the_mask_and_stays_inside() -> None:
 
 def test_picture_is_grey_between_percentiles_or_coloured() -> None:
     ramp = np.linspace(-50, 150, 400).reshape(1, 20, 20)
-    picture = to_picture(ramp, Plane(None, 0, 2))
+    picture = to_picture(ramp, Cut(None, 0, 2))
     assert picture.shape == (20, 20)
     assert (picture.min(), picture.max()) == (0, 1)
-    assert to_picture(np.zeros((3, 20, 20)), Plane(None, 0, 2)).shape == (20, 20, 3)
-    assert np.isfinite(to_picture(np.full((1, 4, 4), np.nan), Plane(None, 0, 2))).all()
+    assert to_picture(np.zeros((3, 20, 20)), Cut(None, 0, 2)).shape == (20, 20, 3)
+    assert np.isfinite(to_picture(np.full((1, 4, 4), np.nan), Cut(None, 0, 2))).all()
 
 
 HISTORY: list[dict[str, Any]] = [

@@ -18,7 +18,7 @@ class DicomError(ImageError):
         self.problem = problem
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors cross processes."""
+        """Make the error again from its problem, in another process."""
         return _rebuild, (self.problem, self.hint)
 
 
@@ -28,17 +28,17 @@ def refusal(kind: str, path: Path, text: str, *, hint: str | None = None) -> Dic
 
 
 def damaged(path: Path, text: str) -> DicomError:
-    """The file breaks the rules of its format."""
+    """The error for a file that breaks the rules of its format."""
     return refusal("damaged", path, text, hint=COPY_AGAIN)
 
 
 def truncated(path: Path, text: str) -> DicomError:
-    """The file ends before what its header announces."""
+    """The error for a file that ends before what its header announces."""
     return refusal("truncated", path, f"is truncated: {text}", hint=COPY_AGAIN)
 
 
 def too_large(path: Path, text: str) -> DicomError:
-    """Reading would take more memory than any medical image needs."""
+    """The error for a file that would take more memory than any medical image needs."""
     return refusal(
         "too-large", path, text, hint="A file that claims more than it holds is damaged or hostile."
     )

@@ -30,7 +30,7 @@ _CHOOSE = (
     "SeriesDescription, ImageType, Stack, ...), or import them: medseg-nca dicom import DIR "
     "--select CONDITIONS."
 )
-# Volumes that a message names.
+# The most volumes that a message names.
 _NAMED = 6
 
 
@@ -200,7 +200,7 @@ def _source(series: Series, stack: Stack) -> Source:
 
 
 def _check_files(found: Scan) -> None:
-    """A file that cannot be read may be a slice of the volume, unless it names another series."""
+    """Refuse unreadable files that may be slices of the volume: they name no other series."""
     known = {series.uid for series in found.series}
     lost = [p for path, p in found.unreadable.items() if series_uid_of_damaged(path) not in known]
     if not lost and not found.series:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 Vector = tuple[float, float, float]
 
-# Notes that a person should look at: something may be missing, or was told from little.
+# Notes that a person should look at: something may be missing, or was concluded from little.
 DOUBTS = frozenset(
     {
         # of series

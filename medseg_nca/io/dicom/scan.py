@@ -128,13 +128,13 @@ def _series(instances: list[Instance], lost: Mapping[Path, Problem]) -> Series:
 
 
 def _tags(instances: Sequence[Instance]) -> dict[str, str]:
-    """Those of the first file; one burned-in annotation makes the series one with them."""
+    """The tags of the first file; one file with burned-in annotations marks the whole series."""
     tags = dict(next((i.tags for i in instances if i.tags), {}))
     return tags | ({"BurnedInAnnotation": "YES"} if any(i.burned_in for i in instances) else {})
 
 
 def _mixed(instances: Sequence[Instance]) -> list[Problem]:
-    """One series belongs to one study of one patient (PS3.3 A.1)."""
+    """Refuse a series of several studies or patients: PS3.3 A.1 allows one of each."""
     found = []
     of_one: tuple[tuple[str, str, Callable[[Instance], str]], ...] = (
         ("mixed-patients", "patients", lambda instance: instance.patient_id),

@@ -36,7 +36,7 @@ def write_itk(volume: Volume, path: Path, *, header_end: bytes) -> None:
     image.SetDirection(geometry["direction"])
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:  # SimpleITK's only exception, also for a full disk
+    except RuntimeError as error:  # SimpleITK raises nothing else, even for a full disk
         raise OSError(str(error).strip().splitlines()[-1]) from error
     if lines := geometry.get("unit_lines"):
         _add(path, lines, header_end)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 Kind = Literal["binary", "fractional", "labelmap"]
-# No UID made from a UUID has a further part, so this is nobody's.
+# No UID made from a UUID has a further part, so no other instance has a UID with this one.
 _STAND_IN = "2.25.0."
 
 

@@ -77,7 +77,7 @@ def _stream(path: Path) -> Iterator[BinaryIO | GzipWriter]:
 
 
 def _header_of(image: Any) -> bytes:
-    """What stands before the first value."""
+    """The header, with all that stands in the file before the first value."""
     image.update_header()
     image.header.set_slope_inter(1, 0)
     block = io.BytesIO()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_nca.nca.kernels.library import Grid, library, zeros
+from medseg_nca.nca.kernels.library import GridRecord, library, zeros
 from medseg_nca.nca.perception import border_index
 
 # Slabs of a grid are the units of work. How many there are depends on the grid alone, so that sums
@@ -25,7 +25,7 @@ from medseg_nca.nca.perception import border_index
 _SLABS = 16
 
 
-class Layout(NamedTuple):
+class GridLayout(NamedTuple):
     """A grid, and what the Python code needs to know of it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
         jobs: how many slabs there are.
     """
 
-    grid: Grid
+    grid: GridRecord
     shape: tuple[int, ...]
     inner: tuple[slice, ...]
     halo: Tensor
@@ -64,7 +64,7 @@ def round_up(value: int, multiple: int) -> int:
 @lru_cache(maxsize=16)
 def make_layout(
     batch: int, spatial: tuple[int, ...], radius: int, padding: str, channels: int
-) -> Layout:
+) -> GridLayout:
     """Lay out ``batch`` grids; ``channels`` is the padded number."""
     plane = len(spatial) == 2
     sizes = (spatial[0], 1, spatial[1]) if plane else spatial
@@ -90,13 +90,13 @@ def make_layout(
         source.append(rows[:, 1] + sample * whole)
         starts.append(starts[-1] + len(rows))
     halo_to, halo_from = np.concatenate(to), np.concatenate(source)
-    grid = Grid(
+    grid = GridRecord(
         channels=channels, cells=prod(sizes), n1=sizes[1], n2=sizes[2],
         stride0=strides[0], stride1=strides[1], job_count=len(jobs), taps=len(offsets), jobs=jobs,
         offsets=np.array(offsets, np.int64), halo_to=halo_to, halo_from=halo_from,
         halo_first=np.array(starts, np.int64),
     )  # fmt: skip
-    return Layout(
+    return GridLayout(
         grid,
         shape=(batch, *padded, channels),
         inner=(slice(None), *(slice(w, w + n) for w, n in zip(widths, sizes, strict=True))),

@@ -44,7 +44,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class Grid(_Record):
+class GridRecord(_Record):
     """Geometry; see ``layout.py``."""
 
     _fields_ = _fields(
@@ -187,6 +187,12 @@ def variant() -> str:
             f"MEDSEG_NCA_VECTORS is {wanted!r}; this processor runs {', '.join(possible)}"
         )
     return wanted
+
+
+def forget() -> None:
+    """Look for the library anew when it is next asked for, for example after it was compiled."""
+    _open.cache_clear()
+    library.cache_clear()
 
 
 @cache

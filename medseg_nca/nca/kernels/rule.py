@@ -20,12 +20,12 @@ from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.kernels.layout import padded_channels, round_up
 from medseg_nca.nca.kernels.library import Rule, library
 
-_packed: WeakKeyDictionary[Cell, tuple[Any, Packed]] = WeakKeyDictionary()
+_packed: WeakKeyDictionary[Cell, tuple[Any, PackedRule]] = WeakKeyDictionary()
 ACTIVATIONS = {"relu": 0, "leaky_relu": 1, "gelu": 2, "silu": 3}
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedRule:
     """The packed weights as tensors of a graph, and the numbers that go with them.
 
     Attributes:
@@ -80,7 +80,7 @@ class Packed:
         )  # fmt: skip
 
 
-def pack_once(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
+def pack_once(cell: Cell, scale: float, dtype: torch.dtype) -> PackedRule:
     """:func:`pack` without gradients, done again only after the weights have changed."""
     weights = (*cell.parameters(), *cell.buffers())
     # Their bytes, since not every way of changing a tensor leaves a trace in its version.
@@ -98,7 +98,7 @@ def _flat(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-def pack(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
+def pack(cell: Cell, scale: float, dtype: torch.dtype) -> PackedRule:
     """Pack a cell whose update is multiplied by ``scale``.
 
     Args:
@@ -128,7 +128,7 @@ def pack(cell: Cell, scale: float, dtype: torch.dtype) -> Packed:
     norm = w0.new_ones(hidden) if update.scale is None else update.scale.to(dtype)
     shift = w0.new_zeros(hidden) if update.shift is None else update.shift.to(dtype)
     batch = update.shift is not None
-    return Packed(
+    return PackedRule(
         filters=filters, w0=F.pad(rows, (0, hidden - rows.shape[1])), w1=w1,
         scale=F.pad(norm, (0, hidden - len(norm))), shift=F.pad(shift, (0, hidden - len(shift))),
         convolution=convolution, filter_count=count, units=cell.settings.update.hidden,

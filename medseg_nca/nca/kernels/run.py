@@ -17,7 +17,7 @@ from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.kernels.layout import (
-    Layout,
+    GridLayout,
     aligned,
     make_layout,
     moment_count,
@@ -25,7 +25,7 @@ from medseg_nca.nca.kernels.layout import (
     padded_channels,
 )
 from medseg_nca.nca.kernels.library import KINDS, Call, Firing, Sums, library
-from medseg_nca.nca.kernels.rule import Packed, pack, pack_once
+from medseg_nca.nca.kernels.rule import PackedRule, pack, pack_once
 from medseg_nca.nca.kernels.team import team_size, together
 from medseg_nca.nca.rounding import rounded
 
@@ -51,9 +51,9 @@ class Rollout:
         cell = rounded(cell) if state.dtype == torch.bfloat16 else cell
         self.fire = fire
         learning = torch.is_grad_enabled() and any(p.requires_grad for p in cell.parameters())
-        self.packed: Packed = (pack if learning else pack_once)(cell, fire.scale, self.dtype)
+        self.packed: PackedRule = (pack if learning else pack_once)(cell, fire.scale, self.dtype)
         self.padding = cell.settings.perception.padding
-        self.layout: Layout = make_layout(
+        self.layout: GridLayout = make_layout(
             state.shape[0], tuple(state.shape[2:]), cell.radius,
             self.padding, padded_channels(cell.channels, self.dtype),
         )  # fmt: skip

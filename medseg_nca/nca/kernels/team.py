@@ -4,15 +4,17 @@ A team stays in compiled code for a whole roll-out and meets there after every s
 (``src/team.hpp``); going back to Python each time would cost more than a step of a small grid.
 
 Roll-outs that run at the same time, in several threads of Python, share the cores: a team gets its
-part of them, and one for which no core is free waits until another roll-out ends. So there are
-never more threads in teams than torch is set to use, which matters because threads that meet spin.
-Results do not depend on the size of a team.
+part of them, and one for which no core is free waits until another roll-out ends. Teams that wait
+take their turns in the order in which they came, so a thread that begins one roll-out after the
+other cannot keep the cores for itself. There are never more threads in teams than torch is set to
+use, which matters because threads that meet spin. Results do not depend on the size of a team.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -27,38 +29,49 @@ _NOBODY_WAITS = 1 << 60
 
 
 class _Cores:
-    """Who has how many cores."""
+    """Which teams have how many cores, and which wait for some, the first that came first."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._taken = self._teams = 0
+        self._taken = self._at_work = 0
+        self._waiting: deque[object] = deque()
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     @contextmanager
     def some(self, wanted: int) -> Iterator[int]:
         """Have some cores for a while: at most so many, and no more than a fair part.
 
-        Waits until at least one is free.
+        Waits until at least one is free and all teams that came before have theirs.
         """
-        count = 0
+        count = self._wait_for(wanted)
         try:
-            with self._changed:
-                self._teams += 1
-                while (free := self._free(wanted)) < 1:
-                    self._changed.wait()
-                count = free
-                self._taken += count
             yield count
         finally:
             with self._changed:
-                self._teams -= 1
+                self._at_work -= 1
                 self._taken -= count
                 self._changed.notify_all()
+
+    def _wait_for(self, wanted: int) -> int:
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            try:
+                while self._waiting[0] is not turn or self._free(wanted) < 1:
+                    self._changed.wait()
+                count = self._free(wanted)
+                self._at_work += 1
+                self._taken += count
+            finally:  # an interrupt may end the waiting, too
+                self._waiting.remove(turn)
+                self._changed.notify_all()
+        return count
 
     def _free(self, wanted: int) -> int:
         """How many cores a team gets, those that wait counted as teams too."""
         cores = torch.get_num_threads()
-        return min(wanted, cores - self._taken, max(1, cores // self._teams))
+        teams = self._at_work + len(self._waiting)
+        return min(wanted, cores - self._taken, max(1, cores // teams))
 
     def helpers(self) -> ThreadPoolExecutor:
         """Threads for all teams together, of which each has one of its own.
@@ -98,8 +111,8 @@ def team_size(operations: float, jobs: int) -> int:
 def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[Any]:
     """Call ``work(index, team)`` on threads of a team.
 
-    While other teams are at work it is a smaller one, and it may have to wait for one of them to
-    end; see the module. A team of one that was asked for does not wait.
+    While other teams are at work it is a smaller one, and it may have to wait for its turn; see the
+    module. A team of one that was asked for does not wait.
 
     Args:
         work: releases the interpreter lock while it computes.

@@ -23,7 +23,6 @@ from medseg_nca.viz.report import Block, Code, Items, Picture, Section, Table, T
 
 Tree = dict[str, Any]
 BOXES = ("dice", "hd95", "nsd")
-IN_TABLE = ("dice", "hd95", "hd", "assd", "nsd", "sensitivity", "precision", "volume_difference")
 PER_CASE = ("dice", "hd95", "assd", "nsd", "volume_difference")
 OPEN_ROWS = 30
 
@@ -96,6 +95,11 @@ def write_evaluation_report(
     )
 
 
+def in_table() -> list[str]:
+    """The metrics that have a column in the tables of labels."""
+    return [name for name, metric in METRICS.items() if metric.in_report]
+
+
 def shown(value: float | None, digits: int = 3) -> str:
     """A number for a table; a dash where there is none."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
@@ -165,10 +169,10 @@ def _results(tree: Tree, dims: int) -> Table:
 
     parts = {**tree["labels"], MERGED: tree[MERGED]}
     rows = [
-        [name, *(cell(part, m) for m in IN_TABLE), str(part["dice"]["n"])]
+        [name, *(cell(part, m) for m in in_table()), str(part["dice"]["n"])]
         for name, part in parts.items()
     ]
-    headings = [_heading(m, dims, tree) for m in IN_TABLE]
+    headings = [_heading(m, dims, tree) for m in in_table()]
     caption = f"Mean over the cases [{100 * tree['confidence']:g} % bootstrap interval]"
     return Table(["Label", *headings, "n"], rows, caption)
 
@@ -176,10 +180,10 @@ def _results(tree: Tree, dims: int) -> Table:
 def _medians(tree: Tree, dims: int) -> Table:
     parts = {**tree["labels"], MERGED: tree[MERGED]}
     rows = [
-        [name, *(shown(part[m]["median"], _digits(m)) for m in IN_TABLE)]
+        [name, *(shown(part[m]["median"], _digits(m)) for m in in_table())]
         for name, part in parts.items()
     ]
-    columns = ["Label", *(_heading(m, dims, tree) for m in IN_TABLE)]
+    columns = ["Label", *(_heading(m, dims, tree) for m in in_table())]
     return Table(columns, rows, "Medians over the cases", closed=True)
 
 

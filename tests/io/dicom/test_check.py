@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(autouse=True)
 def _without_dciodvfy(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "peer" not in request.keywords:
-        monkeypatch.setattr(check, "dciodvfy_path", lambda: None)
+        folders = os.environ["PATH"].split(os.pathsep)
+        others = [folder for folder in folders if not (Path(folder) / "dciodvfy").exists()]
+        monkeypatch.setenv("PATH", os.pathsep.join(others))
 
 
 def _broken(path: Path, folder: Path, change: Callable[[Dataset], Any]) -> Path:
@@ -196,11 +199,12 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         assert path.name in finding.message
 
 
-def _program(folder: Path, script: str) -> str:
+def _install(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program that is called dciodvfy where programs are looked for."""
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     program = folder / "dciodvfy"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return str(program)
 
 
 def test_what_dciodvfy_says_is_taken_over_without_values(
@@ -210,8 +214,7 @@ def test_what_dciodvfy_says_is_taken_over_without_values(
         "echo 'MRImage'; echo \"Error - PN Patient's Name = <Doe^Jane> - bad\" >&2; "
         "echo 'Warning - odd attribute <Laterality>'"
     )
-    program = _program(tmp_path, said)
-    monkeypatch.setattr(check, "dciodvfy_path", lambda: program)
+    _install(said, tmp_path, monkeypatch)
     result = check_file(written["sc"])
     assert result.tools == ("medseg-nca", "dciodvfy")
     assert [f.message for f in result.errors] == ["PN Patient's Name = <...> - bad"]
@@ -222,13 +225,11 @@ def test_what_dciodvfy_says_is_taken_over_without_values(
 def test_a_dciodvfy_that_never_ends_or_floods_is_stopped(
     tmp_path: Path, written: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "_TIMEOUT_S", 0.5)
-    slow = _program(tmp_path, "exec sleep 100")
-    monkeypatch.setattr(check, "dciodvfy_path", lambda: slow)
+    monkeypatch.setattr(check, "TIMEOUT_S", 0.5)
+    _install("exec /bin/sleep 100", tmp_path, monkeypatch)
     (finding,) = check_file(written["sc"]).findings
     assert "did not finish" in finding.message
-    flood = _program(tmp_path, "exec yes 'Error - again'")
-    monkeypatch.setattr(check, "dciodvfy_path", lambda: flood)
+    _install("while :; do echo 'Error - again'; done", tmp_path, monkeypatch)
     (finding,) = check_file(written["sc"]).findings
     assert finding.message == "again"
 

@@ -20,7 +20,7 @@ from medseg_nca.io.dicom.annotations.concepts import (
 )
 from medseg_nca.io.dicom.annotations.labels import Overlap, Segment, compose
 from medseg_nca.io.dicom.annotations.legend import Legend, make_legend
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.objects.codes import private_code
 from medseg_nca.io.volume import Volume
 
@@ -45,12 +45,12 @@ def names(legend: Legend) -> list[tuple[int, str]]:
 
 @given(arrays(bool, st.tuples(*[st.integers(0, 6)] * 3)))
 def test_a_packed_mask_is_the_mask(mask: np.ndarray) -> None:
-    packed = Packed.pack(mask)
+    packed = PackedMask.pack(mask)
     again = np.zeros(mask.shape, bool)
     packed.paint(again, True)
     assert (again == mask).all()
     assert packed.voxels == mask.sum()
-    assert (Packed.pack(mask, (1, 2, 3)).part() == packed.part()).all()
+    assert (PackedMask.pack(mask, (1, 2, 3)).part() == packed.part()).all()
 
 
 def test_a_hundred_organs_are_held_in_less_than_one_mask() -> None:

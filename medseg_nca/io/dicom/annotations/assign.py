@@ -221,7 +221,7 @@ class _Images:
             for series in self.series.values()
             if series.frame_of_reference_uid in annotation.frames
             and series.patient_id == own.patient_id
-            and (series.stacks or series.refused)  # a localizer is none
+            and (series.stacks or series.refused)  # localizers do not count
         ]
         near = [series for series in near if series.study_uid == own.study_uid] or near
         count = sum(max(1, len(series.stacks)) for series in near)

@@ -14,8 +14,8 @@ from medseg_nca.io.dicom.annotations.sides import is_side_word, side, words
 from medseg_nca.io.dicom.objects.codes import is_lesion
 
 _SIDES = {"SCT:7771000": "left", "SCT:24028007": "right", "SCT:51440002": "both"}
-# Types that say of no organ which it is: PS3.16 CID 7150, and what is used like it (organ, body
-# structure, region of interest).
+# Types that name no particular organ: those of PS3.16 CID 7150, and general words that are used in
+# the same way (organ, body structure, region of interest).
 _GENERIC = {
     "SCT:91723000", "SCT:91720002", "SCT:246464006", "SCT:49755003", "SCT:260787004",
     "SCT:309825002", "SCT:105590001", "SCT:85756007", "SCT:113343008", "SCT:123037004",

@@ -14,7 +14,7 @@ from medseg_nca.config.labels import Code
 from medseg_nca.errors import DataError
 from medseg_nca.io.dicom.annotations.concepts import Concept
 from medseg_nca.io.dicom.annotations.legend import Legend
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid, Volume
 
@@ -38,13 +38,13 @@ class Segment:
     number: int
     concept: Concept
     shape: tuple[int, ...]
-    packed: Packed
+    packed: PackedMask
     algorithm: str = ""
 
     @classmethod
     def from_mask(cls, number: int, concept: Concept, mask: NDArray[Any]) -> Self:
         """Make a segment of a whole mask, ``(x, y, z)`` or ``(x, y)`` bool."""
-        return cls(number, concept, mask.shape, Packed.pack(mask))
+        return cls(number, concept, mask.shape, PackedMask.pack(mask))
 
     @property
     def name(self) -> str:
@@ -151,7 +151,7 @@ def compose(
     return Composed(Volume(result[np.newaxis], image.affine, image.sources), overlaps)
 
 
-def _paint(result: NDArray[Any], packed: Packed, value: int) -> dict[int, int]:
+def _paint(result: NDArray[Any], packed: PackedMask, value: int) -> dict[int, int]:
     """Give a segment's voxels to a label; return how many it took from which other label."""
     if not packed.voxels:
         return {}

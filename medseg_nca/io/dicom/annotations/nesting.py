@@ -16,23 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.annotations.polygons import contour_mask
 
 Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _Pair = tuple[int, int]
 
-# All in voxels. Outlines that are nowhere further apart are the same one twice: a wall so thin has
-# no voxel. Where XOR is declared, a thin wall may be meant.
+# Distances in voxels. Two outlines that are nowhere further apart than the first are one outline,
+# written twice: a wall of that thickness has no voxel. Where XOR is declared a thin wall may be
+# meant, so the second, smaller distance counts.
 COPY, COPY_OF_XOR = 0.5, 0.05
-# An outline that leaves another by no more lies inside it.
+# An outline that leaves another by at most this lies inside it.
 LEAVES = 0.1
-# Between two samples of an outline, and at most so many samples.
+# The distance between two samples of an outline, and the most samples of one.
 _STEP, _MOST = 0.25, 20_000
-# How outlines lie to each other is told from fewer points, which leave them by no more.
+# Whether outlines lie inside each other is decided on simplified ones. These leave the original by
+# at most the first number; outlines with fewer points than the second are not simplified.
 _COARSE, _FEW = 0.005, 512
-# Distances that are computed at once.
+# The number of distances that are computed at once.
 _BATCH = 2**20
 
 
@@ -85,7 +87,7 @@ def _united(outlines: Sequence[Points], shape: tuple[int, int]) -> Filled:
             within.setdefault(parent, []).append(index)
 
     @cache
-    def part(index: int, *, hole: bool) -> Packed:
+    def part(index: int, *, hole: bool) -> PackedMask:
         """An outline's voxels without those of the outlines in it, which are of the other kind.
 
         A centre on an outline belongs to the region, so it is no part of a hole.
@@ -98,7 +100,7 @@ def _united(outlines: Sequence[Points], shape: tuple[int, int]) -> Filled:
         for child in within.get(index, ()):
             other = part(child, hole=not hole)
             replace(other, start=_minus(other.start, start)).paint(mask, False)
-        return Packed.pack(mask, start)
+        return PackedMask.pack(mask, start)
 
     result = np.zeros(shape, bool)
     overlapping = 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedMask:
     """Where a mask is true; a hundred organs of a whole body fit where one full mask did.
 
     Attributes:

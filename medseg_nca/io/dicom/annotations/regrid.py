@@ -14,7 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 
 # Positions are written with a few digits. In voxels: what lies so near to a face lies on it.
 _ON_FACE = 1e-3
@@ -71,8 +71,8 @@ class PlaneGrid:
         return f"it is shifted by {shift:.2f} voxels" if shift > _SAME_GRID else None
 
     def place(
-        self, frames: Mapping[int, Packed], affine: NDArray[np.float64], shape: tuple[int, ...]
-    ) -> tuple[Packed, int]:
+        self, frames: Mapping[int, PackedMask], affine: NDArray[np.float64], shape: tuple[int, ...]
+    ) -> tuple[PackedMask, int]:
         """Return a mask on the grid of an image, and how many of its pixels lie beyond the image.
 
         Args:
@@ -82,7 +82,7 @@ class PlaneGrid:
         """
         used = sorted(plane for plane, frame in frames.items() if frame.voxels)
         if not used:
-            return Packed.pack(np.zeros((0, 0, 0), bool)), 0
+            return PackedMask.pack(np.zeros((0, 0, 0), bool)), 0
         first = np.min([frames[plane].start for plane in used], axis=0)
         last = np.max([np.add(frames[p].start, frames[p].size) for p in used], axis=0)
         block = np.zeros((len(used), *(last - first)), bool)
@@ -102,17 +102,17 @@ class _Block:
     pixels: NDArray[np.bool_]
     origins: NDArray[np.float64]
 
-    def sample(self, affine: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[Packed, int]:
+    def sample(self, affine: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[PackedMask, int]:
         low, high = self._extent(affine)
         start, stop = np.maximum(low, 0), np.minimum(high, shape)
         inside = bool((low >= 0).all() and (high <= shape).all())
         lost = 0 if inside else self._outside(affine, shape)
         if (start >= stop).any():
-            return Packed.pack(np.zeros((0, 0, 0), bool)), lost
+            return PackedMask.pack(np.zeros((0, 0, 0), bool)), lost
         mask = np.zeros(stop - start, bool)
         for index, z in enumerate(range(start[2], stop[2])):
             mask[:, :, index] = self._slab(affine, start, stop, z)
-        return Packed.pack(mask, tuple(int(v) for v in start)), lost
+        return PackedMask.pack(mask, tuple(int(v) for v in start)), lost
 
     def _extent(self, affine: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The voxels of the image, half-open, that can touch the block."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import ConfigError, MedsegError
 from medseg_nca.io.dicom.annotations.labels import Segment, Segments
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.annotations.references import (
     check_frame_of_reference,
     image_source,
@@ -39,8 +39,8 @@ from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid
 
-_Masks = dict[int, dict[int, Packed]]
-# Of a slice: a plane that lies so near to a slice of the image lies on it.
+_Masks = dict[int, dict[int, PackedMask]]
+# In slices: a plane that is nearer than this to a slice of the image lies on it.
 _ON_SLICE = 0.1
 
 
@@ -93,7 +93,7 @@ def _collect(
     unknown: dict[int, int] = {}
     for index, frame in enumerate(_stored(file, len(header.frames))):
         for number, mask in _split(header, index, frame, threshold):
-            packed = Packed.pack(mask)
+            packed = PackedMask.pack(mask)
             if not packed.voxels:
                 continue
             if number not in masks:
@@ -210,7 +210,7 @@ def _place(
             continue
         packed, outside = grid.place(masks.pop(number), image.affine, shape)
         if image.dims == 2:
-            packed = Packed(packed.start[:2], packed.size[:2], packed.voxels, packed.bits)
+            packed = PackedMask(packed.start[:2], packed.size[:2], packed.voxels, packed.bits)
         found, lost = found + packed.voxels, lost + outside
         segments.append(
             Segment(number, description.concept, image.shape, packed, description.algorithm)

@@ -33,19 +33,20 @@ if TYPE_CHECKING:
 
 TYPES = ("BINARY", "FRACTIONAL", "LABELMAP")
 
-# One frame, and all planes together: more than any scanner makes, and what memory bears.
+# The most pixels of one frame, which no scanner reaches, and of all planes, which memory can hold.
 MAX_PIXELS = 2**26
 MAX_VOXELS = 2**30
-# ImageOrientationPatient as the same device writes it twice may differ so much.
+# The numbers of ImageOrientationPatient may differ by this where a device writes it twice.
 _SAME_DIRECTION = 1e-4
 _RIGHT_ANGLE = 1e-2
 _FAR = 1e6
-# Of a pixel: positions of two frames that are nearer to each other are one plane.
+# In pixels: frames whose positions are nearer to each other than the first number are of one plane;
+# frames that are shifted within the plane by more than the second lie side by side.
 _SAME_PLANE, _SIDE_BY_SIDE = 0.01, 0.1
 
 
 @dataclass(frozen=True)
-class Description:
+class SegmentDescription:
     """One item of the Segment Sequence."""
 
     number: int
@@ -84,7 +85,7 @@ class SegHeader:
     """
 
     kind: str
-    descriptions: Mapping[int, Description]
+    descriptions: Mapping[int, SegmentDescription]
     frames: tuple[FrameInfo, ...]
     shape: tuple[int, int]
     maximum: float | None
@@ -227,13 +228,13 @@ def _segments(path: Path, dataset: Dataset) -> dict[int, Dataset]:
     return found
 
 
-def _description(number: int, item: Dataset, laterality: str) -> Description:
+def _description(number: int, item: Dataset, laterality: str) -> SegmentDescription:
     keyword = "SegmentedPropertyTypeCodeSequence"
     codes = read_codes(item, keyword)
     code = codes[0] if codes else None
     fallback = (code.meaning if code else "") or f"segment {number}"
     name = clean_name(str(item.get("SegmentLabel") or ""), fallback)
-    return Description(
+    return SegmentDescription(
         number=number,
         concept=read_concept(name, item, keyword, laterality),
         algorithm=clean_name(str(item.get("SegmentAlgorithmType") or ""), ""),

@@ -31,12 +31,12 @@ _BOTH = """
 both bilateral bilat beide beider beidseits beidseitig bds bilaterale bilaterales bilaterais ambos
 ambas entrambi entrambe obie oba обе оба двусторонний beidseitige 좌우 양측
 """
-# In writing without blanks between words, anywhere.
+# Words of languages without blanks between words: they count anywhere in a name.
 _LEFT_PARTS = ("左", "왼", "좌측", "ひだり", "שמאל")
 _RIGHT_PARTS = ("右", "오른", "우측", "みぎ", "ימין")
-# Before an organ in Korean, but for the bone that one sits on.
+# Korean syllables in front of an organ; the third is a bone (ischium) and not the left of anything.
 _LEFT_START, _RIGHT_START, _OTHER_START = "좌", "우", "좌골"
-# Glued to an organ, as in Niererechts or lefthippocampus.
+# Words that are joined to an organ without a blank, as in Niererechts or lefthippocampus.
 _LEFT_ENDS = ("left", "links", "gauche", "izquierda", "izquierdo", "sinistra", "esquerda")
 _RIGHT_ENDS = ("right", "rechts", "droite", "derecha", "derecho", "dextra", "direita")
 _OTHER_WORDS = frozenset({"bright", "upright", "cleft"})

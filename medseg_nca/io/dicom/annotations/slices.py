@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.io.dicom.annotations.nesting import Filled, fill_plane
-from medseg_nca.io.dicom.annotations.packed import Packed
+from medseg_nca.io.dicom.annotations.packed import PackedMask
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.volume import OnGrid
 
-# All in slices. A contour that spans more does not lie in a slice; contours further apart are drawn
-# on two planes; a contour further from its slice is told of; half-way between is not left to noise.
+# Distances in slices. A contour that spans more than the first does not lie in a slice; contours
+# further apart than the second lie on two planes; a contour further from its slice than the third
+# is reported. A contour halfway between two slices, up to the fourth, always goes to the same one.
 _MAX_SPAN, _SAME_PLANE, _OFF_SLICE, _ROUNDING = 0.5, 0.01, 0.1, 1e-3
 
 _NOTES = {
@@ -63,7 +64,7 @@ class Contour:
 
 def fill_slices(
     roi: int, contours: Sequence[Contour], image: OnGrid, findings: Findings
-) -> tuple[Packed, int]:
+) -> tuple[PackedMask, int]:
     """Return the mask of one structure, and how many of its contours lie on slices of the image.
 
     Args:
@@ -100,7 +101,7 @@ def fill_slices(
     packed = _stack(masks)
     findings.add(roi, "empty-segment", int(bool(slices) and not packed.voxels))
     if image.dims == 2:
-        packed = Packed(packed.start[:2], packed.size[:2], packed.voxels, packed.bits)
+        packed = PackedMask(packed.start[:2], packed.size[:2], packed.voxels, packed.bits)
     return packed, sum(map(len, slices.values()))
 
 
@@ -119,7 +120,7 @@ def _nearest_plane(number: int, contours: Sequence[Contour]) -> list[Contour]:
     ]
 
 
-def _fill(contours: Sequence[Contour], shape: tuple[int, ...]) -> tuple[Packed, Filled]:
+def _fill(contours: Sequence[Contour], shape: tuple[int, ...]) -> tuple[PackedMask, Filled]:
     """Fill the contours of one slice, in voxel coordinates, within their bounding box."""
     low = np.min([contour.points.min(axis=0) for contour in contours], axis=0)[:2]
     high = np.max([contour.points.max(axis=0) for contour in contours], axis=0)[:2]
@@ -131,14 +132,14 @@ def _fill(contours: Sequence[Contour], shape: tuple[int, ...]) -> tuple[Packed, 
         [points for points, xor in moved if xor],
         (int(stop[0] - start[0]), int(stop[1] - start[1])),
     )
-    return Packed.pack(filled.mask, (int(start[0]), int(start[1]))), filled
+    return PackedMask.pack(filled.mask, (int(start[0]), int(start[1]))), filled
 
 
-def _stack(masks: Mapping[int, Packed]) -> Packed:
+def _stack(masks: Mapping[int, PackedMask]) -> PackedMask:
     """Join masks of slices, by their number along the third axis."""
     used = {number: mask for number, mask in masks.items() if mask.voxels}
     if not used:
-        return Packed.pack(np.zeros((0, 0, 0), bool))
+        return PackedMask.pack(np.zeros((0, 0, 0), bool))
     start = np.min([mask.start for mask in used.values()], axis=0)
     stop = np.max([np.add(mask.start, mask.size) for mask in used.values()], axis=0)
     first = min(used)
@@ -146,4 +147,4 @@ def _stack(masks: Mapping[int, Packed]) -> Packed:
     for number, mask in used.items():
         x, y = np.subtract(mask.start, start)
         block[x : x + mask.size[0], y : y + mask.size[1], number - first] = mask.part()
-    return Packed.pack(block, (int(start[0]), int(start[1]), first))
+    return PackedMask.pack(block, (int(start[0]), int(start[1]), first))

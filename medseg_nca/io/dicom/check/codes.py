@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from medseg_nca.io.dicom.check.rules import Finding, error, warning
+from medseg_nca.io.dicom.check.rules import ObjectFinding, error, warning
 from medseg_nca.io.dicom.objects.codes import PRIVATE_SCHEME, private_code
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _TURNS = (
 )  # fmt: skip
 
 
-def code_rules(item: Dataset, where: str) -> Iterator[Finding]:
+def code_rules(item: Dataset, where: str) -> Iterator[ObjectFinding]:
     """Check one item of a code sequence (PS3.3 8.8).
 
     Args:

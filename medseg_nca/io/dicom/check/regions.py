@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.check.codes import code_rules
-from medseg_nca.io.dicom.check.rules import Finding, error, walk, warning
+from medseg_nca.io.dicom.check.rules import ObjectFinding, error, walk, warning
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-def rtstruct_rules(dataset: Dataset) -> Iterator[Finding]:
+def rtstruct_rules(dataset: Dataset) -> Iterator[ObjectFinding]:
     """Regions, contours, frames of reference and images agree (PS3.3 C.8.8.5, C.8.8.6)."""
     rois = dataset.get("StructureSetROISequence") or []
     numbers = [int(roi.ROINumber) for roi in rois]
@@ -50,7 +50,7 @@ def rtstruct_rules(dataset: Dataset) -> Iterator[Finding]:
             yield from code_rules(code, f"ROI {item.ReferencedROINumber}")
 
 
-def _contour(contour: Dataset, number: int, images: set[str]) -> Iterator[Finding]:
+def _contour(contour: Dataset, number: int, images: set[str]) -> Iterator[ObjectFinding]:
     data = contour.get("ContourData") or []
     points = int(contour.get("NumberOfContourPoints") or 0)
     if len(data) != 3 * points:
@@ -64,7 +64,7 @@ def _contour(contour: Dataset, number: int, images: set[str]) -> Iterator[Findin
             yield error(f"ROI {number}: a contour lies on an image that is not listed")
 
 
-def sr_rules(dataset: Dataset) -> Iterator[Finding]:
+def sr_rules(dataset: Dataset) -> Iterator[ObjectFinding]:
     """What the content refers to is listed as evidence, and numbers are numbers (PS3.3 C.17)."""
     listed: set[str] = set()
     for keyword in (
@@ -95,7 +95,7 @@ def _content(items: Any) -> Iterator[Dataset]:
         yield from _content(item.get("ContentSequence") or [])
 
 
-def sc_rules(dataset: Dataset) -> Iterator[Finding]:
+def sc_rules(dataset: Dataset) -> Iterator[ObjectFinding]:
     """Pixels are described, and whether they name a patient (PS3.3 C.8.6.2)."""
     if not dataset.get("BurnedInAnnotation"):
         yield warning("it does not say whether its pixels name the patient (BurnedInAnnotation)")

@@ -20,7 +20,7 @@ _IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanc
 
 
 @dataclass(frozen=True)
-class Finding:
+class ObjectFinding:
     """One thing that is wrong or doubtful; the message holds no patient data."""
 
     severity: Literal["error", "warning"]
@@ -28,17 +28,17 @@ class Finding:
     message: str
 
 
-def error(message: str) -> Finding:
+def error(message: str) -> ObjectFinding:
     """An error by a rule of ours."""
-    return Finding("error", "medseg-nca", message)
+    return ObjectFinding("error", "medseg-nca", message)
 
 
-def warning(message: str) -> Finding:
+def warning(message: str) -> ObjectFinding:
     """A warning by a rule of ours."""
-    return Finding("warning", "medseg-nca", message)
+    return ObjectFinding("warning", "medseg-nca", message)
 
 
-def common_rules(dataset: Dataset) -> Iterator[Finding]:
+def common_rules(dataset: Dataset) -> Iterator[ObjectFinding]:
     """Identity, UIDs, lengths of values, codes and the size of the pixel data."""
     for keyword in _IDENTITY:
         if not dataset.get(keyword):
@@ -48,15 +48,17 @@ def common_rules(dataset: Dataset) -> Iterator[Finding]:
         said = "" if meta is None else meta.get(f"MediaStorage{keyword}", "")
         if said and str(said) != str(dataset.get(keyword, "")):
             yield error(f"the file's meta information names another {keyword}")
-    counts: dict[Finding, int] = {}
+    counts: dict[ObjectFinding, int] = {}
     for finding in _elements(dataset):
         counts[finding] = counts.get(finding, 0) + 1
     for finding, count in counts.items():
         times = f" ({count} times)" if count > 1 else ""
-        yield Finding(finding.severity, finding.source, finding.message + times)
+        yield ObjectFinding(finding.severity, finding.source, finding.message + times)
 
 
-def reference_rules(dataset: Dataset, known: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+def reference_rules(
+    dataset: Dataset, known: Mapping[str, Mapping[str, Any]]
+) -> Iterator[ObjectFinding]:
     """Instances that are referred to and known must be of the same study and frame of reference.
 
     Args:
@@ -100,7 +102,7 @@ def values_of(element: Any) -> list[Any]:
     return list(element.value) if element.VM > 1 else [element.value]
 
 
-def _elements(dataset: Dataset) -> Iterator[Finding]:
+def _elements(dataset: Dataset) -> Iterator[ObjectFinding]:
     for element in walk(dataset):
         name = element.keyword or str(element.tag)
         if element.VR == "UI":

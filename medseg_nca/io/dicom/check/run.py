@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.check.regions import rtstruct_rules, sc_rules, sr_rules
-from medseg_nca.io.dicom.check.rules import COMPARED, Finding, Tool, common_rules, reference_rules
+from medseg_nca.io.dicom.check.rules import (
+    COMPARED,
+    ObjectFinding,
+    Tool,
+    common_rules,
+    reference_rules,
+)
 from medseg_nca.io.dicom.check.segmentation import seg_rules
 from medseg_nca.io.dicom.files.reader import DicomError, read_header
 from medseg_nca.io.dicom.quiet import quiet
@@ -24,9 +30,9 @@ from medseg_nca.io.dicom.quiet import quiet
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["CheckResult", "Finding", "check_file", "check_files", "dciodvfy_path"]
+__all__ = ["CheckResult", "ObjectFinding", "check_file", "check_files", "dciodvfy_path"]
 
-_TIMEOUT_S = 60
+TIMEOUT_S = 60
 _MOST_OUTPUT = 256 * 1024
 # dciodvfy of 2022 knows no label maps (Supplement 243) and then reports nonsense about them.
 _UNKNOWN_KIND = "Information Object Not found"
@@ -55,16 +61,16 @@ class CheckResult:
 
     path: Path
     kind: str
-    findings: tuple[Finding, ...]
+    findings: tuple[ObjectFinding, ...]
     tools: tuple[Tool, ...]
 
     @property
-    def errors(self) -> tuple[Finding, ...]:
+    def errors(self) -> tuple[ObjectFinding, ...]:
         """What must be mended."""
         return tuple(f for f in self.findings if f.severity == "error")
 
     @property
-    def warnings(self) -> tuple[Finding, ...]:
+    def warnings(self) -> tuple[ObjectFinding, ...]:
         """What may be meant so."""
         return tuple(f for f in self.findings if f.severity == "warning")
 
@@ -120,19 +126,21 @@ def _check(
     path: Path, dataset: Dataset | None, problem: str, known: Mapping[str, Mapping[str, Any]]
 ) -> CheckResult:
     if dataset is None:
-        return CheckResult(path, "", (Finding("error", "medseg-nca", problem),), ("medseg-nca",))
+        return CheckResult(
+            path, "", (ObjectFinding("error", "medseg-nca", problem),), ("medseg-nca",)
+        )
     with quiet():
         uid = dataset.get("SOPClassUID", "")
         kind = _NAMES.get(str(uid)) or str(getattr(uid, "name", uid))
-        findings: list[Finding] = []
+        findings: list[ObjectFinding] = []
         rules = _RULES.get(str(uid))
         try:
             findings += common_rules(dataset)
             findings += rules(dataset) if rules else ()
             findings += reference_rules(dataset, known)
-        except Exception as error:  # a rule asked for what the standard says is there
+        except Exception as error:  # a rule looked for an element that must exist
             said = f"is incomplete or damaged: {type(error).__name__} while it was checked"
-            findings.append(Finding("error", "medseg-nca", said))
+            findings.append(ObjectFinding("error", "medseg-nca", said))
     program = dciodvfy_path()
     if program is not None:
         findings += _dciodvfy(program, path)
@@ -141,28 +149,28 @@ def _check(
     return CheckResult(path, kind, tuple(ordered), tools)
 
 
-def _dciodvfy(program: str, path: Path) -> list[Finding]:
+def _dciodvfy(program: str, path: Path) -> list[ObjectFinding]:
     try:
         lines = _output(program, path)
     except OSError as error:
         said = f"dciodvfy cannot be started ({type(error).__name__})"
-        return [Finding("warning", "dciodvfy", said)]
+        return [ObjectFinding("warning", "dciodvfy", said)]
     if lines is None:
-        said = f"dciodvfy did not finish within {_TIMEOUT_S} s"
-        return [Finding("warning", "dciodvfy", said)]
+        said = f"dciodvfy did not finish within {TIMEOUT_S} s"
+        return [ObjectFinding("warning", "dciodvfy", said)]
     if any(_UNKNOWN_KIND in line for line in lines):
         said = "this version of dciodvfy does not know this kind of object"
-        return [Finding("warning", "dciodvfy", said)]
+        return [ObjectFinding("warning", "dciodvfy", said)]
     return list(_parsed(lines))
 
 
-def _parsed(lines: Sequence[str]) -> Iterator[Finding]:
+def _parsed(lines: Sequence[str]) -> Iterator[ObjectFinding]:
     for line in lines:
         word, _, said = line.partition(" - ")
         if word == "Error":
-            yield Finding("error", "dciodvfy", _without_values(said))
+            yield ObjectFinding("error", "dciodvfy", _without_values(said))
         elif word == "Warning":
-            yield Finding("warning", "dciodvfy", _without_values(said))
+            yield ObjectFinding("warning", "dciodvfy", _without_values(said))
 
 
 def _without_values(said: str) -> str:
@@ -184,7 +192,7 @@ def _output(program: str, path: Path) -> list[str] | None:
             stopped.set()
             process.kill()
 
-        timer = threading.Timer(_TIMEOUT_S, stop)
+        timer = threading.Timer(TIMEOUT_S, stop)
         timer.start()
         try:
             output = process.stdout.read(_MOST_OUTPUT) if process.stdout else b""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from medseg_nca.io.dicom.check.codes import code_rules
-from medseg_nca.io.dicom.check.rules import Finding, error, warning
+from medseg_nca.io.dicom.check.rules import ObjectFinding, error, warning
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -16,7 +16,7 @@ _SHAPES = {"BINARY": (1,), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}
 _BACKGROUND = 0
 
 
-def seg_rules(dataset: Dataset) -> Iterator[Finding]:
+def seg_rules(dataset: Dataset) -> Iterator[ObjectFinding]:
     """Segments, frames, geometry and references agree."""
     kind = str(dataset.get("SegmentationType", ""))
     bits = dataset.get("BitsAllocated")
@@ -29,7 +29,7 @@ def seg_rules(dataset: Dataset) -> Iterator[Finding]:
     yield from _sources(dataset)
 
 
-def _segments(dataset: Dataset, kind: str) -> Iterator[Finding]:
+def _segments(dataset: Dataset, kind: str) -> Iterator[ObjectFinding]:
     segments = dataset.get("SegmentSequence") or []
     numbers = [int(segment.SegmentNumber) for segment in segments]
     if not numbers:
@@ -73,7 +73,7 @@ def _codes(segment: Dataset) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _frames(dataset: Dataset, kind: str) -> Iterator[Finding]:
+def _frames(dataset: Dataset, kind: str) -> Iterator[ObjectFinding]:
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     if len(groups) != int(dataset.get("NumberOfFrames") or 0):
@@ -111,7 +111,7 @@ def _one(group: Dataset, shared: Dataset | None, sequence: str, keyword: str) ->
     return None
 
 
-def _sources(dataset: Dataset) -> Iterator[Finding]:
+def _sources(dataset: Dataset) -> Iterator[ObjectFinding]:
     named = {
         str(item.ReferencedSOPInstanceUID)
         for series in dataset.get("ReferencedSeriesSequence") or []

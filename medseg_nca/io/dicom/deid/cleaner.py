@@ -21,13 +21,13 @@ _DUMMY_TIMES = {"DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": 
 _NUMBERS = {"DS", "IS", "FD", "FL", "SS", "US", "SL", "UL", "SV", "UV"}
 _SCRUBBED = {"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 _PIXELS = {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
-# Names that a person gave to a structure; what becomes of them is the caller's choice.
+# Names that a person gave to a structure; the caller chooses whether they are kept.
 _LABELS = {"ROIName", "ROIObservationLabel", "SegmentLabel"}
 _CODES = {
     "CodeValue", "LongCodeValue", "URNCodeValue", "CodingSchemeDesignator", "CodingSchemeVersion",
     "CodingSchemeRegistry", "CodingSchemeExternalID", "MappingResource", "ContextIdentifier",
 }  # fmt: skip
-# Terms of the standard that are also names, or hold one: no person typed them.
+# Terms of the standard that look like names or hold one. They stay, because no person typed them.
 _TERM_WORDS = """
     YES NO ORIGINAL DERIVED PRIMARY SECONDARY AXIAL LOCALIZER VOLUME NONE MIXED MONOCHROME1
     MONOCHROME2 RGB YBR_FULL YBR_FULL_422 YBR_ICT YBR_RCT HFS HFP FFS FFP HFDR HFDL FFDR FFDL
@@ -37,17 +37,17 @@ _TERM_WORDS = """
     IMAGINARY HEAD BODY
 """
 _TERMS = MODALITIES | frozenset(_TERM_WORDS.split())
-# A number of so many digits is no count: it may be a date or an identifier.
+# A number of this many digits may be a date or an identifier, and is not taken for a count.
 _LONG_NUMBER = 6
-# Stands for bytes that are no text in the character set of the file; nobody can search them.
+# Replaces bytes that are no text in the character set of the file, and so cannot be searched.
 _UNREADABLE = "\ufffd"
 _UID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*))+")
-# Classes and syntaxes are the standard's; whoever made another may have put a number into it.
+# UIDs that the standard gives to classes and syntaxes. Others may contain a number of the patient.
 _STANDARD = re.compile(r"1\.2\.840\.10008(?:\.\d{1,4})+")
-# What stands behind the day in a DT, and what a TM is (PS3.5 table 6.2-1; TM once had colons).
+# What may follow the day in a DT, and the form of a TM (PS3.5 table 6.2-1; TM once had colons).
 _AFTER_DAY = re.compile(r"\d{0,6}(?:\.\d{1,6})?(?:[+-]\d{4})?")
 _TIME = re.compile(r"\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,6})?)?)?")
-# What an instance is and how it is stored: never a patient's.
+# Elements that say what an instance is and how it is stored: they never identify a patient.
 _CLASSES = re.compile(r"(SOPClass|TransferSyntax|SpecializedSOPClass|SOPClasses)")
 
 

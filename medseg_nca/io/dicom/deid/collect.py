@@ -22,10 +22,11 @@ from medseg_nca.io.dicom.deid.words import IdentityWords, is_several
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# Stands for bytes that are no text in the character set of the file.
+# Replaces bytes that are no text in the character set of the file.
 _UNREADABLE = "\ufffd"
 _SHORTEST_WORD = 4
-# Shorter identifiers and numbers are in every text; that of the patient counts for more.
+# Shorter identifiers and numbers would be found in every text. The patient's own identifier is
+# searched for even if it is one character shorter.
 _SHORTEST_IDENTIFIER = 4
 _SHORTEST_PATIENT_IDENTIFIER = 3
 _WHOLE_KEYWORDS = """
@@ -50,13 +51,13 @@ _PATIENT_NAMES = frozenset(
 # Codes whose meaning is the name of a person or a place.
 _PERSONS = frozenset({"PersonIdentificationCodeSequence"})
 _PLACES = frozenset({"InstitutionCodeSequence", "InstitutionalDepartmentTypeCodeSequence"})
-# Fillers that many systems write where nothing is known, and what is no name beside one.
+# Words that many systems write where nothing is known, and words beside a name that are no name.
 _FILLER_WORDS = """
     anon anonym anonymous anonymized anonymised anonymize unknown none removed null empty
     patient nobody noname unbekannt ct mr mri pet
 """
 _FILLERS = frozenset(_FILLER_WORDS.split())
-# What stands in PatientID where there is none; two such patients are not one.
+# What systems write in PatientID where it is not known; two such patients are not the same person.
 _NOBODY_WORDS = "anon anonymous anonymized anonymised anonym unknown none removed test"
 _NOBODY = frozenset({"", *_NOBODY_WORDS.split()})
 _TITLE_WORDS = """

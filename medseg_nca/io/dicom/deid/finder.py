@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
     from medseg_nca.io.dicom.deid.words import IdentityWords
 
-# A name of so many letters is also found within a word; a shorter one, and "Li" begins "Liver",
-# as a word of its own or as a part in camel case.
+# A name of this many letters is also found within a word. A shorter one is found only as a word of
+# its own or as a part in camel case, because "Li" begins "Liver".
 _SHORTEST_WITHIN = 5
 _SHORTEST_WHOLE = 4
-# Between the digits of longer ones there may be marks: 778 812, 77-88-12.
+# Numbers of this many digits are also found with marks between the digits: 778 812, 77-88-12.
 _SHORTEST_MARKED = 6
-# Lengths where software cuts a text (SH, LO).
+# Software cuts a text at these lengths (SH, LO).
 _CUT_LENGTHS = frozenset({16, 64})
 _SHORTEST_CUT = 3
-# Five dots and more, or so many characters that it is no version number. The numbers in a UID are
-# no dates: all of it is replaced.
+# A UID has five dots or more, or more characters than a version number. The numbers in it are not
+# searched for dates, because the whole UID is replaced.
 UID = re.compile(r"(?<![\d.])(?=(?:\d+\.){5}|[\d.]{20})[0-2](?:\.\d+){2,}(?![\d.]*\d)")
 _DOTTED = re.compile(
     r"(?<![^\W_])([^\W\d_])[.][\s_-]*([^\W\d_])(?:[.][\s_-]*([^\W\d_]))?[.]?(?![^\W_])"
 )
-# Words of clinics that names are written behind without a blank: GTVXU.
+# Clinical words that a name may follow without a blank, as in GTVXU.
 _BEFORE = re.compile(r"^(?:i?gtv|ctv|ptv|itv|roi|oar|seg|tumou?r|patient|pat)+")
 _BORN = re.compile(r"(?<![^\W_])([^\W\d_]{2,3})[\W_]*(\d{4}|\d{2})(?!\d)")
 _MARKS = r"[ .,\-/_'’:]?"

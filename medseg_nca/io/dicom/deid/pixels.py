@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom import Dataset
 
-# JPEG, JPEG-LS, JPEG 2000, HTJ2K and RLE (PS3.6 table A-1); no film, no coordinates in three
-# dimensions, no frames in JPEG XL.
+# The syntaxes that can be cleaned: JPEG, JPEG-LS, JPEG 2000, HTJ2K and RLE (PS3.6 table A-1). Not
+# among them are films, JPEG 2000 in three dimensions and JPEG XL.
 _JPEG_NUMBERS = (*range(50, 71), 80, 81, 90, 91, 201, 202, 203)
 _CLEANABLE = frozenset(
     {"1.2.840.10008.1.2.5", *(f"1.2.840.10008.1.2.4.{n}" for n in _JPEG_NUMBERS)}

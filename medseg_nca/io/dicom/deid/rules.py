@@ -41,12 +41,12 @@ _LETTERS = {
 }
 _TEXT = {"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
 _TIME = {"AS", "DA", "DT", "TM"}
-# Overlays and curves hold drawings and writing, results groups reports; all of a group goes.
+# Groups that are removed as a whole: overlays and curves hold drawings and writing, others reports.
 _GROUPS = {0x0000, 0x0004, 0x0032, 0x0038, 0x4000, 0x4008, 0xFFFC}
 _PATIENT = 0x0010
 
-# What a person who reports, plans or looks after a device does not type: values of the device and
-# of the software, and what pixels, geometry and codes need.
+# Elements that no person types: values of the device and of the software, and what is needed for
+# pixels, geometry and codes.
 _TECHNICAL_KEYWORDS = """
     CodeValue LongCodeValue URNCodeValue CodeMeaning CodingSchemeDesignator CodingSchemeVersion
     CodingSchemeName CodingSchemeRegistry CodingSchemeResponsibleOrganization CodingSchemeURL
@@ -68,19 +68,19 @@ _TECHNICAL_KEYWORDS = """
     SegmentLabel OpticalPathIdentifier ReferencedOpticalPathIdentifier SourceIsotopeName
 """
 _TECHNICAL = frozenset(_TECHNICAL_KEYWORDS.split())
-# Of the patient's group: what says how an animal or a phantom lies, and nothing of who it is.
+# Elements of the patient's group that do not identify anyone.
 _OF_PATIENT = frozenset({"AnatomicalOrientationType", "QualityControlSubject"})
 _BINARY_KEYWORDS = """
     PixelData FloatPixelData DoubleFloatPixelData ICCProfile WaveformData WaveformPaddingValue
     ChannelMinimumValue ChannelMaximumValue
 """
 _BINARY = frozenset(_BINARY_KEYWORDS.split())
-# A sequence that the table replaces as a whole; the profile allows any dummy, and one that is
-# cleaned element by element still says what was measured.
+# Sequences that the table replaces by a dummy. Their items are cleaned element by element instead,
+# which the profile allows: then they still say what was measured.
 _KEPT_ITEMS = frozenset({"ContentSequence"})
 
 
-# PS3.3 C.7.3.1.1.1; what else stands in Modality may be anything that someone typed.
+# The modalities of PS3.3 C.7.3.1.1.1; any other value of Modality may have been typed by a person.
 _MODALITIES = """
     ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC
     HD IO IOL IVOCT IVUS KER KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA
@@ -88,7 +88,7 @@ _MODALITIES = """
     RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
 """
 MODALITIES = frozenset(_MODALITIES.split())
-# Schemes whose codes are short or of six digits, as names and dates are.
+# Coding schemes whose codes could be taken for names or dates: they are short or have six digits.
 SCHEMES = frozenset(
     {"DCM", "SCT", "SRT", "SNM3", "99SDM", "UCUM", "LN", "RADLEX", "FMA", "NCIt", "UMLS", "ICD10",
      "I10", "I9C", "MDC", "NEU", "RFC3066", "RFC5646", "ISO639_1", "ISO639_2", "ISO3166_1"}

@@ -56,12 +56,13 @@ _CYRILLIC = {
     "ћ": "c|ch", "џ": "dz|dzh|dj", "ѓ": "gj", "ќ": "kj",
 }  # fmt: skip
 _ALPHABETS = _GREEK | _CYRILLIC
-# Long vowels and umlauts in names that have lost their marks: Mueller and Muller, Tarou and Taro.
+# Letters that stand for a long vowel or an umlaut and are often dropped: Mueller and Muller, Tarou
+# and Taro.
 _FUZZY = {"a": "ae", "o": "eou", "u": "eu", "s": "s"}
-# A shorter name is taken letter by letter: "Noe" is not "no".
+# Shorter names must match letter by letter, or "no" would be found for "Noe".
 _SHORTEST_FUZZY = 4
-# Character sets that names may be in without a file saying so: with some letters beyond ASCII, and
-# with most.
+# Character sets in which names may be written although the file does not say so: first those where
+# some letters are beyond ASCII, then those where most are.
 _WESTERN = (
     "latin-1", "iso8859_2", "cp1250", "iso8859_9", "iso8859_4", "cp1257", "cp850", "mac_roman",
     "shift_jis",

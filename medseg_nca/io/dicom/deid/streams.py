@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 
 _JPEG_START, _JPEG_END, _JPEG_SCAN = b"\xff\xd8", 0xD9, 0xDA
 _RESTARTS = frozenset(range(0xD0, 0xD8))
-# What a decoder needs: frames and tables, arithmetic coding, restart interval, number of lines,
-# hierarchy; of JPEG-LS its frame and parameters.
+# JPEG markers that a decoder needs: frames and tables, arithmetic coding, restart interval, number
+# of lines, hierarchy; and the frame and the parameters of JPEG-LS.
 _NEEDED = frozenset({*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xF7, 0xF8})
 _LOSSLESS, _MODULO_BITS = frozenset({0xC3, 0xC7, 0xCB, 0xCF}), 16
-# Number of lines, restart interval, expansion: how long they are.
+# The lengths of the number of lines, the restart interval and the expansion.
 _FIXED = {0xDC: 2, 0xDD: 2, 0xDF: 1}
-# Application data that says how colours are coded: what it begins with, and how long it is.
+# Application data that says how colours are coded: by marker, its beginning and its length.
 _COLOURS = {0xE0: (b"JFIF\0", 14), 0xE8: (b"mrfx", 5), 0xEE: (b"Adobe", 12)}
 
 _J2K_START, _J2K_END = b"\xff\x4f", b"\xff\xd9"
 _J2K_CAPABILITIES, _J2K_TILE, _J2K_DATA = 0x50, 0x90, 0x93
-# Capabilities, size, coding, quantization, region of interest, order, headers of packets. Lengths
-# of tile-parts and packets may change here, and decoders do without; nothing else is needed.
+# JPEG 2000 markers that a decoder needs: capabilities, size, coding, quantization, region of
+# interest, order, headers of packets. The lists of lengths of tile-parts and packets are left out:
+# cleaning may change those lengths, and decoders do not need the lists.
 _J2K_NEEDED = frozenset({0x50, 0x51, 0x52, 0x53, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61})
 _JP2, _JP2_STREAM = b"\x00\x00\x00\x0cjP  ", b"jp2c"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from medseg_nca.io.checks import MAX_BYTES
 from medseg_nca.io.dicom.files.attributes import tag_of
-from medseg_nca.io.dicom.files.data import Source
+from medseg_nca.io.dicom.files.data import OpenDataSet
 from medseg_nca.io.dicom.files.elements import Elements
 from medseg_nca.io.dicom.files.places import Pixels
 from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncated
@@ -16,7 +16,8 @@ from medseg_nca.io.dicom.problems import DicomError, damaged, too_large, truncat
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# 16,384 x 16,384 pixels of 16 bits, several times a mammogram; slides are not read here.
+# The most bytes of a frame: 16,384 x 16,384 pixels of 16 bits, several times a mammogram. Slides
+# are not read here.
 MAX_FRAME_BYTES = 2**29
 _BITS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _LIMITS = {"Rows": 65535, "Columns": 65535, "SamplesPerPixel": 4, "BitsAllocated": 64}
@@ -28,7 +29,7 @@ def count_frames(dataset: Dataset) -> int:
     return int(dataset.get("NumberOfFrames") or 1)
 
 
-def check_claims(path: Path, header: Elements, pixels: Pixels, source: Source) -> None:
+def check_claims(path: Path, header: Elements, pixels: Pixels, source: OpenDataSet) -> None:
     """Refuse pixels that are fewer than claimed, or absurdly many.
 
     Args:
@@ -75,7 +76,7 @@ def check_claims(path: Path, header: Elements, pixels: Pixels, source: Source) -
             raise _more_frames(path, frames, there)
 
 
-def _count_packed(pixels: Pixels, source: Source) -> int:
+def _count_packed(pixels: Pixels, source: OpenDataSet) -> int:
     """How many packed frames there are where frames may lie in several fragments."""
     fragments = (pixels.fragments or ())[1:]
     return sum(_starts_frame(source.read(start, min(length, 16))) for start, length in fragments)

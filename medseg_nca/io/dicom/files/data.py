@@ -21,7 +21,7 @@ MAX_RATIO = 100
 _CHUNK = 64 * 1024
 
 
-class Source:
+class OpenDataSet:
     """The data set within an open file: from ``start`` to the end.
 
     Attributes:
@@ -57,7 +57,7 @@ class Source:
         return self.stream.read(count)
 
 
-class InflatedSource(Source):
+class InflatedSource(OpenDataSet):
     """A deflated data set, inflated into memory as far as it is asked for."""
 
     def __init__(self, stream: BinaryIO, start: int, path: Path) -> None:

@@ -14,8 +14,8 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from medseg_nca.io.dicom.files.data import Source
-from medseg_nca.io.dicom.files.places import Element, Found, Item, Layout, Pixels
+from medseg_nca.io.dicom.files.data import OpenDataSet
+from medseg_nca.io.dicom.files.places import Element, FoundElement, HeaderLayout, Item, Pixels
 from medseg_nca.io.dicom.problems import damaged, too_large, truncated
 
 PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
@@ -23,7 +23,8 @@ PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7F
 MAX_ITEMS = 500_000
 MAX_ELEMENTS = 2_000_000
 MAX_DEPTH = 32
-# Longer values of bytes are left out of a header: overlays, waveforms, documents, private data.
+# Binary values that are longer than this are left out of a header: overlays, waveforms, documents,
+# private data.
 BULK = 256 * 1024
 MAX_HEADER = 256 * 2**20
 
@@ -56,7 +57,7 @@ class Walker:
     """
 
     def __init__(
-        self, source: Source, path: Path, *, implicit: bool, little: bool, bulk: int = BULK
+        self, source: OpenDataSet, path: Path, *, implicit: bool, little: bool, bulk: int = BULK
     ) -> None:
         self.source, self.path, self.little, self._bulk = source, path, little, bulk
         order = "<" if little else ">"
@@ -67,7 +68,7 @@ class Walker:
         self._items = self._elements = 0
         self._window, self._window_start = b"", 0
 
-    def survey(self) -> Layout:
+    def survey(self) -> HeaderLayout:
         """Walk over the top level, and into every sequence, up to the pixels.
 
         Raises:
@@ -75,7 +76,7 @@ class Walker:
         """
         return self._survey(lambda _: True, {}, deep=True)
 
-    def quick_survey(self, wanted: Callable[[int], bool]) -> Layout:
+    def quick_survey(self, wanted: Callable[[int], bool]) -> HeaderLayout:
         """Walk over the top level, and into sequences only where their end has to be looked for.
 
         Args:
@@ -88,8 +89,8 @@ class Walker:
         return self._survey(wanted, {}, deep=False)
 
     def _survey(
-        self, wanted: Callable[[int], bool], elements: dict[int, Found], *, deep: bool
-    ) -> Layout:
+        self, wanted: Callable[[int], bool], elements: dict[int, FoundElement], *, deep: bool
+    ) -> HeaderLayout:
         position = self.source.start
         implicit = self._really_implicit(position, self._implicit)
         kept: list[tuple[int, int]] = []
@@ -98,7 +99,7 @@ class Walker:
             last = element
             if element.tag in PIXELS:
                 pixels = self._pixels(element)
-                return Layout(tuple(kept), implicit, pixels, element.name, elements)
+                return HeaderLayout(tuple(kept), implicit, pixels, element.name, elements)
             is_wanted = wanted(element.tag)
             end, keep = self._top(element, implicit, deep=is_wanted)
             if keep:
@@ -106,14 +107,14 @@ class Walker:
                 if size > MAX_HEADER:
                     raise too_large(self.path, f"its header is longer than {MAX_HEADER:,} bytes.")
                 if not deep:
-                    elements[element.tag] = Found(element, end, self._short_value(element))
+                    elements[element.tag] = FoundElement(element, end, self._short_value(element))
                 if is_wanted:
                     _extend(kept, (position, end))
             position = end
         reached = last.name if last else "none"
-        return Layout(tuple(kept), implicit, None, reached, elements)
+        return HeaderLayout(tuple(kept), implicit, None, reached, elements)
 
-    def items(self, found: Found, implicit: bool) -> list[Item]:
+    def items(self, found: FoundElement, implicit: bool) -> list[Item]:
         """The items of a sequence; what is no sequence, or a malformed one, has none.
 
         Raises:
@@ -226,7 +227,7 @@ class Walker:
             raise _MalformedError("has an item that is longer than the file", cut=True)
         if not implicit:
             implicit = self._really_implicit(position, implicit)
-        elements: dict[int, Found] | None = None
+        elements: dict[int, FoundElement] | None = None
         if inside is not None:
             elements = {}
             inside.append(Item(elements, implicit))
@@ -245,7 +246,7 @@ class Walker:
         limit: int | None,
         implicit: bool,
         depth: int,
-        elements: dict[int, Found] | None,
+        elements: dict[int, FoundElement] | None,
     ) -> int:
         """Walk over an element of an item, which is put into ``elements``; the offset behind it."""
         inside: list[Item] | None = None if elements is None else []
@@ -260,7 +261,7 @@ class Walker:
             if not self._sound(element, end, implicit, depth + 1, inside):
                 raise _MalformedError("has a malformed sequence in it")
         if elements is not None:
-            elements[element.tag] = Found(element, end, self._short_value(element), inside)
+            elements[element.tag] = FoundElement(element, end, self._short_value(element), inside)
         return end
 
     def _peek(self, position: int, count: int) -> bytes:

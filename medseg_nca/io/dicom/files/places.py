@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Element(NamedTuple):
-    """Tag and place of one element; offsets are those of its :class:`Source`.
+    """Tag and place of one element; offsets are those of its :class:`.data.OpenDataSet`.
 
     ``vr`` is None in implicit encoding; ``length`` is None if it is undefined.
     """
@@ -43,11 +43,11 @@ class Pixels:
 class Item(NamedTuple):
     """The elements of an item of a sequence by tag, and whether they have no VRs."""
 
-    elements: dict[int, Found]
+    elements: dict[int, FoundElement]
     implicit: bool
 
 
-class Found(NamedTuple):
+class FoundElement(NamedTuple):
     """An element with what is behind its tag and length.
 
     ``end`` is where it ends; ``short`` is its value if that is short, else None; ``items`` are
@@ -61,7 +61,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class HeaderLayout:
     """What a header consists of.
 
     Attributes:
@@ -76,4 +76,4 @@ class Layout:
     implicit: bool
     pixels: Pixels | None
     reached: str
-    elements: Mapping[int, Found] = field(default_factory=dict)
+    elements: Mapping[int, FoundElement] = field(default_factory=dict)

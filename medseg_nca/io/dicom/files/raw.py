@@ -13,7 +13,7 @@ from typing import Any
 
 from medseg_nca.io.dicom.files.elements import ASCII, Elements, as_texts, stripped
 from medseg_nca.io.dicom.files.layout import Walker
-from medseg_nca.io.dicom.files.places import Found
+from medseg_nca.io.dicom.files.places import FoundElement
 from medseg_nca.io.dicom.files.settle import NUMBERS, TELLING, are_numbers
 
 _CHARACTER_SET = 0x00080005
@@ -38,7 +38,7 @@ class RawElements:
     def __init__(
         self,
         walker: Walker,
-        elements: Mapping[int, Found],
+        elements: Mapping[int, FoundElement],
         *,
         implicit: bool,
         character_set: tuple[str, ...] = (),
@@ -90,13 +90,13 @@ class RawElements:
             for item in self._walker.items(found, self._implicit)
         ]
 
-    def _bytes(self, found: Found) -> bytes:
+    def _bytes(self, found: FoundElement) -> bytes:
         if found.short is not None:
             return found.short
         element = found.element
         return self._walker.source.read(element.value, found.end - element.value)
 
-    def _vr(self, found: Found) -> str:
+    def _vr(self, found: FoundElement) -> str:
         tag, vr = found.element.tag, found.element.vr
         if vr is not None and vr != b"UN":
             return _decoded(vr)

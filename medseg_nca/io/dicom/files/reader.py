@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from medseg_nca.io.dicom.files.attributes import tag_of
 from medseg_nca.io.dicom.files.claims import check_claims
-from medseg_nca.io.dicom.files.data import InflatedSource, Source
+from medseg_nca.io.dicom.files.data import InflatedSource, OpenDataSet
 from medseg_nca.io.dicom.files.elements import Elements, elements_of
 from medseg_nca.io.dicom.files.layout import BULK, Walker
-from medseg_nca.io.dicom.files.places import Layout, Pixels
+from medseg_nca.io.dicom.files.places import HeaderLayout, Pixels
 from medseg_nca.io.dicom.files.raw import RawElements
 from medseg_nca.io.dicom.files.settle import settle
 from medseg_nca.io.dicom.files.sniff import (
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
-# Parts of headers up to this size are remembered: no functional groups of many frames.
+# Parts of headers up to this size are remembered; functional groups of many frames are larger.
 _REMEMBERED = 2**14
 _USUAL_META, _MAX_META = 2**10, 2**17
 _SYNTAX, _SOP_CLASS = 0x00020010, 0x00020002
@@ -79,7 +79,7 @@ class Opened:
     path: Path
     dataset: Dataset
     syntax: Syntax
-    source: Source
+    source: OpenDataSet
     pixels: Pixels | None
     instance: str = ""
 
@@ -176,7 +176,7 @@ def _stream(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _guarded(path: Path) -> Iterator[None]:
-    """Whatever pydicom raises over a strange file becomes a :class:`DicomError`."""
+    """Turn whatever pydicom raises over a strange file into a :class:`DicomError`."""
     try:
         with quiet():
             yield
@@ -199,8 +199,8 @@ class _Surveyed:
     path: Path
     meta: bytes
     syntax: Syntax
-    source: Source
-    layout: Layout
+    source: OpenDataSet
+    layout: HeaderLayout
     elements: RawElements | None
 
     @property
@@ -223,7 +223,7 @@ def _survey(
             hint="Name the folder it lies in; its files are found without it.",
         )
     deflated = syntax.uid == DEFLATED
-    source = InflatedSource(stream, after, path) if deflated else Source(stream, after)
+    source = InflatedSource(stream, after, path) if deflated else OpenDataSet(stream, after)
     walker = Walker(source, path, implicit=syntax.implicit, little=syntax.little, bulk=bulk)
     if only is None:
         return _Surveyed(path, meta, syntax, source, walker.survey(), None)
@@ -316,7 +316,7 @@ def _parse_part(found: _Surveyed) -> Dataset:
 
 @lru_cache(16)
 def _parsed(data: bytes, *, implicit: bool, little: bool) -> Dataset:
-    """A part of a header; that of most files of a series is the same."""
+    """Parse a part of a header, or take it from memory: most files of a series share such parts."""
     from pydicom.filereader import read_dataset
 
     dataset = read_dataset(io.BytesIO(data), implicit, little)
@@ -331,7 +331,7 @@ def _bytes(found: _Surveyed) -> bytes:
 
 
 def _check_whole(found: _Surveyed, header: Elements) -> None:
-    """An image without pixels has been encrypted, or cut between two elements."""
+    """Refuse an image without pixels: it has been encrypted, or cut between two elements."""
     path, layout = found.path, found.layout
     if layout.pixels is not None:
         return

@@ -35,7 +35,7 @@ def settle(dataset: Dataset) -> Dataset:
 
 
 def _settle(dataset: Dataset, budget: int) -> int:
-    """What is left of the budget afterwards."""
+    """Convert the values of a data set; returns how many more elements may be converted."""
     for tag in sorted(dataset.keys()):
         if budget <= 0:
             return 0
@@ -66,7 +66,7 @@ def _drop(dataset: Dataset, tag: int) -> None:
 
 
 def are_numbers(value: Any) -> bool:
-    """False for text, which pydicom falls back to."""
+    """Whether a value is made of numbers; pydicom falls back to text where it cannot convert."""
     values = [value] if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__") else value
     return not any(isinstance(item, (str, bytes)) and item for item in values)
 

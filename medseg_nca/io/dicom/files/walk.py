@@ -11,7 +11,7 @@ from medseg_nca.io.dicom.records import Problem
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """The files of a tree.
 
     Attributes:
@@ -25,14 +25,14 @@ class Found:
     unreadable: dict[Path, Problem] = field(default_factory=dict)
 
 
-def walk(root: Path) -> Found:
+def walk(root: Path) -> FoundFiles:
     """List the regular files below a folder, or the one file that ``root`` is.
 
     Hidden entries (names with a leading dot) are passed over. Links to files inside the tree are
     taken where the file itself is not found otherwise (trees managed by git-annex); links to
     folders and links out of the tree are passed over.
     """
-    found = Found()
+    found = FoundFiles()
     if root.is_file():
         found.files.append(root)
         return found
@@ -56,7 +56,7 @@ def walk(root: Path) -> Found:
 
 
 def _sort_entry(
-    entry: os.DirEntry[str], found: Found, folders: list[Path], links: list[Path]
+    entry: os.DirEntry[str], found: FoundFiles, folders: list[Path], links: list[Path]
 ) -> None:
     path = Path(entry.path)
     try:
@@ -74,7 +74,7 @@ def _sort_entry(
         found.passed_over["special"] += 1
 
 
-def _add_links(root: Path, links: list[Path], found: Found) -> None:
+def _add_links(root: Path, links: list[Path], found: FoundFiles) -> None:
     if not links:
         return
     inside = root.resolve()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
-# Percentiles of the finite values that become black and white.
+# These percentiles of the finite values become black and white.
 _WINDOW = (0.5, 99.5)
 _LINE, _MARGIN = 14, 4
 

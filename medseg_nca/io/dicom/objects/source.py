@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 MANUFACTURER, MODEL = "medseg_nca", "medseg_nca"
 RESEARCH_USE = "Research use only. Not for clinical use."
-# What each kind of result adds to the number of the source's series.
+# Added to the number of the source's series to number the series of each kind of result.
 SERIES_NUMBERS = {"seg": 1000, "rtstruct": 2000, "sr": 3000, "sc": 4000}
 
 # What describes patient and study, not the image: PS3.3 C.7.1.1, C.7.1.3, C.7.2.1 to C.7.2.3.

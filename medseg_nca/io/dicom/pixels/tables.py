@@ -19,7 +19,7 @@ class TableError(ValueError):
 
 
 @dataclass(frozen=True)
-class Table:
+class ValueTable:
     """What stored values stand for, one by one.
 
     Attributes:
@@ -34,7 +34,7 @@ class Table:
     bits: int
 
     @classmethod
-    def read(cls, item: Dataset, prefix: str, *, signed: bool, little: bool) -> Table:
+    def read(cls, item: Dataset, prefix: str, *, signed: bool, little: bool) -> ValueTable:
         """The table whose descriptor and data have keywords that start with ``prefix``.
 
         Args:
@@ -71,7 +71,7 @@ class Table:
         return np.asarray(self.entries[places.clip(0, len(self.entries) - 1)])
 
 
-def modality_table(dataset: Dataset, *, signed: bool) -> tuple[Table, str]:
+def modality_table(dataset: Dataset, *, signed: bool) -> tuple[ValueTable, str]:
     """The modality LUT of a data set, and its ModalityLUTType in capitals.
 
     Raises:
@@ -80,7 +80,7 @@ def modality_table(dataset: Dataset, *, signed: bool) -> tuple[Table, str]:
     items = list(dataset.ModalityLUTSequence)
     if len(items) != 1:
         raise TableError(f"ModalityLUTSequence has {len(items)} items; one is allowed")
-    table = Table.read(items[0], "LUT", signed=signed, little=_little(dataset))
+    table = ValueTable.read(items[0], "LUT", signed=signed, little=_little(dataset))
     return table, str(items[0].get("ModalityLUTType") or "").upper()
 
 
@@ -97,7 +97,7 @@ def in_colour(dataset: Dataset, stored: NDArray[Any]) -> NDArray[np.uint8]:
         return _in_segmented_colour(dataset, stored)
     signed = stored.dtype.kind == "i"
     tables = [
-        Table.read(
+        ValueTable.read(
             dataset, f"{colour}PaletteColorLookupTable", signed=signed, little=_little(dataset)
         )
         for colour in _COLOURS

@@ -10,7 +10,7 @@ from itertools import pairwise
 # Microseconds.
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
-# No series pauses for so long within one day.
+# No series has a pause of this length within one day.
 MOST_OF_A_DAY = DAY * 5 // 6
 
 _ZONE = r"(?P<zone>[+-]\d{4})?"

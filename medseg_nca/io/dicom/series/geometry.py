@@ -17,7 +17,7 @@ from medseg_nca.io.itk import LPS_TO_RAS
 
 Array = NDArray[np.float64]
 
-# Direction cosines that differ by no more are one direction, written with rounded digits.
+# Direction cosines that differ by at most this are one direction, written with rounded digits.
 SAME_DIRECTION = 1e-4
 # A plane may be this part of the spacing away from its even place; 0.01 mm where that is more
 # (positions are often rounded to two digits), but never a tenth of the spacing.
@@ -31,7 +31,7 @@ DRIFT_PIXELS = 0.25
 # Gantries tilt by up to 30 degrees; a sideways shift beyond the spacing is no gantry tilt.
 MAX_TILT = 1.0
 UNKNOWN_THICKNESS = 1.0
-# Planes of more orientations make no volume, so nobody needs to know which are near to each other.
+# With more orientations than this there is no volume, and they are not compared any further.
 _MOST_ORIENTATIONS = 1000
 
 

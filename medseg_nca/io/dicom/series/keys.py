@@ -25,7 +25,7 @@ IDENTITIES: dict[str, tuple[str, ...]] = {
     "phase": ("NominalPercentageOfCardiacPhase",),
     "time": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
 }
-# These often differ from slice to slice as well.
+# Keys whose values often differ from slice to slice, too.
 ORDERS: dict[str, tuple[str, ...]] = {
     "trigger": ("NominalCardiacTriggerDelayTime", "TriggerTime"),
     "reference": ("FrameReferenceTime",),
@@ -130,6 +130,6 @@ def _direction(vector: tuple[float, ...]) -> str:
 
 
 def _tidy(number: float) -> float | int:
-    """Equal values are written with other last digits by some devices."""
+    """Round a value: some devices write equal values with different last digits."""
     rounded = float(f"{number:.6g}")
     return int(rounded) if rounded.is_integer() else rounded

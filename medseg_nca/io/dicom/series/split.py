@@ -21,13 +21,13 @@ from medseg_nca.io.dicom.series.values import Value, Values
 
 Named = tuple[tuple[str, ...], list[Plane]]
 
-# Settings up to this much of each other do not tell slices from slabs that lie between them.
+# Settings whose ratio is at most this do not tell slices from thick slabs that lie between them.
 _ALIKE = 1.05
-# Those up to this much of each other tell volumes apart only if each of these is whole.
+# Settings whose ratio is at most this tell volumes apart only if each of the volumes is whole.
 _NEAR = 1.01
-# What volumes are called that only the number of the instance tells apart.
+# The name of volumes that only the number of the instance tells apart.
 BY_NUMBER = "volume"
-# Values that say more than a number from 1 on.
+# Keys whose values are used in names; the values of other keys are numbered from 1.
 _NAMED_BY_VALUE = {
     "stack",
     "echo",

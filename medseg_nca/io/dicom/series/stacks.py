@@ -27,7 +27,7 @@ from medseg_nca.io.dicom.series.meaning import mixed_meanings
 from medseg_nca.io.dicom.series.split import BY_NUMBER, safe_labels, split
 from medseg_nca.io.dicom.series.values import Value
 
-# Files, positions or orientations that a message names; the rest is counted.
+# A message names this many files, positions or orientations, and counts the others.
 _NAMED = 4
 # The cosine of the angle from which on planes cross, and the planes that others can cross.
 _CROSSED = 0.5

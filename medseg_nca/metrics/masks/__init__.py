@@ -1,0 +1,1 @@
+"""Metrics of two masks, one file each; the file's name is the metric's name."""
