@@ -372,13 +372,13 @@ class StandardTask(Task):
         """
 
     def read(self, folder: Path) -> TaskSpec:
-        """Do what :meth:`Task.read` says."""
+        """Implement :meth:`Task.read`."""
         from medseg_nca.inference.task_model import check_task_model
 
         return check_task_model(folder, self.name, self.build)
 
     def load(self, folder: Path, device: str = "auto") -> TaskModel:
-        """Do what :meth:`Task.load` says."""
+        """Implement :meth:`Task.load`."""
         from medseg_nca.inference.task_model import load_task_model
 
         return load_task_model(folder, self.name, self.build, device)

@@ -173,7 +173,7 @@ class Segmentation(Task):
         }
 
     def answer(self, model: TrainedModel, value: Any) -> Any:
-        """Implement :meth:`Task.answer`: label maps ``(B, *spatial)`` of images ``(B, C, *spatial)``."""
+        """Implement :meth:`Task.answer`: map images ``(B, C, *S)`` to label maps ``(B, *S)``."""
         from medseg_nca.tasks.segmentation.arrays import label_maps
 
         return label_maps(loaded(model), value)
