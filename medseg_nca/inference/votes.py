@@ -55,11 +55,11 @@ class LabelVotes(Votes):
         self._map = np.zeros(shape, written_type(labels))
 
     def add(self, window: Window, probabilities: Tensor) -> None:
-        """See :meth:`Votes.add`."""
+        """Implement :meth:`Votes.add`."""
         self._map[window] = decode_channels(_array(probabilities), self._labels)
 
     def label_map(self, trace: Trace) -> NDArray[Any]:
-        """See :meth:`Votes.label_map`."""
+        """Implement :meth:`Votes.label_map`."""
         found: NDArray[Any] = turn_back(self._map[None], trace)
         return found
 
@@ -92,14 +92,14 @@ class MeanVotes(Votes):
         self._finished = 0
 
     def add(self, window: Window, probabilities: Tensor) -> None:
-        """See :meth:`Votes.add`."""
+        """Implement :meth:`Votes.add`."""
         if self._pass is not None:
             cut(self._pass, window).add_(probabilities.cpu())
             return
         self._take(window, probabilities.cpu())
 
     def end_pass(self) -> None:
-        """See :meth:`Votes.end_pass`."""
+        """Implement :meth:`Votes.end_pass`."""
         if self._pass is not None:
             for start in range(self._pass.shape[1]):
                 window = (slice(start, start + 1), *(slice(n) for n in self._pass.shape[2:]))

@@ -69,11 +69,11 @@ class BaselineModel(SegmentationModel):
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
-        """See :attr:`SegmentationModel.views`: the whole image at full resolution."""
+        """Implement :attr:`SegmentationModel.views`: the whole image at full resolution."""
         return (ViewSpec((1,) * self.dims),)
 
     def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
-        """See :meth:`SegmentationModel.training_outputs`: one level."""
+        """Implement :meth:`SegmentationModel.training_outputs`: one level."""
         return [LevelOutput(self(views[0].image))]
 
 
