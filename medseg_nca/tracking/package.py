@@ -20,8 +20,8 @@ SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 def write_package(loaded: TrainedModel, folder: Path) -> dict[str, str]:
     """Write a models-from-code pyfunc into ``folder/model``, without pickles.
 
-    The two data files are in ``artifacts``. ``model.json`` gets the model's answer to an input from a
-    formula, which ``verify`` compares with the answer on another machine.
+    The two data files are in ``artifacts``. ``model.json`` gets the model's answer to an input from
+    a formula, which ``verify`` compares with the answer on another machine.
 
     Returns:
         The sha256 of each data file by its name.

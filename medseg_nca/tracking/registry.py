@@ -114,7 +114,7 @@ def promote(
 
     Raises:
         ModelError: if there is no such version, it has no evaluation, or it fails verification.
-        TrackingError: if the store refuses.
+        TrackingError: if the store refuses the request.
     """
     from medseg_nca.tracking.verify import verify
 
