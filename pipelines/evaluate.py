@@ -40,8 +40,8 @@ def run(request: EvaluateRequest, job: Job | None = None) -> Evaluation:
 def publish(evaluation: Evaluation, run_folder: Path, tracking_uri: str | None = None) -> None:
     """Note in the run folder where its evaluation is, and log the results to MLflow.
 
-    If the folder cannot be written, or the store is gone or does not answer, there is only a warning,
-    because the results are on disk.
+    If the folder cannot be written, or the store is gone or does not answer, there is only a
+    warning, because the results are on disk.
 
     Args:
         evaluation: a finished evaluation.
