@@ -6,7 +6,11 @@ import os
 
 
 def cores() -> int:
-    """How many cores this process may use: fewer than there are where OMP_NUM_THREADS says so."""
+    """Return how many cores this process may use.
+
+    These are the cores that the operating system gives the process, limited by the environment
+    variable ``OMP_NUM_THREADS`` if it is a number.
+    """
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:

@@ -1,6 +1,6 @@
-"""What this machine offers, what is missing, and what to do about it.
+"""Examine this machine: what it offers, what is missing, and what to do about it.
 
-Nothing is created or changed: a store that does not exist yet is not made.
+Nothing is created or changed; a tracking store that does not exist yet is not made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Level = Literal["ok", "note", "problem"]
 
 PYTHON = (3, 11)
 GB = 1e9
-# A training of the presets' size, and a store with figures of a few runs.
+# Below these there may be too little memory for a training with the presets, and too little disk
+# for a tracking store with the figures of a few runs.
 LOW_MEMORY_GB, LOW_DISK_GB = 4.0, 2.0
 TIMEOUT_S = 5
 # Extras that only those who work on the package itself need.
@@ -37,15 +38,15 @@ DEVELOPMENT = {"dev", "docs", "all"}
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """One thing that was looked at.
+    """One thing that was examined.
 
     Attributes:
         area: "package", "python", "packages", "extras", "devices", "engine", "memory", "disk",
             "tracking" or "models".
-        name: what it is.
-        level: "ok", "note" (something is not there that may be wanted) or "problem".
+        name: name of the thing, for example of a package.
+        level: "ok", "note" (something that may be wanted is missing) or "problem".
         value: what was found.
-        advice: what to do; "" when there is nothing to do.
+        advice: what to do; "" if nothing needs to be done.
     """
 
     area: str
@@ -57,25 +58,26 @@ class DoctorFinding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings."""
+    """All findings of an examination."""
 
     findings: tuple[DoctorFinding, ...]
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing that is needed is broken."""
+        """Whether no finding is a problem."""
         return all(finding.level != "problem" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the plain values that ``--json`` prints."""
         return {"healthy": self.healthy, **asdict(self)}
 
 
 def examine(tracking_uri: str | None = None) -> Report:
-    """Look at versions, devices, memory, disk, the tracking store and extras.
+    """Examine versions, devices, engine, memory, disk, tracking store, extras and models.
 
     Args:
-        tracking_uri: the store to look at; None takes the environment's, else the default.
+        tracking_uri: URI of the tracking store to examine; None takes the store that the
+            environment names, or else the default store.
     """
     parts: tuple[Callable[[], Iterator[DoctorFinding]], ...] = (
         _package, _python, _packages, _devices, _engine, _memory, _disk,
@@ -102,7 +104,10 @@ def _python() -> Iterator[DoctorFinding]:
 
 
 def _requirements() -> list[str]:
-    """Requirements of this package with markers, of the installed one or of the checkout."""
+    """Return this package's requirements with their markers.
+
+    They come from the installed package, or else from ``pyproject.toml`` of the checkout.
+    """
     try:
         return requires("medseg-nca") or []
     except PackageNotFoundError:
@@ -119,7 +124,7 @@ def _requirements() -> list[str]:
 
 
 def _packages() -> Iterator[DoctorFinding]:
-    """Needed packages one by one; of an extra, what is missing."""
+    """Yield a finding for each needed package, and one for each extra with what it lacks."""
     from packaging.requirements import Requirement
 
     missing: dict[str, list[str]] = {}
@@ -143,7 +148,7 @@ def _packages() -> Iterator[DoctorFinding]:
 
 
 def _extra_of(marker: str) -> str | None:
-    """The extra in a marker such as ``extra == "cluster"``."""
+    """Return the extra in a marker such as ``extra == "cluster"``; None if it has no extra."""
     _, found, after = marker.partition("extra == ")
     return after.strip("\"' )") if found else None
 
@@ -186,10 +191,10 @@ def _devices() -> Iterator[DoctorFinding]:
 
 
 def _engine() -> Iterator[DoctorFinding]:
-    """Whether the compiled loops compute what the reference does, in both kinds of numbers."""
+    """Check that the compiled loops compute what the reference engine does, in two precisions."""
     try:
         import torch
-    except (ImportError, OSError):  # told among the devices already
+    except (ImportError, OSError):  # the finding on devices says so already
         return
     from medseg_nca.nca.kernels import proof
     from medseg_nca.nca.kernels.library import library
@@ -210,7 +215,7 @@ def _engine() -> Iterator[DoctorFinding]:
 def _memory() -> Iterator[DoctorFinding]:
     try:
         import psutil
-    except ImportError:  # named among the packages already
+    except ImportError:  # the findings on packages name it already
         return
     memory = psutil.virtual_memory()
     text = f"{memory.available / GB:.1f} of {memory.total / GB:.1f} GB free"
@@ -250,7 +255,7 @@ def _tracking(given: str | None) -> Iterator[DoctorFinding]:
 
 
 def _sqlite(file: Path) -> DoctorFinding:
-    """Look at a SQLite store without creating, migrating or changing it."""
+    """Examine a SQLite store without creating, migrating or changing it."""
     folder = next(parent for parent in file.parents if parent.exists())
     if not os.access(folder, os.W_OK):
         advice = "Use a folder that you may write to, or name another --tracking-uri."
@@ -269,7 +274,7 @@ def _sqlite(file: Path) -> DoctorFinding:
 
 
 def _server(uri: str) -> DoctorFinding:
-    """Ask an MLflow server whether it is well; only a real call shows whether it may be written."""
+    """Ask an MLflow server whether it is well; whether it may be written is not tested."""
     import requests
 
     advice = "Start the server, mend --tracking-uri, or set the user name and password."

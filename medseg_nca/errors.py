@@ -1,7 +1,7 @@
-"""Every error that a caller can meet.
+"""All errors that the package raises for a problem that its user can solve.
 
-Each class fixes the exit code of the command line. A message names the file or the argument, says
-what is wrong and what is allowed; ``hint`` is the next step a person can take.
+The class of an error decides the exit code of the command line. Its message names the file or the
+argument, and says what is wrong and what is allowed; ``hint`` is the next step a person can take.
 
 ====  ==========================================================
 code  meaning
@@ -48,11 +48,11 @@ class ImageError(DataError):
 
 
 class MemoryBudgetError(MedsegError):
-    """Something needs more memory than its budget allows, and was not begun."""
+    """A step needs more memory than its budget allows, and was not begun."""
 
 
 class OutputError(MedsegError):
-    """A result cannot be written: full disk, no permission, or something is in the way."""
+    """A result cannot be written: full disk, no permission, or a file that is in the way."""
 
 
 class ModelError(MedsegError):
@@ -86,10 +86,11 @@ class StorePackageError(TrackingError, DependencyError):
 class PartialFailure(MedsegError):  # noqa: N818
     """The work went on to its end, but some cases failed.
 
-    The log names each as it fails, so the message only counts them and says where they are listed.
+    The log names each case as it fails. The message therefore only counts the failed cases and says
+    where they are listed.
 
     Attributes:
-        failures: what went wrong, by case.
+        failures: what went wrong, by the name of each failed case.
     """
 
     exit_code = 3
@@ -117,8 +118,8 @@ class NonFiniteStateError(MedsegError):
     """The state of an automaton became NaN or infinite.
 
     Attributes:
-        step: number of the step, the first being 0.
-        level: index of the level, where it is known.
+        step: number of the step, counted from 0.
+        level: index of the level, counted from 0; None if it is not known.
     """
 
     def __init__(self, step: int, level: int | None = None) -> None:
@@ -131,11 +132,11 @@ class NonFiniteStateError(MedsegError):
         )
 
     def __reduce__(self) -> tuple[type[NonFiniteStateError], tuple[int, int | None]]:
-        """Errors cross processes."""
+        """Say how to copy the error to another process, whose arguments are not the message."""
         return type(self), (self.step, self.level)
 
 
 class Interrupted(MedsegError):  # noqa: N818
-    """Stopped by the user after everything was brought to disk."""
+    """The work was stopped by its user, after all finished results were written to disk."""
 
     exit_code = 130

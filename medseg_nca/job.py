@@ -1,8 +1,9 @@
-"""The contract between work that takes long and whoever waits for it: progress, and cancelling.
+"""The contract between long work and the code that waits for it: progress and cancelling.
 
-Whoever starts the work makes a :class:`Job` and hands it down. The work reports to it how far it
-is, and looks at it before every case, tile, batch of steps and pass. Cancelling ends the work with
-:class:`medseg_nca.errors.Interrupted`: what is finished is kept, and nothing is half-written.
+The code that starts the work makes a :class:`Job` and hands it down. The work reports its progress
+to the job, and asks the job before every case, tile, batch of steps and pass whether to go on. A
+cancelled job ends the work with :class:`medseg_nca.errors.Interrupted`: finished results are kept,
+and no file is half-written.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 from medseg_nca.errors import Interrupted
 
-# The phase that tells how far one case is, while another phase counts the cases.
+# The name of the phase within one case, while another phase counts the cases.
 ONE_CASE = "this case"
 
 
@@ -23,10 +24,10 @@ class Progress:
 
     Attributes:
         phase: what is being done, for example "predicting".
-        done: never falls within a phase, and ends at ``total``.
-        total: stays the same within a phase; None where it is not known.
-        unit: of both; "" where only their ratio means something.
-        facts: numbers that belong to it, for example the loss of a training, or how many cases
+        done: amount that is done; it never falls within a phase, and ends at ``total``.
+        total: amount of the whole phase, the same throughout the phase; None if it is not known.
+        unit: unit of ``done`` and ``total``; "" if only their ratio has a meaning.
+        facts: further numbers by name, for example the loss of a training, or how many cases
             failed.
     """
 
@@ -41,14 +42,15 @@ Listener = Callable[[Progress], None]
 
 
 class Job:
-    """One piece of long work, as the work itself and whoever waits for it see it.
+    """One piece of long work: how far it is, and whether it is still wanted.
 
-    :meth:`cancel`, :attr:`cancelled` and :attr:`reason` may be used from any thread. All else is
-    for the thread that works.
+    :meth:`cancel`, :attr:`cancelled` and :attr:`reason` may be used from any thread. Everything
+    else belongs to the thread that does the work.
 
     Args:
-        listener: is told of every report, in the thread that works, from a few times a second to
-            once in some seconds; what it raises leaves the work as it came. None lets nobody know.
+        listener: called with every report, in the thread that does the work, from a few times a
+            second to once in some seconds. An error that it raises ends the work. None if nobody
+            wants reports.
 
     Example:
         >>> job = Job(lambda progress: print(progress.phase, progress.done, progress.total))
@@ -85,7 +87,7 @@ class Job:
         self._token.event.set()
 
     def check(self) -> None:
-        """Look whether the work is still wanted.
+        """Raise an error if the work is no longer wanted.
 
         Raises:
             Interrupted: if it was cancelled.
@@ -102,17 +104,17 @@ class Job:
         unit: str = "",
         facts: Mapping[str, float] | None = None,
     ) -> None:
-        """Tell how far a phase is, and look whether the work is still wanted.
+        """Tell the listener how far a phase is, unless the work is no longer wanted.
 
         Args:
-            phase: see :class:`Progress`, as all other arguments.
-            done: in units.
-            total: in units.
-            unit: of both.
-            facts: more numbers.
+            phase: what is being done, for example "predicting".
+            done: amount that is done.
+            total: amount of the whole phase; None if it is not known.
+            unit: unit of ``done`` and ``total``; "" if only their ratio has a meaning.
+            facts: further numbers by name.
 
         Raises:
-            Interrupted: if it was cancelled; the listener is then not told.
+            Interrupted: if the job was cancelled; the listener is then not called.
         """
         self.check()
         if self._listener is None:
@@ -122,11 +124,12 @@ class Job:
         self._listener(Progress(phase, done, total, unit, facts or {}))
 
     def part(self, index: int, parts: int) -> Job:
-        """The job of one of several equal parts; cancelled with the whole.
+        """Return a job for one of several equal parts; cancelling this job cancels the part.
 
         Args:
-            index: of the part, from 0.
-            parts: how many there are. ``total`` of the whole is ``parts`` times that of a part.
+            index: number of the part, from 0.
+            parts: how many parts there are. The ``total`` that the listener gets is ``parts`` times
+                the ``total`` that a part reports.
         """
         part = Job(self._listener)
         part._token = self._token
@@ -134,7 +137,7 @@ class Job:
         return part
 
     def silent(self) -> Job:
-        """The job of a piece that nobody is told of; cancelled with the whole."""
+        """Return a job without a listener; cancelling this job cancels it too."""
         piece = Job()
         piece._token = self._token
         return piece
@@ -142,22 +145,22 @@ class Job:
 
 @dataclass
 class _Token:
-    """What all parts of a job share."""
+    """The state that a job shares with its parts: whether it was cancelled, and why."""
 
     event: threading.Event = field(default_factory=threading.Event)
     reason: str = ""
 
 
 class Meter:
-    """Adds up what the pieces of one phase did, for a job.
+    """Adds up the amounts that the pieces of one phase have done, and reports the sum to a job.
 
     Args:
-        job: is told.
-        phase: what is being done.
-        total: all that is to be done.
+        job: gets a report after every piece.
+        phase: what is being done, for example "predicting".
+        total: amount of the whole phase.
 
     Attributes:
-        facts: are told with every report.
+        facts: further numbers by name, sent with every report.
     """
 
     def __init__(self, job: Job, phase: str, total: int) -> None:
@@ -166,7 +169,7 @@ class Meter:
         self.facts: Mapping[str, float] = {}
 
     def advance(self, amount: int) -> None:
-        """Note that ``amount`` more is done.
+        """Add ``amount`` to what is done, and report it.
 
         Raises:
             Interrupted: if the job was cancelled.
@@ -174,7 +177,7 @@ class Meter:
         self.reach(self._done + amount)
 
     def reach(self, done: int) -> None:
-        """Note that ``done`` is done in all; less than before changes nothing.
+        """Set what is done in all to ``done``, unless more is done already, and report it.
 
         Raises:
             Interrupted: if the job was cancelled.

@@ -1,14 +1,14 @@
-"""One mechanism for everything that is added by a file in a folder, or by an installed package.
+"""One mechanism for all plug-ins: each is a file in a folder, or comes from an installed package.
 
-In the library the registered name is the file's name. A package that somebody else wrote registers
-an entry point in the group of the kind, for example in its ``pyproject.toml``::
+In the library the registered name is the file's name. Another package registers an entry point in
+the group of its kind of plug-in, for example in its ``pyproject.toml``::
 
     [project.entry-points."medseg_nca.engines"]
     mine = "my_package.engine"          # a module that defines ENGINE, or "my_package.engine:NAME"
 
-Nothing is imported before it is asked for, so listing what exists costs nothing, and an entry that
-is broken harms only those who use it. A name that the library has is the library's: the entry of
-the other package is left out, and a warning says so when the name is used.
+An entry is imported only when it is used, so listing the names is quick, and a broken entry matters
+only to those who use it. If the library and another package register the same name, the library's
+entry is used, and a warning says so when the name is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from medseg_nca.errors import MedsegError, PluginError
 from medseg_nca.suggest import unknown
 
-# The seam that the entries of a folder implement; it is no entry.
+# The module that defines the interface of a folder's entries; it is no entry itself.
 _SEAM = "base"
 _PREFIX = "medseg_nca."
 _BROKEN_HINT = "Mend or uninstall that package; without it everything else works."
@@ -40,7 +40,7 @@ class Entry:
     """An entry point of an installed package.
 
     Attributes:
-        group: the kind, for example ``medseg_nca.engines``.
+        group: the group of the kind of plug-in, for example ``medseg_nca.engines``.
         name: the registered name.
         value: ``package.module`` or ``package.module:attribute``.
         package: name and version of the installed package.
@@ -58,45 +58,47 @@ class Entry:
         """Import the module and return what it defines.
 
         Args:
-            attribute: what is taken from the module where the value names nothing.
+            attribute: the name to take from the module if :attr:`value` gives no attribute.
 
         Raises:
-            PluginError: naming the package, if the import fails or the attribute is missing.
+            PluginError: if the import fails or the attribute is missing; the message names the
+                package.
         """
         module, _, named = self.value.partition(":")
         try:
             found: Any = importlib.import_module(module.strip())
             for part in (named.strip() or attribute).split("."):
                 found = getattr(found, part)
-        except (Exception, SystemExit) as error:  # anything may happen in a module of others
+        except (Exception, SystemExit) as error:  # another package's module may raise anything
             raise self.broken(f"{type(error).__name__}: {error}") from error
         return found
 
     def file(self, name: str) -> Path:
-        """Return a file of the package that the value names, which is imported.
+        """Import the package that :attr:`value` names, and return the path of a file in it.
 
         Raises:
-            PluginError: naming the package, if it cannot be imported or has no such file.
+            PluginError: if the package cannot be imported or has no such file; the message names
+                the package.
         """
         try:
             found = files(self.value.strip()).joinpath(name)
-        except (Exception, SystemExit) as error:  # anything may happen in a module of others
+        except (Exception, SystemExit) as error:  # another package's module may raise anything
             raise self.broken(f"{type(error).__name__}: {error}") from error
         if not found.is_file():
             raise self.broken(f"there is no {name} in {self.value}")
         return Path(str(found))
 
     def broken(self, reason: str) -> PluginError:
-        """An error that names the package and what is wrong with its entry."""
+        """Return an error that names the package and says what is wrong with its entry."""
         return PluginError(f"{self} cannot be used: {reason}.", hint=_BROKEN_HINT)
 
 
 @cache
 def installed_entries() -> tuple[Entry, ...]:
-    """Every entry point of installed packages whose group begins with ``medseg_nca.``.
+    """Return all entry points of installed packages whose group begins with ``medseg_nca.``.
 
-    The first package of a name on ``sys.path`` counts, as when it is imported. A package whose
-    name, version or list of entry points cannot be read is left out with a warning.
+    If ``sys.path`` has several packages of one name, the first counts, as it does for an import. A
+    package whose name, version or list of entry points cannot be read is left out with a warning.
     """
     found: list[Entry] = []
     packages = set()
@@ -112,8 +114,8 @@ def installed_entries() -> tuple[Entry, ...]:
             title = f"{name} {package.version}"
             points = [p for p in package.entry_points if p.group.startswith(_PREFIX)]
             found += [Entry(p.group, p.name, p.value, title) for p in points]
-        except Exception as error:  # whatever strange files make of the parsers
-            # The name may be what cannot be read; the folder of these files is always known.
+        except Exception as error:  # the parsers may raise anything for strange files
+            # The name may be the very thing that cannot be read; the folder is always known.
             folder = getattr(package, "_path", package)
             log.warning("The entry points of the package in %s cannot be read: %s.", folder, error)
     return tuple(found)
@@ -132,11 +134,11 @@ class Entries:
         return tuple(sorted({e.name for e in installed_entries() if e.group == self.group}))
 
     def claims(self, name: str) -> tuple[Entry, ...]:
-        """The entries of one name; more than one if several packages claim it."""
+        """Return the entries of one name; there are several if several packages claim the name."""
         return tuple(e for e in installed_entries() if e.group == self.group and e.name == name)
 
     def find(self, name: str) -> Entry:
-        """Return the entry of a name in :attr:`names`.
+        """Return the entry that has the given name, one of :attr:`names`.
 
         Raises:
             PluginError: if several packages claim the name.
@@ -151,22 +153,23 @@ class Entries:
         return claims[0]
 
     def warn_if_hidden(self, name: str) -> None:
-        """Say that an entry is left out because the library has the name."""
+        """Warn, once for each entry, that an entry is not used because the library has its name."""
         for entry in self.claims(name):
             _say_once(f"The {self.kind} {name!r} is the library's own; left out is {entry}.")
 
 
 class PluginRegistry:
-    """Find things by name: in the modules of one package, and in installed packages.
+    """Finds plug-ins by name: in the modules of one package, and in installed packages.
 
-    A module called ``base`` and modules whose names begin with an underscore are no entries.
+    A module called ``base`` is no entry, and neither is one whose name begins with an underscore.
 
     Args:
         package: dotted name of the package whose modules are the entries.
-        group: of the entry points of other packages.
+        group: the group in which other packages register entry points.
         attribute: the name that every such module must define.
         kind: how error messages call an entry ("model", "writer", ...).
-        fits: whether what a module defines can be an entry; what does not fit is refused.
+        fits: returns whether an object that another package defines can be an entry; if not, its
+            use is refused.
         error: the error raised for an unknown name.
     """
 
@@ -190,8 +193,8 @@ class PluginRegistry:
     @cached_property
     def own_names(self) -> tuple[str, ...]:
         """The names of the modules in the library, sorted."""
-        # The folder is looked for in the file system: finding the package by importlib would import
-        # those around it.
+        # The folder is looked for in the file system, because importlib would import the packages
+        # around it.
         top, *inside = self.package.split(".")
         folders = [str(Path(p, *inside)) for p in importlib.import_module(top).__path__]
         found = (module.name for module in pkgutil.iter_modules(folders))
@@ -206,8 +209,8 @@ class PluginRegistry:
         """Return what the entry called ``name`` defines.
 
         Raises:
-            MedsegError: (or the given subclass) if there is no such entry.
-            PluginError: if it belongs to another package and cannot be used.
+            MedsegError: (or the subclass given as ``error``) if there is no such entry.
+            PluginError: if the entry belongs to another package and cannot be used.
         """
         if name in self.own_names:
             self.others.warn_if_hidden(name)
@@ -222,7 +225,7 @@ class PluginRegistry:
         return found
 
     def usable(self) -> Iterator[tuple[str, Any]]:
-        """Every name and what its entry defines; a broken one is left out with a warning."""
+        """Yield each name and what its entry defines; a broken entry is left out with a warning."""
         for name in self.names:
             try:
                 yield name, self.get(name)

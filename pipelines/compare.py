@@ -1,4 +1,4 @@
-"""Compare two evaluations on the cases that they share."""
+"""Compare two evaluations on the cases that they have in common."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from medseg_nca.viz.differences import Paired, plot_differences
 
 MEAN = "mean"
 METRICS_FILE = "metrics.json"
-# Evaluations that were made until November 2026 do not say of which task they are.
+# The task of evaluations without a task, which were made until November 2026.
 FIRST_TASK = "segmentation"
 FloatArray = NDArray[np.float64]
 Tree = dict[str, Any]
@@ -39,17 +39,17 @@ class _Side:
 
     @property
     def ids(self) -> set[str]:
-        """Of its cases."""
+        """The ids of the cases."""
         return {case["id"] for case in self.tree["cases"]}
 
     @property
     def task(self) -> str:
-        """The registered name of its task."""
+        """The registered name of the model's task."""
         return str(self.tree.get("task", FIRST_TASK))
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The name of the model."""
         return str(self.tree.get("model", {}).get("name", self.path.parent.name))
 
 
@@ -63,18 +63,19 @@ def run(
 ) -> Tree:
     """Compare two evaluations, case by case.
 
-    For each row that the task has (of a segmentation each label, the merged labels, and the mean
-    over the labels): the paired differences B - A, their mean with a bootstrap interval over the
-    cases, and the p of Wilcoxon's signed-rank test (two-sided; equal pairs are left out). The tests
-    are not corrected for their number. One is called better where interval and p both tell.
+    The rows of a comparison depend on the task; those of a segmentation are each label, the merged
+    labels, and the mean over the labels. Each row has the paired differences B - A, their mean with
+    a bootstrap interval over the cases, and the p-value of Wilcoxon's signed-rank test (two-sided;
+    equal pairs are left out). The p-values are not corrected for the number of tests. A row names a
+    better side only if interval and p-value agree on it.
 
     Args:
-        first: A: a run folder, an evaluation folder or a ``metrics.json``.
-        second: B: the same.
-        metric: a name from ``metrics.json``; None takes the task's first. Of signed differences the
-            size is compared.
+        first: side A: a run folder, an evaluation folder or a ``metrics.json``.
+        second: side B, in one of the same forms.
+        metric: name of a metric in ``metrics.json``; None takes the task's first. If the best
+            value of a metric is zero, its absolute value is compared.
         out: folder for ``comparison.json`` and ``differences.png``; None writes nothing.
-        settings: resamples and confidence.
+        settings: number of resamples and confidence of the interval; None takes the defaults.
 
     Returns:
         The tree of ``comparison.json``.
@@ -173,7 +174,7 @@ def _notes(a: _Side, b: _Side, ids: Sequence[str], metric: str) -> list[str]:
 def _pairs(
     task: Task, a: _Side, b: _Side, ids: Sequence[str], metric: str, *, signed: bool
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Values of A and B for each row that both have, and for the mean; NaN where one is unknown."""
+    """Return the values of A and B for each common row, and their mean; NaN if one is unknown."""
     sides = [_rows(task, side, ids, metric, signed=signed) for side in (a, b)]
     names = [name for name in sides[0] if name in sides[1]]
     single = [name for name in names if name not in task.joint_rows]
@@ -182,7 +183,7 @@ def _pairs(
     pairs = {name: (sides[0][name], sides[1][name]) for name in names}
     if set(task.joint_rows) & set(names):
         left, right = (np.stack([side[name] for name in single], axis=1) for side in sides)
-        # A pair of which one value is missing says nothing, and would unbalance the means.
+        # A pair with a missing value is left out, because it would bias the means.
         known = ~np.isnan(left) & ~np.isnan(right)
         some = known.any(axis=1)
         left, right = (np.where(known, side, np.nan)[some] for side in (left, right))
@@ -193,7 +194,7 @@ def _pairs(
 def _rows(
     task: Task, side: _Side, ids: Sequence[str], metric: str, *, signed: bool
 ) -> dict[str, FloatArray]:
-    """The values of the cases for each row; of signed ones their size."""
+    """Return the values of the cases for each row; absolute values if they are ``signed``."""
     try:
         rows = task.case_values(side.tree, metric)
         found = {
@@ -233,18 +234,18 @@ def _compare(
 
 
 def signed_rank_p(differences: FloatArray) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; 1 if no pair differs.
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; 1 if no pair differs.
 
-    Differences below 1e-9 count as none: they come from rounding.
+    Differences below 1e-9 count as zero, because they come from rounding.
     """
     real = differences[np.abs(differences) > 1e-9]
     return float(wilcoxon(real).pvalue) if real.size else 1.0
 
 
 def _winner(interval: tuple[float, float] | None, better: Better) -> str | None:
-    """Which one is better, as far as the interval can tell.
+    """Return which side is better according to the interval; None if it contains zero.
 
-    The interval of a handful of cases is too narrow, so the p has to agree.
+    A bootstrap interval of few cases is too narrow, so the caller also requires a small p-value.
     """
     if interval is None or interval[0] <= 0 <= interval[1]:
         return None

@@ -1,4 +1,4 @@
-"""Every stage, one after the other, on a phantom: what a newcomer sees without any data."""
+"""The demo: all stages, one after the other, on a phantom, so that no data are needed."""
 
 from __future__ import annotations
 
@@ -31,27 +31,29 @@ MODEL = "phantom-demo"
 ALIAS = "champion"
 MARK = "demo.json"
 SHOWN = ("dice", "hd95")
-# On the held-out cases. The demo's settings reach more than 0.7; a constant answer less than 0.1.
+# Least mean Dice on the held-out cases. The demo's settings reach more than 0.7; a constant answer
+# reaches less than 0.1.
 REQUIRED_DICE = 0.5
 Announce = Callable[[str, str], None]
 
 
 @dataclass
 class DemoResult:
-    """What the demo made.
+    """The results of the demo.
 
     Attributes:
-        out: its folder.
+        out: folder of the demo.
         labels: for each label and "merged", mean Dice and mean HD95 (mm) on the held-out cases.
-        mean_dice: over the labels.
-        cases: how many were held out.
-        parameters: of the model.
-        model: the name that the registered model is loaded by.
-        tracking_uri: the store that it is registered in.
-        predicted: the label map that was written.
-        report: the evaluation's report.
-        seconds: of each stage.
-        problems: why the model is useless; then it is not registered and nothing is predicted.
+        mean_dice: mean Dice over the labels.
+        cases: number of held-out cases.
+        parameters: number of learned parameters of the model.
+        model: the name by which the registered model is loaded.
+        tracking_uri: URI of the store in which the model is registered.
+        predicted: path of the predicted label map.
+        report: path of the evaluation's report.
+        seconds: duration of each stage, by its name.
+        problems: why the model is useless. If there are any, the model is not registered and
+            nothing is predicted.
     """
 
     out: Path
@@ -67,10 +69,10 @@ class DemoResult:
     problems: tuple[str, ...] = ()
 
     def raise_if_useless(self) -> None:
-        """Refuse a demo whose model is useless.
+        """Raise an error if the model is useless.
 
         Raises:
-            NothingLearned: with the reasons.
+            NothingLearned: if the model is useless; the message gives the reasons.
         """
         if self.problems:
             raise NothingLearned(
@@ -80,7 +82,7 @@ class DemoResult:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the plain values that ``--json`` prints."""
         tree = asdict(self)
         return {key: str(v) if isinstance(v, Path) else v for key, v in tree.items()}
 
@@ -96,18 +98,18 @@ def run(
     """Make a phantom data set, prepare it, train, evaluate, register and predict.
 
     Args:
-        out: folder of the demo. What an earlier demo left there is replaced, but for the versions
-            that it registered; a folder with anything else in it is refused.
-        settings: of the run; the tracking store is put into ``out``.
-        cases: of the phantom, held-out ones among them.
-        announce: told the name of each stage that begins, and what it does.
-        job: told how far each stage is.
+        out: folder of the demo. Files of an earlier demo are replaced, except for the versions
+            that it registered. A folder with any other file is refused.
+        settings: settings of the run; the tracking store is put into ``out``.
+        cases: number of phantom cases, including the held-out ones.
+        announce: called at the start of each stage with its name and what it does.
+        job: gets the progress of each stage.
 
     Returns:
-        What it made; a model that is useless is neither registered nor used.
+        The results; a useless model is neither registered nor used.
 
     Raises:
-        OutputError: if ``out`` holds something that no demo wrote.
+        OutputError: if ``out`` holds a file that no demo wrote.
         Interrupted: if the job was cancelled.
         MedsegError: whatever a stage raises.
     """
@@ -137,7 +139,7 @@ def run(
 
 
 def _problems(training: TrainingResult, dice: float | None) -> tuple[str, ...]:
-    """Why a model is useless."""
+    """Return why a model is useless; nothing if it is of use."""
     remarks = training.remarks if training.learned is False else ()
     if dice is not None and dice >= REQUIRED_DICE:
         return remarks
@@ -181,7 +183,11 @@ def _stage(name: str, text: str, announce: Announce, result: DemoResult) -> Iter
 
 
 def _clear(out: Path) -> None:
-    """Make ``out`` the empty folder of a demo; remove nothing but what a demo wrote."""
+    """Make ``out`` the empty folder of a demo, removing only files that a demo wrote.
+
+    Raises:
+        OutputError: if ``out`` is no folder, or holds other files.
+    """
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: is not a folder.", hint="Choose another --out.")
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():

@@ -1,4 +1,4 @@
-"""Make one model of several: the folds of a cross-validation, or runs with different seeds."""
+"""Join several models to an ensemble: folds of a cross-validation, or runs of other seeds."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ MODEL = "model"
 
 @dataclass(frozen=True)
 class EnsembleResult:
-    """A finished ensemble.
+    """The result of joining models to an ensemble.
 
     Attributes:
-        run: its folder, which the commands take as they take a run folder.
-        members: where they came from.
-        parameters: of all members.
-        learned: whether every member is better than a constant answer; None if that is not known.
-        data: folder of the data set that the members were trained on, if they have one in common.
-        held_out: "test" if there are cases that no member has seen.
+        run: folder of the ensemble, which commands accept in place of a run folder.
+        members: the names of the members, as they were given.
+        parameters: number of learned parameters of all members together.
+        learned: whether every member is better than a constant answer; None if it is not known.
+        data: folder of the data set that all members were trained on; None if they have none in
+            common.
+        held_out: "test" if there are cases that no member has seen, else None.
     """
 
     run: str
@@ -48,7 +49,7 @@ class EnsembleResult:
     held_out: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json`` and ``training.json``."""
+        """Return the plain values for ``--json`` and ``training.json``."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
@@ -64,14 +65,14 @@ def run(
 
     Args:
         members: run folders, or any other names of models.
-        out: its folder, created if need be.
-        name: of the ensemble; that of the members without their fold if None.
-        tracking: where registered members are looked up.
-        force: replace a model that is already there.
+        out: folder of the ensemble, created if it does not exist.
+        name: name of the ensemble; None takes the members' name without their fold.
+        tracking: the store in which registered members are looked up.
+        force: whether a model that is already in ``out`` is replaced.
 
     Raises:
-        ModelError: if a member cannot be read, or they do not fit each other; member and field
-            are named.
+        ModelError: if a member cannot be read, or the members do not fit each other; the message
+            names member and field.
         OutputError: if ``out`` holds a model or a run already, or cannot be written.
     """
     taken = [place for place in (out / MODEL / SPEC, out / SPEC, out / "checkpoints")
@@ -97,9 +98,9 @@ def run(
 
 
 def _with_islands(models: Mapping[str, LoadedModel], spec: ModelSpec) -> ModelSpec:
-    """Decide on islands from the validation cases of all members together, where these are known.
+    """Decide on islands from the validation cases of all members together, if they are known.
 
-    Each case was predicted by a member that has not learned from it.
+    Each case was predicted by a member that was not trained on it.
     """
     trial = IslandTrial(spec.labels)
     for model in models.values():
@@ -135,7 +136,7 @@ def _split(models: Mapping[str, LoadedModel]) -> Split | None:
 
 
 def _write_settings(models: Mapping[str, LoadedModel], spec: ModelSpec, out: Path) -> None:
-    """The settings of the first member's run, as the members have them in common."""
+    """Write the settings of the first member's run, with what all members have in common."""
     first = next(iter(models.values()))
     file = first.folder.parent / SETTINGS
     if not file.is_file():
@@ -152,7 +153,7 @@ def _result(
 ) -> EnsembleResult:
     told = [training_of(model.folder) for model in models.values()]
     learned = [tree.get("learned") for tree in told]
-    # Folds that were trained on raw data have a prepared copy each, all of the same contents.
+    # Each fold that was trained on raw data has a prepared copy of them, all with the same content.
     data = [tree.get("data") for tree in told]
     alike = len(set(data)) == 1 or spec.training_data_hash
     return EnsembleResult(

@@ -1,4 +1,4 @@
-"""Measure a model of any task, and publish the results."""
+"""Evaluate a model of any task, and publish the results."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def run(request: EvaluateRequest, job: Job | None = None) -> Evaluation:
-    """Evaluate a model as its task does it.
+    """Let the model's task evaluate the model.
 
     Args:
-        request: what is to be done.
-        job: told how far it is, under the phase "evaluating".
+        request: what to evaluate.
+        job: gets the progress, in the phase "evaluating".
 
     Returns:
         The results, with the cases that failed.
@@ -38,23 +38,23 @@ def run(request: EvaluateRequest, job: Job | None = None) -> Evaluation:
 
 
 def publish(evaluation: Evaluation, run_folder: Path, tracking_uri: str | None = None) -> None:
-    """Note in the run folder where its evaluation lies, and log it to the run in MLflow.
+    """Note in the run folder where its evaluation is, and log the results to MLflow.
 
-    A folder that cannot be written, and a store that is gone or does not answer, are warnings: the
-    results are on disk.
+    If the folder cannot be written, or the store is gone or does not answer, there is only a
+    warning, because the results are on disk.
 
     Args:
-        evaluation: finished.
-        run_folder: its ``mlflow.json`` names the run and its store.
-        tracking_uri: the same store with a password, which the link does not hold; the environment
-            may name it too.
+        evaluation: a finished evaluation.
+        run_folder: the run folder of the model; its ``mlflow.json`` names MLflow's run and store.
+        tracking_uri: URI of the same store with a password, which ``mlflow.json`` does not hold;
+            the environment may name it too.
     """
     tree = evaluation.tree
     word = tree["split"]["name"]
     try:
         remember_evaluation(run_folder, word, evaluation.out)
     except OutputError as error:
-        logger.warning("Where the evaluation lies is not noted in the run folder: %s", error)
+        logger.warning("The place of the evaluation is not noted in the run folder: %s", error)
     link = read_link(run_folder)
     if link is None:
         return
@@ -65,7 +65,7 @@ def publish(evaluation: Evaluation, run_folder: Path, tracking_uri: str | None =
             logger.warning("The evaluation is not logged to MLflow: its store is gone.")
             return
         tracker = RunTracker(connect(uri), link["run_id"], run_folder)
-    except Exception as error:  # whatever a store throws: the evaluation is done
+    except Exception as error:  # no error of a store may spoil a finished evaluation
         logger.warning("The evaluation is not logged to MLflow: %s", error)
         return
     numbers = task.published(tree)

@@ -1,4 +1,4 @@
-"""Answer inputs with a trained model of any task."""
+"""Predict inputs with a trained model of any task."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from medseg_nca.tasks.base import Predicted, PredictRequest
 
 
 def run(request: PredictRequest, job: Job | None = None) -> Sequence[Predicted]:
-    """Write the answer for every input, and ``predictions.json``, as the model's task does it.
+    """Let the model's task write the answer to every input, and ``predictions.json``.
 
     Args:
-        request: what is to be done.
-        job: told how far it is, under the phase "predicting".
+        request: what to predict.
+        job: gets the progress, in the phase "predicting".
 
     Raises:
         ConfigError: if the settings do not fit the model, or the task does not know an option.
         DataError: if there is nothing to predict.
         OutputError: if a result would overwrite an input, or cannot be written.
         Interrupted: if the job was cancelled.
-        PartialFailure: after the last input, if some failed; the others are written.
+        PartialFailure: after the last input, if some inputs failed; the answers to the others
+            are written.
     """
     task: Task = TASKS.get(request.model.spec.task)
     return task.predict(request, job or Job())

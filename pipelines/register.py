@@ -1,4 +1,4 @@
-"""Register the model of a run folder."""
+"""Register a model, with its evaluation, in the model registry."""
 
 from __future__ import annotations
 
@@ -38,18 +38,19 @@ def run(
     Args:
         source: a run folder, or any other name of a model, such as a folder with the two data
             files or ``zoo:NAME``.
-        name: of the registered model, made when it is new.
-        tracking: the store. Where it names none, nor does ``MLFLOW_TRACKING_URI``, it is the one
-            that the run was tracked in, if that is still there.
-        evaluation: folder with ``metrics.json``; if not given, ``evaluation`` in the run folder,
-            else where the run was last evaluated.
+        name: name of the registered model, which is created if it is new.
+        tracking: the store. If neither it nor ``MLFLOW_TRACKING_URI`` names one, the store in
+            which the run was tracked is used, if it still exists.
+        evaluation: folder with ``metrics.json``. None takes ``evaluation`` in the run folder, or
+            else the folder of the run's last evaluation.
         description: free text.
-        force: register a model also if its training has learned nothing; its version says so.
+        force: whether a model whose training has learned nothing is registered too; a tag of
+            the version then says so.
 
     Raises:
-        ModelError: if there is no model, the evaluation given is not of this model, or its training
-            has learned nothing.
-        TrackingError: if the store refuses.
+        ModelError: if there is no such model, ``evaluation`` is of another model, or the model's
+            training has learned nothing and ``force`` is false.
+        TrackingError: if the store refuses the request.
     """
     folder = Path(source)
     tracking = _store_of(folder, tracking or TrackingSettings())
@@ -79,14 +80,14 @@ def run(
 
 
 def _store_of(folder: Path, tracking: TrackingSettings) -> TrackingSettings:
-    """Prefer the store that has the run, as long as nobody named another."""
+    """Return the store to use: the one that is named, or else the one that has the run."""
     if tracking.uri or os.environ.get(URI_VARIABLE):
         return tracking
     return tracking.changed(uri=linked_store(folder))
 
 
 def _evaluation_of(folder: Path, given: Path | None, weights_sha256: str) -> ScoredResults | None:
-    """The evaluation that is given, else the run's own if it is of these weights."""
+    """Return the evaluation that is given, or else the run's own if it is of these weights."""
     if given is not None:
         return read_evaluation(given, weights_sha256)
     return find_evaluation(folder, weights_sha256)

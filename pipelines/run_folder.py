@@ -1,4 +1,4 @@
-"""The files of a run folder, by name."""
+"""The names of the files in a run folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
 RESULT, RECIPE = "training.json", "recipe.json"
-# Of a cross-validation: the models of all folds as one.
+# Folder, in that of a cross-validation, of the ensemble of all folds.
 ENSEMBLE = "ensemble"
 
 
 def training_of(folder: Path) -> dict[str, Any]:
-    """What a run folder, or the model's folder in it, says of the training; {} if nothing does."""
+    """Return what a run folder, or its model's folder, tells about the training; else {}."""
     for place in (folder, folder.parent):
         try:
             tree = json.loads((place / RESULT).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The plan of a run: its settings with every "auto" decided, the reasons, and how both are kept."""
+"""The plan of a run: its settings with all "auto" decided, the reasons, and the files of both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medseg_nca.tracking.store import shown
 
 logger = logging.getLogger(__name__)
 
-# What a run that goes on may be told anew, besides its device and its tracking store.
+# Settings that a resumed run takes anew, besides its device and its tracking store.
 _MAY_CHANGE = ("training.max_minutes", "training.iterations", "training.workers")
 
 
@@ -29,9 +29,9 @@ class RunPlan:
     """What a run does, and why.
 
     Attributes:
-        settings: resolved.
-        decisions: one a row of the table.
-        remarks: what is to be known of the time, in whole sentences.
+        settings: settings of the run, with a value for every "auto".
+        decisions: the values that were decided, with reasons.
+        remarks: whole sentences about the time that the run takes.
     """
 
     settings: RunSettings
@@ -39,7 +39,7 @@ class RunPlan:
     remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the plain values that ``--json`` prints."""
         return {
             "decisions": [asdict(decision) for decision in self.decisions],
             "remarks": list(self.remarks),
@@ -53,11 +53,11 @@ def write_run_plan(out: Path, plan: RunPlan) -> None:
 
 
 def read_run_plan(out: Path, settings: RunSettings) -> RunPlan | None:
-    """The plan that a run was started with; None where it has none, or was not decided yet.
+    """Return the plan that a run was started with; None if it has no plan yet.
 
     Args:
         out: the run folder.
-        settings: as they lie in it, perhaps with another time.
+        settings: settings of the run folder, maybe with another time.
     """
     try:
         rows = json.loads((out / RECIPE).read_text(encoding="utf-8"))
@@ -77,13 +77,13 @@ def write_settings(out: Path, settings: RunSettings) -> None:
 
 
 def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
-    """The settings of the run that goes on.
+    """Return the settings of a run that goes on.
 
-    Only how long it may go on, where and with how many workers can change: anything else would be
-    another run.
+    Only its duration, its device, its tracking store and its number of workers can change. Other
+    settings would make another run of it, so they are ignored with a warning.
 
     Raises:
-        DataError: if there is no run.
+        DataError: if the folder holds no run.
     """
     path = out / SETTINGS
     if not path.exists():
@@ -93,7 +93,7 @@ def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
     stored = read_settings(path)
     given = settings.with_values(_of_stored(out, stored, settings))
     tree = given.model_dump(mode="json")
-    # A run that was stopped before its plan still holds "auto", which what is said now replaces.
+    # A run that was stopped before its plan still has "auto", which the new values replace.
     resumed = stored.with_values({key: value_at(tree, key) for key in _MAY_CHANGE})
     resumed = resumed.changed(device=settings.device, tracking=settings.tracking)
     fields = type(settings).model_fields
@@ -107,7 +107,7 @@ def stored_settings(out: Path, settings: RunSettings) -> RunSettings:
 
 
 def _of_stored(out: Path, stored: RunSettings, settings: RunSettings) -> dict[str, Any]:
-    """What the run decided where nothing is said now."""
+    """Return the run's own values for the settings that the caller leaves open."""
     tree = stored.model_dump(mode="json")
     free = [key for key in (*LEFT_TO_PLAN, *LEFT_TO_RECIPE) if is_undecided(settings, key)]
     values = {key: value_at(tree, key) for key in free if has_key(tree, key)}

@@ -1,4 +1,4 @@
-"""What of a training fits into its minutes, said before it begins."""
+"""Tell, before a training begins, how many of its iterations fit into its time."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from medseg_nca.config import PreprocessPlan, RunSettings
 from medseg_nca.recipe.numbers import LEAST_ITERATIONS
 from medseg_nca.training.timing import IterationTime, TimeTable
 
-# Sides of a sample are not made shorter than this for the sake of time, in voxels.
+# Least side of a sample, in voxels, that is suggested to save time.
 _SHORTEST = 16
 
 
 def time_table(
     timed: IterationTime, settings: RunSettings, plan: PreprocessPlan, *, prepared: bool
 ) -> TimeTable:
-    """Tell what the timed iterations mean for the run.
+    """Return how much of the run fits into its time, judged by iterations that were timed.
 
     Args:
-        timed: on this machine.
-        settings: of the run, resolved.
-        plan: of the data set.
-        prepared: whether the data set was prepared before the run, so that its samples stay.
+        timed: time of an iteration on this machine.
+        settings: settings of the run, with a value for every "auto".
+        plan: the plan of the data set.
+        prepared: whether the data set was prepared before the run, so that the size of its
+            samples can only be changed by preparing it again.
     """
     training = settings.training
     seconds = timed.seconds(training.workers)
@@ -53,7 +54,7 @@ def time_table(
 
 
 def _cheaper(factor: float, settings: RunSettings, plan: PreprocessPlan) -> list[str]:
-    """``--set`` options with which iterations take about a ``factor``-th of the time."""
+    """Return ``--set`` options that make iterations about ``factor`` times as fast."""
     ways = []
     size = _smaller(plan, factor)
     if size is not None:
@@ -69,7 +70,7 @@ def _cheaper(factor: float, settings: RunSettings, plan: PreprocessPlan) -> list
 
 
 def _smaller(plan: PreprocessPlan, factor: float) -> list[int] | None:
-    """A sample with a ``factor``-th of the voxels; None if it would become too small."""
+    """Return a sample's size with ``factor`` times fewer voxels; None if it would be too small."""
     multiple = plan.scales[0] if plan.scales else (1,) * plan.dims
     size = list(plan.crop_size)
     while math.prod(size) * factor > math.prod(plan.crop_size):
@@ -92,6 +93,6 @@ def _span(minutes: float) -> str:
 
 
 def _round(count: int) -> int:
-    """Two digits: more are not known."""
+    """Round to two digits, because the estimate is not more precise."""
     digits = max(len(str(count)) - 2, 0)
     return round(count, -digits)

@@ -1,4 +1,4 @@
-"""What the tracking store is told of a training."""
+"""Log a training to the tracking store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medseg_nca.training.state import TrainingResult
 
 
 def tell(result: TrainingResult, tracker: RunTracker) -> None:
-    """Let the tracking store say what became of the training."""
+    """Log to the tracking store how the training ended."""
     words = {True: "yes", False: "no", None: "unknown"}
     tracker.log_tags({"learned": words[result.learned], "ended_by": result.reason})
     constant = {f"constant_{key}": value for key, value in asdict(result.constant).items()}
@@ -24,13 +24,13 @@ def tell(result: TrainingResult, tracker: RunTracker) -> None:
 
 
 class Tracked:
-    """Sends what the loop reports to the tracking store."""
+    """An observer of the training loop that logs its numbers to the tracking store."""
 
     def __init__(self, tracker: RunTracker) -> None:
         self.tracker = tracker
 
     def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
-        """See :class:`medseg_nca.training.history.Observer`."""
+        """Implement :meth:`medseg_nca.training.history.Observer.on_log`."""
         self.tracker.log_metrics(values, step=iteration)
 
 
@@ -38,13 +38,13 @@ class Tracked:
 def tracking(
     settings: RunSettings, out: Path, data_hash: str, resume: bool
 ) -> Iterator[RunTracker]:
-    """Follow a run in the store, and say there how it ended.
+    """Log a run to the store during the block, and log at its end whether it succeeded.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         out: the run folder.
-        data_hash: of the data set; "" where there is none.
-        resume: go on with the tracked run.
+        data_hash: hash of the data set; "" if there is none.
+        resume: whether to go on with the run that the store has.
     """
     tracker = start_tracking(settings, out, dataset_hash=data_hash, resume=resume)
     try:

@@ -48,28 +48,27 @@ from medseg_nca.viz.curves import plot_history
 
 logger = logging.getLogger(__name__)
 
-# So few iterations are over before they are timed.
+# Trainings of at most this many iterations are not timed before they start.
 FEW = 20
 Show = Callable[[RunPlan], None]
 
 
 def _show_nothing(plan: RunPlan) -> None:
-    """For callers who read the plan in the run folder."""
+    """Show nothing, for callers that read the plan in the run folder."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run.
+    """The result of a finished run.
 
     Attributes:
-        run: its folder.
-        training: how its training ended.
-        parameters: of the model.
-        data: what to evaluate on, for a segmentation the folder of the prepared data set; None
-            where the task needs no data.
-        held_out: the side of the split to evaluate on: "test", or "val" or "train" where there
-            is nothing better.
-        score: how people call the validation's score.
+        run: the run folder.
+        training: how the training ended.
+        parameters: number of learned parameters of the model.
+        data: the data set to evaluate on; for a segmentation, the folder of the prepared data
+            set. None if the task needs no data.
+        held_out: the side of the split to evaluate on: "test", or else "val", or else "train".
+        score: name of the validation's score, such as "Dice".
         task: the registered name of the task.
     """
 
@@ -82,8 +81,8 @@ class RunResult:
     task: str
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        # Read from other folders too: see training_of().
+        """Return the plain values that ``--json`` prints, and that ``training.json`` keeps."""
+        # An absolute path, because it is also read from other current folders (training_of).
         data = None if self.data is None else str(self.data.resolve())
         about = {"run": str(self.run), "task": self.task, "data": data, "held_out": self.held_out,
                  "score": self.score}  # fmt: skip
@@ -91,10 +90,10 @@ class RunResult:
 
 
 def raise_if_useless(results: Sequence[RunResult]) -> None:
-    """Refuse models that are no better than a constant answer; they are saved all the same.
+    """Raise an error if a model is no better than a constant answer; all models are saved.
 
     Raises:
-        NothingLearned: if there is one among the runs.
+        NothingLearned: if there is such a model among the runs.
     """
     useless = [result for result in results if result.training.learned is False]
     if useless:
@@ -108,7 +107,7 @@ def raise_if_useless(results: Sequence[RunResult]) -> None:
 
 
 def _known(tree: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN and no infinity: what is not known is null."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     return {
         key: _known(value) if isinstance(value, dict)
         else None if isinstance(value, float) and not math.isfinite(value)
@@ -129,18 +128,19 @@ def run(
     """Train a model of any task.
 
     Args:
-        data: the data set, for a segmentation a folder, raw or prepared; None where the task needs
-            none.
-        out: the run folder; created, and refused if it holds a run and ``resume`` is false.
-        settings: of the run, where "auto" is decided from the data; a resumed run takes those
-            that it was started with.
-        resume: go on with the run in ``out``.
+        data: the data set; for a segmentation, a folder with raw or prepared data. None if the
+            task needs no data.
+        out: the run folder, which is created. A folder that holds a run is refused, unless
+            ``resume`` is true.
+        settings: settings of the run; values of "auto" are decided from the data. A resumed run
+            keeps the settings that it was started with.
+        resume: whether to go on with the run in ``out``.
         show: called with the plan before the training.
-        job: told how far it is, under the phases of a preprocessing where that is needed, and
-            "training".
+        job: gets the progress, in the phases of the preprocessing (if that is necessary) and in
+            the phase "training".
 
     Raises:
-        Interrupted: if the job was cancelled, or by a signal; the state is kept.
+        Interrupted: if the job was cancelled or a signal came; the state is kept.
         MedsegError: see :mod:`medseg_nca.errors`.
     """
     job = job or Job()
@@ -148,7 +148,7 @@ def run(
         settings = stored_settings(out, settings)
     task, settings = _checked(data, settings)
     fabric = _fabric(settings)
-    # The first process makes what is shared; the others of a distributed run find it made.
+    # The first process of a distributed run makes the shared files; the others read them.
     follows = resume or not fabric.is_global_zero
     with fabric.rank_zero_first():
         settings = _settings_of(out, settings, follows)
@@ -180,9 +180,9 @@ def run(
 
 
 def plan_only(data: Path | None, out: Path, settings: RunSettings) -> RunPlan:
-    """Prepare and plan a run, and train nothing.
+    """Prepare and plan a run, without training it.
 
-    The run folder gets what the same call of :func:`run` would begin with.
+    The run folder gets the files with which the same call of :func:`run` would begin.
 
     Raises:
         MedsegError: see :mod:`medseg_nca.errors`.
@@ -197,7 +197,7 @@ def plan_only(data: Path | None, out: Path, settings: RunSettings) -> RunPlan:
 
 
 def _checked(data: Path | None, settings: RunSettings) -> tuple[Task, RunSettings]:
-    """The task of a run, whose own options are right and which has the data that it needs."""
+    """Return the task of a run and its settings, after checking its options and its data."""
     task: Task = TASKS.get(settings.task)
     settings = task.checked(settings)
     task.check_data(data)
@@ -210,8 +210,8 @@ def run_folds(
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
 
-    The models of all folds together become one, in ``out/ensemble``. The job is told of the same
-    phases as by :func:`run`, each of which counts all folds.
+    The models of all folds are joined to an ensemble in ``out/ensemble``. The other arguments and
+    the errors are those of :func:`run`; each phase of the job counts all folds.
     """
     results, job = [], job or Job()
     for fold in range(folds):
@@ -225,16 +225,16 @@ def run_folds(
 
 
 def _join(runs: list[Path], out: Path, name: str) -> None:
-    """Hours of training do not end with an error because of what comes after them."""
+    """Join the folds to an ensemble; a failure is only a warning, since the folds are trained."""
     try:
-        # The folds are there now: an ensemble of theirs is an older one.
+        # The folds were just trained, so an ensemble in the folder is an older one.
         ensemble.run(runs, out, name=name, force=True)
     except (ModelError, OutputError) as error:
         logger.warning("The folds are not joined: %s %s", error.message, error.hint or "")
 
 
 def with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:
-    """The settings of one fold.
+    """Return the settings of one fold.
 
     Raises:
         ConfigError: if there is no such fold.
@@ -247,11 +247,11 @@ def with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:
 
 
 def _settings_of(out: Path, settings: RunSettings, follows: bool) -> RunSettings:
-    """Start a run folder; a process that ``follows`` finds it started."""
+    """Start a run folder and return the settings; with ``follows`` read those of its start."""
     path = out / SETTINGS
     if follows:
         return stored_settings(out, settings)
-    # A start that failed before the first checkpoint (a typo in --data) is no run yet.
+    # A folder without a checkpoint holds no run: its start failed, for example by a wrong --data.
     if path.exists() and has_checkpoint(out / CHECKPOINTS):
         raise OutputError(
             f"{out}: already holds a run.", hint="Use --resume to go on with it, or another --out."
@@ -264,10 +264,10 @@ def _begun(
     task: Task, data: Path | None, out: Path, settings: RunSettings, fabric: Fabric,
     follows: bool, job: Job,
 ) -> Training:  # fmt: skip
-    """What the task learns, and from what; a run that goes on repeats what it was started with."""
+    """Let the task begin the training; a run that goes on keeps the decisions of its start."""
     plan = None
     if follows:
-        # Another process may have decided since these settings were read.
+        # The first process may have decided settings after this one read them.
         settings = stored_settings(out, settings)
         plan = read_run_plan(out, settings)
     start = Start(
@@ -282,7 +282,7 @@ def _begun(
 
 
 def _timed(plan: RunPlan, trainer: Trainer, training: Training) -> RunPlan:
-    """Say how long the training takes, and before it starts, if that is too short."""
+    """Add to the plan how long the training takes; warn if the time is too short."""
     settings = plan.settings
     if settings.training.iterations <= FEW or training.time_table is None:
         return plan
@@ -299,7 +299,7 @@ def _timed(plan: RunPlan, trainer: Trainer, training: Training) -> RunPlan:
 
 
 def _fabric(settings: RunSettings) -> Fabric:
-    """Device, precision and processes: one, or those that torchrun started."""
+    """Return Fabric for the device, precision and processes: one, or those of torchrun."""
     device = pick_device(settings.device)
     if settings.training.threads:
         torch.set_num_threads(settings.training.threads)
@@ -318,7 +318,7 @@ def _fit(trainer: Trainer) -> TrainingResult:
 
 
 def _finish(trainer: Trainer, training: Training, out: Path, tracker: RunTracker) -> None:
-    """Draw what there is to see, and hand everything to the tracking store."""
+    """Draw the figures, and log all files to the tracking store."""
     best = trainer.counters.best_iteration
     figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png", best=best)]
     learner = trainer.learner
@@ -337,7 +337,7 @@ def _finish(trainer: Trainer, training: Training, out: Path, tracker: RunTracker
 
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
-    """Copy this package's log into the run folder."""
+    """Write the log of this package into the run folder too, during the block."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("medseg_nca")

@@ -1,1 +1,1 @@
-"""The command line: one file a group, thin over the pipelines."""
+"""The command line: one file for each group of commands, which calls the pipelines."""

@@ -31,7 +31,7 @@ TEXT_COLUMNS = ("engine", "model")
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Several options as one decorator, listed by ``--help`` in this order."""
+    """Return one decorator for several options, which ``--help`` lists in this order."""
 
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -47,8 +47,8 @@ measuring = _options(
         "engines",
         multiple=True,
         metavar="NAME",
-        help="Engine to measure; all if not given. May be repeated. The textbook, eager, is "
-        "measured in any case: ratios refer to it.",
+        help="Engine to measure; all if not given. May be repeated. The engine eager is always "
+        "measured, because ratios refer to it.",
     ),
     click.option(
         "--threads", type=click.IntRange(min=1), help="CPU threads; torch's if not given."
@@ -58,9 +58,11 @@ measuring = _options(
         type=FiniteRange(min=0),
         default=2.0,
         show_default=True,
-        help="Time for the runs of one measurement; there is one after the warm-up in any case.",
+        help="Seconds for the runs of one measurement; at least one run follows the warm-up.",
     ),
-    click.option("--repeats", type=click.IntRange(min=1), help="This many runs instead."),
+    click.option(
+        "--repeats", type=click.IntRange(min=1), help="Number of runs, in place of --seconds."
+    ),
 )
 reporting = _options(
     out_option("Folder for bench.json, bench.csv and the plots of --sweep.", required=False),
@@ -79,8 +81,8 @@ cells = _options(
         "cases",
         multiple=True,
         metavar="NAME",
-        help="Cell and grid, for example 3d_64_c16_h64_k3; _f2 at the end for two depthwise "
-        "filters, _conv2 for two full convolutions. May be repeated.",
+        help="Cell and grid, for example 3d_64_c16_h64_k3. Add _f2 for two depthwise filters of "
+        "each channel, or _conv2 for two full convolutions. May be repeated.",
     ),
     click.option(
         "--steps",
@@ -102,8 +104,8 @@ cells = _options(
 def bench() -> None:
     """Measure speed and memory on this machine.
 
-    Every measurement is a process of its own. Figures are worth reporting only from a machine that
-    does nothing else.
+    Every measurement runs in a process of its own. Report figures only from a machine that does
+    nothing else.
     """
 
 
@@ -112,7 +114,7 @@ def bench() -> None:
 @measuring
 @reporting
 def step(**options: Any) -> None:
-    """Measure steps of one cell in inference."""
+    """Measure the steps of one cell in inference."""
     _bench_cells("step", **options)
 
 
@@ -121,7 +123,7 @@ def step(**options: Any) -> None:
 @measuring
 @reporting
 def train(**options: Any) -> None:
-    """Measure steps of one cell with their backward pass."""
+    """Measure the steps of one cell with their backward pass."""
     _bench_cells("train", **options)
 
 
@@ -140,15 +142,16 @@ def train(**options: Any) -> None:
 @click.option(
     "--image",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Measure on this image, prepared as the first model wants it, instead of noise: a model "
-    "with focus computes only around what it finds.",
+    help="Measure on this image, prepared for the first model, instead of noise. A model with "
+    "focus computes only around the foreground that it finds.",
 )
 @measuring
 @reporting
 def model(models: tuple[str, ...], size: str | None, image: Path | None, **options: Any) -> None:
     """Measure one forward pass of whole models beside MONAI's unet and dynunet.
 
-    The networks get the axes and channels of the first model. All see the same volume.
+    The networks get the number of axes and channels of the first model. All models run on the same
+    volume.
     """
     announce("Measuring whole models.")
     from medseg_nca.pipelines.bench import BenchSettings

@@ -1,4 +1,4 @@
-"""``medseg-nca config``: which presets there are, and what a run would be told."""
+"""``medseg-nca config``: list presets, and show and compare settings."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def diff(first: str, second: str, as_json: bool) -> None:
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": [{"c": 1}]}}`` as ``{"a.b.0.c": 1}``, the way ``--set`` writes keys."""
+    """Turn ``{"a": {"b": [{"c": 1}]}}`` into ``{"a.b.0.c": 1}``, with keys as for ``--set``."""
     if isinstance(tree, list) and any(isinstance(item, Mapping) for item in tree):
         tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping) or not tree:

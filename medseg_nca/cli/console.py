@@ -1,7 +1,7 @@
-"""Where everything that the commands show goes through: two consoles, tables, and the log.
+"""The output of all commands: two consoles, tables, and the log.
 
-A terminal gets lines that fit its width, with colours. A file or another program gets each line
-whole: nothing is wrapped or cut, so that paths stay usable and a record of the log is one line.
+A terminal gets colours, and lines that fit its width. A file or another program gets whole lines:
+nothing is wrapped or cut, so that paths stay usable and each record of the log is one line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-# Columns of what is no terminal: more than any line has, so that none is wrapped.
+# Width of a console that is no terminal: more columns than any line has, so that none is wrapped.
 _UNLIMITED = 1_000_000
 _HANDLER = "medseg_nca.cli"
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console on standard output, or on standard error."""
+    """Return a console on standard output, or on standard error."""
     from rich.console import Console
 
     if is_terminal(stderr):
@@ -33,8 +33,8 @@ def make_console(*, stderr: bool = False) -> Console:
 def print_table(table: Table) -> None:
     """Print a table on standard output.
 
-    Where that is no terminal, title and caption are lines of their own: rich would wrap them to the
-    width of the table.
+    If standard output is no terminal, title and caption are printed as lines of their own, because
+    rich would wrap them to the width of the table.
     """
     console = make_console()
     if is_terminal(stderr=False):
@@ -48,15 +48,15 @@ def print_table(table: Table) -> None:
 
 
 def announce(text: str) -> None:
-    """Say what is going to be done, before seconds pass with importing what does it.
+    """Tell what the command is going to do, before imports that take seconds.
 
-    A line of the log: on standard error, and not with ``--quiet``.
+    The text is a line of the log: it goes to standard error, and ``--quiet`` hides it.
     """
     log.info("%s", text)
 
 
 def set_up_logging(level: int) -> None:
-    """Send the package's log from that level on to standard error."""
+    """Send records of the package's log of at least this level to standard error."""
     handler = _terminal_handler(level) if is_terminal(stderr=True) else _plain_handler()
     handler.set_name(_HANDLER)
     package = logging.getLogger("medseg_nca")
@@ -66,7 +66,7 @@ def set_up_logging(level: int) -> None:
 
 
 def is_terminal(stderr: bool) -> bool:
-    """Asked of the stream itself: FORCE_COLOR makes rich take a file for a terminal."""
+    """Return whether a stream is a terminal; rich would say so of a file under FORCE_COLOR."""
     stream = sys.stderr if stderr else sys.stdout
     return stream.isatty()
 
@@ -90,7 +90,7 @@ def _plain_handler() -> logging.Handler:
 
 
 class _OneLine(logging.Formatter):
-    """A record is one line, whatever a file is called; only a traceback has several."""
+    """Formats each record as one line, even if a file's name has line breaks; tracebacks follow."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         if record.levelno > logging.DEBUG:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medseg_nca.pipelines.check_report import CheckReport
 
 OUTPUT_FILE = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
-LISTED = 3  # findings of one kind that are shown
+LISTED = 3  # how many findings of one kind are shown
 
 
 @click.group()
@@ -31,15 +31,17 @@ def data() -> None:
     "--json", "json_file", type=OUTPUT_FILE, help="Write the report as JSON; - is stdout."
 )
 @click.option("--table", "table_file", type=OUTPUT_FILE, help="Write a CSV line for each case.")
-@click.option("--workers", type=click.IntRange(min=0), help="Threads; one a core if not given.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Threads; one for each core if not given."
+)
 def check(
     folder: Path, layout: str, json_file: Path | None, table_file: Path | None, workers: int | None
 ) -> None:
     """Validate every case of the data set in DIR (or of a datalist file).
 
-    Looks at pairing, shapes, geometry, label values, NaN, empty labels, constant images,
-    duplicates and patients on two sides of a split. Exit code 2 if anything must be mended;
-    warnings do not change it.
+    The checks concern pairing, shapes, geometry, label values, NaN, empty labels, constant images,
+    duplicates, and patients on two sides of a split. The exit code is 2 if anything must be
+    corrected; warnings do not change it.
     """
     announce(f"Checking {folder}.")
     from medseg_nca.cli.progress import ProgressBars
@@ -59,7 +61,7 @@ def check(
     if report.errors:
         raise DataError(
             f"{folder}: {len(report.errors)} error(s) in {len(report.rows)} cases.",
-            hint="Mend what is listed as an error and check again.",
+            hint="Correct what is listed as an error and check again.",
         )
     options = [] if layout == "auto" else ["--set", f"data.format={layout}"]
     prepared = free_folder("prepared", name_of(folder))
@@ -101,13 +103,15 @@ def list_data(as_json: bool) -> None:
 @click.option(
     "--from", "source", metavar="URL|FILE", help="Take the archive from a mirror or a file."
 )
-@click.option("--no-checksum", is_flag=True, help="For a mirror that packed the data anew.")
+@click.option(
+    "--no-checksum", is_flag=True, help="Skip the checksum, for a mirror that packed the data anew."
+)
 @click.option("--keep", is_flag=True, help="Keep the downloaded archive.")
 def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: bool) -> None:
     """Fetch the data set NAME into the folder OUT/NAME (OUT is here if not given).
 
-    A download that broke off goes on where it stopped. `medseg-nca data list` shows the names,
-    the sizes and the licences.
+    A download that was interrupted goes on where it stopped. `medseg-nca data list` shows the
+    names, the sizes and the licences.
     """
     from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.datasets.decathlon import find_source
@@ -126,15 +130,15 @@ def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: boo
 @click.option("--cases", type=click.IntRange(min=1), default=24, show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--dims", type=click.Choice(["2", "3"]), default="3", show_default=True)
-@click.option("--size", metavar="XxYxZ", help="Voxels an axis, about; for example 48x40x24.")
-@click.option("--spacing", metavar="XxYxZ", help="Millimetres an axis, about.")
+@click.option("--size", metavar="XxYxZ", help="Approximate voxels per axis, for example 48x40x24.")
+@click.option("--spacing", metavar="XxYxZ", help="Approximate millimetres per axis.")
 def phantom(
     out: Path, cases: int, seed: int, dims: str, size: str | None, spacing: str | None
 ) -> None:
     """Generate a data set of made-up patients in the new folder OUT.
 
-    An organ of two touching parts with a lesion in it: warped at random, tilted, with partial
-    volume, a bias field and noise. Case i of a seed is always the same.
+    Each image shows an organ of two touching parts with a lesion in it. It is warped at random,
+    tilted, and has partial volume, a bias field and noise. Case i of a seed is always the same.
     """
     announce(f"Generating {cases} cases in {out}.")
     from medseg_nca.cli.progress import ProgressBars
@@ -164,7 +168,7 @@ def _numbers(text: str | None, kind: Callable[[str], Any], option: str) -> tuple
 
 
 def _show(report: CheckReport) -> None:
-    """Print the data set in a few lines, and a table of what was found."""
+    """Print the data set in a few lines, and a table of the findings."""
     dataset = report.dataset
     table = _table(f"{dataset.name} ({dataset.format}, {dataset.dims}D)", show_header=False)
     for row in _summary(report):
@@ -197,7 +201,7 @@ def _summary(report: CheckReport) -> Iterator[tuple[str, str]]:
 
 
 def _range(rows: list[Any], form: str) -> str:
-    """The smallest and the largest, axis by axis."""
+    """Return the smallest and the largest values, axis by axis, as text."""
     axes = list(zip(*rows, strict=False))
     low, high = (" x ".join(form.format(pick(axis)) for axis in axes) for pick in (min, max))
     return low if low == high else f"{low} to {high}"
@@ -223,7 +227,7 @@ def _print(table: Any) -> None:
 
 
 def _plain(text: str) -> str:
-    """A file's name may hold brackets, which rich would take for markup."""
+    """Escape brackets, for example in a file's name, which rich would take for markup."""
     from rich.markup import escape
 
     return escape(text)

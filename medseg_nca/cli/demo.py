@@ -1,4 +1,4 @@
-"""``medseg-nca demo``."""
+"""``medseg-nca demo``: every stage on a phantom."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medseg_nca.pipelines.demo import DemoResult
 
 
-# Phases that are over in seconds: their bars go away.
+# Phases that take seconds; their progress bars are removed at the end.
 PASSING = ("generating", "measuring", "preparing", "evaluating", "predicting")
 
 
@@ -25,29 +25,29 @@ PASSING = ("generating", "measuring", "preparing", "evaluating", "predicting")
     type=click.Path(path_type=Path, file_okay=False),
     default="demo",
     show_default=True,
-    help="Folder of the demo; what an earlier demo left in it is replaced.",
+    help="Folder of the demo; files of an earlier demo in it are replaced.",
 )
 @click.option(
     "--minutes",
     type=POSITIVE,
     default=6.0,
     show_default=True,
-    help="Time to train at most; a machine with two free cores needs less.",
+    help="Longest time of the training, in minutes; two free cores need less.",
 )
 @click.option(
     "--cases",
     type=click.IntRange(min=5),
     default=24,
     show_default=True,
-    help="Phantom cases to make, the held-out ones among them.",
+    help="Number of phantom cases, including the held-out ones.",
 )
 @set_option
 @json_option
 def demo(out: Path, minutes: float, cases: int, overrides: tuple[str, ...], as_json: bool) -> None:
     """See every stage on a built-in phantom.
 
-    Makes data, prepares them, trains, evaluates, registers, segments one file and writes a report.
-    Needs no data and no network. The exit code is 5 if the model that comes out is useless.
+    The demo makes data, prepares them, trains, evaluates, registers, segments one file and writes a
+    report. It needs no data and no network. The exit code is 5 if the trained model is useless.
     """
     say(f"Every stage on {cases} phantom cases, in {out}; training takes {minutes:g} minutes.")
     from medseg_nca.cli.progress import ProgressBars

@@ -1,4 +1,4 @@
-"""``medseg-nca dicom``: look into DICOM folders, import, de-identify, check and write."""
+"""``medseg-nca dicom``: scan, import, de-identify, check and write DICOM files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAILED = 3
 
 @click.group()
 def dicom() -> None:
-    """Look into DICOM folders, import them as data sets, de-identify, check and write files."""
+    """Scan DICOM folders, import them as data sets, de-identify, check and write files."""
 
 
 dicom.add_command(import_)
@@ -29,13 +29,16 @@ dicom.add_command(deidentify)
 @dicom.command(short_help="List the patients, studies, series and volumes of a folder.")
 @click.argument("folder", metavar="DIR", type=EXISTING)
 @click.option("--hash-ids", is_flag=True, help="Show pseudonyms, and no text that people typed.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes that read.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, help="Number of processes that read."
+)
 @json_option
 @click.pass_context
 def scan(ctx: click.Context, folder: Path, hash_ids: bool, workers: int, as_json: bool) -> None:
-    """List what lies in DIR: patients, studies, series, the geometry of volumes, problems.
+    """List the patients, studies, series, volumes with their geometry, and problems in DIR.
 
-    Files need no extension. Exit code 2 if there is no DICOM file; problems do not change it.
+    Files need no extension. The exit code is 2 if there is no DICOM file; problems do not change
+    it.
     """
     announce("Scanning a DICOM folder.")
     from medseg_nca.cli.dicom_show import show_scan
@@ -62,8 +65,8 @@ def scan(ctx: click.Context, folder: Path, hash_ids: bool, workers: int, as_json
 def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
     """Check FILES, or all files of folders, by our own rules and by dciodvfy where it is installed.
 
-    Files that refer to each other (a SEG and its images) are checked to agree. Exit code 3 if a
-    file has an error, 2 if there is no file; warnings do not change it.
+    Files that refer to each other (a SEG and its images) must agree. The exit code is 3 if a file
+    has an error, and 2 if there is no file; warnings do not change it.
     """
     announce("Checking DICOM files.")
     from medseg_nca.cli.dicom_show import show_checks
@@ -88,10 +91,10 @@ def check(ctx: click.Context, files: tuple[Path, ...], as_json: bool) -> None:
 @out_option("Folder for the files; new or empty.")
 @click.option("--modality", type=click.Choice(["MR", "CT"]), default="MR", show_default=True)
 @click.option(
-    "--patient-id", default="SYNTHETIC", show_default=True, help="Of the made-up patient."
+    "--patient-id", default="SYNTHETIC", show_default=True, help="Id of the made-up patient."
 )
 @click.option("--description", default="", help="SeriesDescription.")
-@click.option("--seed", help="The same text gives the same UIDs; without it they are new.")
+@click.option("--seed", help="A text that decides the UIDs; without it all UIDs are new.")
 @json_option
 def write(
     image: Path,
@@ -102,7 +105,7 @@ def write(
     seed: str | None,
     as_json: bool,
 ) -> None:
-    """Write IMAGE (NIfTI, NRRD, MHA, PNG, TIFF) as a DICOM series, one file a slice."""
+    """Write IMAGE (NIfTI, NRRD, MHA, PNG, TIFF) as a DICOM series, one file for each slice."""
     announce(f"Writing {image} as a DICOM series.")
     from medseg_nca.io.dicom.objects.export import write_series
     from medseg_nca.io.read import read_volume
@@ -123,7 +126,7 @@ def write(
 
 
 def _files(path: Path) -> list[Path]:
-    """The file, or the DICOM files below a folder."""
+    """Return the file itself, or the DICOM files below a folder."""
     if not path.is_dir():
         return [path]
     from medseg_nca.io.dicom.files.reader import looks_like_dicom

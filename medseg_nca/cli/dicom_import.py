@@ -22,14 +22,14 @@ from medseg_nca.cli.options import (
 key_option = click.option(
     "--key-file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Secret of the pseudonyms (mode 0600); a new one is made if the file is not there. "
-    "Or the variable MEDSEG_NCA_DEID_KEY. Without either it is random.",
+    help="File with the secret of the pseudonyms (mode 0600), created if it does not exist. "
+    "Without it, the variable MEDSEG_NCA_DEID_KEY is the secret, or else it is random.",
 )
 keep_key_option = click.option(
     "--keep-key", is_flag=True, help="Keep a random secret beside the results."
 )
 burned_in_option = click.option(
-    "--allow-burned-in", is_flag=True, help="Take images that may have writing in their pixels."
+    "--allow-burned-in", is_flag=True, help="Accept images that may have writing in their pixels."
 )
 
 
@@ -53,16 +53,16 @@ burned_in_option = click.option(
     type=click.Choice(["last", "smallest", "refuse"]),
     default="last",
     show_default=True,
-    help="Which of overlapping segments gets a voxel.",
+    help="Which of several overlapping segments gets a voxel.",
 )
 @click.option(
     "--tilt",
     type=click.Choice(["resample", "refuse"]),
     default="resample",
     show_default=True,
-    help="What becomes of a tilted gantry.",
+    help="What to do with volumes of a tilted gantry.",
 )
-@click.option("--deidentify", is_flag=True, help="Leave nothing that names a patient.")
+@click.option("--deidentify", is_flag=True, help="Remove names and identifiers of patients.")
 @key_option
 @keep_key_option
 @burned_in_option
@@ -86,8 +86,9 @@ def import_(
 ) -> None:
     """Import the series in DIR as a data set in the Decathlon's layout, NIfTI with label maps.
 
-    Label maps come from the SEG and RTSTRUCT objects that refer to a series. The same command goes
-    on after an interruption. Exit code 3 if something could not be imported, 2 if nothing could.
+    Label maps come from the SEG and RTSTRUCT objects that refer to a series. After an interruption
+    the same command goes on. The exit code is 3 if something could not be imported, and 2 if
+    nothing could.
     """
     check_workers(workers, scheduler)
     _check_key_options(deidentify, key_file, keep_key)
@@ -149,8 +150,8 @@ def deidentify(
 ) -> None:
     """De-identify the DICOM files in DIR by the basic profile of PS3.15, with new UIDs and names.
 
-    UIDs are replaced alike in all files, so that they still refer to each other. Exit code 3 if a
-    file was refused, 2 if all were.
+    A UID is replaced by the same new UID in all files, so that they still refer to each other. The
+    exit code is 3 if a file was refused, and 2 if all files were.
     """
     check_workers(workers, scheduler)
     announce(f"Writing de-identified copies to {out}.")
@@ -177,7 +178,7 @@ def _check_key_options(deidentify: bool, key_file: Path | None, keep_key: bool) 
 
 
 def _key(path: Path | None) -> Any:
-    """The secret that the caller named; None is a random one."""
+    """Return the secret that the caller named; None stands for a random one."""
     from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms, find_key, write_key
 
     if path is not None and not path.exists():
@@ -186,7 +187,7 @@ def _key(path: Path | None) -> Any:
 
 
 def _fail(done: int, failed: int, folder: Path, out: Path, refused: Any) -> None:
-    """Exit code 3 if something failed, 2 if all did."""
+    """Raise the error with exit code 3 if something failed, and with 2 if everything failed."""
     from medseg_nca.errors import DataError, PartialFailure
 
     kinds = ", ".join(dict.fromkeys(one.kind for one in refused))

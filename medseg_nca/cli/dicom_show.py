@@ -1,4 +1,4 @@
-"""What the DICOM commands show on a terminal."""
+"""Print the results of the DICOM commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = 20
 
 
 def show_scan(tree: dict[str, Any]) -> None:
-    """A row for each series, and below the table what cannot be used or was assumed."""
+    """Print a row for each series, and below the table problems and assumptions."""
     table = Table(title="Series", title_justify="left")
     for name in ("patient", "study", "no.", "kind", "description", "files", "volumes", "problem"):
         table.add_column(name, justify="right" if name in {"no.", "files"} else "left")
@@ -66,7 +66,7 @@ def _placed(where: str, message: str) -> str:
 
 
 def _visible(text: str) -> str:
-    """Text of a file or of its name without the control characters that move a terminal."""
+    """Return text from a file, or its name, without the control characters of terminals."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
@@ -79,7 +79,7 @@ def _volume(stack: dict[str, Any]) -> str:
 
 
 def show_import(report: ImportReport) -> None:
-    """The data set in a few lines."""
+    """Print the imported data set in a few lines."""
     maps = report.maps
     labelled = sum(one.own is not None for _, one in maps)
     patients = len({record.patient for record in report.records})
@@ -99,7 +99,10 @@ def show_import(report: ImportReport) -> None:
 
 
 def show_checks(results: Sequence[CheckResult]) -> None:
-    """A row for each finding with the files that have it; the slices of a series share most."""
+    """Print a row for each finding, with the files that have it.
+
+    The slices of a series mostly have the same findings.
+    """
     files: dict[tuple[str, str, str], list[str]] = {}
     for result in results:
         for finding in result.findings:

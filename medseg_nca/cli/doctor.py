@@ -1,4 +1,4 @@
-"""``medseg-nca doctor``."""
+"""``medseg-nca doctor``: examine the installation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ UNHEALTHY = 2
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, tracking_uri: str | None, as_json: bool) -> None:
-    """Check versions, devices, memory, the tracking store and what is missing.
+    """Check versions, devices, memory and the tracking store, and list what is missing.
 
-    Says what to do about each problem. The exit code is 0 unless something needed is broken.
+    Each problem comes with advice. The exit code is 0 unless something that is needed is broken.
     """
     announce("Examining this installation.")
     from rich.markup import escape

@@ -1,4 +1,4 @@
-"""``medseg-nca models ensemble``."""
+"""``medseg-nca models ensemble``: join models."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from medseg_nca.cli.options import json_option, out_option, print_json, tracking
 
 @click.command()
 @click.argument("members", metavar="RUN RUN ...", nargs=-1, required=True)
-@out_option("Folder of the ensemble, which is then used like a run folder.")
-@click.option("--name", help="Of the ensemble; that of its members if not given.")
+@out_option("Folder of the ensemble, which can be used like a run folder.")
+@click.option("--name", help="Name of the ensemble; that of its members if not given.")
 @click.option("--force", is_flag=True, help="Replace a model that is already there.")
 @tracking_option
 @json_option
@@ -28,9 +28,9 @@ def ensemble(
 ) -> None:
     """Make one model of several RUNs, such as the folds of a cross-validation.
 
-    Its probabilities are the mean of theirs, and so is its cost the sum. RUN is a run folder or any
-    other name of a model. The members must have the same model, labels and preprocessing. Cases
-    that none of them has seen are the test of the ensemble.
+    The ensemble averages the probabilities of its members, and takes the time of all of them
+    together. RUN is a run folder or any other name of a model. The members must have the same
+    model, labels and preprocessing. The ensemble is tested on cases that no member has seen.
     """
     announce(f"Joining {len(members)} models in {out}.")
     from medseg_nca.config.training import TrackingSettings

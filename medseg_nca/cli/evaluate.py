@@ -1,4 +1,4 @@
-"""``medseg-nca evaluate`` and ``medseg-nca compare``."""
+"""``medseg-nca evaluate`` and ``medseg-nca compare``: measure models, and compare two."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.Choice(["test", "val", "train", "all"]),
     default="test",
     show_default=True,
-    help="Part of the run's split; a data set that the run never split is evaluated whole.",
+    help="Side of the run's split; a data set that the run did not split is evaluated whole.",
 )
 @click.option("--save-predictions", is_flag=True, help="Also write the predicted label maps.")
 @set_option
@@ -62,14 +62,15 @@ def evaluate(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Measure a model, as its task does it; a model of a segmentation on labelled cases.
+    """Measure a model; a model of a segmentation is measured on labelled cases.
 
-    Dice, HD95, HD, ASSD, NSD, volume difference, sensitivity and precision of every case and label,
-    in millimetres on the grid of the label map; what the other tasks measure is in their
-    documentation. Writes metrics.json, metrics.csv, report.html and figures.
+    A segmentation is measured by Dice, HD95, HD, ASSD, NSD, volume difference, sensitivity and
+    precision of every case and label, in millimetres on the grid of the label map. The
+    documentation of the other tasks says what they measure. The results are metrics.json,
+    metrics.csv, report.html and figures.
 
-    Finished cases are kept: the same command goes on after an interruption, and evaluates only what
-    is missing or has changed.
+    Finished cases are kept: after an interruption the same command goes on, and evaluates only
+    cases that are missing or have changed.
     """
     check_workers(workers, scheduler)
     announce(f"Evaluating {model}." if data is None else f"Evaluating {model} on {data}.")
@@ -135,7 +136,7 @@ def _show_evaluation(results: Table, out: Path) -> None:
     type=click.IntRange(min=0),
     default=2000,
     show_default=True,
-    help="Resamples for the interval.",
+    help="Number of resamples for the interval.",
 )
 @json_option
 def compare(
@@ -143,8 +144,8 @@ def compare(
 ) -> None:
     """Compare two evaluated runs, case by case.
 
-    RUN_A and RUN_B are run folders, folders of an evaluation, or metrics.json files. Gives the
-    paired differences B - A with a bootstrap interval and Wilcoxon's p.
+    RUN_A and RUN_B are run folders, folders of an evaluation, or metrics.json files. The results
+    are the paired differences B - A with a bootstrap interval and the p-value of Wilcoxon's test.
     """
     announce(f"Comparing {run_b} with {run_a}.")
     from medseg_nca.config.training import EvaluationSettings

@@ -19,7 +19,7 @@ from medseg_nca.errors import MedsegError
 from medseg_nca.registry import Entries
 from medseg_nca.suggest import nearest
 
-# Name: ("module:attribute", what ``--help`` says), in the order in which the work is done.
+# For each name "module:attribute" and the text in ``--help``, in the order of the work.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medseg_nca.cli.demo:demo", "See every stage on a built-in phantom, in minutes."),
     "doctor": ("medseg_nca.cli.doctor:doctor", "Check versions, devices and the tracking store."),
@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 # Commands of other packages: an entry point names a click command.
 OTHERS = Entries("medseg_nca.commands", "command")
-# What the operating system says when a result has nowhere to go.
+# Errors of the operating system that mean that a result cannot be written, in words.
 NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -52,11 +52,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of the work, and then those of other packages."""
+        """Return the commands in the order of the work, then those of other packages."""
         return [*COMMANDS, *(name for name in OTHERS.names if name not in COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command."""
+        """Import and return one command."""
         if cmd_name in COMMANDS:
             module, attribute = COMMANDS[cmd_name][0].split(":")
             command: click.Command = getattr(importlib.import_module(module), attribute)
@@ -72,7 +72,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse an unknown command with the nearest known one."""
+        """Return the command that was called; an unknown one is an error with the nearest name."""
         known = self.list_commands(ctx) if args and args[0] not in COMMANDS else ()
         if args and args[0] not in (*COMMANDS, *known) and not args[0].startswith("-"):
             guess = nearest(args[0], known)
@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands from the table, and those of other packages, importing none."""
+        """Write the commands and those of other packages into ``--help``, without imports."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
         for name in COMMANDS:
@@ -93,7 +93,7 @@ class LazyGroup(click.Group):
                 formatter.write_dl([(entry.name, entry.package) for entry in others])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what the caller can mend becomes a message and an exit code."""
+        """Run the command; an error that its user can solve becomes a message and an exit code."""
         try:
             return super().invoke(ctx)
         except MedsegError as error:
@@ -113,7 +113,7 @@ class LazyGroup(click.Group):
 
 
 def _complain(message: str, hint: str | None) -> None:
-    """Say on standard error what is wrong and what to do next."""
+    """Print on standard error what is wrong and what to do next."""
     log.debug("Caused by:", exc_info=True)
     click.secho(f"Error: {message}", fg="red", err=True)
     if hint:
@@ -122,8 +122,8 @@ def _complain(message: str, hint: str | None) -> None:
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="medseg-nca")
-@click.option("-v", "--verbose", is_flag=True, help="Say more, with the cause of an error.")
-@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+@click.option("-v", "--verbose", is_flag=True, help="Show details, with the cause of an error.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only warnings and errors.")
 def cli(verbose: bool, quiet: bool) -> None:
     """Segment medical images with neural cellular automata.
 
@@ -136,7 +136,7 @@ def cli(verbose: bool, quiet: bool) -> None:
 
 def main() -> None:
     """Entry point of the command line."""
-    # torch's idle threads (libgomp) else keep turning for milliseconds on the cores that the CPU
-    # engine's threads need. Must be set before torch is imported.
+    # Without this, torch's idle threads (libgomp) wait busily for milliseconds on the cores that
+    # the threads of the CPU engine need. It must be set before torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cli(prog_name="medseg-nca")

@@ -1,4 +1,4 @@
-"""``medseg-nca models``: what models there are, what they cost, and the registry."""
+"""``medseg-nca models``: describe, register, verify and export models."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NO_VALUE = "–"
 def models() -> None:
     """Describe, join, register, verify and export models.
 
-    The registry is an MLflow store: --tracking-uri, else MLFLOW_TRACKING_URI, else mlflow.db in the
-    current folder.
+    The registry is an MLflow store: that of --tracking-uri, else that of MLFLOW_TRACKING_URI, else
+    mlflow.db in the current folder.
     """
 
 
@@ -37,10 +37,12 @@ models.add_command(ensemble)
 @click.option(
     "--evaluation",
     type=click.Path(path_type=Path, exists=True),
-    help="Folder of an evaluation; where RUN was evaluated last if not given.",
+    help="Folder of an evaluation; that of RUN's last evaluation if not given.",
 )
 @click.option("--description", default="", help="Free text.")
-@click.option("--force", is_flag=True, help="Also if the training of RUN has learned nothing.")
+@click.option(
+    "--force", is_flag=True, help="Register even a model whose training has learned nothing."
+)
 @tracking_option
 @json_option
 def register(
@@ -55,7 +57,7 @@ def register(
     """Store the model of RUN as the next version of a registered model.
 
     RUN is a run folder, or a folder with weights.safetensors and model.json. If no store is named,
-    it is the one that the run was tracked in.
+    the store that the run was tracked in is used.
     """
     announce(f"Registering {source} as {name}.")
     from medseg_nca.config.training import TrackingSettings
@@ -114,7 +116,7 @@ def list_models(name: str | None, tracking_uri: str | None, as_json: bool) -> No
 @tracking_option
 @json_option
 def show(name: str, version: str | None, tracking_uri: str | None, as_json: bool) -> None:
-    """Show what is known of a version: its number or alias, the newest if not given.
+    """Show a version of the model NAME, given by number or alias; the newest if not given.
 
     NAME may also be models:/NAME/VERSION or models:/NAME@ALIAS.
     """
@@ -153,7 +155,7 @@ def promote(
 ) -> None:
     """Let an alias point to VERSION of the model NAME.
 
-    The version is verified first. One that was never evaluated is refused.
+    The version is verified first. A version without an evaluation is refused.
     """
     announce(f"Verifying version {version} of {name}.")
     from medseg_nca.config.training import TrackingSettings
@@ -230,7 +232,7 @@ def describe(name: str, size: str | None, overrides: tuple[str, ...], as_json: b
 
     settings, members = _model_settings(name, overrides)
     tree = describe_model(settings, _size(size, settings.dims)).to_dict()
-    if members > 1:  # each is run on every image, one after the other
+    if members > 1:  # the members run on an image one after the other
         costs = ("parameters", "flop")
         sums = {key: members * tree[key] for key in costs if tree[key] is not None}
         tree = {**tree, **sums, "members": members}
@@ -249,7 +251,7 @@ def describe(name: str, size: str | None, overrides: tuple[str, ...], as_json: b
 
 @models.group()
 def zoo() -> None:
-    """Models that come with the package; used as --model zoo:NAME."""
+    """Models that come with the package; they are used as --model zoo:NAME."""
 
 
 @zoo.command("list")
@@ -285,7 +287,7 @@ def list_zoo(as_json: bool) -> None:
     _table("models in the package", columns, rows, right=("bytes",))
 
 
-# What ``show`` tells in other rows.
+# Fields that ``show`` leaves out, because other rows contain them.
 HIDDEN = {"tags", "score", "dice", "dice_of"}
 _UNITS = {
     "flop": "FLOP of an inference",
@@ -297,9 +299,9 @@ _UNITS = {
 
 
 def _model_settings(name: str, overrides: tuple[str, ...]) -> tuple[Any, int]:
-    """Settings of a model given by a model's name, a preset, a file or a trained model.
+    """Return the settings of a model, given by a name, a preset, a file or a trained model.
 
-    The number is that of its members, if it is an ensemble; else 1.
+    The number of its members is returned too; it is 1 if the model is no ensemble.
     """
     from medseg_nca.config.loading import load_settings
     from medseg_nca.config.presets import preset_names

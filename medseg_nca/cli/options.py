@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they are spelled and explained in one way."""
+"""Options that several commands share, with the same spelling and help in all of them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds; "nan" and "inf", which Python takes for numbers, are none."""
+    """A number within bounds; "nan" and "inf", which Python takes for numbers, are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is not finite, or out of bounds."""
+        """Return the number; fail if it is not finite or out of bounds."""
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
@@ -26,7 +26,7 @@ class FiniteRange(click.FloatRange):
 
 
 POSITIVE = FiniteRange(min=0, min_open=True)
-# What torch takes as a seed.
+# The seeds that torch accepts.
 SEED = click.IntRange(min=0, max=2**63 - 1)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 EXISTING_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -53,18 +53,18 @@ seed_option = click.option("--seed", type=SEED, help="Seed of everything random.
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Parallel processes; the number of CPU cores if not given.",
+    help="Number of parallel processes; one for each CPU core if not given.",
 )
 one_worker_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Parallel processes, each with its own copy of the model; one if not given, which uses "
-    "all cores.",
+    help="Number of parallel processes, each with a copy of the model; one if not given, which "
+    "uses all cores.",
 )
 scheduler_option = click.option(
     "--scheduler",
     metavar="tcp://HOST:PORT",
-    help="Spread the cases over the workers of this Dask scheduler, which need only the folders of "
+    help="Spread the cases over the workers of this Dask scheduler, which must see the folders of "
     "data and results (extra 'cluster').",
 )
 fresh_option = click.option(
@@ -88,19 +88,19 @@ model_option = click.option(
 
 
 def data_option(required: bool = True) -> Callable[[F], F]:
-    """``--data PATH``, which must exist."""
+    """Return the option ``--data PATH``; the path must exist."""
     return click.option(
         "--data", type=EXISTING, required=required, help="Data set: a folder, or a datalist file."
     )
 
 
 def out_option(text: str = "Folder for the results.", required: bool = True) -> Callable[[F], F]:
-    """``--out DIR``, created when it does not exist."""
+    """Return the option ``--out DIR``; the folder is created if it does not exist."""
     return click.option("--out", type=FOLDER, required=required, help=text)
 
 
 def check_workers(workers: int | None, scheduler: str | None) -> None:
-    """Refuse a number of processes for a cluster, which has its own.
+    """Check that ``--workers`` is not given with ``--scheduler``, which has its own workers.
 
     Raises:
         click.UsageError: if both are given.
@@ -113,10 +113,10 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
 
 @contextmanager
 def keeping_cases() -> Iterator[None]:
-    """Ctrl-C in work that goes case by case.
+    """Turn Ctrl-C in work that keeps finished cases into an error that says so.
 
     Raises:
-        Interrupted: in its place.
+        Interrupted: if Ctrl-C was pressed inside the block.
     """
     from medseg_nca.errors import Interrupted
 
@@ -129,5 +129,5 @@ def keeping_cases() -> Iterator[None]:
 
 
 def print_json(tree: object) -> None:
-    """Print ``tree`` on standard output, where another program reads it."""
+    """Print ``tree`` as JSON on standard output, for other programs."""
     click.echo(json.dumps(tree, indent=2, default=str, allow_nan=False))

@@ -1,4 +1,4 @@
-"""The plan of a run as a table: setting, value, reason."""
+"""Print the plan of a run as a table: setting, value, reason."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def print_plan(plan: RunPlan, *, stderr: bool = False) -> None:
-    """Print what a run does and why: a table, or a line a setting where nobody looks.
+    """Print the plan of a run: as a table in a terminal, else as a line for each setting.
 
     Args:
-        plan: of the run.
-        stderr: where standard output is for programs.
+        plan: the plan of the run.
+        stderr: whether to print on standard error, because standard output is for programs.
     """
     if not is_terminal(stderr):
         for decision in plan.decisions:
@@ -38,7 +38,7 @@ def print_plan(plan: RunPlan, *, stderr: bool = False) -> None:
 
 
 def in_short(value: Any) -> str:
-    """A value as ``--set`` takes it; levels in words."""
+    """Return a value as ``--set`` takes it; levels are given in words."""
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         return "\n".join(_level(level) for level in value)
     if isinstance(value, list):
@@ -51,7 +51,7 @@ def in_short(value: Any) -> str:
 
 
 def _level(level: Mapping[str, Any]) -> str:
-    """One level: cells of so many voxels, steps, and the patch it learns on."""
+    """Return a level in words: the voxels of its cells, its steps, and its patches."""
     text = f"cells of {_times(level['scale'])}, {_times(level['steps'], '-')} steps"
     if level["patch"] is None:
         return text

@@ -1,4 +1,4 @@
-"""``medseg-nca predict``."""
+"""``medseg-nca predict``: predict files with a trained model."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ from medseg_nca.cli.options import (
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format", "formats", multiple=True, metavar="NAME[,NAME...]",
-    help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc, or a format "
-    "of another package; several with commas. The input's own if not given, dicom-seg for DICOM.",
+    help="Format of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc, or a "
+    "format of another package; several with commas. The input's own if not given, dicom-seg for "
+    "DICOM.",
 )  # fmt: skip
 @click.option(
     "--seg-type", type=click.Choice(["binary", "fractional", "labelmap"]),
-    help="Of a DICOM SEG; fractional holds, and also writes, the probabilities.  [default: binary]",
+    help="Type of a DICOM SEG; fractional stores probabilities, which are also written as "
+    "--probabilities writes them.  [default: binary]",
 )  # fmt: skip
 @click.option(
     "--select", metavar="CONDITIONS",
@@ -48,7 +50,7 @@ from medseg_nca.cli.options import (
     "--uncertainty", type=click.IntRange(min=2), metavar="N",
     help="Also write the spread of the foreground over N stochastic passes.",
 )  # fmt: skip
-@click.option("--flips", help="Axes to average over flips of, for example 0 or 0,1.")
+@click.option("--flips", help="Average over flipped images along these axes, for example 0 or 0,1.")
 @click.option(
     "--largest", metavar="LABEL[,LABEL...]",
     help="Labels of which only the largest part is kept; merged for all labels as one, none to "
@@ -59,22 +61,22 @@ from medseg_nca.cli.options import (
 )
 @click.option(
     "--precision", type=click.Choice(["float32", "bfloat16"]),
-    help="Of the state and the weights; bfloat16 needs less memory.",
+    help="Type of the state and the weights; bfloat16 needs less memory.",
 )  # fmt: skip
 @click.option(
     "--memory-gb",
     type=POSITIVE,
-    help="Of the whole prediction, in 10^9 bytes; what does not fit is refused.",
+    help="Memory of the whole prediction, in 10^9 bytes; an image that needs more is refused.",
 )
 @click.option("--seed", type=SEED, help="Seed of the fire mask.")
 @click.option(
     "--keep-spacing", is_flag=True,
-    help="Leave the spacing of an image that is unlike the training's.",
+    help="Keep the spacing of an image, even if it is unlike that of the training.",
 )  # fmt: skip
 @click.option(
     "--unlike", type=click.Choice(["warn", "refuse"]),
-    help="What becomes of an image that is unlike those of the training (voxels much coarser, "
-    "another size, axes turned otherwise).  [default: the model's, which is warn]",
+    help="What to do with an image that is unlike those of the training (much coarser voxels, "
+    "another size, axes turned differently).  [default: the model's setting, usually warn]",
 )  # fmt: skip
 @set_option
 @one_worker_option
@@ -97,20 +99,21 @@ def predict(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Answer INPUTS with a model of any task.
+    """Predict INPUTS with a model of any task.
 
-    A segmentation takes files or folders (NIfTI, NRRD, MHA, PNG, TIFF, DICOM); most options are
-    its. What other tasks take and write is in their documentation; --set changes their options.
+    A segmentation takes files or folders (NIfTI, NRRD, MHA, PNG, TIFF, DICOM), and most options
+    belong to it. The documentation of the other tasks says what they take and write; --set changes
+    their options.
 
     Each label map has the exact grid and header of its input; a DICOM series gives a DICOM SEG. The
-    model is loaded once.
+    model is loaded once for all inputs.
 
-    An image whose spacing is unlike the training's is brought to it, and back; what else makes it
-    unlike the images of the training is said, and kept in predictions.json.
+    An image whose spacing is unlike that of the training is resampled to it, and the result back.
+    Other differences from the images of the training are reported, and kept in predictions.json.
 
-    Finished images are kept: the same command goes on after an interruption, and predicts only what
-    is missing or has changed. An image that fails does not stop the others; the exit code is then
-    3.
+    Finished images are kept: after an interruption the same command goes on, and predicts only
+    images that are missing or have changed. An image that fails does not stop the others; the exit
+    code is then 3.
     """
     check_workers(workers, scheduler)
     announce(f"Predicting with {model}; the results go to {out}.")
@@ -143,13 +146,13 @@ def predict(
 
 
 def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in "nifti,sr" and "dicom-seg", each once."""
+    """Return the names in texts such as "nifti,sr" and "dicom-seg", each once."""
     names = (name.strip() for text in texts for name in text.split(","))
     return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _labels(text: str | None) -> tuple[str, ...] | None:
-    """The labels of ``--largest``; "none" is no label."""
+    """Return the labels in ``--largest``; "none" stands for no label."""
     if text is None:
         return None
     return () if text.strip() == "none" else _names((text,))

@@ -1,4 +1,4 @@
-"""``medseg-nca preprocess``."""
+"""``medseg-nca preprocess``: prepare a data set."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def preprocess(
     fresh: bool,
     as_json: bool,
 ) -> None:
-    """Measure a data set, plan, and bring every case to what models see.
+    """Prepare a data set for training: measure it, make a plan, and prepare every case.
 
-    Results are cached under a hash of content and settings: the same command goes on after an
-    interruption, and makes only what changed. A case that fails does not stop the others; the exit
-    code is then 3.
+    Results are kept under a hash of content and settings: after an interruption the same command
+    goes on, and prepares only cases that are missing or have changed. A case that fails does not
+    stop the others; the exit code is then 3.
     """
     check_workers(workers, scheduler)
     announce(f"Preparing {data} in {out}.")

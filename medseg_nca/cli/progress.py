@@ -1,4 +1,4 @@
-"""The progress bars of all commands: one listener of a job."""
+"""The progress bars of all commands, shown by a listener of a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOSS, _VALIDATED = "loss", "val_"
 
 
 class _Count(rich.ProgressColumn):
-    """How many of all, how many bytes, or which share."""
+    """A column with the amount that is done: a count, bytes, or a percentage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Count(rich.ProgressColumn):
 
 
 class _Rate(rich.ProgressColumn):
-    """How many a second."""
+    """A column with the amount per second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,11 +53,11 @@ class ProgressBars:
     Nothing is shown before the first report.
 
     Args:
-        passing: phases whose bars go away at the end.
-        patience: how long one case must take, in seconds, before it gets a bar of its own.
+        passing: phases whose bars are removed at the end.
+        patience: seconds that one case must take before it gets a bar of its own.
 
     Attributes:
-        job: to be handed to the work.
+        job: the job to hand to the work.
     """
 
     def __init__(self, passing: Collection[str] = (), patience: float = 2.0) -> None:
@@ -71,11 +71,11 @@ class ProgressBars:
 
     @property
     def tasks(self) -> list[rich.Task]:
-        """The bars that are shown."""
+        """The bars that are shown now."""
         return [] if self._bar is None else self._bar.tasks
 
     def show(self, progress: Progress) -> None:
-        """See :class:`medseg_nca.job.Job`."""
+        """Show a report; it is the listener of :attr:`job`."""
         if progress.phase == ONE_CASE:
             if ONE_CASE not in self._tasks and time.monotonic() - self._began < self._patience:
                 return
@@ -93,13 +93,13 @@ class ProgressBars:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """Take the bars down; the next report puts up new ones."""
+        """Remove the bars; the next report shows new ones."""
         if self._bar is None:
             return
         for phase in (ONE_CASE, *self._passing):
             self._forget(phase)
         if not self._bar.tasks:
-            self._bar.live.transient = True  # else an empty line would stay
+            self._bar.live.transient = True  # without this an empty line would remain
         self._bar.stop()
         self._bar = None
         self._tasks.clear()
@@ -136,7 +136,7 @@ class ProgressBars:
             self._bar.remove_task(task)
 
     def _note(self, progress: Progress) -> str:
-        """What is unusual of the cases so far; of a training its iteration, loss and score."""
+        """Return a note: how many cases failed or were kept; in a training its loss and score."""
         facts = progress.facts
         if "iteration" not in facts:
             counts = {word: int(facts.get(word, 0)) for word in ("resumed", "failed")}

@@ -1,4 +1,4 @@
-"""``medseg-nca train``."""
+"""``medseg-nca train``: train a model."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ AGAIN = ("max_minutes", "seed", "device")
 @data_option(required=False)
 @out_option("Run folder; a new one in runs/ if not given.", required=False)
 @set_option
-@click.option("--fold", type=int, help="Train this fold only (of --folds, or of 5).")
-@click.option("--folds", type=click.IntRange(min=2), help="Cross-validate, and join the folds.")
+@click.option("--fold", type=int, help="Train only this fold, from 0 (of --folds, or of 5).")
+@click.option(
+    "--folds", type=click.IntRange(min=2), help="Train this many folds, and join their models."
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--plan-only", is_flag=True, help="Prepare, plan and print the plan; train nothing.")
-@click.option("--max-minutes", type=POSITIVE, help="Time to train.")
+@click.option("--max-minutes", type=POSITIVE, help="Longest time of the training, in minutes.")
 @seed_option
 @device_option
 @tracking_option
@@ -62,14 +64,15 @@ def train(
 ) -> None:
     """Train a model; the run folder gets weights, curves, pictures and the log.
 
-    What is learned is the settings' task: segmentation, which needs --data, if they name no other.
+    The settings name the task that is learned; it is segmentation, which needs --data, if they name
+    none.
 
-    What neither a preset nor --set decides is decided from the data; the plan is printed with its
-    reasons before the training, and stored in recipe.json. --plan-only ends there.
+    Settings that neither a preset nor --set gives are decided from the data. This plan is printed
+    with its reasons before the training, and stored in recipe.json; --plan-only ends there.
 
     Ctrl-C stops after the current iteration and keeps the state; the same command with --resume
-    goes on as if nothing had happened. The exit code is 5 if the model that came out is no better
-    than a constant answer.
+    goes on as if it had not been stopped. The exit code is 5 if the trained model is no better than
+    a constant answer.
     """
     if plan_only and resume:
         raise click.UsageError("--plan-only plans a new run; --resume goes on with one.")
@@ -100,7 +103,7 @@ def train(
             if fold is not None:
                 settings = pipeline.with_fold(settings, folds or 5, fold)
             results = [pipeline.run(data, out, settings, **how)]
-    if os.environ.get("RANK", "0") == "0":  # torchrun starts several; one of them speaks
+    if os.environ.get("RANK", "0") == "0":  # torchrun starts several processes; only one prints
         _report(results, out, as_json)
         pipeline.raise_if_useless(results)
 

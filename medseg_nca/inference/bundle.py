@@ -1,7 +1,7 @@
 """A trained model, or an ensemble, as two files: ``weights.safetensors`` and ``model.json``.
 
-The pair is what a run leaves, what the registry keeps, what the package ships and what a server
-loads. Loading it runs no code of its origin.
+A run writes these two files, the registry keeps them, the package ships them and a server loads
+them. Both hold data only, so that loading a model never runs code that came with it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class LoadedModel:
     """A model that is ready to run, on its device and in evaluation mode.
 
     Attributes:
-        model: the model; of an ensemble its first member.
-        spec: what it is.
-        folder: of its two files; of a model from a store it is gone by now.
-        device: where it computes.
-        others: the other members of an ensemble.
+        model: the network; for an ensemble, that of its first member.
+        spec: the content of ``model.json``.
+        folder: folder that the two files were loaded from; the download of a model from a store
+            may be deleted already.
+        device: the device that it computes on.
+        others: the networks of the other members of an ensemble.
     """
 
     model: SegmentationModel
@@ -57,12 +58,12 @@ class LoadedModel:
 
     @property
     def members(self) -> tuple[SegmentationModel, ...]:
-        """The models whose probabilities are averaged: one, or those of an ensemble."""
+        """The networks whose probabilities are averaged: one, or all members of an ensemble."""
         return (self.model, *self.others)
 
     @property
     def bytes(self) -> int:
-        """How much memory the weights of all members take."""
+        """The memory that the weights of all members take, in bytes."""
         tensors = (
             tensor
             for member in self.members
@@ -72,12 +73,12 @@ class LoadedModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned, in all members."""
+        """The number of learned parameters, summed over all members."""
         return sum(member.parameter_count() for member in self.members)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" is a GPU where there is one.
+    """Return the device of that name; "auto" is a GPU if there is one, else the CPU.
 
     Raises:
         ModelError: if the device is unknown or not present.
@@ -110,7 +111,7 @@ def file_sha256(path: Path) -> str:
 
 
 def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> ModelSpec:
-    """Write the two files, each atomically; returns the spec with the weights' sha256.
+    """Write the two files, each atomically, and return the spec with the sha256 of the weights.
 
     Raises:
         OutputError: if the folder cannot be written.
@@ -119,7 +120,16 @@ def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> Mode
 
 
 def save_ensemble(folder: Path, models: Sequence[SegmentationModel], spec: ModelSpec) -> ModelSpec:
-    """Write the two files of an ensemble as :func:`save_bundle`; ``spec`` names its members."""
+    """Write the two files of an ensemble, each atomically; return the spec with their sha256.
+
+    Args:
+        folder: folder of the two files.
+        models: the networks of the members, in the order of ``spec.members``.
+        spec: the description of the ensemble.
+
+    Raises:
+        OutputError: if the folder cannot be written.
+    """
     return _save(folder, _together(models), spec)
 
 
@@ -145,8 +155,8 @@ def _save(folder: Path, model: nn.Module, spec: ModelSpec) -> ModelSpec:
 def save_loaded(folder: Path, loaded: LoadedModel) -> None:
     """Write the two files of a model that is in memory, each atomically.
 
-    The spec names the new file of weights, which holds the same numbers and may differ in its
-    layout.
+    The spec gets the sha256 of the new weights file, which holds the same numbers as the file that
+    the model was loaded from, but maybe in another layout.
 
     Raises:
         OutputError: if the folder cannot be written.
@@ -156,18 +166,19 @@ def save_loaded(folder: Path, loaded: LoadedModel) -> None:
 
 
 def check_bundle(folder: Path) -> ModelSpec:
-    """Find out whether the two files make a model, without building it.
+    """Check that the two files make a model, without building the model.
 
-    The weights file is looked at by its header first, then by its digest, and what the header names
-    is compared with what the settings would build: files from anywhere cost no more than they hold.
+    The header of the weights file is read first, then its sha256 is compared with the spec, and the
+    tensors that the header names are compared with those that the settings would build. So a file
+    from an unknown source cannot make the check use more memory than the file's own size.
 
     Returns:
-        The spec, which names the weights also where the file does not.
+        The spec; if ``model.json`` has no sha256 of the weights, it is filled in.
 
     Raises:
-        ModelError: if a file is missing or damaged, a setting is out of all reason, the weights are
-            not those that the spec names, or they do not fit the settings. File and setting are
-            named.
+        ModelError: if a file is missing or damaged, a setting has an impossible value, the weights
+            have another sha256 than the spec says, or the weights do not fit the settings. The
+            message names the file and the setting.
     """
     spec = read_spec(folder)
     weights = folder / WEIGHTS
@@ -189,7 +200,7 @@ def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:
     """Read a model from its two files, after :func:`check_bundle`.
 
     Raises:
-        ModelError: as :func:`check_bundle`, or if the device is not present.
+        ModelError: as :func:`check_bundle` raises it, or if the device is not present.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_model

@@ -1,4 +1,4 @@
-"""Several models that were trained alike as one: their probabilities are averaged."""
+"""Ensembles: several models that were trained alike, whose probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from medseg_nca.inference.spec import ENSEMBLE_VERSION, Member, ModelSpec
 
 T = TypeVar("T")
 
-# What the members of an ensemble share, since it is stored once.
+# The parts of the spec that all members must have in common, because they are stored once.
 _SHARED = ("task", "labels", "plan", "model", "prediction")
-# What of it may differ: it changes no prediction, or is settled for all members below.
+# Fields in these parts that may differ: they change no prediction, or one value for all members is
+# chosen below.
 _FREE = {
     "model": {"engine", "checkpoint", "loss_weight"},
     "prediction": {"flips", "largest", "memory_budget_gb", "seed"},
@@ -27,18 +28,19 @@ _FOLD = re.compile(r"_fold\d+$")
 
 
 def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> ModelSpec:
-    """Say what an ensemble of these models is.
+    """Return the spec of an ensemble of these models.
 
-    The first member's settings are taken where they may differ. Of a label only the largest part is
-    kept, and an axis is flipped, if all members do so: each was validated on its own cases.
+    If settings may differ, those of the first member are taken. The ensemble keeps only the largest
+    part of a label, and averages over flips of an axis, if all members do so, since each member was
+    validated on its own cases.
 
     Args:
-        models: the members, by what they are called in messages.
-        name: of the ensemble; that of the members without their fold if None.
+        models: the members, by the name that messages use for each.
+        name: name of the ensemble; None takes the members' name without their fold.
 
     Raises:
-        ModelError: if there are too few or too many, one is an ensemble, two are the same, or they
-            do not fit each other; member and field are named.
+        ModelError: if there are too few or too many members, one is an ensemble itself, two have
+            the same weights, or two do not fit each other. The message names member and field.
     """
     if not 2 <= len(models) <= MAX_MEMBERS:
         raise ModelError(
@@ -101,7 +103,7 @@ def _compare(part: str, one: tuple[str, ModelSpec], two: tuple[str, ModelSpec]) 
 
 
 def _plain(value: Any, free: set[str]) -> Any:
-    """Mappings and lists of plain values, without what may differ."""
+    """Return the value as mappings and lists of plain values, without the keys in ``free``."""
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json")
     if isinstance(value, dict):
@@ -110,7 +112,7 @@ def _plain(value: Any, free: set[str]) -> Any:
 
 
 def _difference(one: Any, two: Any, place: str = "") -> tuple[str, Any, Any] | None:
-    """The first place in which two trees differ, and what they have there."""
+    """Return the first place in which two trees differ and both values there; None if equal."""
     if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         one, two = dict(enumerate(one)), dict(enumerate(two))
     if not isinstance(one, dict) or not isinstance(two, dict):
@@ -136,7 +138,7 @@ def _refuse_twins(models: Mapping[str, LoadedModel]) -> None:
 
 
 def _agreed(choices: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    """What is in all of them."""
+    """Return the entries that all choices have in common."""
     first, *others = choices
     return tuple(one for one in first if all(one in other for other in others))
 
@@ -146,7 +148,7 @@ def _same(values: Sequence[str]) -> str | None:
 
 
 def _means(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The mean of each metric that every member has."""
+    """Return the mean of each metric that every member has."""
     means: dict[str, float | None] = {}
     for key in metrics[0]:
         values = [v for found in metrics if (v := found.get(key)) is not None]

@@ -1,4 +1,4 @@
-"""Whether weights fit the settings beside them, found out without building the model."""
+"""Check whether weights fit the settings beside them, without building the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DTYPES = {
 }  # fmt: skip
 
 
-# How the tensors of an ensemble's members are called.
+# Names of the tensors of an ensemble's members.
 _MEMBER = re.compile(r"member_(0|[1-9]\d{0,4})\.(.+)", re.DOTALL)
 
 
@@ -39,13 +39,13 @@ def check_members(
     """Compare the settings of an ensemble with the tensors of each of its members.
 
     Args:
-        path: of ``model.json``, for the message.
-        settings: from there.
-        count: of the members.
-        tensors: what the weights file holds.
+        path: path of ``model.json``, for the message.
+        settings: the model's settings in that file.
+        count: number of members.
+        tensors: the tensors that the weights file holds, by name.
 
     Raises:
-        ModelError: as :func:`check_fit`, and the member is named.
+        ModelError: as :func:`check_fit` raises it; the message names the member too.
     """
     parts: list[dict[str, TensorInfo]] = [{} for _ in range(count)]
     for name, tensor in tensors.items():
@@ -70,15 +70,16 @@ def check_members(
 
 
 def check_fit(path: Path, settings: ModelSettings, tensors: Mapping[str, TensorInfo]) -> None:
-    """Compare what settings say with the tensors of a file; nothing of their size is allocated.
+    """Compare settings with the tensors of a file, without memory of the tensors' size.
 
     Args:
-        path: of ``model.json``, for the message.
-        settings: from there.
-        tensors: what the weights file holds.
+        path: path of ``model.json``, for the message.
+        settings: the model's settings in that file.
+        tensors: the tensors that the weights file holds, by name.
 
     Raises:
-        ModelError: naming the setting that is most likely wrong, and what the file holds.
+        ModelError: if they do not fit; the message names the setting that is most likely wrong,
+            and what the weights file holds.
     """
     if isinstance(settings, NcaModelSettings):
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
@@ -98,8 +99,9 @@ def check_fit(path: Path, settings: ModelSettings, tensors: Mapping[str, TensorI
 
 
 def _without_memory(settings: ModelSettings, tensors: int) -> SegmentationModel:
-    """The model on torch's "meta" device, where a tensor is a shape."""
-    # Modules that are imported below would make their constants on "meta" too, for good.
+    """Build the model on torch's "meta" device, where tensors have shapes but no memory."""
+    # These imports come first: a module that is imported inside the block would keep its constants
+    # on the device "meta".
     if isinstance(settings, NcaModelSettings):
         get_engine(settings.engine)
     else:
@@ -112,13 +114,13 @@ def _without_memory(settings: ModelSettings, tensors: int) -> SegmentationModel:
             return model
         except MedsegError:
             raise
-        except Exception as error:  # networks of others raise anything for strange arguments
+        except Exception as error:  # MONAI's networks may raise anything for strange arguments
             text = plain(str(error) or type(error).__name__)
             raise ModelError(f"model.params make no network: {text}.") from error
 
 
 def _try_shapes(model: BaselineModel) -> None:
-    """Strides and the like are in no weight: whether they work shows when the network is run."""
+    """Run the network on shapes alone: whether strides work cannot be seen from the weights."""
     image = torch.empty(1, model.in_channels, *(2 * n for n in model.multiple))
     with torch.inference_mode():
         logits = model.eval()(image)
@@ -131,10 +133,11 @@ def _try_shapes(model: BaselineModel) -> None:
 def at_most(parameters: int) -> Iterator[None]:
     """Stop building a model as soon as it has more parameters than the file could fill.
 
-    Tied weights are stored once, so that a model may have more parameters than its file tensors.
+    Weights that are shared are stored once, so a model may have more parameters than its file has
+    tensors.
 
     Raises:
-        ModelError: inside the block, as soon as there are more.
+        ModelError: inside the block, as soon as there are more than ``parameters``.
     """
     thread, count = threading.get_ident(), 0
 
@@ -154,10 +157,12 @@ def at_most(parameters: int) -> Iterator[None]:
 
 
 def compare_tensors(model: nn.Module, tensors: Mapping[str, TensorInfo]) -> None:
-    """Compare names, shapes and types; of names that share a tensor, a file holds one.
+    """Compare the names, shapes and types of tensors.
+
+    If several names share a tensor, the file holds it under one of them.
 
     Raises:
-        ModelError: naming the setting that makes another tensor than the file holds.
+        ModelError: if a tensor differs; the message names the setting that decides over it.
     """
     state: dict[str, Tensor] = model.state_dict(keep_vars=True)
     shared: dict[int, list[str]] = {}

@@ -1,8 +1,9 @@
-"""Whether islands are errors: decided label by label on validation cases, never on test data.
+"""Decide, label by label, whether only the largest part of a label should be kept.
 
-As nnU-Net does (Isensee et al. 2021), first for all labels taken as one, then for each label. What
-is asked of a removal is in :func:`judge`: it also looks at the truth, so that labels of which
-several parts are normal (nuclei, lesions) keep them all, however small the model's own islands are.
+Islands are the parts of a label outside of its largest part. The decision is made on validation
+cases, never on test data, as nnU-Net does (Isensee et al. 2021): first for all labels taken as one,
+then for each label. :func:`judge` has the conditions. It also looks at the truth, so that a label
+that normally has several parts (nuclei, lesions) keeps them all.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from medseg_nca.config.labels import MERGED, Label, LabelTable
 from medseg_nca.metrics.segmentation import mask_metrics
 from medseg_nca.transforms.islands import remove_islands, share_apart
 
-# In a run folder: what the trial of its model found, case by case.
+# File in a run folder: what the removal of islands changed in each validation case.
 EVIDENCE = "islands.json"
-# Fewer cases are an anecdote: one lucky island would decide for all patients.
+# With fewer cases, one island that happens to be an error would decide for all patients.
 MIN_CASES = 3
-# A mean Dice that changes by less is the same.
+# A mean Dice that changes by less than this counts as unchanged.
 SAME_DICE = 5e-4
-# A true label with more of its voxels outside of its largest part has several parts; single voxels
-# that an annotator left behind are less.
+# A true label with more than this share of its voxels outside of its largest part has several
+# parts. Single voxels that an annotator left behind make a smaller share.
 SEVERAL = 0.05
-# Distances are not measured in larger images: they would take minutes for each label.
+# Distances are not measured in images of more voxels: they would take minutes for each label.
 _MOST_VOXELS = 2**24
-# The tolerance of NSD, which is not measured here.
+# HD95 and NSD are computed together, and NSD needs a tolerance (mm); NSD is not used here.
 _TOLERANCE = 1.0
 
 Mask = NDArray[np.bool_]
@@ -38,14 +39,14 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Change:
-    """What a removal of islands does to one case; means over the labels that it can touch.
+    """How a removal of islands changes one case; means are over the labels that it can change.
 
     Attributes:
-        voxels: that were changed.
-        dice: before and after. A label that is neither there nor found counts as 1.
-        hd95: before and after in mm; None where it was not measured.
-        apart: the share of the true label that lies outside of its largest part.
-        case: its id; the same case in several trials is one.
+        voxels: number of voxels that were changed.
+        dice: mean Dice before and after. A label that is in neither map counts as 1.
+        hd95: mean HD95 before and after, in mm; None if it was not measured.
+        apart: share of the true label that lies outside of its largest part, 0 to 1.
+        case: id of the case; changes with the same id count as one case.
     """
 
     voxels: int
@@ -57,7 +58,7 @@ class Change:
 
 @dataclass(frozen=True)
 class RemovalVerdict:
-    """Whether a removal is made from now on, and why, in words for the log."""
+    """Whether a change of the predictions helps; ``reason`` says why, for the log."""
 
     helps: bool
     reason: str
@@ -67,14 +68,14 @@ def compare_maps(
     before: NDArray[Any], after: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float],
     labels: LabelTable,
 ) -> Change:  # fmt: skip
-    """What it does to a case to predict it in another way; for :func:`judge`.
+    """Return how another way of predicting changes a case, for :func:`judge`.
 
     Args:
-        before: label map ``(*S)`` with the numbers that predictions carry.
-        after: the other one.
-        truth: ``(*S)`` with source numbers.
+        before: label map ``(*S)`` predicted in the usual way, with the numbers of predictions.
+        after: label map ``(*S)`` predicted in the other way.
+        truth: true label map ``(*S)`` with source numbers.
         spacing: mm per axis, in array order.
-        labels: of the model.
+        labels: the label table of the model.
     """
     differing = int(np.count_nonzero(before != after))
     return _Case(labels, truth, tuple(spacing)).change(before, after, differing, labels.labels)
@@ -82,28 +83,29 @@ def compare_maps(
 
 @dataclass
 class IslandTrial:
-    """Tries on case after case what it would change to keep only largest parts.
+    """Collects, case after case, what would change if only largest parts were kept.
 
-    Nothing is kept of a case but numbers.
+    Only numbers are kept of a case, no images.
 
     Args:
-        labels: of the model.
+        labels: the label table of the model.
     """
 
     labels: LabelTable
-    # By what is kept, and whether the islands of all labels together are removed before.
+    # The key is the label of which the largest part is kept, and whether the islands of all labels
+    # taken as one are removed before.
     _found: dict[tuple[str, bool], list[Change]] = field(default_factory=dict)
 
     def add(
         self, predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float], case_id: str
     ) -> None:
-        """Try everything on a case.
+        """Try each removal on a case.
 
         Args:
-            predicted: label map ``(*S)`` with the numbers that predictions carry, islands and all.
-            truth: ``(*S)`` with source numbers.
+            predicted: label map ``(*S)`` with the numbers of predictions, no island removed.
+            truth: true label map ``(*S)`` with source numbers.
             spacing: mm per axis, in array order.
-            case_id: of the case.
+            case_id: id of the case.
         """
         case = _Case(self.labels, truth, tuple(spacing), case_id)
         apart = {one.name: share_apart(case.truth_of(one)) for one in self.labels.labels}
@@ -114,7 +116,7 @@ class IslandTrial:
             whole = share_apart(np.isin(truth, sorted(self.labels.known_values - {0})))
             change = case.change(predicted, cleared, voxels, self.labels.labels, whole)
             self._found.setdefault((MERGED, False), []).append(change)
-        # If the union is not cleared a label is judged without that, else with it.
+        # Each label is tried both ways, because the union is decided on only at the end.
         for merged, start in ((False, predicted), (True, cleared)):
             for label in self.labels.labels:
                 changed = start.copy()
@@ -124,12 +126,12 @@ class IslandTrial:
                 self._found.setdefault((label.name, merged), []).append(change)
 
     def include(self, other: IslandTrial) -> None:
-        """Take over what another trial, of a model with the same labels, has found."""
+        """Add the changes that another trial found; its model must have the same labels."""
         for key, changes in other._found.items():
             self._found.setdefault(key, []).extend(changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         found = [
             {"kept": name, "after_merged": merged, "cases": [asdict(case) for case in cases]}
             for (name, merged), cases in self._found.items()
@@ -138,10 +140,10 @@ class IslandTrial:
 
     @classmethod
     def from_dict(cls, labels: LabelTable, tree: Any) -> IslandTrial:
-        """Read what ``to_dict`` made.
+        """Restore a trial from the values that ``to_dict`` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: if it is something else, or of other labels.
+            KeyError, TypeError, ValueError: if these are no values of a trial with such labels.
         """
         if tree["labels"] != list(labels.names):
             raise ValueError("it is of other labels")
@@ -152,7 +154,7 @@ class IslandTrial:
         return trial
 
     def decide(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Say which labels are kept by their largest part only, and why, for the log."""
+        """Return the labels of which only the largest part is kept, and the reasons for the log."""
         names: list[str] = []
         reasons: list[str] = []
         for name in (MERGED, *self.labels.names):
@@ -176,24 +178,24 @@ def _change(tree: Any) -> Change:
 
 
 def too_few(count: int) -> RemovalVerdict:
-    """What so few cases say: nothing."""
+    """Return the verdict for too few cases: the change is not made."""
     return RemovalVerdict(
         False, f"there are {count} validation cases, and fewer than {MIN_CASES} prove nothing"
     )
 
 
 def judge(cases: Sequence[Change], worth: float | None = None) -> RemovalVerdict:
-    """Whether the removal of islands, or another change of the predictions, helps.
+    """Judge whether the removal of islands, or another change of the predictions, helps.
 
-    It does if the mean Dice rises by more than :data:`SAME_DICE` and rises in more cases than it
-    falls; or if it stays the same to within that and the mean HD95 falls, in more cases than it
-    rises. It is never made on the word of fewer than :data:`MIN_CASES` cases, nor if in one of them
-    the truth itself has several parts.
+    The change helps if the mean Dice rises by more than :data:`SAME_DICE`, and Dice rises in more
+    cases than it falls. It also helps if the mean Dice changes by no more than :data:`SAME_DICE`
+    and the mean HD95 falls, with HD95 falling in more cases than it rises. It does not help if
+    there are fewer than :data:`MIN_CASES` cases, or if the truth of a case has several parts.
 
     Args:
-        cases: what it does to each.
-        worth: of a change that has a price: by how much the mean Dice must rise; distances do not
-            count then.
+        cases: how the change alters each case.
+        worth: for a change that costs time, by how much the mean Dice must rise; distances then
+            do not count. None for a change that costs nothing.
     """
     count = len(cases)
     different = len({case.case or str(number) for number, case in enumerate(cases)})
@@ -233,7 +235,7 @@ class _Means:
 
 
 def _compared(pairs: Sequence[tuple[float, float]], sign: int) -> tuple[_Means, bool]:
-    """Means before and after, and whether it got better; ``sign`` 1 means more is better."""
+    """Return means before and after, and whether they got better; ``sign`` 1: more is better."""
     gains = [sign * (after - before) for before, after in pairs]
     better, worse = sum(g > 1e-9 for g in gains), sum(g < -1e-9 for g in gains)
     before, after = (float(np.mean(values)) for values in zip(*pairs, strict=True))
@@ -241,7 +243,7 @@ def _compared(pairs: Sequence[tuple[float, float]], sign: int) -> tuple[_Means, 
 
 
 def _sharing(label: Label, table: LabelTable) -> tuple[Label, ...]:
-    """The labels whose voxels a removal in one label can change."""
+    """Return the labels whose voxels a removal in one label can change."""
     own = table.predicted_values(label)
     return tuple(other for other in table.labels if own & table.predicted_values(other))
 
@@ -252,7 +254,7 @@ class _Case:
     truth: NDArray[Any]
     spacing: tuple[float, ...]
     id: str = ""
-    # What was measured already, by label and contents of the mask: the masks would take much room.
+    # Results by label and by a digest of the mask: the masks themselves would take much memory.
     _known: dict[tuple[str, bytes], tuple[float, float | None]] = field(default_factory=dict)
 
     def truth_of(self, label: Label) -> Mask:
@@ -272,7 +274,7 @@ class _Case:
         return Change(voxels, (dice[0], dice[1]), hd95, apart, self.id)
 
     def _measured(self, label_map: NDArray[Any], label: Label) -> tuple[float, float | None]:
-        """Dice and HD95 of a label."""
+        """Return Dice and HD95 (mm) of a label."""
         found = np.isin(label_map, sorted(self.labels.predicted_values(label)))
         key = label.name, hashlib.sha256(np.packbits(found).tobytes()).digest()
         if key not in self._known:

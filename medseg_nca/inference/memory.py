@@ -1,7 +1,8 @@
-"""How much memory a prediction takes, told from the size of the image before it is begun.
+"""Estimate how much memory a prediction takes, from the size of the image, before it begins.
 
-All figures are above what the process has in memory when a prediction begins. They are sums of the
-arrays that exist at the same time; ``tests/inference/test_memory.py`` measures that they are kept.
+All figures are bytes in addition to what the process has in memory when a prediction begins. They
+are sums of the arrays that exist at the same time; ``tests/inference/test_memory.py`` measures that
+predictions stay below them.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from medseg_nca.transforms.grid import Grid, planned_grids
 from medseg_nca.transforms.islands import BYTES_A_VOXEL
 from medseg_nca.transforms.likeness import compare
 
-# What the engine keeps from one roll-out to the next, and libraries that are loaded late.
+# Bytes that the engine keeps between roll-outs, and bytes of libraries that are loaded late.
 _ALWAYS = 120e6
-# Allocators round up, and small things add up.
+# Factor on the sum of the arrays: allocators round up, and small arrays add up.
 _MARGIN = 1.03
 _FLOAT = 4
-# Of the largest percentile search: a copy of a channel, and a mask.
+# Bytes for each cell in the search for percentiles: a float32 copy of a channel, and a mask.
 _SEARCH = 5
-# A reader holds the file's content, what was unpacked of it, and the array.
+# A reader holds up to three copies: the file's content, the unpacked content, and the array.
 _COPIES_READ = 3
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes of a prediction.
+    """The memory of a prediction in bytes, phase by phase.
 
     Attributes:
-        source: of the image as it was read.
-        reading: at the peak, until it is read.
-        preparing: until the model begins, besides the source.
-        held: while the model runs, besides the source and what the model needs.
-        model: what the model needs at least; None where that is not known.
-        ending: from the model's end on, besides the source.
+        source: the image as it was read; it stays in memory throughout.
+        reading: the peak while the image is read.
+        preparing: the peak before the model runs, besides ``source``.
+        held: memory in use while the model runs, besides ``source`` and ``model``.
+        model: the least memory that the model itself needs; None if it is not known.
+        ending: the peak after the model has run, besides ``source``.
     """
 
     source: float
@@ -52,24 +53,24 @@ class Footprint:
 
     @property
     def least(self) -> float:
-        """All that is needed at least."""
+        """The least memory that the whole prediction needs, in bytes."""
         running = self.held + (self.model or 0.0)
         most = max(self.reading, self.source + max(self.preparing, running, self.ending))
         return _ALWAYS + _MARGIN * most
 
     def left(self, budget: float) -> float:
-        """What a budget leaves to the model."""
+        """Return how many bytes of a budget remain for the model itself."""
         return (budget - _ALWAYS) / _MARGIN - self.source - self.held
 
 
 def footprint(
     loaded: LoadedModel, settings: PredictionSettings, extent: Extent, name: str = "the image"
 ) -> Footprint:
-    """What a prediction of an image of this extent needs.
+    """Return the memory that the prediction of an image of this extent needs.
 
     Raises:
-        ImageError: if its spacing is out of all proportion to the model's; it names the image by
-            ``name``.
+        ImageError: if the image's spacing differs too much from the model's; the message calls
+            the image ``name``.
     """
     plan, labels = loaded.spec.plan, loaded.spec.labels
     settings = loaded.spec.decided(settings)
@@ -80,7 +81,7 @@ def footprint(
     image = float(channels * cells * _FLOAT)
     padded = [max(n, s) for n, s in zip(shape, plan.crop_size, strict=True)]
     options = RunOptions(precision=settings.precision)
-    # What preparing takes from the source before it becomes the image.
+    # The float32 copy of the source from which the prepared image is made.
     before = channels * cells * _FLOAT if spaced or plan.colour == "grey" else 0.0
     copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flip_axes else 0.0)
     copied = copies * channels * prod(padded) * _FLOAT
@@ -103,7 +104,10 @@ def footprint(
 
 
 def direct_labels(loaded: LoadedModel, settings: PredictionSettings) -> bool:
-    """Whether the labels of a voxel are known from one look at it."""
+    """Return whether a voxel's label is known as soon as the model has run on it once.
+
+    That is so if nothing has to be averaged: one member, no flips, no passes, no probabilities.
+    """
     if len(loaded.members) > 1:
         return False
     return not (settings.probabilities or settings.uncertainty or settings.flip_axes)
@@ -112,14 +116,14 @@ def direct_labels(loaded: LoadedModel, settings: PredictionSettings) -> bool:
 def _votes(
     settings: PredictionSettings, channels: int, cells: int, voxels: int, label: int, direct: bool
 ) -> tuple[float, float]:
-    """Bytes of what is collected while the model runs, and of what becomes of it."""
+    """Return the bytes of the votes while the model runs, and of the results made of them."""
     labels = 2.0 * label * voxels
     if direct:
         return float(label * cells), float(label * cells) + labels
     total = channels * cells * _FLOAT
     spread = 2 * cells * _FLOAT if settings.uncertainty else 0
     kept = total + spread + (total if settings.uncertainty and settings.flip_axes else 0)
-    # What comes back to the source grid is pasted, turned and laid in order.
+    # Two copies: a result is put on the source grid, then turned and copied in its axis order.
     back = (channels if settings.probabilities else 0) + (1 if settings.uncertainty else 0)
     return float(kept), kept + labels + 2.0 * back * voxels * _FLOAT
 
@@ -127,7 +131,7 @@ def _votes(
 def _prepared(
     loaded: LoadedModel, settings: PredictionSettings, extent: Extent, name: str
 ) -> tuple[bool, tuple[int, ...]]:
-    """Whether the spacing changes, and the voxels per axis of the prepared image."""
+    """Return whether the spacing changes, and the prepared image's voxels per axis."""
     if extent.affine is None:
         return False, extent.shape
     rows = tuple(tuple(float(v) for v in row) for row in extent.affine)
@@ -140,11 +144,12 @@ def _prepared(
 def refuse(
     loaded: LoadedModel, settings: PredictionSettings, extent: Extent, name: str
 ) -> Footprint:
-    """Compare what an image needs with the budget.
+    """Refuse an image whose prediction needs more memory than the budget.
 
     Raises:
-        MemoryBudgetError: if it is more; says how much is needed, and which option to change.
-        ImageError: as :func:`footprint`.
+        MemoryBudgetError: if it needs more; the message says how much it needs, and which option
+            to change.
+        ImageError: as :func:`footprint` raises it.
     """
     found = footprint(loaded, settings, extent, name)
     budget = settings.memory_budget_gb * 1e9

@@ -1,4 +1,4 @@
-"""Models in memory, for processes that live long: several, bounded, each loaded once."""
+"""A store of loaded models for long-lived processes, which bounds their number and memory."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from medseg_nca.inference.bundle import LoadedModel
 
 
 class ModelStore:
-    """Keeps the models that were asked for last; may be used from several threads at once.
+    """Keeps the models that were used last in memory; safe to use from several threads at once.
 
-    A model that goes is released as soon as nobody predicts with it any more. The one that was
-    asked for last always stays.
+    When there are too many, the model that was not used for the longest time is dropped. Its
+    memory is released as soon as no prediction uses it any more. The model that was asked for last
+    always stays.
 
     Args:
-        most: how many models are kept.
-        most_bytes: how much memory their weights may take together.
+        most: the largest number of models that are kept.
+        most_bytes: the largest memory of all their weights together, in bytes.
 
     Example:
         >>> store = ModelStore(most=2)
@@ -30,19 +31,20 @@ class ModelStore:
     def __init__(self, most: int = 4, most_bytes: float = 4e9) -> None:
         self._most, self._most_bytes = most, most_bytes
         self._lock = threading.Lock()
-        # From the one that was asked for longest ago to the one that was asked for last.
+        # In the order in which the models were last asked for, the latest at the end.
         self._models: OrderedDict[Hashable, Future[LoadedModel]] = OrderedDict()
 
     def get(self, key: Hashable, load: Callable[[], LoadedModel]) -> LoadedModel:
-        """Return a model; whoever asks for it first loads it, all others wait for that.
+        """Return a model. The first thread that asks for it loads it; the other threads wait.
 
         Args:
-            key: of the model with its device. An alias that moves is no key: the version is.
-            load: loads it.
+            key: identifies the model and its device. Use a version in it, not an alias, because an
+                alias may point to another version later.
+            load: loads the model.
 
         Raises:
-            Exception: what ``load`` raises, for everybody who waits for it. The next one to ask
-                tries again.
+            Exception: whatever ``load`` raises, in every thread that waits for it. The next call
+                tries to load the model again.
         """
         while True:
             with self._lock:
@@ -54,24 +56,24 @@ class ModelStore:
                 self._models.move_to_end(key)
             try:
                 return future.result()
-            except CancelledError:  # who was to load it was interrupted
+            except CancelledError:  # the thread that was loading the model was interrupted
                 continue
         return self._load(key, mine, load)
 
     def forget(self, key: Hashable) -> None:
-        """Let a model go, if it is there."""
+        """Drop a model, if the store has it."""
         with self._lock:
             self._models.pop(key, None)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
-        """Of the models that are here, the one that was asked for last at the end."""
+        """Return the keys of the models in the store, the latest one used at the end."""
         with self._lock:
             return tuple(key for key, future in self._models.items() if _is_there(future))
 
     @property
     def bytes(self) -> int:
-        """What the weights of the models that are here take."""
+        """Return the memory that the weights of all models in the store take, in bytes."""
         with self._lock:
             return self._bytes()
 

@@ -33,15 +33,15 @@ from medseg_nca.transforms.prepare import Trace, check_axes, prepare
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one volume, all on its grid.
+    """The answer to one volume; everything is on the grid of that volume.
 
     Attributes:
-        label_map: integers, ``(1, *shape)``, with the numbers of the label table, without the
-            islands that the settings (``largest``) let go; all else is as the model said it.
-        probabilities: ``(K, *shape)`` in channel order, if asked for.
+        label_map: integers ``(1, *shape)``, the numbers of the label table. Islands of the labels
+            that the setting ``largest`` names are removed here, and only here.
+        probabilities: ``(K, *shape)`` in channel order; None unless the settings ask for them.
         uncertainty: ``(1, *shape)``, the standard deviation of the foreground probability over the
-            stochastic passes and the members of an ensemble, if asked for.
-        likeness: of the image with those of the training.
+            stochastic passes and the members of an ensemble; None unless the settings ask for it.
+        likeness: how the image compares with the images of the training.
     """
 
     label_map: Volume
@@ -51,18 +51,18 @@ class Prediction:
 
 
 def flip_sets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All combinations of the axes, none of them first."""
+    """Yield all combinations of the axes; the first is the empty one."""
     return chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))
 
 
 class Predictor:
-    """Runs a loaded model, or the members of an ensemble, whose probabilities are averaged.
+    """Predicts volumes with one model, or with an ensemble, whose probabilities it averages.
 
     Args:
         loaded: the model with its plan and label table.
-        settings: replaces the settings that the model carries.
-        keeps_budget: refuse an image that needs more than ``settings.memory_budget_gb``; else it is
-            predicted with as little memory as it needs.
+        settings: prediction settings that replace those that the model carries.
+        keeps_budget: if true, an image that needs more memory than ``settings.memory_budget_gb``
+            is refused; if false, it is predicted with the least memory possible.
 
     Raises:
         ConfigError: if the settings do not fit the model.
@@ -98,14 +98,15 @@ class Predictor:
             )
 
     def check_memory(self, extent: Extent, name: str) -> None:
-        """Refuse an image for which the memory budget is too small, before it is read.
+        """Check, before an image is read, that the memory budget is large enough for it.
 
         Args:
-            extent: of the image.
-            name: by which it is called.
+            extent: shape and spacing of the image, from the header of its file.
+            name: what the message calls the image.
 
         Raises:
-            MemoryBudgetError: with what is needed at least, and the option to change.
+            MemoryBudgetError: if the budget is too small; the message says how much memory the
+                image needs, and which option to change.
         """
         plan = self.spec.plan
         known = len(extent.shape) == plan.dims and (
@@ -120,12 +121,12 @@ class Predictor:
 
         Args:
             volume: the image.
-            job: told how far it is, under the phase :data:`medseg_nca.job.ONE_CASE`; looked at
-                before every pass, tile and batch of steps.
+            job: gets the progress, in the phase :data:`medseg_nca.job.ONE_CASE`, and is asked
+                before every pass, tile and batch of steps whether to go on.
 
         Raises:
-            ImageError: if the volume does not fit the model or cannot be used; or is unlike those
-                of the training and the settings refuse such.
+            ImageError: if the volume does not fit the model or cannot be used, or if it is unlike
+                the images of the training and the settings refuse such volumes.
             MemoryBudgetError: if the memory budget is too small.
             Interrupted: if the job was cancelled.
         """
@@ -156,7 +157,11 @@ class Predictor:
         )
 
     def _compare(self, volume: Volume) -> Likeness:
-        """Compare a volume with those of the training, and refuse it if the settings say so."""
+        """Compare a volume with the images of the training.
+
+        Raises:
+            ImageError: if the volume is unlike them and the settings refuse such volumes.
+        """
         settings, plan = self.settings, self.spec.plan
         found = compare(Grid.of(volume), plan, match=settings.match_spacing)
         if plan.training is None and settings.unlike == "refuse":
@@ -175,7 +180,7 @@ class Predictor:
         return found
 
     def _memory_left(self, extent: Extent, name: str) -> float:
-        """The bytes that the model may use."""
+        """Return the bytes that the model itself may use."""
         budget = self.settings.memory_budget_gb * 1e9
         if self.keeps_budget:
             return refuse(self.loaded, self.settings, extent, name).left(budget)
@@ -193,11 +198,12 @@ class Predictor:
         )  # fmt: skip
 
     def _passes(self) -> list[list[tuple[SegmentationModel, int]]]:
-        """Who takes part in each pass, with the seed of its fire mask.
+        """Return, for each pass, the models that take part, each with the seed of its fire mask.
 
-        Without uncertainty it is one pass of all members. Stochastic passes are shared out among
-        the members in turn, at least so many that each has as many: their spread is that of fire
-        masks and members. Without a fire mask more than one pass of a member would be the same.
+        Without uncertainty there is one pass, in which all members take part. With uncertainty the
+        members take turns, one in each pass, and all have equally many passes; so the spread over
+        passes includes the fire masks and the members. A member without a fire mask has one pass,
+        because its passes would all be the same.
         """
         members, settings = self.loaded.members, self.settings
         if not settings.uncertainty:
@@ -210,7 +216,7 @@ class Predictor:
         ]
 
     def _run(self, image: Tensor, votes: Votes, memory_gb: float, job: Job) -> None:
-        """Run all passes, members and flips; the votes get each window of probabilities."""
+        """Run all passes, members and flips, and add each window of probabilities to the votes."""
         settings, passes = self.settings, self._passes()
         sets = list(flip_sets(settings.flip_axes))
         total = len(sets) * sum(map(len, passes))
@@ -231,7 +237,7 @@ class Predictor:
             votes.end_pass()
 
     def _sink(self, votes: Votes, axes: tuple[int, ...], shape: Sequence[int]) -> Sink:
-        """Takes logits of an image flipped along some axes; the votes get them as it was."""
+        """Return a sink that flips logits of a flipped image back and adds them to the votes."""
         multi = self.spec.labels.multi_label
 
         def sink(window: tuple[slice, ...], logits: Tensor) -> None:
@@ -254,8 +260,8 @@ def stream_padded(
 ) -> None:
     """Run a model on ``(B, C, *spatial)`` padded to the size it was trained on.
 
-    Border cells are repeated, half on each side, as training samples are padded. The sink gets the
-    logits of the image alone.
+    The padding repeats the voxels at the border, half on each side, just as training samples are
+    padded. The sink gets logits of the image without its padding.
     """
     missing = [max(s - n, 0) for s, n in zip(smallest, image.shape[2:], strict=True)]
     if not any(missing):
@@ -263,7 +269,7 @@ def stream_padded(
         return
     before = [m // 2 for m in missing]
     pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
-    # F.pad counts from the last axis.
+    # F.pad takes the widths of the last axis first.
     reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
     ends = [b + n for b, n in zip(before, image.shape[2:], strict=True)]
 

@@ -1,8 +1,8 @@
-"""``model.json``: what of a model is not its weights. Reading it needs no torch.
+"""``model.json``: everything about a model except its weights. Reading it needs no torch.
 
-An ensemble is a model too: the settings that all its members have in common, and a list of what
-each of them has by itself. Its ``format_version`` is another one, so that a reader that knows
-nothing of ensembles refuses it and does not take it for one model.
+An ensemble is a model too: its file has the settings that all members have in common, and a list
+of what each member has of its own. It has a ``format_version`` of its own, so that a reader without
+support for ensembles refuses the file and does not take it for a single model.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from medseg_nca.suggest import unknown
 SEGMENTATION = "segmentation"
 WEIGHTS = "weights.safetensors"
 SPEC = "model.json"
-# Of one model, and of an ensemble.
+# Versions of the file of a single model, and of the file of an ensemble.
 FORMAT_VERSION, ENSEMBLE_VERSION = 1, 2
-# Half a thousand coded labels and a stored prediction take a quarter of it.
+# Largest file that is read. A model with 500 coded labels and a stored prediction takes a quarter.
 MAX_SPEC_BYTES = 2**20
 # The hint of every error about a model's files.
 AS_TRAINED = (
@@ -40,15 +40,15 @@ AS_TRAINED = (
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
-# Settings of an automaton that belong to a run on one machine: a model that is used elsewhere, or
-# trained on, takes their defaults.
+# Settings of an automaton that suit the machine it was trained on. They are not stored: a model
+# that is used elsewhere, or trained further, takes their defaults.
 OF_THE_MACHINE = ("engine", "checkpoint")
 
 
 class Member(Settings):
-    """A model of an ensemble: what of its own ``model.json`` is not the ensemble's too.
+    """A member of an ensemble: the part of its ``model.json`` that the members do not share.
 
-    ``weights_sha256`` is that of the file that it came from.
+    ``weights_sha256`` is the sha256 of the weights file that the member was taken from.
     """
 
     name: Name
@@ -61,11 +61,12 @@ class Member(Settings):
 
 
 class ModelSpec(Settings):
-    """Everything besides the weights that decides a prediction, and where the model came from.
+    """Everything except the weights that decides a prediction, and where the model came from.
 
-    ``metrics`` are those of the validation, of an ensemble the mean over its members, each on its
-    own validation cases; ``weights_sha256`` guards the weights file. ``members`` are those of an
-    ensemble, whose tensors are called ``member_0.NAME``, ``member_1.NAME`` and so on.
+    ``metrics`` are the metrics of the validation; for an ensemble, their means over the members,
+    each on its own validation cases. ``weights_sha256`` is the sha256 by which the weights file is
+    checked. ``members`` is empty for a single model; the tensors of an ensemble are called
+    ``member_0.NAME``, ``member_1.NAME`` and so on.
     """
 
     format_version: int = FORMAT_VERSION
@@ -87,7 +88,7 @@ class ModelSpec(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        """The parts of a spec that was edited by hand must still fit each other."""
+        """Check that the parts fit each other, also if the file was edited by hand."""
         model, plan = self.model, self.plan
         if self.format_version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
             raise ValueError(f"format_version is {self.format_version}")
@@ -110,7 +111,7 @@ class ModelSpec(Settings):
         return self
 
     def to_json(self) -> str:
-        """The text of ``model.json``, without what depends on the machine of the training."""
+        """Return the text of ``model.json``, without settings that suit one machine only."""
         hidden: dict[str, Any] = {"model": set(OF_THE_MACHINE)}
         if not self.members:
             # A single model has no members: its file is as it was before there were ensembles.
@@ -118,17 +119,17 @@ class ModelSpec(Settings):
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
     def decided(self, settings: PredictionSettings) -> PredictionSettings:
-        """Settings to run the model with: "auto" is what it says itself, else nothing."""
+        """Return the settings with each "auto" replaced by what the model carries for it."""
         own = {"flips": self.prediction.flip_axes, "largest": self.prediction.kept_labels}
         open_ = {name: value for name, value in own.items() if getattr(settings, name) == "auto"}
         return settings.changed(**open_)
 
 
 def read_tree(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """Read a ``model.json`` of any task: its content, and the object in it.
+    """Read a ``model.json`` of any task, and return its bytes and the JSON object in it.
 
     Raises:
-        ModelError: if it is missing, too large, or holds no JSON object.
+        ModelError: if the file is missing, too large, or holds no JSON object.
     """
     try:
         content = read_regular(path, MAX_SPEC_BYTES)
@@ -147,11 +148,11 @@ def read_tree(path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 def read_spec(folder: Path) -> ModelSpec:
-    """Read ``model.json``; whether the weights fit it is another question.
+    """Read ``model.json`` of a segmentation model, without looking at the weights.
 
     Raises:
-        ModelError: if it is missing, damaged, of a newer format or another task, or no model could
-            have what it says; the field is named.
+        ModelError: if the file is missing or damaged, has a newer format or another task, or has
+            a value that no model could have; the message names the field.
     """
     path = folder / SPEC
     content, tree = read_tree(path)
@@ -170,7 +171,7 @@ def read_spec(folder: Path) -> ModelSpec:
             hint="Upgrade medseg-nca, or export the model again.",
         )
     try:
-        # Strict: true is no number, "3" is none either.
+        # Strict parsing: neither ``true`` nor ``"3"`` is taken for a number.
         spec = ModelSpec.model_validate_json(content, strict=True)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
@@ -184,7 +185,10 @@ def read_spec(folder: Path) -> ModelSpec:
 
 
 def _for_this_machine(spec: ModelSpec) -> ModelSpec:
-    """Forget who computed the training; files that were written until November 2026 say so."""
+    """Return the spec with defaults for settings that suit one machine only.
+
+    Files that were written until November 2026 contain such settings.
+    """
     if not isinstance(spec.model, NcaModelSettings):
         return spec
     fields = type(spec.model).model_fields
@@ -193,7 +197,7 @@ def _for_this_machine(spec: ModelSpec) -> ModelSpec:
 
 
 def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | None:
-    """Say which name in ``prediction.largest`` is no label's; None if all are labels."""
+    """Return a message on a name in ``prediction.largest`` that is no label; None if all are."""
     known = (*labels.names, MERGED)
     for name in settings.kept_labels:
         if name not in known:
@@ -202,7 +206,7 @@ def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | No
 
 
 def _check_use(spec: ModelSpec, path: Path) -> None:
-    """What would otherwise be noticed when the model is used."""
+    """Check settings whose faults would otherwise show only when the model is used."""
     plan, flips = spec.plan, spec.prediction.flip_axes
     if any(axis >= plan.dims for axis in flips):
         raise ModelError(

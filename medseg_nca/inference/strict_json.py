@@ -1,4 +1,4 @@
-"""JSON that may come from anywhere: what other readers leave open is refused."""
+"""Read JSON from unknown sources strictly: unclear content, which others accept, is refused."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any, Never
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """Read a file of at most ``limit`` bytes.
+    """Return the content of a regular file of at most ``limit`` bytes.
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is a pipe, a device or another thing without an end, or is longer.
+        ValueError: if the path is no regular file (but a pipe or a device, which may never end),
+            or the file is longer.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("is not a file")
@@ -28,7 +29,7 @@ def parse_json(content: bytes) -> Any:
     """Parse UTF-8 JSON; a key that is given twice, NaN and infinities are refused.
 
     Raises:
-        ValueError: saying what is wrong.
+        ValueError: if the content is refused; the message says what is wrong.
     """
     try:
         return json.loads(

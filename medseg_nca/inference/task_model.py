@@ -1,8 +1,8 @@
 """A trained model of any task as two files: ``weights.safetensors`` and ``model.json``.
 
-Segmentation has files of its own (:mod:`medseg_nca.inference.bundle`), which are older. Every other
-task uses these: what all tasks say of a model are fields, what one task says of it are two
-mappings, which that task checks.
+Segmentation has an older form of these files (:mod:`medseg_nca.inference.bundle`); all other tasks
+use the form in this module. What every task says about a model is a field of its own; what only one
+task says is in two mappings, ``options`` and ``facts``, which that task checks.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ Build = Callable[["TaskSpec"], nn.Module]
 
 
 class TaskSpec(Settings):
-    """Everything besides the weights that decides an answer, and where the model came from.
+    """Everything except the weights that decides an answer, and where the model came from.
 
-    ``options`` are the task's own settings, ``facts`` what the task has to know of the data (the
-    names of classes, the statistics of intensities); ``metrics`` are those of the validation.
+    ``options`` are the task's own settings. ``facts`` are what the task must know about the data
+    (names of classes, statistics of intensities). ``metrics`` are the metrics of the validation.
+    ``reference`` is a stored answer, by which the model is checked on another machine.
     """
 
     format_version: Literal[3] = TASK_VERSION
@@ -55,7 +56,7 @@ class TaskSpec(Settings):
     reference: dict[str, str] | None = None
 
     def to_json(self) -> str:
-        """The text of ``model.json``, without what depends on the machine of the training."""
+        """Return the text of ``model.json``, without settings that suit one machine only."""
         hidden = {"model": {"engine", "checkpoint"}}
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
@@ -66,10 +67,11 @@ class TaskModel:
 
     Attributes:
         module: the network.
-        spec: what it is.
-        folder: of its two files; of a model from a store it is gone by now.
-        device: where it computes.
-        cache: for what a task derives from the model once.
+        spec: the content of ``model.json``.
+        folder: folder that the two files were loaded from; the download of a model from a store
+            may be deleted already.
+        device: the device that it computes on.
+        cache: values that a task computes from the model once and keeps here.
     """
 
     module: nn.Module
@@ -80,12 +82,12 @@ class TaskModel:
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned."""
+        """The number of learned parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
 
 def save_task_model(folder: Path, module: nn.Module, spec: TaskSpec) -> TaskSpec:
-    """Write the two files, each atomically; returns the spec with the weights' sha256.
+    """Write the two files, each atomically, and return the spec with the sha256 of the weights.
 
     Raises:
         OutputError: if the folder cannot be written.
@@ -105,15 +107,15 @@ def save_task_model(folder: Path, module: nn.Module, spec: TaskSpec) -> TaskSpec
 
 
 def read_task_spec(folder: Path, task: str) -> TaskSpec:
-    """Read ``model.json`` of a task; whether the weights fit it is another question.
+    """Read ``model.json`` of a task's model, without looking at the weights.
 
     Args:
-        folder: of the model.
-        task: that the model must be of.
+        folder: folder of the model's two files.
+        task: registered name of the task that the model must belong to.
 
     Raises:
-        ModelError: if the file is missing, damaged, of another format or task, or no model could
-            have what it says; the field is named.
+        ModelError: if the file is missing or damaged, has another format or task, or has a value
+            that no model could have; the message names the field.
     """
     path = folder / SPEC
     content, tree = read_tree(path)
@@ -133,15 +135,15 @@ def read_task_spec(folder: Path, task: str) -> TaskSpec:
 
 
 def check_task_model(folder: Path, task: str, build: Build) -> TaskSpec:
-    """Find out whether the two files make a model; no memory of its size is taken.
+    """Check that the two files make a model, without memory of the model's size.
 
     Args:
-        folder: of the model.
-        task: that the model must be of.
+        folder: folder of the model's two files.
+        task: registered name of the task that the model must belong to.
         build: makes the network from the spec; it may raise any error for strange settings.
 
     Returns:
-        The spec, which names the weights also where the file does not.
+        The spec; if ``model.json`` has no sha256 of the weights, it is filled in.
 
     Raises:
         ModelError: if a file is missing or damaged, or the weights do not fit the settings.
@@ -163,7 +165,7 @@ def check_task_model(folder: Path, task: str, build: Build) -> TaskSpec:
         raise ModelError(f"{folder / SPEC}: {error.message}", hint=error.hint or AS_TRAINED) from (
             error
         )
-    except Exception as error:  # networks of others raise anything for strange settings
+    except Exception as error:  # a task's network may raise anything for strange settings
         text = plain(str(error) or type(error).__name__)
         raise ModelError(f"{folder / SPEC}: makes no network: {text}.", hint=AS_TRAINED) from error
     return spec.changed(weights_sha256=digest)
@@ -173,7 +175,7 @@ def load_task_model(folder: Path, task: str, build: Build, device: str = "auto")
     """Read a model from its two files, after :func:`check_task_model`.
 
     Raises:
-        ModelError: as :func:`check_task_model`, or if the device is not present.
+        ModelError: as :func:`check_task_model` raises it, or if the device is not present.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_model
@@ -191,10 +193,10 @@ def load_task_model(folder: Path, task: str, build: Build, device: str = "auto")
 
 
 def task_of(folder: Path) -> str:
-    """Say which task a model is of, from its ``model.json``.
+    """Return the registered name of a model's task, from its ``model.json``.
 
     Raises:
-        ModelError: if the file is missing or is no JSON object.
+        ModelError: if the file is missing or holds no JSON object.
     """
     _, tree = read_tree(folder / SPEC)
     return str(tree.get("task", "segmentation"))

@@ -1,4 +1,4 @@
-"""What a trained model of every task says of itself."""
+"""The interface of a trained model, the same for every task."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Description(Protocol):
-    """What ``model.json`` of every task holds; a task adds more."""
+    """The content of ``model.json`` that every task has; a task adds fields of its own."""
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """The name of the model."""
 
     @property
     def task(self) -> str:
@@ -25,7 +25,7 @@ class Description(Protocol):
 
     @property
     def model(self) -> ModelSettings:
-        """What the network is built from."""
+        """The settings that the network is built from."""
 
     @property
     def training_data(self) -> str:
@@ -37,25 +37,25 @@ class Description(Protocol):
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """Of the validation."""
+        """The metrics of the validation, by name; the first is the score."""
 
     @property
     def package_version(self) -> str:
-        """Of the package that trained the model."""
+        """The version of medseg-nca that trained the model."""
 
     @property
     def weights_sha256(self) -> str:
-        """Of the file of weights."""
+        """The sha256 of the weights file, in hexadecimal."""
 
     @property
     def reference(self) -> Mapping[str, str] | None:
-        """A stored answer, see :meth:`medseg_nca.tasks.base.Task.make_reference`."""
+        """The stored answer that ``Task.make_reference`` returned; None if there is none."""
 
     def changed(self, **values: Any) -> Self:
-        """The same description with other values, which are checked."""
+        """Return the description with other values for some fields, which are validated."""
 
     def to_json(self) -> str:
-        """The text of ``model.json``."""
+        """Return the text of ``model.json``."""
 
 
 class TrainedModel(Protocol):
@@ -63,16 +63,16 @@ class TrainedModel(Protocol):
 
     @property
     def spec(self) -> Description:
-        """What the model is."""
+        """The content of ``model.json``."""
 
     @property
     def folder(self) -> Path:
-        """Of its two files; of a model from a store it is gone by now."""
+        """The folder that the two files were loaded from; a download may be deleted already."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that the model computes on."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned."""
+        """The number of learned parameters."""

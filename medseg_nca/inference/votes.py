@@ -1,4 +1,4 @@
-"""What becomes of the probabilities of one image as they come, window by window."""
+"""Collect the probabilities of one image, window by window, and make a label map of them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ Window = tuple[slice, ...]
 
 
 class Votes(ABC):
-    """Takes the probabilities of every pass, and says which labels they make."""
+    """Collects the probabilities of every pass, and makes a label map of them."""
 
     @abstractmethod
     def add(self, window: Window, probabilities: Tensor) -> None:
-        """Take the probabilities ``(K, *window)`` of a window; each voxel once in a pass."""
+        """Take the probabilities ``(K, *window)`` of one window of the prepared image."""
 
     def end_pass(self) -> None:  # noqa: B027
-        """Take note that a pass is over."""
+        """End a pass; every voxel has been added to it."""
 
     @abstractmethod
     def label_map(self, trace: Trace) -> NDArray[Any]:
-        """The label map on the source grid, ``(1, *shape)``."""
+        """Return the label map on the source grid, ``(1, *shape)``."""
 
 
 class LabelVotes(Votes):
-    """One pass on a grid whose spacing stays: voxels become labels at once, at a byte a voxel.
+    """Votes of a single pass whose spacing is the image's own: labels are decided at once.
+
+    Only the labels are kept, not the probabilities, which takes the least memory.
 
     Args:
         shape: of the prepared image.
@@ -53,24 +55,24 @@ class LabelVotes(Votes):
         self._map = np.zeros(shape, written_type(labels))
 
     def add(self, window: Window, probabilities: Tensor) -> None:
-        """See :meth:`Votes.add`."""
+        """Implement :meth:`Votes.add`."""
         self._map[window] = decode_channels(_array(probabilities), self._labels)
 
     def label_map(self, trace: Trace) -> NDArray[Any]:
-        """See :meth:`Votes.label_map`."""
+        """Implement :meth:`Votes.label_map`."""
         found: NDArray[Any] = turn_back(self._map[None], trace)
         return found
 
 
 class MeanVotes(Votes):
-    """The mean over all that was added; nothing is kept of a single pass.
+    """Votes that average all probabilities that were added, and keep sums only.
 
     Args:
         shape: of the prepared image.
         labels: what the channels mean.
         parts: how often each voxel is added in a pass, for example once for each flip.
-        passes: how many there are.
-        spread: whether the spread of the foreground over the passes is wanted.
+        passes: number of passes.
+        spread: whether :meth:`spread` will be asked for.
     """
 
     def __init__(
@@ -90,14 +92,14 @@ class MeanVotes(Votes):
         self._finished = 0
 
     def add(self, window: Window, probabilities: Tensor) -> None:
-        """See :meth:`Votes.add`."""
+        """Implement :meth:`Votes.add`."""
         if self._pass is not None:
             cut(self._pass, window).add_(probabilities.cpu())
             return
         self._take(window, probabilities.cpu())
 
     def end_pass(self) -> None:
-        """See :meth:`Votes.end_pass`."""
+        """Implement :meth:`Votes.end_pass`."""
         if self._pass is not None:
             for start in range(self._pass.shape[1]):
                 window = (slice(start, start + 1), *(slice(n) for n in self._pass.shape[2:]))
@@ -116,14 +118,14 @@ class MeanVotes(Votes):
             squares.add_(delta * (found - mean))
 
     def _mean(self) -> FloatArray:
-        """The mean ``(K, *shape)``; from then on the sums are that."""
+        """Return the mean ``(K, *shape)``; it takes the place of the sums, to save memory."""
         count = self._passes if self._pass is not None else self._passes * self._parts
         mean = _array(self._total.div_(count))
         self._passes = self._parts = 1
         return mean
 
     def label_map(self, trace: Trace) -> NDArray[Any]:
-        """See :meth:`Votes.label_map`; nothing else can be asked for afterwards."""
+        """Return the label map as :meth:`Votes.label_map`; call it last: it overwrites the mean."""
         mean, labels = self._mean(), self._labels
         decode: Callable[[FloatArray, LabelTable], NDArray[Any]] = decode_channels
         if trace.prepared != trace.cropped and not labels.multi_label:
@@ -137,9 +139,9 @@ class MeanVotes(Votes):
         return back
 
     def probabilities(self, trace: Trace) -> FloatArray:
-        """The mean on the source grid, ``(K, *shape)``."""
+        """Return the mean probabilities on the source grid, ``(K, *shape)``."""
         labels = self._labels
-        # Where preprocessing cut something off it is background.
+        # Voxels that preprocessing cut off are background.
         cut_off = (
             (0.0,) * labels.channels if labels.multi_label else (1.0, *(0.0,) * len(labels.labels))
         )
@@ -147,7 +149,10 @@ class MeanVotes(Votes):
         return found
 
     def spread(self, trace: Trace) -> FloatArray | None:
-        """Standard deviation of the foreground over the passes, ``(1, *shape)``, if wanted."""
+        """Return the standard deviation of the foreground over the passes, ``(1, *shape)``.
+
+        It is None unless ``spread`` was asked for when the votes were made.
+        """
         if self._moments is None:
             return None
         squares = self._moments[1]

@@ -1,4 +1,4 @@
-"""The weights file by its header: what it holds is known before a number of it is read.
+"""Read the header of a weights file: which tensors it holds, without reading their values.
 
 The format is safetensors: eight bytes with the length of a JSON header, the header with dtype,
 shape and place of every tensor, then the tensors without gaps.
@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.strict_json import parse_json
 
-# Bytes of one value, by the name that safetensors gives its type.
+# Bytes of one value for each type, by safetensors' name of the type.
 SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4,
     "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }  # fmt: skip
-# A tensor takes some hundred bytes of it: networks of thousands of layers fit.
+# Largest header. A tensor takes about a hundred bytes of it: networks of thousands of layers fit.
 MAX_HEADER_BYTES = 2**20
 _LENGTH_BYTES = 8
 _MOST_AXES = 8
@@ -32,17 +32,18 @@ DAMAGED = "It is damaged, or no file of weights; take it from the run again."
 
 
 class TensorInfo(NamedTuple):
-    """One tensor of a file: its type as safetensors names it, and its shape."""
+    """A tensor of a weights file: its type, as safetensors names it, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
-    """Say which tensors a file holds, by name, from its header alone.
+    """Return the tensors that a file holds, by name, reading only its header.
 
     Raises:
-        ModelError: if it cannot be read, is not safetensors, or its tensors do not fill it exactly.
+        ModelError: if the file cannot be read, is not safetensors, or its tensors do not fill it
+            exactly.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -89,7 +90,7 @@ def _tensors(tree: Any, room: int) -> dict[str, TensorInfo]:
 
 
 def _tensor(name: str, entry: Any) -> tuple[TensorInfo, tuple[int, int]]:
-    """Type and shape of an entry, and its first byte and the one after its last."""
+    """Return type and shape of an entry, and where its bytes begin and end in the file."""
     if not isinstance(entry, Mapping) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name[:80]!r} needs dtype, shape and data_offsets")
     dtype, shape, part = entry["dtype"], entry["shape"], entry["data_offsets"]

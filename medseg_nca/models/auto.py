@@ -1,4 +1,4 @@
-"""Levels for a data set, where the settings leave them to the plan."""
+"""Choose the levels of an automaton from the plan of a data set, if the settings give none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from math import prod
 from medseg_nca.config.model import LevelSettings
 from medseg_nca.config.plan import PreprocessPlan
 
-# Steps drawn in training: the coarsest level has to carry signals through the whole image.
+# Ranges of the number of steps of the coarsest, the middle and the finest levels. The coarsest
+# has most, because it must carry signals through the whole image.
 _COARSE_STEPS, _STEPS, _FINE_STEPS = (10, 16), (8, 12), (6, 10)
 # A finer level is trained on patches once it has more cells than this.
 _MANY_CELLS = {2: 64 * 64, 3: 24 * 24 * 24}
@@ -15,7 +16,7 @@ _PATCH = {2: 64, 3: 16}
 
 
 def auto_levels(plan: PreprocessPlan) -> tuple[LevelSettings, ...]:
-    """One level for each scale of the plan, coarse to fine; the large ones learn on patches."""
+    """Return a level for each scale of the plan, coarse to fine; large levels learn on patches."""
     levels = []
     for index, scale in enumerate(plan.scales or ((1,) * plan.dims,)):
         grid = [-(-n // s) for n, s in zip(plan.crop_size, scale, strict=True)]

@@ -1,4 +1,4 @@
-"""What training and inference ask of a segmentation model."""
+"""The interface that training and inference use of a segmentation model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from medseg_nca.job import ONE_CASE, Job
 from medseg_nca.models.views import View, ViewSpec
 
 Recorder = Callable[[int, Tensor], None]
-# Takes the logits ``(B, K, *window)`` of a window of the image; each voxel comes once.
+# A function that takes the logits ``(B, K, *window)`` of a window of the image. It is called for
+# windows that together hold each voxel once.
 Sink = Callable[[tuple[slice, ...], Tensor], None]
 
 
 class LevelOutput(NamedTuple):
-    """What one level of a model says in training about its views.
+    """The output of one level in training, for all views of that level.
 
-    A tuple, because that is what Fabric takes apart when it wraps a model for several processes.
+    It is a tuple, because Fabric looks for tensors inside tuples when several processes train.
 
     Attributes:
-        logits: ``(N, K, *cells)`` for the views of the level.
-        weight: share in the loss.
-        state: ``(N, C, *cells)`` where the model has one (for the overflow penalty).
+        logits: ``(N, K, *cells)`` for the ``N`` views of the level.
+        weight: weight of the level in the loss.
+        state: last state ``(N, C, *cells)``, for the overflow penalty; None if the model has none.
     """
 
     logits: Tensor
@@ -35,17 +36,17 @@ class LevelOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a model is run at inference; what a model has no use for, it ignores.
+    """How a model is run at inference; a model ignores the options that it has no use for.
 
     Attributes:
-        seed: of the fire mask.
-        fire: "sample" or "mean", None for the model's own setting.
-        memory_gb: compute in parts when the whole needs more (10^9 bytes, besides the image and
-            what the sink keeps); None never does.
+        seed: seed of the fire mask.
+        fire: mode of the fire mask, "sample" or "mean"; None takes the model's own setting.
+        memory_gb: memory that the model may use, in 10^9 bytes, besides the image and what the
+            sink keeps; an image that needs more is computed in tiles. None sets no limit.
         record: called with the level's index and the state after every step; a model with focus
-            then runs every level whole.
-        precision: in which an automaton's state is kept from step to step.
-        job: told how far it is, and looked at before every tile and batch of steps.
+            then computes all cells of every level.
+        precision: type in which an automaton's state is stored from step to step.
+        job: gets the progress, and is asked before every tile and batch of steps whether to go on.
     """
 
     seed: int = 0
@@ -57,13 +58,13 @@ class RunOptions:
 
 
 class SegmentationModel(nn.Module, ABC):
-    """Image to logits, in 2D or 3D.
+    """A model that maps an image to logits, in 2D or 3D.
 
     Attributes:
-        dims: spatial axes.
-        in_channels: image channels.
-        out_channels: logit channels.
-        stochastic: whether the seed changes the result.
+        dims: number of spatial axes.
+        in_channels: number of image channels.
+        out_channels: number of logit channels.
+        stochastic: whether the result depends on the seed.
     """
 
     dims: int
@@ -76,41 +77,41 @@ class SegmentationModel(nn.Module, ABC):
         """Map an image ``(B, in_channels, *spatial)``, any size, to logits ``(B, K, *spatial)``."""
 
     def stream(self, image: Tensor, options: RunOptions, sink: Sink) -> None:
-        """Hand the logits over in parts, as soon as they are known, so that they need no room.
+        """Hand the logits to a sink in parts, so that they need not all fit in memory at once.
 
         Args:
             image: ``(B, in_channels, *spatial)``.
-            options: how to run.
-            sink: takes them.
+            options: how to run the model.
+            sink: called with each window and its logits ``(B, K, *window)``.
         """
         sink(tuple(slice(0, n) for n in image.shape[2:]), self(image, options))
         options.job.report(ONE_CASE, 1, 1)
 
     def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float | None:
-        """The least memory in which an image ``(1, in_channels, *shape)`` can be run, besides it.
+        """Return the least memory in bytes that an image ``(1, in_channels, *shape)`` needs.
 
-        None where the model cannot tell.
+        The image itself is not counted. None is returned if the model cannot tell.
         """
         return None
 
     @property
     @abstractmethod
     def views(self) -> tuple[ViewSpec, ...]:
-        """What each level looks at in training, coarse to fine."""
+        """What each level sees of a training sample, coarse to fine."""
 
     @abstractmethod
     def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
-        """Run the model as it is trained.
+        """Run the model as in training, on views of the levels instead of a whole image.
 
         Args:
-            views: one for each of :attr:`views`; those of a level lie inside those of the level
-                before, as many in each.
-            seed: decides masks and numbers of steps.
+            views: one for each entry of :attr:`views`. The views of a level lie inside those of the
+                level before, equally many in each.
+            seed: decides the fire masks and the numbers of steps.
 
         Returns:
-            One output a level, coarse to fine.
+            One output for each level, coarse to fine.
         """
 
     def parameter_count(self) -> int:
-        """How many numbers are learned."""
+        """Return the number of learned parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""MONAI's networks behind the interface of our models, so that they are trained and run alike."""
+"""Baselines: MONAI's networks with the interface of our models, to be trained and run alike."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class BaselineModel(SegmentationModel):
 
     Args:
         network: maps ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``.
-        settings: with the channels resolved.
-        multiple: the network's sizes must be a multiple of this; images are padded to it.
+        settings: the model's settings, with the numbers of channels given.
+        multiple: number of voxels, per axis or for all axes. The network takes images whose size
+            is a multiple of it; other images are padded.
 
     Raises:
-        ConfigError: if no image can be a multiple of it.
+        ConfigError: if no image can have a size that is a multiple of ``multiple``.
     """
 
     def __init__(
@@ -48,10 +49,10 @@ class BaselineModel(SegmentationModel):
             )
 
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
-        """See :meth:`SegmentationModel.forward`; no option changes the result.
+        """Map an image to logits as :meth:`SegmentationModel.forward`; options change nothing.
 
         Raises:
-            ConfigError: if the network's parameters let it be built, but not run.
+            ConfigError: if the network could be built with its parameters, but cannot be run.
         """
         padded = pad_to_multiple(image, self.multiple)
         try:
@@ -68,11 +69,11 @@ class BaselineModel(SegmentationModel):
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
-        """See :attr:`SegmentationModel.views`: the whole image at full resolution."""
+        """Implement :attr:`SegmentationModel.views`: the whole image at full resolution."""
         return (ViewSpec((1,) * self.dims),)
 
     def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
-        """See :meth:`SegmentationModel.training_outputs`: one level."""
+        """Implement :meth:`SegmentationModel.training_outputs`: one level."""
         return [LevelOutput(self(views[0].image))]
 
 
@@ -80,7 +81,7 @@ def resolved_channels(settings: GenericModelSettings) -> tuple[int, int]:
     """Return (in_channels, out_channels).
 
     Raises:
-        ConfigError: if the data has not told them yet.
+        ConfigError: if one of them is not set.
     """
     if settings.in_channels is None or settings.out_channels is None:
         raise ConfigError(
@@ -91,16 +92,17 @@ def resolved_channels(settings: GenericModelSettings) -> tuple[int, int]:
 
 
 def total_stride(strides: Sequence[PerAxis], dims: int) -> tuple[int, ...]:
-    """How much smaller than the image the bottleneck is, per axis."""
+    """Return, per axis, the factor by which the bottleneck is smaller than the image."""
     steps = [per_axis(stride, dims, "strides") for stride in strides]
     return tuple(prod(step[axis] for step in steps) for axis in range(dims))
 
 
 def call_with(network: Callable[..., nn.Module], params: dict[str, Any], name: str) -> nn.Module:
-    """Build a network, and name a parameter that it does not have or refuses.
+    """Build a network from its parameters.
 
     Raises:
-        ConfigError: for an unknown parameter or a value that the network refuses.
+        ConfigError: for an unknown parameter, or a value that the network refuses; the message
+            names it.
     """
     known = [p for p in inspect.signature(network).parameters if p != "self"]
     for key in params:

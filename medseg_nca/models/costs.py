@@ -1,4 +1,4 @@
-"""What an inference of a multi-level automaton holds in memory."""
+"""Estimate the memory of an inference of a multi-level automaton."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from medseg_nca.models.base import RunOptions
     from medseg_nca.models.multilevel import MultiLevelNca
 
-# Logits are made of so many cells at a time.
+# The head computes the logits of this many cells at a time.
 HEAD_CELLS = 1 << 17
 _FLOAT = 4
-# What the search for cells in focus needs for each cell of the level before.
+# Bytes that the search for cells in focus needs for each cell of the level before.
 _SEARCH = 16
 
 
 def inference_steps(level: LevelSettings) -> int:
-    """Steps at inference: the given number, or the rounded mean of (min, max)."""
+    """Return the number of steps at inference: the given one, or the rounded mean of (min, max)."""
     if isinstance(level.steps, int):
         return level.steps
     return round(sum(level.steps) / 2)
@@ -33,14 +33,14 @@ def inference_steps(level: LevelSettings) -> int:
 def level_need(
     model: MultiLevelNca, level: int, size: Sequence[int], batch: int, kind: torch.dtype
 ) -> LevelNeed:
-    """What a level needs to go through a grid of ``size`` cells.
+    """Return what a level needs to compute a grid of ``size`` cells.
 
-    Besides the engine's own memory: the state that a part begins with, its image (cut out, and
-    averaged), and two masks.
+    For each tile this is the engine's own memory, the state that the tile begins with, its part of
+    the image (cut out, and averaged), and two masks.
     """
     cell = model.cell(level)
     stored = batch * cell.channels * kind.itemsize
-    with torch.no_grad():  # which engine serves bfloat16 depends on it
+    with torch.no_grad():  # an engine may serve bfloat16 only without gradients
         engine = model.engine.bytes_per_cell(cell, torch.empty(0, dtype=kind))
     image = 2 * _FLOAT * model.in_channels
     working = batch * (engine + image + 2) + stored
@@ -51,15 +51,15 @@ def level_need(
 def held_bytes(
     model: MultiLevelNca, level: int, coarse: int, cells: int, batch: int, element: int
 ) -> float:
-    """What exists while a level runs, besides the image and the parts that are computed.
+    """Return the bytes in use while a level runs, without the image and the tiles being computed.
 
     Args:
-        model: the levels.
-        level: which.
-        coarse: cells of the level before.
-        cells: of this level.
-        batch: samples.
-        element: bytes of a number of the state.
+        model: the automaton.
+        level: index of the level, from 0.
+        coarse: number of cells of the level before.
+        cells: number of cells of this level.
+        batch: number of samples.
+        element: bytes of one number of the state.
     """
     state, logits = model.settings.cell.channels * element, model.out_channels * _FLOAT
     focused = [n for n in range(len(model.scales)) if model.is_focused(n)]
@@ -71,14 +71,14 @@ def held_bytes(
 
 
 def _slabs(model: MultiLevelNca, batch: int) -> float:
-    """Slabs of the image that are averaged; of what the head computes, and what becomes of it."""
+    """Return the bytes of the slab of the image that is averaged, and of the head's work."""
     head = 2 * model.settings.cell.update.hidden if model.settings.head == "mlp" else 0
     values = model.settings.cell.channels + head + 6 * model.out_channels
     return batch * _FLOAT * (2 * AVERAGED_VOXELS * model.in_channels + HEAD_CELLS * values)
 
 
 def least_bytes(model: MultiLevelNca, shape: Sequence[int], options: RunOptions) -> float:
-    """The least memory in which an image ``(1, in_channels, *shape)`` can be run, besides it."""
+    """Return the least memory in bytes for an image ``(1, in_channels, *shape)``, without it."""
     kind = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     grids, most, coarse = model.grids(shape), 0.0, 0
     for level, grid in enumerate(grids):

@@ -15,17 +15,18 @@ from medseg_nca.suggest import unknown
 
 
 def model_names() -> tuple[str, ...]:
-    """The names that :func:`create_model` takes: presets of automata, and networks; sorted."""
+    """Return the names that :func:`create_model` takes, sorted: presets of automata, networks."""
     return preset_names("model")
 
 
 def build_model(settings: ModelSettings) -> SegmentationModel:
     """Build the model that resolved settings describe.
 
-    An automaton may have any name: its settings say everything. A network is known by its name.
+    The name of a network selects it. The name of an automaton has no effect, because its settings
+    describe it completely.
 
     Raises:
-        ConfigError: if there is no network of that name, or the settings do not fit.
+        ConfigError: if there is no network of that name, or the settings do not make a model.
     """
     if isinstance(settings, NcaModelSettings):
         return MultiLevelNca(settings)

@@ -1,4 +1,4 @@
-"""What a model is and what it costs, without running it."""
+"""Describe a model and what it costs, without running it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _DEFAULT_SIZE = {2: (256, 256), 3: (64, 64, 64)}
 
 @dataclass(frozen=True)
 class LevelDescription:
-    """One level on the grid of an example image.
+    """One level of an automaton, on the grid of an example image.
 
-    ``receptive_field`` is in voxels per axis: how far apart the cells are that one cell's logits
-    depend on, this level alone. ``flop`` is that of one inference, all steps.
+    ``receptive_field`` is the extent, in voxels per axis, of the region that the logits of one cell
+    depend on through this level alone. ``flop`` is the number of floating-point operations of all
+    steps of one inference.
     """
 
     scale: tuple[int, ...]
@@ -39,9 +40,9 @@ class LevelDescription:
 class ModelDescription:
     """A model and its cost on an image of ``size`` voxels.
 
-    ``inference_mb`` estimates the working memory of an inference, ``training_mb`` that of a
-    training step on one sample: what each step keeps for the backward pass, as the model's engine
-    needs it on this machine's CPU.
+    ``inference_mb`` estimates the working memory of an inference. ``training_mb`` estimates the
+    memory of a training step on one sample: what the model's engine keeps of every step for the
+    backward pass, on this machine's CPU. Both are in 10^6 bytes.
     """
 
     name: str
@@ -63,7 +64,10 @@ class ModelDescription:
 
 
 def flop_per_cell(cell: Cell) -> float:
-    """Floating-point operations of one cell that fires in one step: filters, two products."""
+    """Return the floating-point operations of one cell that fires in one step.
+
+    They are those of the filters and of the two matrix products.
+    """
     perception = 2 * cell.perception.weight.numel()
     inputs = cell.channels + cell.perception.features
     hidden = cell.settings.update.hidden
@@ -74,8 +78,9 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
     """Describe the model of these settings.
 
     Args:
-        settings: channels that the data would tell count as one image channel and one label.
-        size: of the example image in voxels; 256 x 256 or 64 x 64 x 64 by default.
+        settings: the model's settings; numbers of channels that are left to the data count as one
+            image channel and one label.
+        size: voxels per axis of the example image; 256 x 256 or 64 x 64 x 64 by default.
 
     Raises:
         ConfigError: if the settings do not make a model.
@@ -117,7 +122,7 @@ def _describe_level(model: MultiLevelNca, index: int, size: tuple[int, ...]) -> 
 
 
 def _training_bytes(model: MultiLevelNca, index: int, cells: int) -> float:
-    """What the steps keep, and the states between them that checkpoints keep."""
+    """Return the bytes that the steps keep, and those of the states that checkpoints keep."""
     cell, level = model.cell(index), model.settings.resolved_levels[index]
     patch = level.patch
     if patch is not None:
@@ -125,7 +130,7 @@ def _training_bytes(model: MultiLevelNca, index: int, cells: int) -> float:
     steps = level.steps if isinstance(level.steps, int) else level.steps[1]
     per_cell = model.engine.bytes_kept(cell, torch.empty(0))
     kept = steps if model.settings.checkpoint is None else model.settings.checkpoint
-    # Patches inside patches: so many views of this level belong to one sample.
+    # Patches lie inside patches; their numbers multiply to the views of this level in one sample.
     cells *= prod(level.patches for level in model.settings.resolved_levels[: index + 1])
     return cells * (per_cell * min(kept, steps) + 4 * cell.channels * (steps // max(kept, 1)))
 

@@ -1,4 +1,4 @@
-"""Where a fine level is worth its steps: around what the coarser level found."""
+"""Focus: a fine level computes only cells around the foreground that the coarser level found."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def cells_in_focus(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -
     Args:
         logits: ``(B, K, *spatial)`` of the coarser level.
         focus: how wide the margin is, and what counts as foreground.
-        scale: size of the level's cells in voxels.
+        scale: size of the coarser level's cells in voxels, per axis.
 
     Returns:
-        Bool ``(B, *spatial)``; all cells of a sample in which nothing is foreground.
+        Bool ``(B, *spatial)``; True everywhere in a sample that has no foreground.
     """
     first = 0 if focus.background is False else 1
     found = logits[:, first:].amax(1) > (logits[:, 0] if first else 0.0)
     margin = [-(-focus.margin // s) for s in scale]
     pool = F.max_pool2d if len(scale) == 2 else F.max_pool3d
     grown = found.to(logits.dtype).unsqueeze(1)
-    for axis, width in enumerate(margin):  # one axis after the other is less work
+    for axis, width in enumerate(margin):  # pooling axis by axis gives the same with less work
         size = [2 * width + 1 if a == axis else 1 for a in range(len(margin))]
         grown = pool(grown, size, stride=1, padding=[s // 2 for s in size])
     wide = grown.squeeze(1) > 0
@@ -39,12 +39,12 @@ def cells_in_focus(logits: Tensor, focus: FocusSettings, scale: Sequence[int]) -
 
 
 def box_around(cells: Tensor, reach: Sequence[int], least: Sequence[int]) -> Box:
-    """Return the smallest box that holds all true cells of a batch, and their surroundings.
+    """Return the smallest box that holds all True cells of a batch and their surroundings.
 
     Args:
         cells: bool ``(B, *spatial)``.
-        reach: how many cells wider the box is on each side of an axis, inside the grid.
-        least: how many cells it has at least along an axis, inside the grid.
+        reach: how many cells wider the box is on each side of an axis; it ends at the border.
+        least: the least number of cells of the box along an axis, if the grid has as many.
     """
     where = cells.any(0).nonzero()
     low, high = where.amin(0).tolist(), where.amax(0).tolist()
@@ -57,24 +57,24 @@ def box_around(cells: Tensor, reach: Sequence[int], least: Sequence[int]) -> Box
 
 
 def finer(box: Box, factor: Sequence[int]) -> Box:
-    """The same box on a grid that is ``factor`` times finer."""
+    """Return the same box on a grid that is ``factor`` times finer."""
     return tuple(slice(b.start * f, b.stop * f) for b, f in zip(box, factor, strict=True))
 
 
 def outward(part: Box, box: Box) -> Box:
-    """A part of a box, counted from where the box is counted."""
+    """Return a part, given relative to the box's first cell, on the grid that the box is on."""
     return tuple(slice(b.start + p.start, b.start + p.stop) for p, b in zip(part, box, strict=True))
 
 
 def repeat(cells: Tensor, factor: Sequence[int]) -> Tensor:
-    """Repeat each of the cells ``(B, *spatial)`` ``factor`` times along each axis."""
+    """Repeat each cell of ``(B, *spatial)`` along each axis, ``factor`` times."""
     for axis, times in enumerate(factor, start=1):
         cells = cells.repeat_interleave(times, axis) if times > 1 else cells
     return cells
 
 
 def split_rows(box: Box, cells: int) -> Iterator[Box]:
-    """Cut a box along its first axis, and the next where that is not enough, to so many cells."""
+    """Cut a box into parts of at most ``cells`` cells, along its first axis, then the next ones."""
     sizes = [b.stop - b.start for b in box]
     row = prod(sizes[1:])
     if row > cells and len(box) > 1:
@@ -88,7 +88,7 @@ def split_rows(box: Box, cells: int) -> Iterator[Box]:
 
 
 def shell(box: Box, grid: Sequence[int]) -> Iterator[Box]:
-    """Cut what lies around a box on its grid into boxes."""
+    """Yield boxes that together cover the grid around a box."""
     for axis, (inner, size) in enumerate(zip(box, grid, strict=True)):
         for side in (slice(0, inner.start), slice(inner.stop, size)):
             if side.start < side.stop:

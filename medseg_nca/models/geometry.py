@@ -17,19 +17,19 @@ from medseg_nca.config.model import LevelSettings, PerAxis
 from medseg_nca.errors import ConfigError
 from medseg_nca.nca.window import cut
 
-# Above this it pays to copy the channels of a cell together.
+# With at least this many channels, copying all channels of a cell together is faster.
 _MANY_CHANNELS = 8
-# So many voxels are averaged at a time.
+# This many voxels are averaged at a time, to bound the memory.
 AVERAGED_VOXELS = 1 << 21
 
 Starts = tuple[tuple[int, ...], ...]
 
 
 def per_axis(value: PerAxis, dims: int, name: str) -> tuple[int, ...]:
-    """Spread a number over the axes, or check that there is one for each.
+    """Return one number for each axis: the given number for all, or the given numbers.
 
     Raises:
-        ConfigError: if the number of values is not the number of axes.
+        ConfigError: if there are several numbers, but not one for each axis.
     """
     values = (value,) * dims if isinstance(value, int) else tuple(value)
     if len(values) != dims:
@@ -41,8 +41,8 @@ def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, 
     """Return the scale per axis of each level.
 
     Raises:
-        ConfigError: if a level is not finer than, or does not divide, the one before, or its cells
-            are larger than any image.
+        ConfigError: if the scale of a level does not divide that of the level before, is the same,
+            or makes cells larger than any image.
     """
     scales = [per_axis(level.scale, dims, "scale") for level in levels]
     for coarse, fine in pairwise(scales):
@@ -61,7 +61,7 @@ def level_scales(levels: Sequence[LevelSettings], dims: int) -> list[tuple[int, 
 
 
 def pad_to_multiple(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
-    """Repeat the last cells of each axis of ``(B, C, *spatial)`` up to a multiple."""
+    """Pad ``(B, C, *spatial)`` to a multiple, by repeating the last cells of each axis."""
     for axis, factor in enumerate(multiple, start=2):
         missing = -image.shape[axis] % factor
         if missing:
@@ -72,7 +72,7 @@ def pad_to_multiple(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
 
 
 def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
-    """Average over blocks: ``(B, C, *spatial)`` with sizes that are multiples of ``scale``."""
+    """Average ``(B, C, *spatial)`` over blocks of ``scale`` voxels; sizes are multiples of it."""
     if all(s == 1 for s in scale):
         return image
     pool = F.avg_pool2d if len(scale) == 2 else F.avg_pool3d
@@ -80,9 +80,15 @@ def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
 
 
 def level_view(image: Tensor, scale: Sequence[int], window: Sequence[slice]) -> Tensor:
-    """The image ``(B, C, *spatial)`` as a level sees it: averaged over the cells of a window.
+    """Return a window of the image as a level sees it: the mean of the voxels in each cell.
 
-    Beyond its end the last voxels of an axis are repeated. No second image exists meanwhile.
+    Beyond the end of the image the last voxels of an axis are repeated. The image is averaged slab
+    by slab, so that there is never a second copy of it.
+
+    Args:
+        image: ``(B, C, *spatial)``.
+        scale: size of a cell in voxels, per axis.
+        window: the cells per axis.
     """
     if all(s == 1 for s in scale):
         return _repeated(image, window)
@@ -97,7 +103,7 @@ def level_view(image: Tensor, scale: Sequence[int], window: Sequence[slice]) -> 
 
 
 def _repeated(image: Tensor, window: Sequence[slice]) -> Tensor:
-    """Cut a window out of an image, which goes on as its last voxels."""
+    """Cut a window out of an image; beyond its end the last voxels of an axis are repeated."""
     sizes = image.shape[2:]
     image = cut(
         image,
@@ -114,7 +120,8 @@ def _repeated(image: Tensor, window: Sequence[slice]) -> Tensor:
 def enlarge(x: Tensor, factor: Sequence[int]) -> Tensor:
     """Repeat every cell of ``(B, C, *spatial)`` ``factor`` times along each axis.
 
-    States come out channels-last in memory: a cell is copied as a whole.
+    The result is channels-last in memory if there are many channels, so that a cell is copied as a
+    whole.
     """
     if all(f == 1 for f in factor):
         return x
@@ -132,7 +139,7 @@ def enlarge(x: Tensor, factor: Sequence[int]) -> Tensor:
 def crop(x: Tensor, starts: Starts, size: Sequence[int]) -> Tensor:
     """Cut parts of ``size`` out of the samples of ``(B, C, *spatial)``, each at its own start.
 
-    There may be several starts for each sample, which follow each other: as many for each.
+    Every sample has the same number of starts, and those of one sample follow each other.
     """
     times = len(starts) // x.shape[0]
     if all(n == s for n, s in zip(x.shape[2:], size, strict=True)):
@@ -146,13 +153,13 @@ def crop(x: Tensor, starts: Starts, size: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Region:
-    """A part of a level's grid: one start for each sample, one size for all, in cells."""
+    """Parts of a level's grid, one for each sample: their first cells, and their common size."""
 
     starts: Starts
     size: tuple[int, ...]
 
     def finer(self, factor: Sequence[int]) -> Region:
-        """The same part on a grid that is ``factor`` times finer."""
+        """Return the same parts on a grid that is ``factor`` times finer."""
         starts = tuple(
             tuple(a * f for a, f in zip(start, factor, strict=True)) for start in self.starts
         )
@@ -164,7 +171,13 @@ class Region:
         focus: Sequence[Sequence[int] | None],
         rng: random.Random,
     ) -> Region:
-        """Draw a patch of at most ``size`` inside this part, which holds the focus where given."""
+        """Draw a patch inside each part, of at most ``size`` cells per axis.
+
+        Args:
+            size: cells per axis.
+            focus: for each part a cell that the patch must hold; None leaves it to chance.
+            rng: draws where the patches lie.
+        """
         fitted = tuple(min(p, n) for p, n in zip(size, self.size, strict=True))
         starts = []
         for start, point in zip(self.starts, focus, strict=True):

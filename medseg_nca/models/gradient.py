@@ -1,4 +1,4 @@
-"""What of a gradient goes back from a level to the one before."""
+"""Weaken the gradient that goes back from a level to the level before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class _Lessened(torch.autograd.Function):
-    """The same numbers; the gradient times a factor."""
+    """Return the same numbers, and multiply their gradient by a factor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
@@ -22,10 +22,11 @@ class _Lessened(torch.autograd.Function):
 
 
 def lessen_gradient(x: Tensor, factor: float) -> Tensor:
-    """Return ``x``; what of a gradient passes back through it is ``factor`` times as large.
+    """Return ``x``; the gradient that passes back through it is multiplied by ``factor``.
 
-    The gradient of a loss grows on its way back through the steps of each level, until it drowns
-    that of a coarse level's own loss: docs/recipe.md has the figures.
+    The gradient of a fine level's loss grows on its way back through the steps of each level. At a
+    coarse level it would outweigh the gradient of that level's own loss; docs/recipe.md has the
+    figures.
     """
     if factor == 1:
         return x

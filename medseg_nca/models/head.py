@@ -1,4 +1,4 @@
-"""Heads: from the state of a cell to its logits; a cell is a row ``(..., C)``."""
+"""Heads: they map the state of each cell, a row of ``(..., C)``, to its logits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from medseg_nca.config.model import NcaModelSettings
 
 
 class ChannelHead(nn.Module):
-    """The logits are the state channels that follow the image, as in the published models."""
+    """A head without weights: the state channels after the image are the logits.
+
+    The published models (Med-NCA, M3D-NCA) do it this way.
+    """
 
     def __init__(self, image_channels: int, out_channels: int) -> None:
         super().__init__()
         self.window = slice(image_channels, image_channels + out_channels)
 
     def forward(self, state: Tensor) -> Tensor:
-        """Map ``(..., C)`` to ``(..., K)``."""
+        """Map the state ``(..., C)`` to the logits ``(..., K)``."""
         return state[..., self.window]
 
 
 class HiddenHead(nn.Module):
-    """The logits are computed from all hidden channels of the cell, linearly or by a small MLP."""
+    """A head that computes logits from all hidden channels, by a linear layer or a small MLP."""
 
     def __init__(self, image_channels: int, hidden: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class HiddenHead(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, state: Tensor) -> Tensor:
-        """Map ``(..., C)`` to ``(..., K)``."""
+        """Map the state ``(..., C)`` to the logits ``(..., K)``."""
         return self.layers(state[..., self.image_channels :])  # type: ignore[no-any-return]
 
 

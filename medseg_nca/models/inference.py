@@ -1,8 +1,8 @@
 """One inference of a multi-level automaton: level by level, tile by tile.
 
-Of the last level, which has most of the cells, no state of the whole grid exists where that can be
-avoided: each tile begins from the coarser level, takes its steps, and its logits are handed to
-whoever wants them. So memory is that of the coarser level's state and of one tile.
+The last level has most of the cells. Under a tight memory budget its state never exists as a whole:
+each tile begins from the coarser level's state, takes all its steps, and its logits go to the sink.
+The memory is then that of the coarser level's state and of one tile.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from medseg_nca.nca.window import cut
 if TYPE_CHECKING:
     from medseg_nca.models.multilevel import MultiLevelNca
 
-# Cells times steps after which progress is told, where a level runs whole.
+# Progress is reported after this many cells times steps, if a level runs as a whole.
 _TOLD = 50_000_000
 _FEWEST_STEPS = 8
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a level leaves for the next.
+    """The result of a level, from which the next level begins.
 
     Attributes:
-        state: ``(B, C, *box)``.
-        box: the part of its grid that it ran on.
-        logits: ``(B, K, *grid)``, where the next level needs them.
+        state: the level's last state, ``(B, C, *box)``.
+        box: the part of the level's grid that the level ran on.
+        logits: ``(B, K, *grid)`` on the whole grid; None if no later level needs them.
     """
 
     state: Tensor
@@ -60,18 +60,20 @@ class Found:
 
 @dataclass(frozen=True)
 class LevelStart:
-    """What a level begins with, made for any part of it.
+    """The first state of a level, which is made part by part when it is needed.
 
     Attributes:
-        image: ``(B, in_channels, *spatial)``, the whole one.
-        scale: size of a cell in voxels.
-        factor: how many times finer than the level before.
-        box: the part of the grid that the level runs on.
-        channels: of the state.
-        kind: of its numbers.
-        coarse: state of the level before ``(B, C, *spatial)``, cut to the box; None begins at zero.
-        shift: is added to the hidden channels ``(B, hidden)``.
-        cells: bool ``(B, *spatial)``, which cells of ``coarse`` are awake; None is all.
+        image: the whole image, ``(B, in_channels, *spatial)``.
+        scale: size of a cell in voxels, per axis.
+        factor: how many times finer the grid is than that of the level before, per axis.
+        box: the part of the level's grid that the level runs on.
+        channels: number of channels of the state.
+        kind: type of the numbers of the state.
+        coarse: state of the level before, ``(B, C, *spatial)``, cut to the box; None lets the
+            hidden channels begin at zero.
+        shift: added to the hidden channels, ``(B, hidden)``; None adds nothing.
+        cells: bool ``(B, *spatial)``, True for the cells of ``coarse`` that are awake; None means
+            all.
     """
 
     image: Tensor
@@ -90,7 +92,10 @@ class LevelStart:
         return tuple(b.stop - b.start for b in self.box)
 
     def state(self, part: Box) -> Tensor:
-        """The state of a part of the box, ``(B, C, *part)``: the image, and the coarser state."""
+        """Return the first state of a part of the box, ``(B, C, *part)``.
+
+        Its image channels are the image, its hidden channels come from the coarser state.
+        """
         wide = self._whole_cells(part)
         view = level_view(self.image, self.scale, outward(wide, self.box))
         batch, images = view.shape[:2]
@@ -112,7 +117,7 @@ class LevelStart:
         return cut(state.movedim(-1, 1), inside)
 
     def awake(self, part: Box) -> Tensor | None:
-        """Which cells of a part of the box may update, bool ``(B, *part)``; None is all."""
+        """Return which cells of a part may update, bool ``(B, *part)``; None means all cells."""
         if self.cells is None:
             return None
         wide = self._whole_cells(part)
@@ -123,7 +128,7 @@ class LevelStart:
         )
 
     def _whole_cells(self, part: Box) -> Box:
-        """The part, widened to whole cells of the level before."""
+        """Return the part, widened to whole cells of the level before."""
         return tuple(
             slice(p.start // f * f, -(-p.stop // f) * f)
             for p, f in zip(part, self.factor, strict=True)
@@ -136,9 +141,9 @@ class LevelStart:
 
 
 def _write_enlarged(target: Tensor, first: int, cells: Tensor, factor: Sequence[int]) -> None:
-    """Write each of ``cells (B, *spatial, C)`` ``factor`` times along each axis.
+    """Write each cell of ``cells (B, *spatial, C)`` ``factor`` times along each axis.
 
-    They go to the last channels of ``target (B, *larger, first + C)``, from ``first`` on.
+    They are written into ``target (B, *larger, first + C)``, in its channels from ``first`` on.
     """
     batch, *sizes, channels = cells.shape
     many = [v for n, f in zip(sizes, factor, strict=True) for v in (n, f)]
@@ -148,13 +153,13 @@ def _write_enlarged(target: Tensor, first: int, cells: Tensor, factor: Sequence[
 
 
 class Inference:
-    """Takes one image through all levels.
+    """One inference, which takes one image through all levels.
 
     Args:
-        model: the levels.
+        model: the automaton.
         image: ``(B, in_channels, *spatial)``.
-        options: as given to the model.
-        sink: takes the logits.
+        options: how to run the model.
+        sink: called with each window and its logits ``(B, K, *window)``.
     """
 
     def __init__(
@@ -169,7 +174,7 @@ class Inference:
         self.meter = Meter(options.job, ONE_CASE, sum(self.loads))
 
     def run(self) -> None:
-        """Run every level; all logits have then gone to the sink."""
+        """Run every level, and hand all logits of the last level to the sink."""
         found: Found | None = None
         for level in range(self.last):
             found = self._level(level, found)
@@ -178,10 +183,10 @@ class Inference:
         self.meter.reach(sum(self.loads))
 
     def _level(self, level: int, before: Found | None) -> Found:
-        """A level that is not the last: its state as a whole, and its logits if they matter."""
+        """Run a level that is not the last, and keep its whole state, and its logits if needed."""
         start = self._start(level, before)
         base = None if before is None else before.logits
-        # What lies around a part of one level lies around those of all finer ones too.
+        # Once a level runs on a part only, all finer levels need logits for the rest of the grid.
         needed = base is not None or self.model.focus_of(level + 1, self.options) is not None
         parts = self._parts(level, start)
         core, state, awake = next(parts)
@@ -198,7 +203,7 @@ class Inference:
         return Found(state, start.box, logits)
 
     def _last(self, before: Found | None) -> None:
-        """The last level: what is ready of it goes to the sink."""
+        """Run the last level, and hand the logits of each part to the sink when it is computed."""
         level = self.last
         start = self._start(level, before)
         base = None if before is None else before.logits
@@ -236,7 +241,7 @@ class Inference:
         awake: Tensor | None,
         base: Tensor | None,
     ) -> Tensor:
-        """The logits of the whole grid; where nothing was updated those of the level before."""
+        """Return the logits of the whole grid; cells that never updated get the coarser logits."""
         box, grid = _all(start.size), self.grids[level]
         if base is None:
             logits = self.image.new_empty(state.shape[0], self.model.out_channels, *grid)
@@ -253,7 +258,7 @@ class Inference:
         return self.model.level_logits(level, state.to(self.image.dtype))
 
     def _start(self, level: int, before: Found | None) -> LevelStart:
-        """What a level begins with, and where it runs."""
+        """Return what a level begins with and the part of the grid that it runs on."""
         model = self.model
         plain = LevelStart(
             self.image, model.scales[level], model.factor(level), _all(self.grids[level]),
@@ -267,7 +272,8 @@ class Inference:
             found = cut(before.logits, before.box)
             cells = cells_in_focus(found, focus, model.scales[level - 1])
             part = model.part(level, cells)
-            # The context of the next level is the mean over a part that is awake, as in training.
+            # The next level's context is a mean over this part. All cells of it are then awake, as
+            # they are in training.
             keep = not model.settings.global_context or level == self.last
             cells = cut(cells, part) if keep else None
         box = finer(outward(part, before.box), plain.factor)
@@ -275,7 +281,7 @@ class Inference:
         return replace(plain, box=box, coarse=cut(before.state, part), shift=shift, cells=cells)
 
     def _parts(self, level: int, start: LevelStart) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
-        """Yield every part of the box, its new state ``(B, C, *part)``, and what of it is awake."""
+        """Yield every part of the box, its new state ``(B, C, *part)``, and its awake cells."""
         plan = self._plan(level, start)
         ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
         self.meter.facts = {"level": level + 1, "levels": self.last + 1}
@@ -352,7 +358,7 @@ class Inference:
 
 @contextmanager
 def naming(level: int) -> Iterator[None]:
-    """Add the level to the report of a state that is not finite."""
+    """Add the index of the level to an error about a state that is not finite."""
     try:
         yield
     except NonFiniteStateError as error:
@@ -370,13 +376,13 @@ def _within(part: Box, whole: Box) -> Box:
 
 
 def _enlarged(coarse: Tensor, place: Box, factor: Sequence[int]) -> Tensor:
-    """A part of the grid that is ``factor`` times finer than that of ``coarse (B, K, *grid)``."""
+    """Return a part of ``coarse (B, K, *grid)``, enlarged to a ``factor`` times finer grid."""
     wide = tuple(slice(p.start // f, -(-p.stop // f)) for p, f in zip(place, factor, strict=True))
     return cut(enlarge(cut(coarse, wide), factor), _within(place, finer(wide, factor)))
 
 
 def collect(image: Tensor, channels: int) -> tuple[Tensor, Callable[[Box, Tensor], None]]:
-    """A tensor for all logits ``(B, channels, *spatial)`` and the sink that fills it."""
+    """Return a tensor for all logits ``(B, channels, *spatial)``, and a sink that fills it."""
     logits = image.new_empty(image.shape[0], channels, *image.shape[2:])
 
     def sink(window: Box, part: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""The automaton on several resolutions, coarse to fine; every published model is one of these.
+"""The automaton on several levels, coarse to fine.
 
 Single-level NCA, Med-NCA (arXiv 2302.03473), M3D-NCA (2309.02954), OctreeNCA (2508.06993) and
-cascades differ in their settings only.
+cascades are all this model, and differ in their settings only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from medseg_nca.nca.fire import mix
 
 
 def level_cell(settings: NcaModelSettings, level: LevelSettings) -> CellSettings:
-    """The cell settings of one level: the model's, with the level's own kernel size."""
+    """Return the cell settings of one level: the model's, with the level's own kernel size."""
     if level.kernel is None:
         return settings.cell
     perception = settings.cell.perception.changed(kernel=level.kernel)
@@ -46,14 +46,15 @@ def _resolved(value: int | None, name: str, model: str) -> int:
 
 
 class MultiLevelNca(SegmentationModel):
-    """A list of levels, each an automaton that begins with what the coarser one found.
+    """An automaton on a list of levels; each level begins from the state of the coarser level.
 
-    A level sees the image averaged to its own resolution. Its hidden channels start as those of the
-    level before, enlarged (nearest neighbour); the first level starts at zero.
+    A level sees the image averaged over its cells. The hidden channels of the first level start at
+    zero; those of every other level start as those of the level before, enlarged (nearest
+    neighbour).
 
     Raises:
-        ConfigError: if channels do not fit the state, scales do not nest, or a scale or patch is of
-            other axes.
+        ConfigError: if image and logits do not fit into the state's channels, the scales do not
+            divide each other, or a scale or patch has the wrong number of axes.
     """
 
     def __init__(self, settings: NcaModelSettings) -> None:
@@ -109,16 +110,16 @@ class MultiLevelNca(SegmentationModel):
         return context
 
     def cell(self, level: int) -> Cell:
-        """The cell of a level."""
+        """Return the cell of a level."""
         cell = self.cells[0 if self.settings.share_weights else level]
         assert isinstance(cell, Cell)
         return cell
 
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
-        """See :meth:`SegmentationModel.forward`.
+        """Map an image to logits as :meth:`SegmentationModel.forward`.
 
         Raises:
-            ConfigError: for bfloat16 while gradients are recorded.
+            ConfigError: if the options ask for bfloat16 while gradients are recorded.
         """
         options = options or RunOptions()
         if options.precision == "bfloat16" and torch.is_grad_enabled():
@@ -131,23 +132,27 @@ class MultiLevelNca(SegmentationModel):
         return logits
 
     def stream(self, image: Tensor, options: RunOptions, sink: Sink) -> None:
-        """See :meth:`SegmentationModel.stream`."""
+        """Hand the logits to the sink in parts, as :meth:`SegmentationModel.stream`."""
         Inference(self, image, options, sink).run()
 
     def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float:
-        """See :meth:`SegmentationModel.least_bytes`."""
+        """Return the least memory in bytes, as :meth:`SegmentationModel.least_bytes`."""
         return least_bytes(self, shape, options)
 
     def grids(self, shape: Sequence[int]) -> list[tuple[int, ...]]:
-        """The cells per axis of each level for an image of ``shape`` voxels."""
+        """Return the cells per axis of each level, for an image of ``shape`` voxels."""
         padded = [-(-n // s) * s for n, s in zip(shape, self.scales[0], strict=True)]
         return [tuple(n // s for n, s in zip(padded, scale, strict=True)) for scale in self.scales]
 
     def part(self, level: int, cells: Tensor) -> Box:
-        """The box of cells of the level before that holds those in focus ``(B, *spatial)``.
+        """Return the part of the coarser grid that a level runs on.
 
-        It is not smaller than what the level was trained on. Sleeping cells within the radius are
-        all that the cells that are awake can see.
+        It holds all cells in focus, and around them the sleeping cells within the radius, which are
+        all that awake cells can see of the rest. It is not smaller than patches of the training.
+
+        Args:
+            level: index of the level that runs, from 1.
+            cells: bool ``(B, *spatial)``, the cells of the level before that are in focus.
         """
         factor = self.factor(level)
         patch = per_axis(self.settings.resolved_levels[level].patch or 1, self.dims, "patch")
@@ -155,18 +160,18 @@ class MultiLevelNca(SegmentationModel):
         return box_around(cells, reach, [-(-p // f) for p, f in zip(patch, factor, strict=True)])
 
     def is_focused(self, level: int) -> bool:
-        """Whether a level runs only on a part."""
+        """Return whether a level runs only on the cells in focus."""
         on_patches = self.settings.resolved_levels[level].patch is not None
         return level > 0 and on_patches and self.settings.focus is not None
 
     def focus_of(self, level: int, options: RunOptions) -> FocusSettings | None:
-        """The settings, if the level runs only on a part; who records gets whole states."""
+        """Return the focus of a level; None if it runs on all cells, as it does while recording."""
         whole = options.record is not None or not self.is_focused(level)
         return None if whole else self.settings.focus
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
-        """See :attr:`SegmentationModel.views`."""
+        """What each level sees of a training sample, as :attr:`SegmentationModel.views`."""
         return tuple(
             ViewSpec(
                 scale,
@@ -177,7 +182,7 @@ class MultiLevelNca(SegmentationModel):
         )
 
     def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
-        """See :meth:`SegmentationModel.training_outputs`."""
+        """Run the model on views, as :meth:`SegmentationModel.training_outputs`."""
         rng = random.Random(seed)
         state = self._first_state(views[0].image)
         outputs = []
@@ -193,20 +198,20 @@ class MultiLevelNca(SegmentationModel):
         return outputs
 
     def factor(self, level: int) -> tuple[int, ...]:
-        """How many times finer the cells of a level are than those of the one before."""
+        """Return how many times finer a level is than the level before, per axis."""
         coarse = self.scales[max(level - 1, 0)]
         return tuple(c // f for c, f in zip(coarse, self.scales[level], strict=True))
 
     @staticmethod
     def _zoom(state: Tensor, outer: Region, inner: Region, factor: tuple[int, ...]) -> Tensor:
-        """Cut the coarse state around ``inner``, enlarge it, and cut to the cell."""
+        """Cut the coarse state around ``inner``, enlarge it, and cut it to exactly ``inner``."""
         times = len(inner.starts) // len(outer.starts)
         origins = tuple(origin for origin in outer.starts for _ in range(times))
         first = tuple(
             tuple(a // f - o for a, f, o in zip(start, factor, origin, strict=True))
             for start, origin in zip(inner.starts, origins, strict=True)
         )
-        # A patch that begins between coarse cells needs one more of them.
+        # A patch that begins inside a coarse cell needs one coarse cell more.
         size = tuple(
             min(-(-n // f) + (1 if f > 1 else 0), o)
             for n, f, o in zip(inner.size, factor, outer.size, strict=True)
@@ -228,12 +233,12 @@ class MultiLevelNca(SegmentationModel):
         return torch.cat((view, zeros), 1)
 
     def context_shift(self, level: int, coarse: Tensor, kind: torch.dtype) -> Tensor | None:
-        """What the mean state of the level before adds to the hidden channels, ``(B, hidden)``.
+        """Return what the global context adds to the hidden channels, ``(B, hidden)``; maybe None.
 
         Args:
-            level: which one begins.
-            coarse: the state before, ``(B, C, *spatial)``.
-            kind: in which it is averaged.
+            level: index of the level that begins, from 1.
+            coarse: state of the level before, ``(B, C, *spatial)``; its mean is the context.
+            kind: type in which the mean is computed.
         """
         if not self.settings.global_context:
             return None
@@ -242,9 +247,13 @@ class MultiLevelNca(SegmentationModel):
         return shift
 
     def _hand_over(self, level: int, coarse: Tensor, view: Tensor, whole: Tensor) -> Tensor:
-        """Start a level from the state before: enlarged if needed, its image replaced.
+        """Return a level's first state: the coarse state, enlarged if needed, with a new image.
 
-        ``whole`` is the state over which the global context is averaged.
+        Args:
+            level: index of the level that begins.
+            coarse: state of the level before where the new views lie, ``(N, C, *cells)``.
+            view: the image as the level sees it, ``(N, in_channels, *cells)``.
+            whole: state over which the global context is averaged.
         """
         state, shift = coarse, self.context_shift(level, whole, view.dtype)
         if shift is not None:
@@ -257,14 +266,14 @@ class MultiLevelNca(SegmentationModel):
         return torch.cat((view.movedim(1, -1), hidden.to(view.dtype)), -1).movedim(-1, 1)
 
     def level_logits(self, level: int, state: Tensor) -> Tensor:
-        """What a level says: its state ``(B, C, *spatial)`` to ``(B, K, *spatial)``."""
+        """Map a level's state ``(B, C, *spatial)`` to its logits ``(B, K, *spatial)``."""
         return self._head(level)(state.movedim(1, -1)).movedim(-1, 1)  # type: ignore[no-any-return]
 
     def _head(self, level: int) -> nn.Module:
         return self.heads[0 if self.settings.share_weights else level]
 
     def fire_of(self, level: int, batch: int, seed: int, mode: str) -> Fire:
-        """Which cells of a level update; a level has masks of its own."""
+        """Return the fire mask of a level; the seed of each level differs."""
         rate = self.settings.cell.fire_rate
         return Fire.for_batch(rate, mix(seed, level), batch, "mean" if mode == "mean" else "sample")
 

@@ -1,4 +1,4 @@
-"""What the shapes of an automaton's weights say about its settings."""
+"""Read settings of an automaton off the shapes of its weights, to compare them with a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medseg_nca.config.model import LevelSettings, NcaModelSettings
 Shapes = Mapping[str, tuple[int, ...]]
 
 _CELL = re.compile(r"cells\.(\d{1,6})\.")
-# Which setting decides over a tensor, where its shape alone does not tell. The first that matches.
+# For each pattern of a tensor's name, the setting that decides its shape; the first match counts.
 _DECIDED_BY = (
     (r"cells\.\d+\.perception\.bias", "model.cell.perception.bias"),
     (r"cells\.\d+\.perception\.", "model.cell.perception.kind"),
@@ -24,7 +24,14 @@ _DECIDED_BY = (
 
 
 class Fact(NamedTuple):
-    """A setting, what the settings say, and what a tensor of the file is made for."""
+    """A setting as it is claimed, and as a tensor of the weights file shows it.
+
+    Attributes:
+        setting: name of the setting.
+        said: its value in the settings.
+        held: its value according to the tensor.
+        tensor: name of the tensor.
+    """
 
     setting: str
     said: object
@@ -33,19 +40,20 @@ class Fact(NamedTuple):
 
 
 def setting_of(tensor: str) -> str:
-    """Name the setting that most likely is wrong when this tensor does not fit."""
+    """Return the name of the setting that is most likely wrong if this tensor does not fit."""
     return next((field for pattern, field in _DECIDED_BY if re.match(pattern, tensor)), "model")
 
 
 def read_settings(settings: NcaModelSettings, shapes: Shapes) -> Iterator[Fact]:
-    """Compare settings with what can be read off the shapes; a later fact relies on those before.
+    """Compare settings with those that the shapes show.
 
     Args:
-        settings: as they are claimed.
-        shapes: of the tensors in the file, by name.
+        settings: the settings beside the weights.
+        shapes: shapes of the tensors in the weights file, by name.
 
     Yields:
-        One fact after the other, as far as the file is an automaton's.
+        One fact for each setting that the shapes show. A fact has a meaning only if the facts
+        before it agree. Facts end where the file is not an automaton's.
     """
     levels = settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
     held = {int(found[1]) for name in shapes if (found := _CELL.match(name))}

@@ -1,9 +1,10 @@
-"""How a level goes through its grid within a memory budget: whole, in tiles, or in tiles in place.
+"""Plan how a level computes its grid within a memory budget: as a whole, or in tiles.
 
-Tiles that begin from the coarser level run all their steps on their own, with a halo as wide as the
-steps reach: nothing as large as the grid exists, but halos are computed more than once. Tiles in
-place exchange their borders every few steps: their halos are thin, but the state of the whole grid
-exists. The way with the least work of those that fit is taken.
+There are two kinds of tiles. Tiles "alone" begin from the coarser level and run all their steps,
+with a halo as wide as the steps reach: the state of the whole grid never exists, but the cells of
+halos are computed more than once. Tiles "in place" exchange their borders every few steps: their
+halos are thin, but the state of the whole grid exists. Of the ways that fit into the budget, the
+one with the least work is taken.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Literal
 from medseg_nca.nca import Cell
 from medseg_nca.nca.tiles import steps_between
 
-# Smaller tiles would be halo more than core.
+# Least cells of a tile along an axis; smaller tiles would consist mostly of halo.
 _SMALLEST = 32
-# Larger ones are no faster, and nothing is told of their progress meanwhile.
+# Most cells of a tile: larger ones are no faster, and progress is reported only after each tile.
 _LARGEST = 1 << 22
-# A way that computes each cell so many times is none.
+# A way that computes each cell more often than this, on average, is not considered.
 _MOST_WORK = 30.0
 
 Way = Literal["whole", "alone", "in place"]
@@ -28,16 +29,16 @@ Way = Literal["whole", "alone", "in place"]
 
 @dataclass(frozen=True)
 class LevelNeed:
-    """What a level asks for.
+    """What a level must compute, and the memory that it takes.
 
     Attributes:
         size: cells per axis.
-        steps: of the automaton.
-        radius: how far a cell sees in a step.
-        exchange: steps that a tile in place is taken through at once.
-        local: whether the level may be cut into tiles at all.
-        working: bytes for each cell of a part while it is computed, all samples.
-        stored: bytes of each cell's state, all samples.
+        steps: number of steps of the automaton.
+        radius: how far a cell sees in one step, in cells.
+        exchange: number of steps between two exchanges of borders, for tiles in place.
+        local: whether the level may be cut into tiles (:attr:`Cell.local`).
+        working: bytes for each cell of a tile while it is computed, for all samples together.
+        stored: bytes of each cell's state, for all samples together.
     """
 
     size: tuple[int, ...]
@@ -52,20 +53,21 @@ class LevelNeed:
     def of(
         cls, cell: Cell, size: Sequence[int], steps: int, working: float, stored: float
     ) -> LevelNeed:
-        """Of a cell that runs on a grid."""
+        """Return the need of a cell that takes ``steps`` steps on a grid of ``size`` cells."""
         exchange = min(steps_between(cell), max(steps, 1))
         return cls(tuple(size), steps, cell.radius, exchange, cell.local, working, stored)
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """A way through a grid.
+    """A way to compute a grid.
 
     Attributes:
-        way: ``whole``; ``alone``: each tile takes all steps at once; ``in place``.
-        size: of a tile's core.
-        bytes: what it needs at a time.
-        work: cells that are computed, for each cell of the grid.
+        way: "whole"; "alone", where each tile takes all steps at once; or "in place", where the
+            tiles exchange their borders.
+        size: cells of a tile's core, per axis.
+        bytes: the largest memory in use at a time.
+        work: how often a cell is computed, on average over the grid.
     """
 
     way: Way
@@ -77,7 +79,7 @@ class Tiling:
 def plan_tiles(need: LevelNeed, budget: float | None) -> Tiling:
     """Choose the way with the least work that fits into ``budget`` bytes.
 
-    Where none fits, the one that needs the least memory is returned.
+    If no way fits, the way that needs the least memory is returned. None sets no limit.
     """
     whole = _whole(need)
     if budget is None or whole.bytes <= budget or not need.local:
@@ -87,7 +89,7 @@ def plan_tiles(need: LevelNeed, budget: float | None) -> Tiling:
 
 
 def least(need: LevelNeed) -> Tiling:
-    """The way that needs the least memory."""
+    """Return the way that needs the least memory."""
     smallest = [_whole(need)]
     if need.local:
         smallest += [min(ways, key=lambda t: t.bytes) for ways in _tilings(need) if ways]
@@ -103,7 +105,7 @@ def _whole(need: LevelNeed) -> Tiling:
 
 
 def _tilings(need: LevelNeed) -> list[list[Tiling]]:
-    """Every way of both kinds that is worth it, from large tiles to small ones."""
+    """Return all ways of both kinds that are considered, from large tiles to small ones."""
     ways: tuple[Callable[[LevelNeed, tuple[int, ...]], Tiling], ...] = (_alone, _in_place)
     found = [[way(need, size) for size in _sizes(need.size)] for way in ways]
     return [[t for t in tilings if t.work <= _MOST_WORK] for tilings in found]
@@ -120,14 +122,14 @@ def _alone(need: LevelNeed, size: tuple[int, ...]) -> Tiling:
 def _in_place(need: LevelNeed, size: tuple[int, ...]) -> Tiling:
     halo = need.exchange * need.radius
     outer = _outer(need.size, size, halo)
-    planes = outer[0] + 2 * halo  # of a row as it was, and what is kept of it for the next
+    planes = outer[0] + 2 * halo  # a row's old values, and those kept for the next row
     kept = (need.size[0] + planes) * prod(need.size[1:]) * need.stored
     work = _work(need.size, size, halo)
     return Tiling("in place", size, kept + prod(outer) * need.working, work)
 
 
 def _sizes(whole: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Halve the longest axis again and again, as long as there is something to halve."""
+    """Yield sizes of tiles: the longest axis is halved again and again, down to the least size."""
     size = list(whole)
     while max(size) > _SMALLEST:
         longest = size.index(max(size))

@@ -1,4 +1,4 @@
-"""What the levels of a model look at in training: the whole image, and patches inside patches."""
+"""Views: what the levels of a model see in training, the whole image or patches of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ Point = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """What one level asks of a training sample.
+    """What one level sees of a training sample.
 
     Attributes:
         scale: size of a cell in voxels, per axis.
-        patch: size in cells of a patch inside the view of the level before; None is all of it.
+        patch: size in cells of a patch inside the view of the level before; None takes the whole
+            view.
         patches: how many patches are drawn inside each view of the level before.
     """
 
@@ -33,7 +34,7 @@ class ViewSpec:
 class View(NamedTuple):
     """The image as one level sees it, for each of ``N`` views of a batch.
 
-    A tuple, because that is what Fabric takes apart when it wraps a model for several processes.
+    It is a tuple, because Fabric looks for tensors inside tuples when several processes train.
 
     Attributes:
         image: ``(N, in_channels, *cells)``.
@@ -45,7 +46,7 @@ class View(NamedTuple):
 
     @property
     def region(self) -> Region:
-        """Where the views lie on the grid of their level."""
+        """The parts of the level's grid that the views show."""
         return Region(tuple(tuple(s) for s in self.starts.tolist()), tuple(self.image.shape[2:]))
 
 
@@ -58,15 +59,15 @@ def draw_regions(
     """Draw the views of one sample, level by level.
 
     Args:
-        specs: of the levels, coarse to fine; the first has no patch.
-        size: of the sample in voxels.
+        specs: one for each level, coarse to fine; the first has no patch.
+        size: voxels of the sample per axis.
         focus: a voxel that the patches hold, for each patch of the first level that has patches;
             None leaves that patch to chance.
         rng: draws what is left to chance.
 
     Returns:
-        For each level the regions of its views in cells. Views of the same view of the level
-        before follow each other.
+        For each level the regions of its views, in cells. Views that lie inside the same view of
+        the level before follow each other.
     """
     scale = specs[0].scale
     region = Region(
@@ -89,7 +90,7 @@ def draw_regions(
 def _points(
     before: list[Point | None], focus: Sequence[Point | None], times: int
 ) -> list[Point | None]:
-    """The focus of each patch: given for the first patches, handed down to those inside them."""
+    """Return the focus of each patch: a patch takes the focus of the patch that it lies in."""
     if len(before) == 1 and before[0] is None and len(focus) == times:
         return list(focus)
     return [point for point in before for _ in range(times)]
@@ -100,7 +101,7 @@ def _cell(voxel: Point, scale: tuple[int, ...]) -> list[int]:
 
 
 def first_patches(specs: Sequence[ViewSpec]) -> int:
-    """How many patches the first level that has some draws of a sample; 0 if none has."""
+    """Return how many patches of a sample the first level with patches sees; 0 if none has any."""
     return next((spec.patches for spec in specs if spec.patch is not None), 0)
 
 
@@ -110,13 +111,13 @@ def cut_views(
     seed: int,
     focus: Sequence[Point | None] | None = None,
 ) -> list[View]:
-    """Cut the views of levels out of whole images, as training does without random changes.
+    """Cut the views of all levels out of whole images, without augmentation.
 
     Args:
         image: ``(B, C, *spatial)``; beyond its end the last voxels are repeated.
         specs: what the levels ask for (:attr:`SegmentationModel.views`).
         seed: decides where patches lie.
-        focus: one voxel for each image that all its patches hold, None for chance.
+        focus: for each image a voxel that all its patches hold; None leaves it to chance.
     """
     rng = random.Random(seed)
     padded = pad_to_multiple(image, specs[0].scale)

@@ -19,7 +19,7 @@ from medseg_nca.nca.window import cut
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
-    """``F.conv2d`` or ``F.conv3d`` by the number of axes of ``x (B, C, *spatial)``."""
+    """Apply ``F.conv2d`` or ``F.conv3d``, by the number of axes of ``x (B, C, *spatial)``."""
     conv = F.conv2d if x.ndim == 4 else F.conv3d
     return conv(x, weight, bias, padding=padding, groups=groups)
 
@@ -51,11 +51,11 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _filter_gradient(x: Tensor, grad: Tensor, shape: torch.Size, padding: int) -> Tensor:
-    """Sum over cells of ``x`` at each offset of the filter times ``grad``.
+    """Return, for each offset of the filter, the sum over cells of shifted ``x`` times ``grad``.
 
-    Both are laid out on the padded grid, where an offset is a shift of the flat array: long
-    contiguous products instead of many short rows. ``grad`` is zero in the border, so nothing
-    wraps around.
+    Both arrays are laid out on the padded grid, where an offset is a shift of the flat array. So
+    each product runs over one long contiguous array instead of many short rows. ``grad`` is zero
+    in the border, so that no product wraps around from one row to the next.
     """
     axes, channels = x.ndim - 2, x.shape[1]
     padded = F.pad(x, (padding,) * 2 * axes).movedim(1, -1).contiguous()
@@ -77,9 +77,9 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> T
 
     Args:
         x: ``(B, C, *spatial)``, best in channels-last memory.
-        weight: ``(C * filters, 1, *kernel)``, odd and equal sizes.
+        weight: ``(C * filters, 1, *kernel)``; the kernel has the same odd size along every axis.
         bias: ``(C * filters,)`` or None.
-        padding: zeros on each side.
+        padding: number of zeros added on each side of every spatial axis.
 
     Returns:
         ``(B, C * filters, *spatial)``; the filters of a channel lie side by side.

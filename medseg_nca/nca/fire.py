@@ -1,8 +1,8 @@
 """The fire mask: which cells update in a step.
 
 The mask is a hash of (seed, sample, step, cell position) and not the stream of a generator. So it
-is the same on every device and engine, it can be recomputed in the backward pass, a tile of a
-volume sees the mask that the whole volume would, and resuming needs no stored state.
+is the same on every device and engine, the backward pass can compute it again, a tile of a volume
+gets its part of the whole volume's mask, and resuming needs no stored state.
 """
 
 from __future__ import annotations
@@ -48,15 +48,18 @@ def _hash_(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Fire:
-    """Decides which cells update.
+    """The rule that decides which cells of a grid update in each step.
 
     Attributes:
         rate: probability that a cell updates in a step.
         seeds: one seed for each sample of the batch.
-        mode: "sample" draws the mask; "mean" updates every cell by ``rate`` times its update.
-        origin: index of the first cell on the level's grid, where a part of it is computed.
-        first_step: number of the step that comes next.
-        awake: bool ``(B, *spatial)`` from this grid's first cell on; no other cell ever updates.
+        mode: "sample" draws a mask for each step; "mean" adds ``rate`` times the update to every
+            cell in every step.
+        origin: position of this grid's first cell on the grid of the whole level; None if this
+            grid begins at the level's first cell.
+        first_step: number of the step that comes next, from 0.
+        awake: bool ``(B, *spatial)``, True for the cells that may update; it begins at this grid's
+            first cell and may reach beyond this grid. None lets every cell update.
     """
 
     rate: float
@@ -80,22 +83,25 @@ class Fire:
 
     @property
     def scale(self) -> float:
-        """Factor on the update of the cells that fire."""
+        """Factor by which the updates of the cells that fire are multiplied."""
         return self.rate if self.mode == "mean" else 1.0
 
     def advance(self, steps: int) -> Fire:
-        """The same mask, ``steps`` later."""
+        """Return the fire mask as it goes on after ``steps`` more steps."""
         return replace(self, first_step=self.first_step + steps)
 
     def at(self, origin: Sequence[int]) -> Fire:
-        """The same mask on a part of this grid that begins at ``origin``."""
+        """Return the fire mask of the part of this grid that begins at the cell ``origin``."""
         first = self.origin or (0,) * len(origin)
         start = tuple(a + b for a, b in zip(first, origin, strict=True))
         awake = None if self.awake is None else cut(self.awake, (slice(o, None) for o in origin))
         return replace(self, origin=start, awake=awake)
 
     def positions(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """Hash the seed and position of every cell; int32 ``(B, *shape)``, once per roll-out."""
+        """Return the hash of seed and position of every cell, int32 ``(B, *shape)``.
+
+        It is the same in every step, so a roll-out computes it once.
+        """
         origin = self.origin or (0,) * len(shape)
         code = torch.tensor([_signed(s) for s in self.seeds], dtype=torch.int32, device=device)
         for start, size in zip(origin, shape, strict=True):
@@ -104,13 +110,16 @@ class Fire:
         return code
 
     def awake_cells(self, shape: Sequence[int]) -> Tensor | None:
-        """Which cells of a grid of this shape may update, bool ``(B, *shape)``; None is all."""
+        """Return which cells of a grid may update, bool ``(B, *shape)``; None means all cells."""
         return None if self.awake is None else cut_to(self.awake, shape)
 
     def firing(self, positions: Tensor | None, shape: Sequence[int], step: int) -> Tensor | None:
-        """Which cells update in the ``step``-th step from now; None is all.
+        """Return which cells update, bool ``(B, *shape)``; None means all cells.
 
-        ``positions`` are not needed where nothing is drawn.
+        Args:
+            positions: as :meth:`positions` returns them; None if :attr:`all_cells` is true.
+            shape: cells of the grid per axis.
+            step: which step, counted from :attr:`first_step`.
         """
         awake = self.awake_cells(shape)
         if positions is None:
@@ -119,14 +128,14 @@ class Fire:
         return drawn if awake is None else drawn & awake
 
     def mask(self, positions: Tensor, step: int) -> Tensor:
-        """Return the bool mask ``(B, *shape)`` of the ``step``-th step from now."""
+        """Return the drawn bool mask ``(B, *shape)`` of a step counted from :attr:`first_step`."""
         return _hash_(positions.bitwise_xor(_signed(self.key(step)))) < self.level - 2**31
 
     def key(self, step: int) -> int:
-        """What the ``step``-th step from now mixes into the position hashes; 32 bits."""
+        """Return the 32-bit number that a step (counted as in :meth:`mask`) mixes into the hash."""
         return mix(0x5EED, self.first_step + step)
 
     @property
     def level(self) -> int:
-        """A cell fires if its number in [-2^31, 2^31) lies below this minus 2^31."""
+        """The rate times 2^32: a cell fires if its signed 32-bit hash is below this minus 2^31."""
         return min(round(self.rate * 2**32), 2**32 - 1)

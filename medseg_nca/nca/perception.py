@@ -49,10 +49,10 @@ def _fixed_filters(kind: str, dims: int) -> Tensor:
 
 
 def border_index(size: int, width: int, padding: str) -> Tensor:
-    """Which source cell stands at each position of an axis that is padded by ``width``.
+    """Return, for each position of an axis padded by ``width``, the index of the cell it copies.
 
-    Works for any size: a reflection that runs over the far border is reflected again, and an axis
-    of one cell repeats that cell.
+    Any ``size`` works: a reflection that reaches past the far border is reflected again, and an
+    axis of one cell repeats that cell. The result has ``size + 2 * width`` entries.
     """
     position = torch.arange(-width, size + width)
     if padding == "circular":
@@ -65,7 +65,7 @@ def border_index(size: int, width: int, padding: str) -> Tensor:
 
 
 class Perception(nn.Module):
-    """Compute the neighbourhood part of perception for every cell.
+    """The features ``K * x`` that every cell computes from its neighbourhood.
 
     Attributes:
         features: how many values a cell perceives besides its own state.

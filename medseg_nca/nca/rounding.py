@@ -1,4 +1,4 @@
-"""bfloat16: half of the memory, eight bits of precision."""
+"""Cells for states stored as bfloat16: half the memory of float32, eight bits of precision."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ _rounded: WeakKeyDictionary[Cell, tuple[Any, Cell]] = WeakKeyDictionary()
 
 
 def rounded(cell: Cell) -> Cell:
-    """A copy whose weights are rounded to bfloat16, kept as float32: what computes is float32."""
+    """Return a copy of the cell whose weights are rounded to bfloat16 and stored as float32.
+
+    The arithmetic stays float32. The copy is kept, and made again only when the weights change.
+    """
     weights = (*cell.parameters(), *cell.buffers())
-    # Their bytes, since not every way of changing a tensor leaves a trace in its version.
+    # The bytes of the weights are compared, because some changes leave a tensor's version as it is.
     key = tuple(w.detach().cpu().double().numpy().tobytes() for w in weights)
     kept = _rounded.get(cell)
     if kept is None or kept[0] != key:

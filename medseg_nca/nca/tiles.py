@@ -1,4 +1,4 @@
-"""Parts of a grid with a halo, and roll-outs of a grid that goes through them in place."""
+"""Cut a grid into tiles with a halo, and roll the grid out tile by tile, in place."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.window import cut
 
 Window = tuple[slice, ...]
-# A halo grows with the steps between two exchanges of borders; this many cells keep it thin.
+# A halo grows with the steps between two exchanges of borders. This is its largest width in cells.
 _MAX_HALO = 12
 
 
 class Tile(NamedTuple):
-    """A part of a grid: its core, the core with its halo, and the core inside the latter."""
+    """A part of a grid.
+
+    Attributes:
+        core: the cells of the tile, on the grid.
+        outer: the core with its halo, on the grid.
+        inside: the core, counted from the first cell of ``outer``.
+    """
 
     core: Window
     outer: Window
@@ -29,12 +35,12 @@ class Tile(NamedTuple):
 
 
 def tiles(shape: Sequence[int], size: Sequence[int], halo: int) -> Iterator[Tile]:
-    """Cut a grid into tiles whose cores cover it, each once.
+    """Cut a grid into tiles; each cell is in the core of exactly one tile.
 
     Args:
-        shape: of the grid.
-        size: of a core; the last ones may be smaller.
-        halo: cells around a core, as far as there are any.
+        shape: cells of the grid per axis.
+        size: cells of a core per axis; the last core of an axis may be smaller.
+        halo: how many cells around a core belong to the tile; the halo ends at the grid's border.
     """
     starts = [range(0, n, step) for n, step in zip(shape, size, strict=True)]
     for corner in product(*starts):
@@ -48,7 +54,7 @@ def tiles(shape: Sequence[int], size: Sequence[int], halo: int) -> Iterator[Tile
 
 
 def steps_between(cell: Cell) -> int:
-    """How many steps a tile is taken through before its borders are exchanged."""
+    """Return how many steps a tile computes before the tiles exchange their borders."""
     return max(1, _MAX_HALO // max(cell.radius, 1))
 
 
@@ -61,19 +67,19 @@ def roll_in_place(
     size: Sequence[int],
     meter: Meter | None = None,
 ) -> None:
-    """Run few steps on every tile with a halo, then exchange borders, until all steps are done.
+    """Run a few steps on every tile, exchange the borders, and repeat until all steps are done.
 
-    Besides the state there is one row of tiles, as it was: what was overwritten of a row is kept as
-    long as the next one looks at it.
+    Tiles are computed row by row along the first axis. Besides the state, the memory holds the old
+    values of one row of tiles: the next row still reads them after the state was overwritten.
 
     Args:
-        engine: who computes it.
-        cell: a local one (:attr:`Cell.local`).
+        engine: computes the steps.
+        cell: a cell that is local (:attr:`Cell.local`).
         state: ``(B, C, *spatial)``, overwritten by the new state.
         steps: how many steps.
         fire: which cells update.
-        size: of a tile's core, in cells.
-        meter: is told of cells times steps.
+        size: cells of a tile's core per axis.
+        meter: counts what is done, in cells times steps.
     """
     chunk = steps_between(cell)
     for first in range(0, steps, chunk):
@@ -95,7 +101,8 @@ def _roll_rows(
     for begin in range(0, length, size[0]):
         end = min(begin + size[0], length)
         low, high = max(begin - halo, 0), min(end + halo, length)
-        # The planes from ``low`` on that an earlier row has overwritten, as they were.
+        # An earlier row has overwritten this many planes from ``low`` on; ``before`` has their old
+        # values.
         known = 0 if before is None else before.shape[2]
         rest = state[:, :, low + known : high]
         old = rest.clone() if before is None else torch.cat((before, rest), 2)

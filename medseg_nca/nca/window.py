@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def cut(x: Tensor, window: Iterable[slice]) -> Tensor:
-    """Return the box of ``x (..., *spatial)`` that the slices of the last axes say; a view."""
+    """Return the part of ``x (..., *spatial)`` that one slice per spatial axis selects; a view."""
     index: Any = (..., *window)
     return x[index]
 
 
 def cut_to(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the first ``size`` cells of the last axes; a view."""
+    """Return the first ``size`` cells along the spatial axes of ``x (..., *spatial)``; a view."""
     return cut(x, (slice(n) for n in size))

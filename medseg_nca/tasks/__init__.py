@@ -1,4 +1,4 @@
-"""What an automaton is trained for, a folder each; ``base`` says what a task is."""
+"""The tasks that an automaton is trained for, one folder each; ``base`` defines the interface."""
 
 from __future__ import annotations
 

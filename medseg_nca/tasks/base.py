@@ -1,7 +1,8 @@
-"""What every task must say, so that the commands work for it: train, evaluate, predict, register.
+"""The interface of a task: what the commands train, evaluate, predict and register ask of it.
 
 A task is a folder, ``medseg_nca/tasks/<name>/``, whose ``__init__`` defines ``TASK``, one object of
-a class of its own. The commands, MLflow and the registry know this seam and no task.
+a class of its own. The commands and the tracking use this interface only; none of them knows a
+particular task.
 """
 
 from __future__ import annotations
@@ -48,18 +49,18 @@ Better = Literal["higher", "lower", "zero"]
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What is to be predicted.
+    """What a prediction is asked to do.
 
     Attributes:
-        model: of the task.
-        inputs: files and folders; none where the task needs none.
-        out: folder of the results, created if need be.
-        formats: of the results; none takes the task's usual ones.
-        overrides: of the settings that the model carries, as ``--set`` writes them.
-        options: other options by name, of which each task knows some.
-        workers: processes.
-        scheduler: address of a Dask scheduler.
-        fresh: predict everything again.
+        model: a trained model of the task.
+        inputs: files and folders to predict; empty for a task that needs no input.
+        out: folder of the results, created if it does not exist.
+        formats: names of the output formats; empty stands for the task's usual formats.
+        overrides: changes to the settings that the model carries, each as ``--set`` takes it.
+        options: further options by name; :attr:`Task.predict_options` are those a task knows.
+        workers: number of processes that work at the same time.
+        scheduler: address of a Dask scheduler that shares out the cases; None uses this machine.
+        fresh: whether cases that an earlier call finished are predicted again.
     """
 
     model: TrainedModel
@@ -78,26 +79,26 @@ class Predicted(Protocol):
 
     @property
     def line(self) -> str:
-        """For the terminal: the files that were written and what there is to say."""
+        """The line shown in the terminal: the files that were written, and remarks on the case."""
 
     def to_dict(self) -> Tree:
-        """For ``--json``."""
+        """Return the plain values that ``--json`` prints."""
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What is to be evaluated, and on what.
+    """What an evaluation is asked to do.
 
     Attributes:
-        model: of the task.
-        data: the data set; None where the task needs none.
-        out: folder of the results, created if need be.
+        model: a trained model of the task.
+        data: folder of the data set; None for a task that needs no data.
+        out: folder of the results, created if it does not exist.
         split: "test", "val", "train" or "all".
-        overrides: of settings, as ``--set`` writes them.
-        options: other options by name, of which each task knows some.
-        workers: processes.
-        scheduler: address of a Dask scheduler.
-        fresh: evaluate all cases again.
+        overrides: changes to the settings that the model carries, each as ``--set`` takes it.
+        options: further options by name; :attr:`Task.evaluate_options` are those a task knows.
+        workers: number of processes that work at the same time.
+        scheduler: address of a Dask scheduler that shares out the cases; None uses this machine.
+        fresh: whether cases that an earlier call finished are evaluated again.
     """
 
     model: TrainedModel
@@ -117,10 +118,10 @@ class Evaluation:
 
     Attributes:
         out: folder of the results: ``metrics.json``, ``metrics.csv``, ``report.html``, figures.
-        tree: what ``metrics.json`` holds. Of every task: "task", "model" (with "name" and
+        tree: what ``metrics.json`` holds. Every task fills "task", "model" (with "name" and
             "weights_sha256"), "data" (with "name" and "hash"), "split" (with "name"), "cases"
-            (each with "id"), "notes", and "score" with "name", "value" and "better".
-        failed: what went wrong, by case; the other cases are in the results.
+            (each with "id"), "notes", and "score" (with "name", "value" and "better").
+        failed: what went wrong, by the id of each failed case; the results hold the other cases.
     """
 
     out: Path
@@ -128,7 +129,7 @@ class Evaluation:
     failed: Mapping[str, str] = field(default_factory=dict)
 
     def raise_for_failures(self) -> None:
-        """Make the failures known to a caller that has used the results.
+        """Raise an error if a case failed; for a caller that has already used the results.
 
         Raises:
             PartialFailure: if a case failed.
@@ -145,7 +146,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Table:
-    """Results for the terminal. ``summary`` is a sentence below the rows."""
+    """The results as the terminal shows them. ``summary`` is a sentence below the rows."""
 
     title: str
     columns: tuple[str, ...]
@@ -155,7 +156,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a model's answer compares with the stored one. ``detail`` says it in words."""
+    """How a model's answer compares with the answer that is stored beside the model.
+
+    Attributes:
+        identical: whether both answers are equal, bit by bit.
+        passed: whether they differ by no more than the task allows.
+        detail: the comparison in words.
+    """
 
     identical: bool
     passed: bool
@@ -163,16 +170,18 @@ class Agreement:
 
 
 class Task(ABC):
-    """One kind of problem.
+    """One kind of problem, for example segmentation.
 
     Attributes:
-        name: the registered name.
-        score: how people call the number that decides, such as "Dice".
-        data_use: what a training needs: "required", "optional" or "none".
-        options_class: the task's own section of the settings, ``options``.
-        defaults: what the task takes for settings that are left to the recipe, by their keys.
-        predict_options, evaluate_options: names in ``options`` of a request that it understands.
-        joint_rows: rows of a comparison that stand for several others, whose mean is then told too.
+        name: the registered name of the task.
+        score: name, as people write it, of the metric by which models are judged, such as "Dice".
+        data_use: whether a training needs a data set: "required", "optional" or "none".
+        options_class: type of the section ``options`` of the settings, which belongs to the task.
+        defaults: values, by key, of settings that the user leaves to the recipe.
+        predict_options: names in ``PredictRequest.options`` that the task understands.
+        evaluate_options: names in ``EvaluateRequest.options`` that the task understands.
+        joint_rows: names of the rows of a comparison that stand for several other rows; the
+            comparison then gives the mean of those rows too.
     """
 
     name: ClassVar[str]
@@ -188,20 +197,25 @@ class Task(ABC):
         """Return the task's own settings, an object of :attr:`options_class`.
 
         Raises:
-            ConfigError: naming the key of ``options`` that is wrong, and the nearest one.
+            ConfigError: if a key or value of ``options`` is wrong; the message names the key.
         """
         return validate(self.options_class, dict(settings.options), source="options")
 
     def checked(self, settings: RunSettings) -> RunSettings:
-        """Return the settings with all defaults of ``options`` spelled out.
+        """Return the settings with every default of ``options`` written out.
 
         Raises:
-            ConfigError: see :meth:`options`.
+            ConfigError: as :meth:`options` raises it.
         """
         return settings.changed(options=self.options(settings).model_dump(mode="json"))
 
     def decided(self, start: Start) -> tuple[RunSettings, tuple[Decision, ...]]:
-        """Take the task's defaults, or those of the fields, for what is left to the recipe."""
+        """Return the settings with a value for every key that the user leaves to the recipe.
+
+        A key takes the value in :attr:`defaults`, or else the default of its field. One decision
+        for each such key is returned beside the settings. A run that goes on keeps the decisions
+        it began with.
+        """
         from medseg_nca.recipe import Decision
 
         settings = start.settings
@@ -219,10 +233,10 @@ class Task(ABC):
         return settings.with_values(values), decisions
 
     def check_data(self, data: Path | None) -> None:
-        """Refuse a training without the data it needs.
+        """Check that a data set is given where the task needs one, and only there.
 
         Raises:
-            DataError: if data are needed and not given, or given and not needed.
+            DataError: if a data set is needed and not given, or given and not needed.
         """
         if data is None and self.data_use == "required":
             raise DataError(f"The task {self.name} needs data.", hint="Name them with --data DIR.")
@@ -235,7 +249,8 @@ class Task(ABC):
         """Refuse options of a command that the task does not have.
 
         Raises:
-            ConfigError: naming the first one as the command line does.
+            ConfigError: if an option is not in ``known``; the message names the first such option
+                as the command line writes it.
         """
         for name in given:
             if name not in known:
@@ -247,7 +262,7 @@ class Task(ABC):
 
     @abstractmethod
     def begin(self, start: Start, job: Job) -> Training:
-        """Prepare the data, split them, decide what is open, and say what is learned.
+        """Begin a training: prepare and split the data, and decide the settings left open.
 
         Raises:
             MedsegError: see :mod:`medseg_nca.errors`.
@@ -255,10 +270,10 @@ class Task(ABC):
 
     @abstractmethod
     def read(self, folder: Path) -> Description:
-        """Read ``model.json`` and see that the weights fit it, without building the model.
+        """Read ``model.json`` and check that the weights fit it, without building the model.
 
         Raises:
-            ModelError: if a file is missing, damaged or does not fit the other.
+            ModelError: if a file is missing or damaged, or the two files do not fit each other.
         """
 
     @abstractmethod
@@ -266,7 +281,7 @@ class Task(ABC):
         """Load a model from its two files.
 
         Raises:
-            ModelError: see :meth:`read`, or if the device is not present.
+            ModelError: as :meth:`read` raises it, or if the device is not present.
         """
 
     @abstractmethod
@@ -274,7 +289,8 @@ class Task(ABC):
         """Write the answer for every input, and ``predictions.json``.
 
         Raises:
-            PartialFailure: after the last input, if some failed; the others are written.
+            PartialFailure: after the last input, if some inputs failed; the answers to the others
+                are written.
             Interrupted: if the job was cancelled.
             MedsegError: see :mod:`medseg_nca.errors`.
         """
@@ -290,53 +306,57 @@ class Task(ABC):
 
     @abstractmethod
     def table(self, tree: Tree) -> Table:
-        """Return what of ``metrics.json`` the terminal shows."""
+        """Return the part of ``metrics.json`` that the terminal shows."""
 
     @abstractmethod
     def published(self, tree: Tree) -> Mapping[str, float | None]:
-        """Return what of ``metrics.json`` the tracking store gets, without the side's name."""
+        """Return the numbers of ``metrics.json`` that the tracking store gets, by metric name.
+
+        The names do not begin with the side of the split ("test", "val"); the caller adds it.
+        """
 
     @abstractmethod
     def comparable(self, tree: Tree) -> Mapping[str, Better]:
         """Return the metrics by which two evaluations can be compared case by case.
 
-        The first one is taken if nobody names another.
+        Each name is mapped to the direction in which the metric is better. A comparison takes the
+        first metric unless its caller names another.
         """
 
     @abstractmethod
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
-        """Return a metric of each case by its id, for each row of a comparison (a label, "all")."""
+        """Return a metric: for each row of a comparison (a label, "all"), its value by case id."""
 
     def heading(self, metric: str) -> str:
-        """Return a metric as people write it, with its unit."""
+        """Return the name of a metric as people write it, with its unit."""
         return metric.replace("_", " ")
 
     @abstractmethod
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
-        """Return the model's answer to an input made from a formula, to be stored with it."""
+        """Return the model's answer to an input made from a formula, as it is stored with it."""
 
     @abstractmethod
     def check_reference(self, model: TrainedModel) -> Agreement:
-        """Answer again and compare with what is stored.
+        """Answer the same input again, and compare the answer with the one stored with the model.
 
         Raises:
-            ModelError: if nothing is stored, or what is cannot be read.
+            ModelError: if the model has no stored answer, or its stored answer cannot be read.
         """
 
     @abstractmethod
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
-        """Return what a registered version should say of the model besides its common fields."""
+        """Return tags for a registered version of the model, besides those that every task has."""
 
     @abstractmethod
     def answer(self, model: TrainedModel, value: Any) -> Any:
-        """Answer arrays: what MLflow's ``pyfunc.load_model(...).predict`` does.
+        """Answer an array or a mapping of arrays, as MLflow's ``load_model(...).predict`` does.
 
         Args:
-            model: of the task.
-            value: an array, or a mapping of arrays; the task says which.
+            model: a trained model of the task.
+            value: an array, or a mapping of arrays; each task documents which ones it takes.
 
         Raises:
-            ImageError: if the input does not fit, with what is needed.
+            ImageError: if the input does not fit the model; the message says what is needed.
         """
 
 
@@ -346,32 +366,33 @@ def _flag(name: str) -> str:
 
 
 class StandardTask(Task):
-    """A task whose models are two files as :mod:`medseg_nca.inference.task_model` writes them."""
+    """A task whose models are the two files of :mod:`medseg_nca.inference.task_model`."""
 
     @abstractmethod
     def build(self, spec: TaskSpec) -> nn.Module:
         """Return the network that a model's description asks for, untrained.
 
-        It is also called on torch's "meta" device, and may raise any error for strange settings.
+        It is also called on torch's "meta" device, where tensors have shapes and no memory. It may
+        raise any error for settings that make no network.
         """
 
     def read(self, folder: Path) -> TaskSpec:
-        """See :meth:`Task.read`."""
+        """Implement :meth:`Task.read`."""
         from medseg_nca.inference.task_model import check_task_model
 
         return check_task_model(folder, self.name, self.build)
 
     def load(self, folder: Path, device: str = "auto") -> TaskModel:
-        """See :meth:`Task.load`."""
+        """Implement :meth:`Task.load`."""
         from medseg_nca.inference.task_model import load_task_model
 
         return load_task_model(folder, self.name, self.build, device)
 
     def own(self, model: TrainedModel) -> TaskModel:
-        """Return the model as one of this task.
+        """Return the model with the type that models of this task have.
 
         Raises:
-            ConfigError: if it is of another one.
+            ConfigError: if the model belongs to another task.
         """
         from medseg_nca.inference.task_model import TaskModel
 

@@ -1,1 +1,1 @@
-"""MLflow: what a run leaves in a tracking store, and the registry of models."""
+"""MLflow: runs in a tracking store, and the registry of models."""

@@ -1,4 +1,4 @@
-"""The evaluation that belongs to a registered version."""
+"""Find and read the evaluation that belongs to a model, for its registered version."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medseg_nca.io.atomic import write_json
 
 METRICS = "metrics.json"
 FILES = (METRICS, "metrics.csv", "report.html")
-# Of a run folder: where its evaluations lie.
+# File in a run folder that says where the evaluations of its model are.
 PLACES = "evaluations.json"
-# The most telling side first.
+# Sides of a split; an evaluation on an earlier one in this list is preferred.
 SIDES = ("test", "all", "val", "train")
 
-# What the number in the tags of a version was measured by: see ``score_of``.
+# Values of the tag ``score_of`` of a version: where the number in its tag ``score`` comes from.
 EVALUATION, VALIDATION = "evaluation", "validation"
 DICE = "Dice"
 
@@ -27,20 +27,27 @@ logger = logging.getLogger(__name__)
 
 
 def score_tags(name: str, value: float | None, measured_by: str) -> dict[str, str]:
-    """Return the tags by which a registered version shows its score."""
+    """Return the tags of a registered version that hold its score.
+
+    Args:
+        name: name of the score, such as "Dice".
+        value: the score; None if there is none.
+        measured_by: ``EVALUATION`` or ``VALIDATION``.
+    """
     known = {} if value is None else {"score": f"{value:.4f}"}
     return {**known, "score_name": name, "score_of": measured_by}
 
 
 @dataclass(frozen=True)
 class ScoredResults:
-    """What ``medseg-nca evaluate`` wrote.
+    """The results that ``medseg-nca evaluate`` wrote.
 
     Attributes:
-        folder: where ``metrics.json`` lies, with ``metrics.csv`` and ``report.html``.
-        score: the number that decides, such as the mean Dice; None when no case counts.
-        score_name: how people call it.
-        on: which data, as "test of Task04_Hippocampus"; "" where it does not say.
+        folder: folder that holds ``metrics.json``, ``metrics.csv`` and ``report.html``.
+        score: the number by which models are judged, such as the mean Dice; None if no case has
+            one.
+        score_name: name of the score, as people write it.
+        on: side and data set, such as "test of Task04_Hippocampus"; "" if they are not known.
     """
 
     folder: Path
@@ -50,25 +57,25 @@ class ScoredResults:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Those of its files that exist."""
+        """The files of the results that exist."""
         return tuple(self.folder / name for name in FILES if (self.folder / name).is_file())
 
     @property
     def tags(self) -> dict[str, str]:
-        """How a registered version shows it."""
+        """Return the tags of a registered version with these results."""
         place = {"evaluated_on": self.on} if self.on else {}
         return {"evaluated": "yes", **score_tags(self.score_name, self.score, EVALUATION), **place}
 
 
 def read_evaluation(path: Path, weights_sha256: str) -> ScoredResults:
-    """Read an evaluation and see that it is of these weights.
+    """Read an evaluation, and check that it evaluated these weights.
 
     Args:
         path: ``metrics.json`` or the folder that holds it.
-        weights_sha256: of the model that is registered.
+        weights_sha256: sha256 of the weights of the model that is registered.
 
     Raises:
-        ModelError: if it cannot be read, names no score, or is of other weights.
+        ModelError: if it cannot be read, has no score, or evaluated other weights.
     """
     file = path / METRICS if path.is_dir() else path
     again = "Run `medseg-nca evaluate --model RUN --data DIR --out RUN/evaluation` again."
@@ -93,7 +100,7 @@ def read_evaluation(path: Path, weights_sha256: str) -> ScoredResults:
 
 
 def _score(tree: Any) -> tuple[str | None, Any]:
-    """Name and value of the score; until November 2026 there was only a mean Dice."""
+    """Return name and value of the score; files until November 2026 have only a mean Dice."""
     if not isinstance(tree, dict):
         return None, None
     if isinstance(tree.get("score"), dict):
@@ -102,7 +109,7 @@ def _score(tree: Any) -> tuple[str | None, Any]:
 
 
 def remember_evaluation(run: Path, side: str, folder: Path) -> None:
-    """Write into a run folder where its evaluation on a side of the split lies.
+    """Note in a run folder which folder holds its evaluation on a side of the split.
 
     Raises:
         OutputError: if it cannot be written.
@@ -112,10 +119,10 @@ def remember_evaluation(run: Path, side: str, folder: Path) -> None:
 
 
 def find_evaluation(run: Path, weights_sha256: str) -> ScoredResults | None:
-    """Find the evaluation of a run's model: in the run folder, else where it was last written.
+    """Find the evaluation of a run's model, in the run folder or else where it was last written.
 
-    Held-out cases count before those that the training has seen. An evaluation of other weights,
-    or one that is gone, is passed over.
+    An evaluation on held-out cases is preferred to one on cases of the training. An evaluation of
+    other weights, or one whose files are gone, is left out with a warning.
     """
     places = _places(run)
     known = [Path(places[side]) for side in SIDES if side in places]
@@ -130,7 +137,7 @@ def find_evaluation(run: Path, weights_sha256: str) -> ScoredResults | None:
 
 
 def _places(run: Path) -> dict[str, str]:
-    """The folder of the evaluation on each side, as far as it was noted."""
+    """Return the folder of the evaluation on each side, for the sides that were noted."""
     try:
         tree = json.loads((run / PLACES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -139,7 +146,7 @@ def _places(run: Path) -> dict[str, str]:
 
 
 def _entry(tree: dict[str, Any], *keys: str) -> str:
-    """A text inside nested mappings, "" where there is none."""
+    """Return a text inside nested mappings; "" if there is none."""
     found: Any = tree
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None

@@ -1,4 +1,4 @@
-"""The folder that is stored for a registered model: the two data files and MLflow's frame."""
+"""Write the folder that is stored for a registered model: its two data files and MLflow's."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 def write_package(loaded: TrainedModel, folder: Path) -> dict[str, str]:
     """Write a models-from-code pyfunc into ``folder/model``, without pickles.
 
-    The data files lie in ``artifacts``; ``model.json`` gets a stored answer, by which
-    ``verify`` recognises the model on another machine.
+    The two data files are in ``artifacts``. ``model.json`` gets the model's answer to an input from
+    a formula, which ``verify`` compares with the answer on another machine.
 
     Returns:
         The sha256 of each data file by its name.
@@ -49,7 +49,7 @@ def write_package(loaded: TrainedModel, folder: Path) -> dict[str, str]:
 
 
 def content_key(hashes: dict[str, str]) -> str:
-    """Return a short name for exactly these two files, so that no version replaces another's."""
+    """Return a short name made from the files' content, so that versions get separate folders."""
     joined = "".join(hashes[name] for name in sorted(hashes))
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""Packages that some stores need and this one does not bring: each is named when missing."""
+"""Name the missing package if a store needs one that medseg-nca does not install."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from medseg_nca.errors import StorePackageError
 
-# What to install for a module that MLflow or SQLAlchemy asks for, where the names differ.
+# The package to install for a module that MLflow or SQLAlchemy imports, if the names differ.
 _INSTALL = {
     "psycopg": "psycopg[binary]",
     "psycopg2": "psycopg2-binary",
@@ -26,9 +26,10 @@ _NO_DIALECT = re.compile(r"Can't load plugin: sqlalchemy\.dialects:(\w+)(?:\.(\w
 
 
 def missing_package(error: BaseException) -> StorePackageError | None:
-    """The error to raise if what a store threw comes from a package that is not there.
+    """Return an error that names the missing package, if a missing package is the cause.
 
-    Libraries wrap an ``ImportError`` in errors of their own, so what caused it is looked at too.
+    Libraries wrap an ``ImportError`` in errors of their own, so the causes of the error are looked
+    at too. None is returned if no package is missing.
     """
     for cause in _causes(error):
         module = _module(cause)
@@ -69,7 +70,7 @@ def _module(error: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it, each once."""
+    """Yield an error and the errors that led to it, each once."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -79,5 +80,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _quoted(wanted: str) -> str:
-    """As a shell takes it."""
+    """Return the text in quotes if a shell needs them."""
     return f"'{wanted}'" if "[" in wanted else wanted

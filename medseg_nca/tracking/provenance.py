@@ -8,13 +8,13 @@ from pathlib import Path
 
 import medseg_nca
 
-# Those that can change a number in a result.
+# The packages whose version can change a number in a result.
 PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "SimpleITK", "mlflow")
 TIMEOUT_S = 10
 
 
 def package_version(name: str) -> str | None:
-    """Return the installed version of a distribution, None when it is not installed."""
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -22,7 +22,7 @@ def package_version(name: str) -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and of those that decide its numbers."""
+    """Return the versions of this package and of the packages that can change its numbers."""
     found = {name: package_version(name) for name in PACKAGES}
     installed = {name: text for name, text in found.items() if text is not None}
     return {"medseg-nca": medseg_nca.__version__, **installed}
@@ -35,10 +35,10 @@ def git_commit(folder: Path | None = None) -> str | None:
         folder: any folder of the repository; by default that of this package.
 
     Returns:
-        None for an installed package, or where git is missing.
+        None if the package was installed without its repository, or git is missing.
     """
     where = folder or Path(medseg_nca.__file__).resolve().parent
-    # A virtual environment may lie inside somebody else's repository.
+    # An installed package may lie inside the repository of another project.
     if folder is None and _git(where, "ls-files", "__init__.py") != "__init__.py":
         return None
     commit = _git(where, "rev-parse", "HEAD")

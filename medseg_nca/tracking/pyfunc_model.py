@@ -1,7 +1,7 @@
 """The script that MLflow runs for ``mlflow.pyfunc.load_model`` on a registered model.
 
-MLflow copies this file beside the model ("models from code"); there is no pickle in it. It needs
-medseg-nca installed. Our own commands never run it: they read the two data files.
+MLflow copies this file beside the model ("models from code"), so that no pickle is stored. The
+script needs an installed medseg-nca. Our own commands never run it: they read the two data files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlflow.pyfunc.model import PythonModel
 
 
 class TaskPyfunc(PythonModel):
-    """Answers to a batch of arrays, as the model's task gives them."""
+    """Answers arrays as the model's task does (``Task.answer``)."""
 
     def load_context(self, context: Any) -> None:
         """Load the two data files."""
@@ -25,7 +25,7 @@ class TaskPyfunc(PythonModel):
         self.task = find_task(folder)
         self.model = self.task.load(folder)
 
-    # A bare ndarray is an annotation from which MLflow derives no schema; a mapping is taken too.
+    # The annotation is np.ndarray because MLflow derives no schema from it; a mapping works too.
     def predict(
         self,
         context: Any,
@@ -35,15 +35,15 @@ class TaskPyfunc(PythonModel):
         """Answer arrays.
 
         Args:
-            context: MLflow's; not used.
-            model_input: an array or a mapping of arrays. Of a segmentation: images
+            context: MLflow's context, which is not used.
+            model_input: an array or a mapping of arrays. A segmentation takes images
                 ``(B, C, *spatial)`` on the model's grid, or a mapping with that array as "image"
                 and, for another grid, a 4x4 "affine" (voxel to RAS+ mm).
-            params: MLflow's; not used.
+            params: MLflow's parameters, which are not used.
 
         Returns:
-            Of a segmentation label maps ``(B, *spatial)``, int32, with the numbers of the label
-            table; of other tasks what their documentation says.
+            A segmentation returns label maps ``(B, *spatial)``, int32, with the numbers of the
+            label table. The documentation of the other tasks says what they return.
         """
         return self.task.answer(self.model, model_input)
 

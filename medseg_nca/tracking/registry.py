@@ -1,4 +1,4 @@
-"""Writing to the model registry: new versions, their evaluations, and which one is in use."""
+"""Write to the model registry: new versions, their evaluations, and aliases."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def register(
 
     Args:
         loaded: the model; its folder holds the two data files.
-        name: of the registered model, made when it is new.
-        tracking: the store, and the experiment if a run must be made.
-        run_id: MLflow's run that trained it; a new one is made when it is None or the store does
-            not have it.
-        evaluation: what ``medseg-nca evaluate`` measured; without it the version cannot be
-            promoted until one is added.
+        name: name of the registered model, which is created if it is new.
+        tracking: the store, and the experiment in which a run is created if necessary.
+        run_id: id of MLflow's run that trained the model; a new run is created if it is None or
+            the store does not have it.
+        evaluation: results of ``medseg-nca evaluate``. A version without them cannot be promoted
+            until they are added.
         description: free text.
-        tags: more to be known of the version.
+        tags: further tags of the version.
 
     Raises:
-        TrackingError: if the store refuses, or the name cannot be used.
-        ModelError: if the model cannot be run on its stored-prediction volume.
+        TrackingError: if the store refuses the request, or the name is not allowed.
+        ModelError: if the model cannot answer the input of its stored answer.
     """
     from medseg_nca.tracking.package import content_key, write_package
 
@@ -106,15 +106,15 @@ def promote(
     """Let an alias, such as "champion", point to a version, after verifying it.
 
     Args:
-        name: of the registered model.
-        version: its number or another alias.
-        alias: the alias; it leaves the version that had it.
-        tracking: which store is meant.
-        evaluation: an evaluation (folder or ``metrics.json``) to add to the version first.
+        name: name of the registered model.
+        version: number of the version, or another alias of it.
+        alias: the alias; it no longer points to the version that had it.
+        tracking: the store of the registry.
+        evaluation: an evaluation (folder or ``metrics.json``) that is added to the version first.
 
     Raises:
         ModelError: if there is no such version, it has no evaluation, or it fails verification.
-        TrackingError: if the store refuses.
+        TrackingError: if the store refuses the request.
     """
     from medseg_nca.tracking.verify import verify
 
@@ -161,7 +161,7 @@ def _model_tags(loaded: TrainedModel) -> dict[str, str]:
 def _run_of(
     client: MlflowClient, loaded: TrainedModel, run_id: str | None, tracking: TrackingSettings
 ) -> str:
-    """The run that trained the model if this store has it, else a new one."""
+    """Return the id of the run that trained the model if the store has it, else of a new run."""
     from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
 
@@ -184,14 +184,14 @@ def _run_of(
 
 
 def _log_evaluation(client: MlflowClient, run: str, place: str, evaluation: ScoredResults) -> None:
-    """Store an evaluation beside the version's files: a run may have several versions."""
+    """Store an evaluation beside the version's files, since a run may have several versions."""
     with store_errors("The evaluation cannot be stored"):
         for file in evaluation.files:
             client.log_artifact(run, str(file), f"{place}/{EVALUATION_FOLDER}")
 
 
 def _add_evaluation(client: MlflowClient, target: Version, evaluation: ScoredResults) -> Version:
-    """Give a registered version its evaluation."""
+    """Add an evaluation to a registered version, and return the version."""
     with store_errors(f"The evaluation of {target.uri} cannot be stored"):
         source = str(client.get_model_version(target.name, target.version).source)
         place = source.removeprefix(f"runs:/{target.run_id}/")
@@ -203,7 +203,7 @@ def _add_evaluation(client: MlflowClient, target: Version, evaluation: ScoredRes
 
 
 def _adopt_evaluation(client: MlflowClient, target: Version) -> Version:
-    """Take an evaluation of these weights that was logged to the run since, if there is one."""
+    """Add an evaluation of these weights that was logged to the run later, if there is one."""
     if not target.run_id:
         return target
     with tempfile.TemporaryDirectory(prefix="medseg_nca_") as temporary:

@@ -1,8 +1,8 @@
-"""What a SQLite registry answered, kept until its file changes.
+"""A cache of the answers of a SQLite registry, which count until the registry's file changes.
 
-To ask a registry takes MLflow. Importing it takes longer than a prediction, and every part of it
-imports all of it. So the answer is kept in the user's cache, with the state of the file that gave
-it, and counts only while the file is in that state.
+Asking a registry needs MLflow, and importing any part of MLflow takes longer than a prediction. So
+an answer is kept in the user's cache together with the state of the registry's file, and is used
+only while the file is in that state.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ _ROLLBACK = b"\1\1"
 
 @dataclass(frozen=True)
 class Answer:
-    """Where a version's two files lie on this machine, and the sha256 it was registered with."""
+    """The folder of a version's two files on this machine, and the sha256 of each as registered."""
 
     folder: str
     hashes: Mapping[str, str]
 
 
 def state_of(database: Path) -> str | None:
-    """What changes whenever anything is written to a SQLite file.
+    """Return a text that changes whenever anything is written to a SQLite file.
 
-    Its counter of changes, its size, its time and its identity. None if the file does not tell:
-    it is missing, is being written, or logs changes beside itself (WAL).
+    It is made of the file's counter of changes, its size, its time and its identity. It is None if
+    these do not show all changes: the file is missing, is being written, or its changes are logged
+    in a file beside it (WAL).
     """
     if any(Path(f"{database}{end}").exists() for end in ("-journal", "-wal")):
         return None
@@ -55,7 +56,7 @@ def state_of(database: Path) -> str | None:
 
 
 def recall(database: Path, reference: str) -> Answer | None:
-    """What the registry in this file said of a reference, if the file is as it was then."""
+    """Return the kept answer to a reference; None if there is none or the file has changed."""
     state = state_of(database)
     known = _read(database)
     if state is None or known.get("state") != state:
@@ -69,20 +70,21 @@ def recall(database: Path, reference: str) -> Answer | None:
 
 
 def remember(database: Path, state: str | None, reference: str, answer: Answer) -> None:
-    """Keep an answer.
+    """Keep an answer of a registry.
 
     Args:
         database: the registry's file.
-        state: of the file before it was asked; if it is another one now, nothing is kept.
-        reference: what was asked for.
-        answer: what it said.
+        state: :func:`state_of` the file before the registry was asked; if the state is another one
+            now, nothing is kept.
+        reference: the name of the model that was asked for.
+        answer: the registry's answer.
     """
     if state is None or state_of(database) != state:
         return
     known = _read(database)
     answers = known.get("answers") if known.get("state") == state else None
     kept = {**(answers if isinstance(answers, dict) else {}), reference: asdict(answer)}
-    # Without a cache, or a home to keep it in, the registry is asked again.
+    # If the cache cannot be written, or there is no home folder, the registry is asked each time.
     with suppress(OutputError, RuntimeError):
         write_json(_place(database), {"state": state, "answers": kept})
 

@@ -1,7 +1,7 @@
-"""From the name of a model to its two data files, wherever they are.
+"""Find the two data files of a model by any of its names, and load the model.
 
-Of a registry only ``weights.safetensors`` and ``model.json`` are ever read, so an entry cannot run
-code in our processes.
+Only ``weights.safetensors`` and ``model.json`` of an entry in a registry are ever read, so an entry
+cannot run code in our processes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, SPEC, CARD = "weights.safetensors", "model.json", "card.md"
 ZOO = "zoo:"
-# Where the pair may lie in a run folder, and in the files of a run or version in the store.
+# Folders in which the two files may be, inside a run folder or the files of a run in a store.
 LOCAL_PLACES = ("model", ".")
 STORE_PLACES = ("artifacts", "")
 VERSION = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w\-]+))")
@@ -60,11 +60,11 @@ class Located:
     """A model's files on this machine.
 
     Attributes:
-        folder: holds the two data files.
-        reference: the name it was asked for by.
-        hashes: for a registered version, the sha256 tag of each file ("" where it has none).
-        temporary: whether the folder was made for this process alone, and :meth:`release` removes
-            it. What is not released goes when the process ends.
+        folder: folder that holds the two data files.
+        reference: the name that was asked for.
+        hashes: for a registered version, the sha256 tag of each file ("" if it has none).
+        temporary: whether the folder was made for this process alone. :meth:`release` removes
+            such a folder, or else the end of the process.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ class Located:
     temporary: bool = False
 
     def release(self) -> None:
-        """Remove what was downloaded; other folders stay."""
+        """Remove the folder if it is temporary."""
         if self.temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -81,13 +81,13 @@ class Located:
 def load_model(
     reference: str, device: str = "auto", tracking: TrackingSettings | None = None
 ) -> TrainedModel:
-    """Load a model of any task by any of its names; what was downloaded for it is gone afterwards.
+    """Load a model of any task by any of its names; files downloaded for it are removed again.
 
     Args:
         reference: a run folder, a folder with the two data files, ``zoo:NAME``,
             ``models:/NAME/VERSION``, ``models:/NAME@ALIAS`` or ``runs:/ID/model``.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        tracking: which store the last three are looked up in.
+        tracking: the store in which the last three forms are looked up.
 
     Raises:
         ModelError: if there is no such model, or its files are missing, damaged or not those that
@@ -109,7 +109,7 @@ def load_segmentation(
     """Load a model of the task segmentation, as :func:`load_model` does.
 
     Raises:
-        ModelError: as :func:`load_model`, or if the model is of another task.
+        ModelError: as :func:`load_model` raises it, or if the model belongs to another task.
         TrackingError: if the store cannot be used.
     """
     from medseg_nca.inference.bundle import load_bundle
@@ -122,10 +122,10 @@ def load_segmentation(
 
 
 def locate(reference: str, tracking: TrackingSettings | None = None) -> Located:
-    """Find a model's files as :func:`find_files`, and refuse any that were changed.
+    """Find a model's files as :func:`find_files` does, and refuse files that were changed.
 
     Raises:
-        ModelError, TrackingError: as :func:`load_model`.
+        ModelError, TrackingError: as :func:`load_model` raises them.
     """
     found = find_files(reference, tracking)
     try:
@@ -139,10 +139,10 @@ def locate(reference: str, tracking: TrackingSettings | None = None) -> Located:
 def find_files(reference: str, tracking: TrackingSettings | None = None) -> Located:
     """Find a model's files, downloading them if they are in a store.
 
-    What is downloaded is kept until it is released, or the process ends.
+    Downloaded files are kept until :meth:`Located.release`, or until the process ends.
 
     Raises:
-        ModelError, TrackingError: as :func:`load_model`, but changed files are not noticed.
+        ModelError, TrackingError: as :func:`load_model` raises them, except for changed files.
     """
     if reference.startswith(ZOO):
         return Located(_zoo_folder(reference.removeprefix(ZOO)), reference)
@@ -152,10 +152,10 @@ def find_files(reference: str, tracking: TrackingSettings | None = None) -> Loca
 
 
 def check_hashes(found: Located) -> None:
-    """Compare files with the sha256 that their version was registered with.
+    """Check that the files have the sha256 with which their version was registered.
 
     Raises:
-        ModelError: if a file was changed, or the version does not say what it was.
+        ModelError: if a file was changed, or the version has no sha256 of it.
     """
     from medseg_nca.inference.bundle import file_sha256
 
@@ -190,17 +190,17 @@ def export_model(
     """Copy a model's two data files, and its card if it has one, into a folder.
 
     Args:
-        reference: see :func:`load_model`.
-        to: the folder; created when it is missing.
-        tracking: which store is meant.
-        force: replace a model that is already there.
+        reference: a name of the model, as :func:`load_model` takes it.
+        to: the folder, created if it does not exist.
+        tracking: the store in which registered models are looked up.
+        force: whether a model that is already in the folder is replaced.
 
     Returns:
         The files written.
 
     Raises:
         OutputError: if the folder holds a model already, or cannot be written.
-        ModelError, TrackingError: as in :func:`load_model`.
+        ModelError, TrackingError: as :func:`load_model` raises them.
     """
     from medseg_nca.tracking.task_files import read_folder
 
@@ -320,7 +320,7 @@ def _is_pair(folder: Path) -> bool:
 
 
 def _copy(source: Path) -> Path:
-    """The two files in a folder of this process, as if they had been downloaded."""
+    """Copy the two files into a folder of this process, as if they had been downloaded."""
     folder = Path(tempfile.mkdtemp(dir=_downloads()))
     try:
         for name in HASH_TAGS:
@@ -331,7 +331,7 @@ def _copy(source: Path) -> Path:
 
 
 def _local_place(client: MlflowClient, base: str) -> Path | None:
-    """Where the files of ``runs:/ID/path`` lie, if that is a folder of this machine."""
+    """Return the folder of the files of ``runs:/ID/path``, if it is on this machine."""
     match = RUN.fullmatch(base)
     if match is None:
         return None
@@ -344,10 +344,10 @@ def _local_place(client: MlflowClient, base: str) -> Path | None:
 
 
 def _download(client: MlflowClient, source: str, reference: str) -> tuple[Path, str]:
-    """Fetch the two files from below ``source`` (a URI) into a folder of this process.
+    """Download the two files from the URI ``source`` or below it, into a folder of this process.
 
     Returns:
-        The folder, and the URI that they lie directly below.
+        The folder, and the URI of the folder in which the files were found.
     """
     from mlflow.artifacts import list_artifacts
 
@@ -377,7 +377,7 @@ def _fetch(base: str, uri: str) -> Path:
 
 @cache
 def _downloads() -> str:
-    """One folder for all downloads of this process; it goes when the process ends."""
+    """Return the folder for all downloads of this process, which is removed at its end."""
     folder = tempfile.mkdtemp(prefix="medseg_nca_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

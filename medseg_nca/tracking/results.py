@@ -1,4 +1,4 @@
-"""The files of an evaluation, as every task writes them."""
+"""Write the files of an evaluation, in the form that all tasks have in common."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def describe_results(
     """Return the entries of ``metrics.json`` that every task writes.
 
     Args:
-        model: that was evaluated.
+        model: the model that was evaluated.
         data: name of the data set; "" if there is none.
-        data_hash: of its contents; "" if there is none.
-        split: name of the side.
-        cases: how many were evaluated.
-        score: name of the number that decides.
-        value: of that number; None where nothing counts.
-        better: which way that number is good.
+        data_hash: hash of the data set; "" if there is none.
+        split: name of the side of the split, such as "test".
+        cases: number of cases that were evaluated.
+        score: name of the score, the metric by which models are judged.
+        value: value of the score; None if no case has one.
+        better: the direction in which the score is better.
     """
     spec = model.spec
     return {
@@ -65,11 +65,11 @@ def describe_results(
 
 
 def write_results(tree: Tree, rows: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write ``metrics.csv``, and ``metrics.json`` when all else is there.
+    """Write ``metrics.csv``, and after it ``metrics.json``.
 
     Args:
-        tree: of ``metrics.json``.
-        rows: of the table; the first one names the columns.
+        tree: content of ``metrics.json``.
+        rows: rows of ``metrics.csv``; the keys of the first row are the columns.
         out: folder of the results.
 
     Raises:

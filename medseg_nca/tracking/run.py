@@ -1,7 +1,7 @@
-"""One training in the tracking store.
+"""Log one training to the tracking store.
 
-Tracking never stops a training: from the first failure of the store the tracker says so once and
-does nothing more. The results are in the run folder in any case.
+Tracking never stops a training: at the first failure of the store, the tracker warns once and logs
+nothing more. The results are in the run folder in any case.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 LINK = "mlflow.json"
-# MLflow's limits: characters of a key and of a value, entries of one request.
+# MLflow's limits: characters of a key, characters of a value, entries of one request.
 KEY_LENGTH = 250
 VALUE_LENGTH = 6000
 BATCH = 100
@@ -50,13 +50,13 @@ NOT_IN_KEYS = re.compile(r"[^\w\-. /]")
 class RunTracker:
     """Sends parameters, metrics and files of one run to MLflow.
 
-    Without a client it does nothing, with the same interface.
+    A tracker without a client does nothing, with the same interface.
 
     Args:
-        client: of the tracking store; None for a tracker that does nothing.
+        client: client of the tracking store; None for a tracker that does nothing.
         run_id: MLflow's id of the run.
-        folder: the run folder; files in it keep their place.
-        monitor: MLflow's monitor of CPU, memory, disk and GPU, already running.
+        folder: the run folder. A file in it gets the same relative path in the store.
+        monitor: MLflow's running monitor of CPU, memory, disk and GPU; None without one.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RunTracker:
         return self._client is not None
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers at a step; what is not a number is left out."""
+        """Log numbers at a step; NaN is left out."""
         now = int(time.time() * 1000)
 
         def send(client: MlflowClient) -> None:
@@ -93,7 +93,7 @@ class RunTracker:
         self._try(send)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log settings; nested ones as ``training.lr``, long ones shortened."""
+        """Log settings; nested keys become ``training.lr``, and long values are shortened."""
 
         def send(client: MlflowClient) -> None:
             from mlflow.entities import Param
@@ -115,11 +115,12 @@ class RunTracker:
         self._try(send)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Upload a file or a folder; one that does not exist is left out.
+        """Upload a file or a folder; a path that does not exist is left out.
 
         Args:
-            path: what is uploaded.
-            folder: where to; by default where it lies in the run folder (``figures/curves.png``).
+            path: the file or folder.
+            folder: folder in the store; by default the same as in the run folder, so that
+                ``figures/curves.png`` goes to ``figures``.
         """
         if not path.exists():
             return
@@ -134,7 +135,7 @@ class RunTracker:
         self._try(send)
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """Close the run. What is logged afterwards is dropped; a second call does nothing."""
+        """Close the run. Later logging is dropped, and a second call does nothing."""
         monitor, self._monitor = self._monitor, None
         if monitor is not None:
             self._try(lambda _: monitor.finish())
@@ -154,7 +155,7 @@ class RunTracker:
         self.finish("FINISHED" if kind is None else "KILLED" if stopped else "FAILED")
 
     def _place(self, path: Path) -> str:
-        """The folder in the store for something that lies in the run folder."""
+        """Return the folder in the store for a file of the run folder."""
         if self.folder is None or not path.absolute().is_relative_to(self.folder.absolute()):
             return ""
         parent = path.absolute().relative_to(self.folder.absolute()).parent.as_posix()
@@ -165,7 +166,7 @@ class RunTracker:
             return
         try:
             send(self._client)
-        except Exception as error:  # whatever a store throws: the training is worth more
+        except Exception as error:  # no error of a store may end the training
             self._client = None
             logger.warning("Tracking stopped, the run goes on without it: %s", reason(error))
 
@@ -173,17 +174,17 @@ class RunTracker:
 def start_tracking(
     settings: RunSettings, folder: Path, *, dataset_hash: str = "", resume: bool = False
 ) -> RunTracker:
-    """Begin, or with ``resume`` go on with, the MLflow run of a run folder.
+    """Begin the MLflow run of a run folder, or with ``resume`` go on with it.
 
-    The run's id and store are kept in ``mlflow.json`` of the run folder. A store that does not
-    answer is a warning, and the run goes on without tracking; so does every process but the first
-    of a distributed training.
+    The run's id and store are kept in ``mlflow.json`` of the run folder. If the store does not
+    answer, there is a warning and the run goes on without tracking. Of a distributed training, only
+    the first process is tracked.
 
     Args:
-        settings: of the run; logged as parameters.
+        settings: settings of the run, logged as parameters.
         folder: the run folder.
-        dataset_hash: of the data, logged as a tag.
-        resume: go on with the run that ``mlflow.json`` names, if the store still has it.
+        dataset_hash: hash of the data set, logged as a tag.
+        resume: whether to go on with the run that ``mlflow.json`` names, if the store has it.
 
     Raises:
         TrackingError: if ``tracking.uri`` is not a tracking store at all.
@@ -193,7 +194,7 @@ def start_tracking(
         return RunTracker()
     uri = store_uri(settings.tracking.uri)
     link = read_link(folder) if resume else None
-    # The link has no password; if it means the store of the settings, theirs is taken.
+    # The link has no password; if the settings name the same store, their URI is used.
     if link is not None and link["tracking_uri"] != shown(uri):
         uri = linked_store(folder) or uri
     try:
@@ -202,7 +203,7 @@ def start_tracking(
         write_json(folder / LINK, {"run_id": run_id, "tracking_uri": shown(uri)})
         monitor = _monitor(settings.tracking, run_id, uri)
     except StorePackageError:
-        raise  # no store that may answer later: known before hours of training
+        raise  # the store could never answer, which is better known before hours of training
     except Exception as error:
         logger.warning("The run is not tracked: %s", reason(error))
         return RunTracker()
@@ -211,7 +212,7 @@ def start_tracking(
 
 
 def read_link(folder: Path) -> dict[str, str] | None:
-    """Return run id and store of a run folder, None where they are missing or unreadable."""
+    """Return run id and store from a run folder; None if they are missing or unreadable."""
     try:
         tree = json.loads((folder / LINK).read_text(encoding="utf-8"))
         return {key: str(tree[key]) for key in ("run_id", "tracking_uri")}
@@ -220,7 +221,7 @@ def read_link(folder: Path) -> dict[str, str] | None:
 
 
 def linked_store(folder: Path) -> str | None:
-    """Return the store that a run folder was tracked in, None if it is known to be gone."""
+    """Return the store that a run folder was tracked in; None if it has none or it is gone."""
     link = read_link(folder)
     if link is None:
         return None
@@ -233,10 +234,10 @@ def linked_store(folder: Path) -> str | None:
 
 
 def store_with_credentials(folder: Path, uri: str | None = None) -> str | None:
-    """Return the store of a run folder as it can be used, None if it has none or it is gone.
+    """Return the store of a run folder, with its password; None if it has none or it is gone.
 
-    The link in the folder has no password. Where the given or the environment's URI means the same
-    store, that one is taken.
+    The link in the folder has no password. If the given URI, or that of the environment, names the
+    same store, that URI is returned, which may have one.
 
     Raises:
         TrackingError: if the given or the environment's URI is no tracking store.
@@ -247,7 +248,7 @@ def store_with_credentials(folder: Path, uri: str | None = None) -> str | None:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested settings as ``{"training.lr": "0.001"}``, within MLflow's limits."""
+    """Return nested settings as ``{"training.lr": "0.001"}``, shortened to MLflow's limits."""
     flat: dict[str, str] = {}
     for key, value in tree.items():
         name = f"{prefix}.{key}" if prefix else str(key)
@@ -259,7 +260,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def run_tags(dataset_hash: str) -> dict[str, str]:
-    """Return the tags that say what a run was made of."""
+    """Return the tags of a run that say from which code, packages and data it was made."""
     tags = {f"version.{name}": text for name, text in package_versions().items()}
     commit = git_commit()
     if commit:
@@ -275,7 +276,7 @@ def _create(client: MlflowClient, settings: RunSettings, dataset_hash: str) -> s
     tags = {**run_tags(dataset_hash), "model": settings.model.name, "task": settings.task}
     run_id = str(client.create_run(experiment, run_name=settings.name, tags=tags).info.run_id)
     tracker = RunTracker(client, run_id)
-    # Where a run is tracked decides nothing about it, and a URI may hold a password.
+    # The tracking settings do not change a run, and their URI may hold a password.
     tracker.log_params(settings.model_dump(mode="json", exclude={"tracking"}))
     if not tracker.active:
         raise TrackingError("the store does not take parameters.")
@@ -283,7 +284,7 @@ def _create(client: MlflowClient, settings: RunSettings, dataset_hash: str) -> s
 
 
 def _existing(client: MlflowClient, link: Mapping[str, str] | None) -> str | None:
-    """The run to go on with, open again; None if there is none."""
+    """Open the run of a link again and return its id; None if the store does not have it."""
     from mlflow.exceptions import MlflowException
 
     if link is None:
@@ -297,7 +298,7 @@ def _existing(client: MlflowClient, link: Mapping[str, str] | None) -> str | Non
 
 
 def _monitor(settings: TrackingSettings, run_id: str, uri: str) -> Any:
-    """MLflow's system monitor, running; None if it is not wanted or cannot run."""
+    """Start and return MLflow's system monitor; None if it is not wanted or cannot run."""
     if not settings.system_metrics:
         return None
     try:
@@ -306,14 +307,14 @@ def _monitor(settings: TrackingSettings, run_id: str, uri: str) -> Any:
         create: Any = SystemMetricsMonitor
         monitor = create(run_id, resume_logging=True, tracking_uri=uri)
         monitor.start()
-    except Exception as error:  # psutil is missing, or a container hides what it reads
+    except Exception as error:  # psutil may be missing, or a container may hide what it reads
         logger.info("No system metrics: %s", reason(error))
         return None
     return monitor
 
 
 def _is_worker() -> bool:
-    """Whether this is not the first process of a distributed training."""
+    """Return whether this is a process of a distributed training other than the first."""
     ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK"))
     return any(rank.isdecimal() and int(rank) > 0 for rank in ranks)
 

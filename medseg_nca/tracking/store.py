@@ -1,11 +1,11 @@
-"""Which MLflow store is used, and a quiet client for it.
+"""Choose the MLflow store, and make a quiet client for it.
 
-Nothing here touches MLflow's global state (active run, global tracking URI): every call names its
-store, so our processes can sit beside other code that uses MLflow.
+No function here changes MLflow's global state (active run, global tracking URI). Every call names
+its store, so our code can share a process with other code that uses MLflow.
 
-The store is, in this order: the URI that is given, the variable ``MLFLOW_TRACKING_URI``, and
-``mlflow.db`` (SQLite) in the current folder with the files in ``mlartifacts`` beside it. That is
-where ``mlflow ui``, started in the same folder, looks too.
+The store is the first of these that is given: the argument, the environment variable
+``MLFLOW_TRACKING_URI``, and ``mlflow.db`` (SQLite) in the current folder, with its files in
+``mlartifacts`` beside it. The command ``mlflow ui``, started in that folder, shows the same store.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NO_STORE = (
     "the current folder. The first `medseg-nca train` or `medseg-nca models register` makes it."
 )
 
-# A password may hold "/" and "@"; what a query calls a secret is one too.
+# A password may contain "/" and "@". Secrets in the query of a URI are hidden too.
 CREDENTIALS = re.compile(r"//(?:[^/\s:@]*:\S*|[^/\s@]*)@")
 SECRETS = re.compile(
     r"(?i)\b(password|passwd|pwd|passfile|sslpassword|secret|token|sig|odbc_connect|"
@@ -46,7 +46,7 @@ SECRETS = re.compile(
 REASON_LENGTH = 200
 
 # MLflow's own patience with a dead server (7 tries, each up to 2 minutes) would stop a training
-# for a quarter of an hour. Whoever sets these variables is obeyed.
+# for a quarter of an hour. Values that are set in the environment are kept.
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
@@ -57,14 +57,14 @@ DEFAULTS = {
 
 
 def store_uri(uri: str | None = None) -> str:
-    """Return the store that is meant, a SQLite file by its absolute path.
+    """Return the URI of the store to use; that of a SQLite file has an absolute path.
 
     Args:
-        uri: any URI that MLflow knows, or the path of a SQLite file that ends in ``.db``; None
-            takes the environment's, else the default.
+        uri: any URI that MLflow knows, or the path of a SQLite file that ends in ``.db``. None
+            takes the store of the environment, or else the default.
 
     Raises:
-        TrackingError: if it is no URI of a store that MLflow 3 has.
+        TrackingError: if ``uri`` names no kind of store that MLflow 3 supports.
     """
     given = uri or os.environ.get(URI_VARIABLE) or DATABASE
     scheme, separator, rest = given.partition(":")
@@ -88,17 +88,17 @@ def _sqlite(path: Path) -> str:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a SQLite store, None for any other store."""
+    """Return the file of a SQLite store; None for any other store."""
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
 def shown(uri: str) -> str:
-    """Return the URI, or a text with URIs, as it may be logged: without user name and password."""
+    """Return a URI, or a text with URIs, without user names and passwords, for the log."""
     return SECRETS.sub(r"\1=...", CREDENTIALS.sub("//", uri))
 
 
 def quiet() -> None:
-    """Stop MLflow and Alembic from chatting, and give up early on a dead server."""
+    """Turn off messages of MLflow and Alembic, and let MLflow give up early on a dead server."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
@@ -106,15 +106,17 @@ def quiet() -> None:
 
 
 def connect(uri: str, *, create: bool = False) -> MlflowClient:
-    """Return a client of a store that answers.
+    """Return a client of a store, after checking that the store answers.
 
     Args:
-        uri: of the store.
-        create: make the file of a SQLite store, if it is missing; whoever only asks never does.
+        uri: URI of the store.
+        create: whether a missing file of a SQLite store is created; false for callers that only
+            read.
 
     Raises:
-        TrackingError: if there is no such store, it cannot be reached, cannot be written or is of
-            another MLflow version; StorePackageError if it needs a package that is missing.
+        TrackingError: if there is no such store, or it cannot be reached, cannot be written or has
+            another MLflow version.
+        StorePackageError: if the store needs a package that is not installed.
     """
     quiet()
     file = sqlite_file(uri)
@@ -130,7 +132,13 @@ def connect(uri: str, *, create: bool = False) -> MlflowClient:
 
 
 def _probe(file: Path, create: bool) -> None:
-    """Fail where MLflow would try for minutes, or fill an empty or a strange file with tables."""
+    """Check a SQLite file before MLflow opens it.
+
+    MLflow would try for minutes to open a bad file, and would add its tables to any other database.
+
+    Raises:
+        TrackingError: if the file is missing (unless ``create``) or has no tables of MLflow.
+    """
     if create:
         file.parent.mkdir(parents=True, exist_ok=True)
     elif not file.is_file():
@@ -142,12 +150,12 @@ def _probe(file: Path, create: bool) -> None:
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the id of an experiment, created when it is missing.
+    """Return the id of an experiment, which is created if it does not exist.
 
-    Files of a SQLite store go to ``mlartifacts`` beside it; other stores decide for themselves.
+    The files of a SQLite store go to ``mlartifacts`` beside it; other stores have their own place.
 
     Raises:
-        TrackingError: if the store refuses.
+        TrackingError: if the store refuses the request, or the experiment was deleted.
     """
     with store_errors(f"Experiment {name!r} cannot be used"):
         found = client.get_experiment_by_name(name)
@@ -166,9 +174,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 @contextmanager
 def store_errors(what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn whatever a store raises into a TrackingError that starts with ``what``.
+    """Turn any error of a store inside the block into a TrackingError that starts with ``what``.
 
-    A package that the store needs and that is not installed is a StorePackageError.
+    If a package is missing that the store needs, it is a StorePackageError.
     """
     from mlflow.exceptions import MlflowException
     from requests import RequestException
@@ -194,7 +202,7 @@ def store_errors(what: str, hint: str | None = None) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error of a store says, in one line and without passwords."""
+    """Return the message of an error of a store, in one line and without passwords."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
     missing = missing_package(error)
     if missing is not None:

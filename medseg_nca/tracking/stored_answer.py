@@ -1,7 +1,7 @@
-"""A small array that is stored with a model, by which another machine recognises its answers.
+"""A small answer that is stored with a model, by which another machine checks the model.
 
-Segmentation stores label maps of its own; tasks whose answers are real
-numbers store them as float16, and allow for the rounding of other processors.
+These functions are for tasks whose answers are real numbers. The numbers are stored as float16, and
+the comparison allows for the rounding of other processors. Segmentation stores label maps instead.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from medseg_nca.errors import ModelError
 from medseg_nca.tasks.base import Agreement, TrainedModel
 
-# Of the largest value of the array; other processors and torch versions stay far below it.
+# Largest difference allowed, as a share of the largest value; other processors and torch versions
+# differ far less.
 TOLERANCE = 0.02
 MAX_VALUES = 2**16
 _TYPE = np.dtype("<f2")
 
 
 def store_answer(answer: NDArray[Any], formula: str) -> dict[str, str]:
-    """Return what ``model.json`` keeps of an answer.
+    """Return the entries of ``model.json`` that hold an answer.
 
     Args:
         answer: finite numbers of any shape, at most 65,536 of them.
@@ -41,15 +42,15 @@ def store_answer(answer: NDArray[Any], formula: str) -> dict[str, str]:
 
 
 def compare_answer(answer: NDArray[Any], formula: str, model: TrainedModel) -> Agreement:
-    """Compare an answer with the one that is stored with its model.
+    """Compare an answer with the answer that is stored with the model.
 
     Args:
-        answer: as it was given to :func:`store_answer`.
+        answer: the model's answer now, of the same shape as in :func:`store_answer`.
         formula: name of what the input was made from.
-        model: that carries the stored answer.
+        model: the model that has the stored answer.
 
     Raises:
-        ModelError: if nothing is stored, it belongs to another formula, or it is damaged.
+        ModelError: if there is no stored answer, it belongs to another formula, or it is damaged.
     """
     stored = model.spec.reference
     where = model.folder / "model.json"
@@ -76,7 +77,7 @@ def compare_answer(answer: NDArray[Any], formula: str, model: TrainedModel) -> A
 def _decode(stored: Mapping[str, str], shape: tuple[int, ...], where: str) -> NDArray[Any]:
     size = int(np.prod(shape)) * _TYPE.itemsize
     try:
-        # Never more than the answer needs: the file may come from anywhere.
+        # At most the answer's size is unpacked, because the file may come from anywhere.
         raw = zlib.decompressobj().decompress(base64.b64decode(stored["values"]), size)
         return np.frombuffer(raw, _TYPE).reshape(shape)
     except (KeyError, ValueError, zlib.error) as error:

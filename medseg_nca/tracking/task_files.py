@@ -1,4 +1,4 @@
-"""From the folder of a model's two files to the model, whatever its task."""
+"""Load a model of any task from the folder of its two files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_folder(folder: Path, device: str = "auto") -> TrainedModel:
 
 
 def read_folder(folder: Path) -> Description:
-    """Say what a model of any task is; its files are checked, and it is not built.
+    """Read the ``model.json`` of a model of any task; the files are checked, nothing is built.
 
     Raises:
         ModelError: if they are missing or damaged, or the task is unknown.
@@ -33,7 +33,7 @@ def read_folder(folder: Path) -> Description:
 
 
 def find_task(folder: Path) -> Task:
-    """Return the task that a model is of.
+    """Return the task that a model belongs to.
 
     Raises:
         ModelError: if ``model.json`` is missing or damaged, or the task is unknown.

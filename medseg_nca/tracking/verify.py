@@ -1,4 +1,4 @@
-"""Whether a model is the one that was stored, and still does what it did."""
+"""Verify that a model is the one that was stored, and still gives its stored answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; ``passed`` is None when there was nothing to compare with."""
+    """The result of one check; ``passed`` is None if there was nothing to compare with."""
 
     name: str
     passed: bool | None
@@ -24,25 +24,25 @@ class Check:
 
 @dataclass(frozen=True)
 class Verification:
-    """All checks of one model."""
+    """The results of all checks of one model."""
 
     reference: str
     checks: tuple[Check, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed."""
+        """Whether all checks passed, or had nothing to compare with."""
         return all(check.passed is not False for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the plain values that ``--json`` prints."""
         return {**asdict(self), "passed": self.passed}
 
     def raise_if_failed(self) -> None:
-        """Refuse a model that failed.
+        """Raise an error if a check failed.
 
         Raises:
-            ModelError: naming the checks that failed.
+            ModelError: if a check failed; the message names all such checks.
         """
         failed = [f"{c.name}: {c.detail}" for c in self.checks if c.passed is False]
         if failed:
@@ -55,15 +55,15 @@ class Verification:
 def verify(
     reference: str, device: str = "cpu", tracking: TrackingSettings | None = None
 ) -> Verification:
-    """Check files, sha256, loading and the stored prediction of a model.
+    """Check a model: its files, their sha256, that it loads, and its stored answer.
 
     Args:
-        reference: see :func:`medseg_nca.tracking.resolve.load_model`.
-        device: where the prediction is made.
-        tracking: which store registered models are looked up in.
+        reference: a name of the model, as :func:`medseg_nca.tracking.resolve.load_model` takes it.
+        device: the device on which the model answers.
+        tracking: the store in which registered models are looked up.
 
     Raises:
-        ModelError: if there is no such model at all.
+        ModelError: if there is no such model.
         TrackingError: if the store cannot be used.
     """
     from medseg_nca.tracking.task_files import load_folder
@@ -86,7 +86,7 @@ def verify(
 
 
 def _sha256(found: Located) -> Check:
-    """The files are those that were registered; outside a registry, those that the model names."""
+    """Check that a registered version's files have the sha256 that they were registered with."""
     try:
         check_hashes(found)
     except ModelError as error:

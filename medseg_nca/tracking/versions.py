@@ -1,4 +1,4 @@
-"""What a registry holds: the versions of its models and what is known of each."""
+"""Read the model registry: its models, and the versions of each."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ class Version:
     """One version of a registered model.
 
     Attributes:
-        name: of the registered model.
-        version: counted by the registry.
-        uri: the name it is loaded by, ``models:/NAME/VERSION``.
-        aliases: other names that point to it, such as "champion".
-        evaluated: whether an evaluation belongs to it.
+        name: name of the registered model.
+        version: number of the version, counted by the registry.
+        uri: the name by which the version is loaded, ``models:/NAME/VERSION``.
+        aliases: aliases that point to the version, such as "champion".
+        evaluated: whether the version has an evaluation.
         task: the registered name of the model's task.
-        score: of the evaluation, or of the validation in training (see ``score_of``).
-        score_name: how people call it, such as "Dice".
-        score_of: "evaluation" or "validation".
-        status: "pending", and "approved" once it was promoted.
-        weights_sha256: of ``weights.safetensors``.
-        run_id: MLflow's run that it came from.
-        store: the registry, without credentials.
+        score: score of the evaluation, or else of the validation in training.
+        score_name: name of the score, such as "Dice".
+        score_of: which of the two the score is from: "evaluation" or "validation".
+        status: "pending", or "approved" after the version was promoted.
+        weights_sha256: sha256 of ``weights.safetensors``.
+        run_id: id of MLflow's run that trained the model.
+        store: URI of the registry, without user name and password.
         created: time of registration, ISO 8601 in UTC.
         description: free text.
         tags: all tags of the version.
@@ -63,7 +63,10 @@ class Version:
     tags: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``; a Dice has the names that it had before there were other scores too."""
+        """Return the plain values that ``--json`` prints.
+
+        A score that is a Dice is also given under its names of before November 2026.
+        """
         old = {"dice": self.score, "dice_of": self.score_of} if self.score_name == DICE else {}
         return {**asdict(self), **old}
 
@@ -103,9 +106,9 @@ def show(
     """Return one version.
 
     Args:
-        name: of the registered model, or ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
-        version: its number or an alias; None takes the newest.
-        tracking: which store is meant.
+        name: name of the registered model, or ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
+        version: number or alias of the version; None takes the newest.
+        tracking: the store of the registry.
 
     Raises:
         ModelError: if there is no such version.
@@ -120,10 +123,10 @@ def show(
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that a registered model cannot have.
+    """Check that a registered model can have this name.
 
     Raises:
-        TrackingError: with what is allowed.
+        TrackingError: if it cannot; the message says which characters are allowed.
     """
     if not NAME.fullmatch(name):
         raise TrackingError(
@@ -140,7 +143,7 @@ def _reference(name: str, version: str | None) -> str:
 
 
 def _versions(client: MlflowClient, name: str) -> list[Version]:
-    """All versions of a model, the newest first."""
+    """Return all versions of a model, the newest first."""
     found = _pages(client.search_model_versions, f"name='{name}'")
     ordered = sorted(found, key=lambda version: int(version.version), reverse=True)
     return [describe_version(client, version) for version in ordered]
@@ -158,7 +161,7 @@ def _pages(search: Any, query: str | None = None) -> list[Any]:
 
 
 def describe_version(client: MlflowClient, entry: Any) -> Version:
-    """Return what is known of an entry of MLflow's (a ``ModelVersion``)."""
+    """Return the version that an entry of MLflow (a ``ModelVersion``) describes."""
     tags = {str(key): str(value) for key, value in entry.tags.items()}
     model = client.get_registered_model(entry.name)
     aliases = sorted(a for a, v in model.aliases.items() if str(v) == str(entry.version))

@@ -1,1 +1,1 @@
-"""One training loop for every task: optimiser, weight average, checkpoints, guard."""
+"""The training loop of every task: optimiser, average of the weights, checkpoints, guard."""

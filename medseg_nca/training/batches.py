@@ -1,4 +1,4 @@
-"""Batches of a learner's samples, from any iteration on, for one of several processes."""
+"""Make batches of a learner's samples, from any iteration on, for each training process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medseg_nca.training.learner import Batch, Learner
 
 
 class _Samples(Dataset[Batch]):
-    """Random access to a learner's endless row of samples."""
+    """A data set without an end: entry ``n`` is the learner's sample number ``n``."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
@@ -34,10 +34,10 @@ def batches(
     world_size: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the batches of iterations ``first`` to ``last``.
+    """Yield the batches of the iterations ``first`` to ``last - 1``, counted from 0.
 
-    Process ``rank`` of ``world_size`` gets samples of its own; the samples of an iteration
-    depend on nothing but its number.
+    Each process, ``rank`` of ``world_size``, gets samples of its own. The samples of an iteration
+    depend only on the iteration's number.
     """
     per_iteration = batch_size * world_size
     indices = [

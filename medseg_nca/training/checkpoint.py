@@ -1,6 +1,7 @@
-"""Checkpoints: written beside and renamed, the one before kept, only tensors and numbers.
+"""Checkpoints: the state of a training, in files of tensors and plain values.
 
-``last.pt`` is the newest, ``previous.pt`` the one before it, ``best.pt`` the best validated one.
+``last.pt`` is the newest checkpoint, ``previous.pt`` the one before it, and ``best.pt`` the one
+with the best validation. A checkpoint is written to a temporary file, which then gets its name.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, best: bool = False) -> None:
-    """Write ``state`` as the newest checkpoint (or as the best one).
+    """Write ``state`` as the newest checkpoint, or with ``best`` as the best one.
 
     Raises:
-        OutputError: if it cannot be written; the checkpoints before it stay as they were.
+        OutputError: if it cannot be written; the earlier checkpoints stay as they were.
     """
     name = BEST if best else LAST
-    # Through memory: torch's own file writer hides a full disk behind a RuntimeError.
+    # The bytes are made in memory, because torch's own file writer reports a full disk as a
+    # RuntimeError.
     buffer = io.BytesIO()
     torch.save({"version": _VERSION, **state}, buffer)
     with atomic_file(folder / name) as path:
@@ -42,12 +44,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, best: bool = False) 
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run has come as far as its first checkpoint."""
+    """Return whether a run has written a checkpoint."""
     return any((folder / name).exists() for name in (LAST, PREVIOUS))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one checkpoint; no code in it is run.
+    """Read one checkpoint, without running any code in the file.
 
     Raises:
         CheckpointError: if it is missing, damaged or of another version.
@@ -55,7 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint.")
     try:
-        # torch does not look at the checksums: a flipped bit would be loaded as a weight.
+        # torch does not check the checksums, and would load a damaged bit as a weight.
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -73,10 +75,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_newest(folder: Path) -> dict[str, Any]:
-    """Read the newest checkpoint of a run; a damaged one is passed over for the one before.
+    """Read the newest checkpoint of a run; if it is damaged, the one before it is read.
 
     Raises:
-        CheckpointError: if there is none that can be read.
+        CheckpointError: if no checkpoint can be read.
     """
     problems = []
     for name in (LAST, PREVIOUS):
@@ -92,14 +94,17 @@ def read_newest(folder: Path) -> dict[str, Any]:
 
 
 def read_good(folder: Path, tried: int | None) -> dict[str, Any]:
-    """Read the newest checkpoint, or the one before if the newest is of iteration ``tried``.
+    """Read the checkpoint to go back to after a divergence.
+
+    It is the newest one, or the one before if the newest is that of iteration ``tried``.
 
     Args:
-        folder: of the checkpoints.
-        tried: iteration whose state led astray; None if none did.
+        folder: folder of the checkpoints.
+        tried: iteration of a checkpoint from which the training diverged again; None if there is
+            none.
 
     Raises:
-        CheckpointError: if there is none that can be read.
+        CheckpointError: if no checkpoint can be read.
     """
     state = read_newest(folder)
     if state["counters"]["iteration"] == tried:

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights."""
+"""The exponential moving average of the weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Averaging = Callable[[Tensors, Tensors, Tensor | int], None]
 def warmed_up_average(decay: float) -> Averaging:
     """Return torch's averaging function with a decay that starts at 0.1 and rises to ``decay``.
 
-    Without the rise the average would remember the random start for hundreds of steps.
+    With a constant decay, the average would hold a part of the random start for hundreds of steps.
     """
 
     @torch.no_grad()
@@ -28,8 +28,8 @@ def warmed_up_average(decay: float) -> Averaging:
 
 
 def averaged(model: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of the model that follows it with a moving average of its parameters.
+    """Return a copy of the model whose parameters are a moving average of the model's.
 
-    Buffers are copied: the models here have constant ones only.
+    Buffers are copied once and not averaged, because the models here have only constant buffers.
     """
     return AveragedModel(model, multi_avg_fn=warmed_up_average(decay), use_buffers=False)

@@ -1,4 +1,4 @@
-"""The divergence guard: notices a loss that is lost."""
+"""The divergence guard: it notices when the loss of a training is far above its normal value."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from medseg_nca.config.training import GuardSettings
 
 _MEMORY = 0.98
-# The loss of the first steps says little about what is normal.
+# Number of first steps whose losses are not judged, because they do not show what is normal.
 _LEARNING = 50
 
 
 class DivergenceGuard:
-    """Compares each loss with the running mean of those before."""
+    """Compares each loss with the running mean of the losses before it."""
 
     def __init__(self, settings: GuardSettings) -> None:
         self.settings = settings
@@ -22,19 +22,19 @@ class DivergenceGuard:
 
     @property
     def rate_factor(self) -> float:
-        """Factor on the learning rate after the roll-backs so far."""
+        """The factor on the learning rate that follows from the roll-backs so far."""
         return self.settings.lr_factor**self.rollbacks
 
     @property
     def exhausted(self) -> bool:
-        """True if another roll-back is not allowed."""
+        """Whether all roll-backs that the settings allow have been made."""
         return self.rollbacks >= self.settings.max_rollbacks
 
     def diverged(self, loss: float) -> bool:
-        """Take in a loss; True if it is not finite, or far above what is normal."""
+        """Return whether a loss is NaN, infinite or far above normal; else add it to the mean."""
         if not math.isfinite(loss):
             return True
-        # A mean near zero would make any loss look large.
+        # The lower bound keeps normal losses from looking large beside a mean near zero.
         limit = self.settings.factor * max(self.mean, 0.05)
         if self.seen >= _LEARNING and loss > limit:
             return True
@@ -43,11 +43,11 @@ class DivergenceGuard:
         return False
 
     def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
+        """Return the state of the guard, for a checkpoint."""
         return {"mean": self.mean, "seen": self.seen, "rollbacks": self.rollbacks}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore a state that :meth:`state_dict` returned."""
         self.mean = float(state["mean"])
         self.seen = int(state["seen"])
         self.rollbacks = int(state["rollbacks"])

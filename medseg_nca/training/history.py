@@ -1,6 +1,6 @@
-"""The history of a run: one CSV row an entry, which survives a kill and a resume.
+"""The history of a run: a CSV file of numbers by iteration, which survives a kill and a resume.
 
-An observer is told of the same numbers as they come.
+Observers get the same numbers during the training.
 """
 
 from __future__ import annotations
@@ -17,18 +17,25 @@ Row = dict[str, float]
 
 
 class Observer(Protocol):
-    """Who keeps the numbers of a training: a tracking store."""
+    """A receiver of the numbers of a training, for example a tracking store."""
 
     def on_log(self, iteration: int, values: Mapping[str, float], progress: float) -> None:
-        """Called every ``log_every`` iterations and after every validation."""
+        """Receive numbers; called every ``log_every`` iterations and after every validation.
+
+        Args:
+            iteration: iterations done so far.
+            values: numbers by name.
+            progress: share of the training that is done, 0 to 1.
+        """
 
 
 class History:
     """Rows of numbers by iteration, in memory and in ``history.csv``.
 
     Args:
-        path: the file; created with the first row.
-        until: rows after this iteration are dropped: a resumed run writes them again.
+        path: path of the file, which is created with the first row.
+        until: last iteration whose rows are kept, when a run goes on from there and writes the
+            later rows again. None drops the whole file.
     """
 
     def __init__(self, path: Path, until: int | None = None) -> None:
@@ -39,7 +46,7 @@ class History:
             self._rewrite()
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Append a row and bring it to disk."""
+        """Append a row, and write it to disk at once."""
         new = set(row) - set(self._columns())
         self.rows.append(dict(row))
         if new or len(self.rows) == 1:
@@ -70,7 +77,7 @@ class History:
 def read_history(path: Path) -> list[Row]:
     """Read the rows of a ``history.csv``; a line cut short by a kill is left out.
 
-    Whole numbers stay whole, so that rows which are written again are the same bytes.
+    Whole numbers are read as integers, so that a row that is written again has the same bytes.
     """
     rows = []
     with path.open(newline="", encoding="utf-8", errors="replace") as stream:

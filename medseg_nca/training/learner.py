@@ -1,4 +1,4 @@
-"""What the training loop trains: the seam between it and every task."""
+"""The interface between the training loop and what a task wants to learn."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Parts = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
-        score: higher is better; decides the best checkpoint and early stopping. NaN if there was
-            nothing to measure: then the last weights are kept.
-        metrics: logged under their names; the first is the one that people look at.
-        cases: score of each case by its id.
+        score: number by which the best checkpoint and early stopping are decided; higher is
+            better. It is NaN if there was nothing to measure; the last weights are then kept.
+        metrics: numbers for the log, by name; the first is the main one.
+        cases: score of each case, by the id of the case.
     """
 
     score: float
@@ -36,11 +36,11 @@ class Validation:
 
 @dataclass(frozen=True)
 class ConstantAnswer:
-    """What the best answer reaches that is the same for every input, at every place.
+    """What the best constant answer reaches: an answer that is the same for every input.
 
     Attributes:
-        loss: mean training loss; NaN where it is not known.
-        score: of a validation; NaN where it is not known.
+        loss: its mean training loss; NaN if it is not known.
+        score: its score in a validation; NaN if it is not known.
     """
 
     loss: float = float("nan")
@@ -48,74 +48,79 @@ class ConstantAnswer:
 
 
 class Learner(ABC):
-    """What one training learns: samples, loss, validation, figures and the files of the model.
+    """All that a task defines about a training: samples, loss, validation, figures, model files.
 
     Everything random is derived from the numbers that the loop hands in, never from a global
-    generator, so that a resumed run repeats what an undisturbed one does.
+    generator. So a resumed run computes what a run without interruption would have computed.
     """
 
     @abstractmethod
     def build_model(self) -> nn.Module:
-        """Return a fresh model that fits the data; the loop has seeded torch."""
+        """Return a new model that fits the data; the loop has seeded torch's generator."""
 
     @abstractmethod
     def sample(self, index: int) -> Batch:
         """Return the ``index``-th training sample of the run, without the batch axis.
 
-        The same index gives the same sample, whatever was drawn before.
+        The sample depends only on the index, not on the samples that were drawn before.
         """
 
     def collate(self, samples: Sequence[Batch]) -> Batch:
-        """Join samples to a batch; by default every tensor gets an axis more."""
+        """Join samples to a batch; by default every tensor gets a batch axis in front."""
         batch: Batch = default_collate(list(samples))
         return batch
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """Return the loss of a batch and its parts for the log (detached).
+        """Return the loss of a batch, and numbers for the log (detached).
 
-        Seeding the state, running the automaton and comparing with the target happen here.
+        It runs the model and compares the outputs with the targets.
+
+        Args:
+            model: the model in training mode.
+            batch: what :meth:`collate` returned, on the device of the training.
+            seed: decides everything random in the step, such as the fire mask.
         """
 
     @abstractmethod
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """Measure a model in evaluation mode on the validation part.
+        """Measure a model on the validation part of the split.
 
         Args:
-            model: in evaluation mode.
-            device: of the training.
-            job: looked at before every case at least.
+            model: the model in evaluation mode.
+            device: device of the training.
+            job: asked at least before every case whether to go on.
 
         Raises:
             Interrupted: if the job was cancelled.
         """
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """Say what the best constant answer reaches, which a model that learned must surpass.
+        """Return what the best constant answer reaches; a model that learned must be better.
 
         Args:
-            batches: some of the training's, on the device.
-            device: of the training.
+            batches: some batches of the training, on the device.
+            device: device of the training.
 
         Returns:
-            NaN for what the task does not know; the loop then does not judge by it.
+            Values that the task does not know are NaN, and the loop does not judge by them.
         """
         return ConstantAnswer()
 
     def settle(  # noqa: B027
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> None:
-        """Decide on validation data how the final model is used; it is saved afterwards.
+        """Decide on validation data how the final model is used, before the model is saved again.
 
         Args:
-            model: in evaluation mode.
-            device: of the training.
-            job: looked at before every case at least.
+            model: the model in evaluation mode.
+            device: device of the training.
+            job: asked at least before every case whether to go on.
 
         Raises:
-            Interrupted: if the job was cancelled; nothing is decided then.
+            Interrupted: if the job was cancelled; nothing is then decided.
         """
 
     def keep(
@@ -126,34 +131,36 @@ class Learner(ABC):
         validation: Validation | None,
         job: Job | None = None,
     ) -> None:
-        """Save the final model; and again when it is settled how it is used, which may fail.
+        """Save the final model, decide how it is used (:meth:`settle`), and save it again.
+
+        The model is saved first, because the decision may fail or be cancelled.
 
         Raises:
             Interrupted: if the job was cancelled; the model is saved, and a resumed training
-                settles how it is used.
+                decides how it is used.
         """
         self.save(model, folder, validation)
         self.settle(model, device, job)
         self.save(model, folder, validation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training needs besides the model, such as a pool of states.
+        """Return what a resumed training needs besides the model, for example a pool of states.
 
-        Tensors, numbers, texts, lists and mappings; it is written into every checkpoint.
+        It consists of tensors, numbers, texts, lists and mappings, and is part of every checkpoint.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take back what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError, KeyError: if it is not of this learner.
+            ValueError, KeyError: if it does not belong to this learner.
         """
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """Draw what is worth seeing after training; returns the files."""
+        """Draw figures of the trained model into a folder, and return their files."""
         return []
 
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
-        """Write the trained model in the form that this task is used in."""
+        """Write the two files of the trained model into a folder."""
         raise NotImplementedError

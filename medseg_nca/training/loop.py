@@ -1,7 +1,7 @@
-"""The training loop, on Lightning Fabric; it knows the learner, and no task.
+"""The training loop, on Lightning Fabric; it uses a learner and knows no task.
 
-Every random choice is a function of the run's seed and the iteration, so the state that a resume
-needs is small: weights, their average, the optimiser, the guard and a few counters.
+Every random choice is a function of the run's seed and the iteration. So a checkpoint is small: the
+weights, their average, the optimiser, the guard, a few counters and the learner's own state.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _DIVERGED = float("-inf")
 
 
 class _DivergedError(Exception):
-    """A loss that the guard refuses."""
+    """The training diverged, and goes back to an earlier checkpoint."""
 
 
 class Trainer:
@@ -55,11 +55,11 @@ class Trainer:
 
     Args:
         learner: what is learned.
-        settings: of the run.
+        settings: settings of the run.
         run: the run folder.
         fabric: device, precision and processes.
-        observers: told of the numbers as they come.
-        job: told how far it is, under the phase "training"; looked at after every iteration.
+        observers: get the numbers of the log during the training.
+        job: gets the progress, in the phase "training"; asked after every iteration to go on.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Trainer:
         self.history = History(run / "history.csv")
         self.validation: Validation | None = None
         self.gone_back_to: int | None = None
-        self.told_short = False  # whether it was said before the start that the time is short
+        self.told_short = False  # whether a warning that the time is short was given before
         self.watch = LearningWatch(learner, fabric, self.training)
 
     @property
@@ -107,12 +107,12 @@ class Trainer:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model that is validated and kept: the average where there is one."""
+        """The model that is validated and saved: the average of the weights, if there is one."""
         return self.model if self.ema is None else self.ema.module
 
     @property
     def progress(self) -> float:
-        """Share of the training that is done, by iterations or by time, whichever is further."""
+        """Share of the training that is done, 0 to 1: by iterations or by time, if that is more."""
         done = self.counters.iteration / self.training.iterations
         if self.training.max_minutes:
             done = max(done, self.counters.elapsed / (60 * self.training.max_minutes))
@@ -122,7 +122,7 @@ class Trainer:
         """Go on from the newest checkpoint that can be read.
 
         Raises:
-            CheckpointError: if there is none, or it is of another model.
+            CheckpointError: if no checkpoint can be read, or it belongs to another model.
         """
         self._restore(read_newest(self.checkpoints))
         self._open_history()
@@ -133,7 +133,7 @@ class Trainer:
 
         Raises:
             DivergenceError: if the loss diverged more often than the guard allows.
-            Interrupted: if the job was cancelled; the checkpoint is written, at the end the model.
+            Interrupted: if the job was cancelled; the checkpoint (at the end, the model) is kept.
         """
         if self.counters.iteration == 0:
             self._save()
@@ -145,7 +145,7 @@ class Trainer:
                 self._roll_back(str(diverged))
         self._restore_best()
         if self.fabric.is_global_zero:
-            with suppress(Interrupted):  # it is at its end anyway
+            with suppress(Interrupted):  # the training has ended anyway
                 self.meter.reach(1000)
             model, folder, job = self.evaluated_model.eval(), self.run / "model", self.job.silent()
             self.learner.keep(model, self.fabric.device, folder, self.validation, job)
@@ -162,7 +162,7 @@ class Trainer:
 
     def _run(self) -> str:
         counters, training = self.counters, self.training
-        # One that was killed before its first validation, and whose time is up, has none.
+        # A run that was killed before its first validation may be at its end without one.
         missing = counters.iteration and self._ended() and self.validation is None
         if missing or counters.owes_validation:
             self._validate()
@@ -183,7 +183,7 @@ class Trainer:
         for batch in source:
             values = self._step(batch)
             if started is None:
-                # Workers, the first batch and the engine's set-up are not the training's time.
+                # Starting workers, reading the first batch and setting up the engine do not count.
                 started = time.monotonic() - counters.elapsed
             counters.iteration += 1
             self._agree(time.monotonic() - started)
@@ -196,7 +196,7 @@ class Trainer:
                 self._agree(time.monotonic() - started)
             if is_due(training.checkpoint_every, counters.iteration, before, reached) or done:
                 self._save()
-            # Not what a validation took meanwhile: what falls due during it comes after it.
+            # Time that the validation took counts for the next iteration, not for this one.
             before = reached
             if done:
                 break
@@ -208,7 +208,7 @@ class Trainer:
         return self._ended() or "iterations"
 
     def _ended(self) -> str | None:
-        """Why the training is over, if it is."""
+        """Return why the training is over; None if it is not."""
         counters, training = self.counters, self.training
         if counters.iteration >= training.iterations:
             return "iterations"
@@ -217,7 +217,7 @@ class Trainer:
         return "time" if self.progress >= 1 else None
 
     def _agree(self, elapsed: float) -> None:
-        """Take the clock and the stop request of the first process: all must end together."""
+        """Take clock and stop request of the first process, so that all processes end together."""
         self.stop_reason = self.job.reason
         if self.fabric.world_size > 1:
             elapsed, self.stop_reason = self.fabric.broadcast((elapsed, self.stop_reason))
@@ -232,12 +232,12 @@ class Trainer:
         )
 
     def _step(self, batch: dict[str, Any]) -> dict[str, float]:
-        """One optimiser step; returns the numbers for the log."""
+        """Take one optimiser step, and return the numbers for the log."""
         iteration = self.counters.iteration
         rate = self.training.lr * self.guard.rate_factor
         rate *= rate_factor(self.training, iteration, self.progress)
         set_rate(self.optimiser, rate)
-        # After a roll-back other masks and patches are drawn than those that led astray.
+        # After a roll-back the seed differs, so that the masks are not those that diverged.
         seed = mix(self.settings.seed, iteration, self.fabric.global_rank, self.guard.rollbacks)
         # Dropout of a baseline draws from torch's own generator.
         torch.manual_seed(seed)
@@ -246,7 +246,7 @@ class Trainer:
         try:
             loss, parts = self.learner.loss(self.wrapped, self.fabric.to_device(batch), seed)
         except NonFiniteStateError as error:
-            # Told to the guard as a loss, so that all processes go back together.
+            # The guard gets NaN as the loss, so that all processes go back together.
             loss, parts, reason = torch.tensor(float("nan")), {}, error.message
             loss = loss.to(self.fabric.device)
         value = self._check(loss, reason)
@@ -258,7 +258,7 @@ class Trainer:
                 self.wrapped, self.optimiser, max_norm=self.training.clip, error_if_nonfinite=False
             )
             values["grad_norm"] = float(norm) if norm is not None else float("nan")
-            # With float16 an overflow is normal: the gradient scaler skips the step itself.
+            # With float16 an overflow is normal, and the gradient scaler skips the step itself.
             scaled = self.training.precision == "16-mixed"
             if norm is not None and not scaled and not torch.isfinite(norm):
                 raise _DivergedError("the gradient is not finite")
@@ -292,7 +292,7 @@ class Trainer:
         self._restore(read_good(self.checkpoints, self.gone_back_to))
         self.gone_back_to = self.counters.iteration
         self.guard.rollbacks = rollbacks
-        # Time goes on, and best.pt stays what it is.
+        # The time that was used stays used, and best.pt stays as it is.
         self.counters.elapsed = before.elapsed
         self.counters.best_score = before.best_score
         self.counters.best_iteration = before.best_iteration
@@ -303,7 +303,7 @@ class Trainer:
         )  # fmt: skip
 
     def _open_history(self) -> None:
-        """Forget the rows after the iteration that was gone back to; the first process writes."""
+        """Drop rows of the history after the current iteration; only the first process writes."""
         if self.fabric.is_global_zero:
             self.history = History(self.run / "history.csv", until=self.counters.iteration)
 
@@ -333,7 +333,7 @@ class Trainer:
         self.watch.warn(counters)
 
     def _validated(self) -> float | None:
-        """Validate; the score, or None if it was cancelled: all processes must be told."""
+        """Validate and return the score; None if cancelled, which all processes must learn."""
         model, job = self.evaluated_model.eval(), self.job.silent()
         try:
             self.validation = self.learner.validate(model, self.fabric.device, job)
@@ -354,7 +354,7 @@ class Trainer:
         for observer in self.observers:
             observer.on_log(counters.iteration, values, self.progress)
         self.meter.facts = {"iteration": counters.iteration, **values}
-        with suppress(Interrupted):  # the loop sees it too, and keeps the state first
+        with suppress(Interrupted):  # the loop will notice it, and writes a checkpoint first
             self.meter.reach(round(1000 * self.progress))
 
     def _save(self, *, best: bool = False) -> None:
@@ -390,7 +390,7 @@ class Trainer:
             ) from error
 
     def _restore_best(self) -> None:
-        """Take the weights of the best validation, and keep the counters of the end."""
+        """Take the weights of the best validation, but keep the counters of the last iteration."""
         if self.counters.best_iteration in (0, self.counters.iteration):
             return
         state = read_checkpoint(self.checkpoints / BEST)

@@ -1,8 +1,8 @@
-"""Muon: steps of equal strength in every direction of a matrix, AdamW for all else.
+"""Muon: an optimiser with steps of equal strength in every direction of a matrix.
 
 An automaton applies the same few small matrices dozens of times, and their gradients lie almost in
-a few directions. Muon replaces the momentum of a matrix by the nearest semi-orthogonal one, so that
-rare directions are learned as fast as frequent ones.
+a few directions. Muon replaces the momentum of a matrix by the nearest semi-orthogonal matrix, so
+that rare directions are learned as fast as frequent ones. All other parameters get AdamW.
 
 Sources: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024; the
 scale of a step, at which Muon takes the learning rates of AdamW: J. Liu et al., "Muon is scalable
@@ -21,22 +21,22 @@ from torch.optim import AdamW
 MOMENTUM = 0.95
 # Root mean square of a step's entries at a learning rate of 1: about that of AdamW.
 STEP_RMS = 0.2
-# A momentum below this, in the largest entry, is that of a matrix that learns nothing any more: its
-# direction is rounding, and it stays where it is.
+# A matrix gets no step if the largest entry of its momentum is below this: the direction of such a
+# momentum consists of rounding errors.
 FADED = 1e-20
 # Coefficients of the quintic Newton-Schulz iteration (Jordan 2024), and how often it is applied.
 _QUINTIC, _ROUNDS = (3.4445, -4.7750, 2.0315), 6
 
 
 class Muon(AdamW):
-    """Muon for the parameters of two axes, AdamW for the others.
+    """Muon for parameters with two axes, AdamW for all others.
 
     Args:
-        params: tensors, or groups of tensors with settings of their own. Groups are taken apart
-            where they hold both kinds.
-        lr: learning rate, on the scale of AdamW's.
-        betas: of AdamW.
-        weight_decay: decoupled, in both parts.
+        params: tensors, or groups of tensors with settings of their own. A group that holds both
+            kinds of parameters is split in two.
+        lr: learning rate, on the scale of learning rates of AdamW.
+        betas: decay rates of the two moments; Muon uses the first for its momentum.
+        weight_decay: decoupled weight decay, for all parameters.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class Muon(AdamW):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take a stored state.
+        """Restore a stored state.
 
         Raises:
-            ValueError: if it is that of another optimiser.
+            ValueError: if the state belongs to another optimiser.
         """
         if not all("matrices" in group for group in state_dict["param_groups"]):
             raise ValueError("the optimiser's state is not that of Muon")
@@ -80,7 +80,7 @@ class Muon(AdamW):
             state = self.state[matrix]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(matrix)
-                state["step"] = torch.tensor(0.0)  # AdamW looks for it in a state that it loads
+                state["step"] = torch.tensor(0.0)  # AdamW expects it when it loads a state
             state["step"] += 1
             momentum = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
             ahead = torch.lerp(matrix.grad, momentum, MOMENTUM)
@@ -92,13 +92,15 @@ class Muon(AdamW):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Return about the nearest semi-orthogonal matrix of ``(rows, columns)``; zeros stay zeros.
+    """Return a matrix near the nearest semi-orthogonal matrix of ``(rows, columns)``.
 
-    Singular values other than zero become 0.7 to 1.2, which is near enough for a step.
+    Singular values of zero stay zero, and all others become 0.7 to 1.2 instead of 1, which is near
+    enough for a step.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    # The largest entry first: squares of very small and very large ones are no float32 any more.
+    # Division by the largest entry comes first: squares of very small or very large entries would
+    # leave the range of float32.
     tiny = torch.finfo(x.dtype).tiny
     x = x / x.abs().amax().clamp_min(tiny)
     x = x / x.norm().clamp_min(tiny)
@@ -111,7 +113,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 def _apart(params: Iterable[Any]) -> list[dict[str, Any]]:
-    """Groups that hold matrices only, or none."""
+    """Return groups that each hold only matrices, or no matrix."""
     listed = list(params)
     groups = listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
     parts = []

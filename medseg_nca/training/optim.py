@@ -1,4 +1,4 @@
-"""The optimiser and how its learning rate changes."""
+"""The optimiser, and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from medseg_nca.training.muon import Muon
 
 
 def build_optimiser(model: nn.Module, settings: TrainingSettings) -> Optimizer:
-    """Muon, AdamW or Adam; weight decay acts on matrices and filters, not on biases and scales."""
+    """Return the optimiser of the settings: Muon, AdamW or Adam.
+
+    Weight decay acts on matrices and filters, but not on biases and scales.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -24,11 +27,11 @@ def build_optimiser(model: nn.Module, settings: TrainingSettings) -> Optimizer:
 
 
 def rate_factor(settings: TrainingSettings, iteration: int, progress: float) -> float:
-    """The learning rate's factor.
+    """Return the factor by which the schedule multiplies the learning rate.
 
     Args:
-        settings: of the training.
-        iteration: optimiser steps so far.
+        settings: settings of the training.
+        iteration: number of optimiser steps so far.
         progress: share of the training that is done, 0 to 1.
     """
     warmup = 1.0

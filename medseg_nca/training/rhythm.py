@@ -1,21 +1,21 @@
-"""What happens every so often: every n-th iteration, or at every n-th part of the training."""
+"""When something is due that happens at every n-th iteration or n-th part of the training."""
 
 from __future__ import annotations
 
 import math
 
-# Progress is a quotient: 3 / 10 counts as three tenths.
+# Allowed rounding error of a progress, which is a quotient: 3 / 10 counts as three tenths.
 _ROUNDING = 1e-9
 
 
 def is_due(every: int | float, iteration: int, before: float, reached: float) -> bool:
-    """Whether something is due after an iteration.
+    """Return whether something is due after an iteration.
 
     Args:
-        every: iterations; or a share of the training, below 1.
-        iteration: how many are done.
+        every: how often: a number of iterations, or, if below 1, a share of the training.
+        iteration: how many iterations are done.
         before: progress of the training before this iteration, 0 to 1.
-        reached: and after it.
+        reached: progress of the training after this iteration, 0 to 1.
     """
     if every >= 1:
         return iteration % int(every) == 0

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a training between two iterations, never inside one."""
+"""Let Ctrl-C and SIGTERM end a training between two iterations, never inside one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def on_stop_signal(request: Callable[[], None]) -> Iterator[None]:
-    """Call ``request`` at the first SIGINT or SIGTERM; a second one interrupts at once.
+    """Call ``request`` at the first SIGINT or SIGTERM; a second signal interrupts at once.
 
-    Outside the main thread, where Python takes no signals, this does nothing.
+    Outside the main thread, where Python accepts no signal handlers, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

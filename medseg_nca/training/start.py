@@ -1,4 +1,4 @@
-"""How a training begins: what it is given, and what its task makes of that."""
+"""How a training begins: what the task is given, and what it returns."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """What a training begins from.
+    """What a task is given to begin a training.
 
     Attributes:
-        data: folder or file of the data set; None where none was given.
+        data: folder or file of the data set; None if none was given.
         out: the run folder.
-        settings: of the run, with the task's own options checked.
-        device: of the training.
-        first: whether this is the first process of the training, which writes.
-        follows: whether the run goes on, or another process has begun it: what lies in the run
-            folder is then taken, not made.
-        decisions: what the run decided when it began; the settings hold it, and nothing is decided
-            again. None where nothing was decided yet.
+        settings: settings of the run, with the task's own options checked.
+        device: device of the training.
+        first: whether this is the first process of the training, the only one that writes files.
+        follows: whether the run folder was filled before, by an earlier part of the run or by
+            another process; its files are then read and not made again.
+        decisions: what the run decided when it began. The settings contain these decisions, and
+            nothing is decided again. None if nothing has been decided yet.
     """
 
     data: Path | None
@@ -44,17 +44,18 @@ class Start:
 
 @dataclass(frozen=True)
 class Training:
-    """All that a training needs.
+    """What a task returns: all that the training needs.
 
     Attributes:
         learner: what is learned.
-        settings: of the run, with every "auto" decided.
-        decisions: what was decided, with reasons.
-        data: what the trained model is to be evaluated on; None where the task needs no data.
-        data_hash: of the data set; "" where there is none.
-        held_out: the side of the split to evaluate on.
-        files: of the run folder, which the tracking store gets too.
-        time_table: says what fits into the run's minutes; None where there is nothing to say.
+        settings: settings of the run, with a value for every "auto".
+        decisions: the values that were decided, with reasons.
+        data: the data set to evaluate the trained model on; None if the task needs no data.
+        data_hash: hash of the data set; "" if there is none.
+        held_out: the side of the split to evaluate on, such as "test".
+        files: files in the run folder that the tracking store gets too.
+        time_table: tells, from the time of an iteration, how much fits into the time of the run;
+            None if the task has nothing to tell.
     """
 
     learner: Learner

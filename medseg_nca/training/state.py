@@ -1,4 +1,4 @@
-"""Where a training stands, and how it ended."""
+"""The counters of a training, and its result."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from medseg_nca.training.learner import ConstantAnswer
 
 @dataclass
 class Counters:
-    """Where a training stands.
+    """The counters of a training, which its checkpoints keep.
 
-    ``mean_loss`` is the running mean of the loss, ``lowest_loss`` its lowest value once it says
-    something. ``owes_validation`` is true while a validation runs: a training that was stopped in
-    it begins with it when it goes on.
+    ``elapsed`` is in seconds. ``without_progress`` counts validations since the best one.
+    ``mean_loss`` is the running mean of the loss, ``lowest_loss`` its lowest value after the first
+    iterations. ``owes_validation`` is true while a validation runs; a training that was stopped
+    during a validation repeats it when it goes on.
     """
 
     iteration: int = 0
@@ -31,15 +32,17 @@ class TrainingResult:
     """How a training ended.
 
     Attributes:
-        iterations, seconds: how long it was; the seconds begin after the first iteration.
-        best_score, best_iteration: of the validation whose weights are kept; NaN if there was
-            nothing to measure.
-        reason: of the end: "iterations", "time" or "patience".
-        rollbacks: how often it diverged.
+        iterations: number of iterations.
+        seconds: duration, from the end of the first iteration.
+        best_score: score of the validation whose weights are kept; NaN if there was nothing to
+            measure.
+        best_iteration: iteration of that validation.
+        reason: why the training ended: "iterations", "time" or "patience".
+        rollbacks: how often the training diverged and was brought back.
         lowest_loss: the lowest running mean of the loss; infinite after very few iterations.
         constant: what the best constant answer reaches.
-        learned: whether the model is better than that; None if nobody knows.
-        remarks: what is to be known of the end, in whole sentences.
+        learned: whether the model is better than the constant answer; None if it is not known.
+        remarks: whole sentences about the end of the training that a user should read.
     """
 
     iterations: int

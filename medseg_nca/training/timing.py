@@ -1,4 +1,4 @@
-"""How long an iteration takes, found out on a throw-away copy before the training begins."""
+"""Measure how long an iteration takes, on a copy of the model, before the training begins."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from medseg_nca.training.batches import batches
 from medseg_nca.training.learner import Learner
 from medseg_nca.training.optim import build_optimiser
 
-# Iterations that are timed: three, or as many as fit into a second.
+# At least _FEWEST iterations are timed, then more until _SECONDS have passed, at most _MOST.
 _FEWEST, _MOST, _SECONDS = 3, 20, 1.0
 
 
 @dataclass(frozen=True)
 class IterationTime:
-    """Seconds of one iteration.
+    """The time of one iteration, in seconds.
 
     Attributes:
-        samples: to prepare a batch in one process.
-        step: forward, backward and the optimiser.
+        samples: time to prepare a batch in one process.
+        step: time of the forward and backward pass and the optimiser.
     """
 
     samples: float
     step: float
 
     def seconds(self, workers: int) -> float:
-        """Of an iteration, whose batch is prepared beside it if there are workers."""
+        """Return the seconds of an iteration; workers prepare the batches at the same time."""
         if workers:
             return max(self.samples / workers, self.step)
         return self.samples + self.step
@@ -46,11 +46,11 @@ class IterationTime:
 
 @dataclass(frozen=True)
 class TimeTable:
-    """How long a training takes.
+    """How long a training takes, in words.
 
     Attributes:
-        text: in a sentence.
-        warning: what to do where too few iterations fit, None where they suffice.
+        text: a sentence for the log.
+        warning: what to do if too few iterations fit into the time; None if enough fit.
     """
 
     text: str
@@ -60,12 +60,12 @@ class TimeTable:
 def time_iterations(
     learner: Learner, model: nn.Module, settings: RunSettings, fabric: Fabric
 ) -> IterationTime | None:
-    """Run a few iterations on a copy of a model; nothing else changes, the random state neither.
+    """Run a few iterations on a copy of a model; the model and the random state do not change.
 
-    The first is not counted: it sets up the engine and reads the first cases.
+    The first iteration is not counted, because it sets up the engine and reads the first cases.
 
     Returns:
-        None if even the first iterations cannot be run; the training will say why.
+        The mean times; None if the iterations fail, for which the training will give the reason.
     """
     training = settings.training
     samples: list[float] = []
@@ -101,7 +101,7 @@ def _wait(device: torch.device) -> None:
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Leave the random generators as they were found."""
+    """Restore the state of the random generators after the block."""
     ours, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         yield

@@ -1,4 +1,4 @@
-"""Whether a training learned anything: its loss and score beside those of a constant answer."""
+"""Check whether a training learns: compare its loss and score with those of a constant answer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from medseg_nca.training.batches import batches
 from medseg_nca.training.learner import ConstantAnswer, Learner
 from medseg_nca.training.state import Counters
 
-# Shares of the constant answer's own value by which the model must be better. Its loss is known
-# from a few batches only, and the mean loss of a training wanders by some percent.
+# The model must be better than the constant answer by these shares of the constant answer's value.
+# The constant answer's loss is measured on a few batches only, and the mean loss of a training
+# varies by some percent.
 LOSS_MARGIN = 0.1
 SCORE_MARGIN = 0.05
-# Iterations after which a mean loss says something, and after which a warning is due.
+# Iterations after which the mean loss is meaningful, and after which a warning may be given.
 SETTLED = 50
 PATIENCE = 500
 # Batches that a constant answer is measured on.
@@ -30,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a training.
+    """Whether a training learned anything.
 
     Attributes:
-        learned: whether the model is better than a constant answer; None if nobody knows.
-        reasons: whole sentences, where it is not.
+        learned: whether the model is better than a constant answer; None if it is not known.
+        reasons: if the model is not better, why, in whole sentences.
     """
 
     learned: bool | None
@@ -45,9 +46,9 @@ def judge(constant: ConstantAnswer, loss: float, score: float) -> Verdict:
     """Compare a training with the best constant answer.
 
     Args:
-        constant: what that answer reaches.
+        constant: what the best constant answer reaches.
         loss: the lowest mean loss of the training.
-        score: of the best validation; NaN if there was nothing to measure.
+        score: the score of the best validation; NaN if there was nothing to measure.
     """
     reasons = []
     by_loss = math.isfinite(constant.loss) and math.isfinite(loss)
@@ -66,12 +67,12 @@ def judge(constant: ConstantAnswer, loss: float, score: float) -> Verdict:
 
 
 class LearningWatch:
-    """Follows one training.
+    """Follows one training, and warns if it learns nothing.
 
     Args:
         learner: what is learned.
-        fabric: the device.
-        settings: of the training.
+        fabric: device of the training.
+        settings: settings of the training.
     """
 
     def __init__(self, learner: Learner, fabric: Fabric, settings: TrainingSettings) -> None:
@@ -80,20 +81,20 @@ class LearningWatch:
 
     @cached_property
     def constant(self) -> ConstantAnswer:
-        """What the best constant answer reaches, on the first batches of the training."""
+        """Return what the best constant answer reaches, on the first batches of the training."""
         source = batches(self.learner, first=0, last=MEASURED, batch_size=self.settings.batch_size)
         some = [self.fabric.to_device(batch) for batch in source]
         return self.learner.constant_answer(some, self.fabric.device)
 
     def verdict(self, counters: Counters) -> Verdict:
-        """Whether the training has learned anything up to now."""
-        # The mean of the first steps stands for itself in a training that ends with them.
+        """Return whether the training has learned anything up to now."""
+        # A training that ends within the first steps is judged by the mean loss that it has.
         settled = math.isfinite(counters.lowest_loss)
         loss = counters.lowest_loss if settled else counters.mean_loss
         return judge(self.constant, loss, counters.best_score)
 
     def warn(self, counters: Counters) -> None:
-        """Say once in a training, and early, that nothing is learned."""
+        """Warn if nothing is learned: once in a training, and early."""
         if self.warned or counters.iteration < PATIENCE:
             return
         verdict = self.verdict(counters)
@@ -104,7 +105,7 @@ class LearningWatch:
 
 
 def too_short(counters: Counters, settings: TrainingSettings, reason: str) -> Iterator[str]:
-    """Say so of a run that ended before it could be followed."""
+    """Yield a remark on a training that ended before its first regular validation."""
     done, due = counters.iteration, settings.validate_every
     if due >= 1 and done < due:
         word = "its time was up" if reason == "time" else "that was all it was given"

@@ -1,1 +1,1 @@
-"""Networks that are no automata: one module each, with ``build(settings)``."""
+"""Networks other than automata, for baselines: one module each, which defines ``build``."""

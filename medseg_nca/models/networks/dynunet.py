@@ -19,7 +19,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def build(settings: GenericModelSettings) -> BaselineModel:
-    """Build ``monai.networks.nets.DynUNet``; ``params`` are its arguments."""
+    """Build ``monai.networks.nets.DynUNet``; ``settings.params`` are its arguments."""
     inputs, outputs = resolved_channels(settings)
     params = {**_DEFAULTS, **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}

@@ -9,7 +9,7 @@ from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channe
 
 
 def build(settings: GenericModelSettings) -> BaselineModel:
-    """Build ``monai.networks.nets.SegResNet``; ``params`` are its arguments."""
+    """Build ``monai.networks.nets.SegResNet``; ``settings.params`` are its arguments."""
     inputs, outputs = resolved_channels(settings)
     params = {"init_filters": 16, "blocks_down": (1, 2, 2, 4), **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}

@@ -9,7 +9,7 @@ from medseg_nca.models.baseline import BaselineModel, call_with, resolved_channe
 
 
 def build(settings: GenericModelSettings) -> BaselineModel:
-    """Build ``monai.networks.nets.UNet``; ``params`` are its arguments."""
+    """Build ``monai.networks.nets.UNet``; ``settings.params`` are its arguments."""
     inputs, outputs = resolved_channels(settings)
     params = {"channels": (16, 32, 64, 128), "strides": (2, 2, 2), **settings.params}
     sizes = {"spatial_dims": settings.dims, "in_channels": inputs, "out_channels": outputs}

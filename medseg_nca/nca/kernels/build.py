@@ -23,8 +23,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "src"
-# Of each processor family: name of a variant, width of its vectors in bytes, and the processor that
-# the compiler is told. The last one runs on every processor of the family; ``library.py`` chooses.
+# For each processor family its variants: name, width of a vector in bytes, and the processor that
+# the compiler is told. The last variant runs on every processor of the family; ``library.py``
+# chooses one when the package runs.
 VARIANTS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "x86_64": (("avx512", 64, "x86-64-v4"), ("avx2", 32, "x86-64-v3"), ("sse2", 16, "x86-64")),
     "aarch64": (("neon", 16, ""),),
@@ -34,7 +35,7 @@ FLAGS = (
     "-std=c++17", "-O3", "-g0", "-Wall", "-Wextra", "-fno-exceptions", "-fno-rtti",
     "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden",
 )  # fmt: skip
-# glibc of 2014: what is built on a new system runs on an old one.
+# Linking against this glibc (of 2012) lets a library built on a new system run on an old one.
 GLIBC = "2.17"
 
 
@@ -42,23 +43,26 @@ OFF = "MEDSEG_NCA_KERNELS=off installs without them; plain torch, which is slowe
 
 
 def family() -> str:
-    """This machine's processor family."""
+    """Return the name of this machine's processor family, a key of ``VARIANTS`` if it is known."""
     machine = platform.machine().lower()
     return FAMILIES.get(machine, machine)
 
 
 def variants() -> tuple[tuple[str, int, str], ...]:
-    """The variants of this machine's processor family, the fastest first."""
+    """Return the variants of this machine's processor family, the fastest first."""
     return VARIANTS.get(family(), (("plain", 16, ""),))
 
 
 def library_name() -> str:
-    """The file name of the library on this system."""
+    """Return the library's file name on this operating system."""
     return {"win32": "kernels.dll", "darwin": "kernels.dylib"}.get(sys.platform, "kernels.so")
 
 
 def digest() -> str:
-    """Of the sources and of what the compiler is told: whether a library was made from them."""
+    """Return the sha256 of the sources and the compiler's options.
+
+    It is compiled into the library, which shows later whether the sources have changed since.
+    """
     files = sorted(SOURCES.glob("*.[ch]pp"))
     content = [file.read_bytes().replace(b"\r\n", b"\n") for file in files]
     return hashlib.sha256(
@@ -67,10 +71,10 @@ def digest() -> str:
 
 
 def compiler() -> tuple[list[str], bool]:
-    """The command of the compiler, and whether it is zig's.
+    """Return the compiler's command, and whether it is zig's compiler.
 
     Raises:
-        RuntimeError: if there is none.
+        RuntimeError: if no compiler is found.
     """
     if named := os.environ.get("CXX"):
         return shlex.split(named), False
@@ -86,10 +90,10 @@ def compiler() -> tuple[list[str], bool]:
 
 
 def build(target: Path) -> None:
-    """Compile all variants into the library ``target``, which appears when it is whole.
+    """Compile all variants into the library ``target``, which is put in place only when complete.
 
     Raises:
-        RuntimeError: if there is no compiler or it fails.
+        RuntimeError: if no compiler is found, or the compiler fails.
     """
     command, zig = compiler()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +114,8 @@ def build(target: Path) -> None:
 def _compile(command: list[str], zig: bool, variant: tuple[str, int, str], work: Path) -> Path:
     name, width, processor = variant
     made = work / f"{name}.o"
-    # zig writes the names of processors in its own way, and compiles for the present one if none is
-    # named.
+    # zig has names of its own for processors, and compiles for this machine's processor if no name
+    # is given.
     if zig:
         march = [f"-mcpu={processor.replace('-', '_') or 'baseline'}"]
     else:
@@ -143,7 +147,7 @@ def _run(command: list[str]) -> None:
 
 
 def main() -> None:
-    """Compile into this folder."""
+    """Compile the library into this file's folder."""
     target = HERE / library_name()
     build(target)
     print(f"{target}: {target.stat().st_size / 1e3:.0f} kB, {', '.join(v[0] for v in variants())}")

@@ -1,8 +1,8 @@
 """The padded grid that the compiled loops work on.
 
-Everything is flat and channels-last. A grid of 2 or 3 axes is stored as three, ``(B, n0, n1, n2)``,
-a plane having ``n1 = 1``; each axis is padded by the radius of perception, so that a neighbour is
-always a fixed distance away. Channels are padded with zeros to whole vectors.
+Arrays are flat and channels-last. A grid is stored with three axes, ``(B, n0, n1, n2)``; a 2-D
+grid has ``n1 = 1``. Each axis is padded by the radius of perception, so that every neighbour of a
+cell is at a fixed distance in memory. Channels are padded with zeros to whole vectors.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch import Tensor
 from medseg_nca.nca.kernels.library import GridRecord, library, zeros
 from medseg_nca.nca.perception import border_index
 
-# Slabs of a grid are the units of work. How many there are depends on the grid alone, so that sums
-# over slabs, and with them the gradients, do not depend on the number of threads.
+# A grid is cut along its first axis into at most this many slabs, the units of work. Their number
+# depends on the grid alone, so that sums over slabs, and with them the gradients, do not depend on
+# the number of threads.
 _SLABS = 16
 
 
@@ -29,14 +30,17 @@ class GridLayout(NamedTuple):
     """A grid, and what the Python code needs to know of it.
 
     Attributes:
-        grid: for the compiled loops; offsets and strides are in elements, ``cells`` those of a
-            sample. ``jobs`` has a row ``(first element, positions, n0 begin, n0 end)`` for each
-            slab of each sample, first the even slabs, then the odd ones; two slabs of one kind
-            share no neighbour. Halo cells are copies of the cells ``halo_from``; those of job j lie
-            between ``halo_first[j]`` and ``halo_first[j + 1]``.
-        shape: of a padded state, ``(B, *padded, channels)``.
-        inner: where the true cells lie in it.
-        halo: cells of the halo and the cells that they copy, ``(2, n)``, numbered over the batch.
+        grid: the grid as the compiled loops take it. Offsets and strides are in elements;
+            ``cells`` counts the cells of one sample. ``jobs`` has a row for each slab of each
+            sample: first element and first cell of the sample, begin and end of the slab on n0.
+            First come the even slabs, then the odd ones. Two even slabs, or two odd ones, share no
+            neighbour.
+            The halo cells ``halo_to`` are copies of the cells ``halo_from``; the rows of job j are
+            ``halo_first[j]`` to ``halo_first[j + 1]``.
+        shape: shape of a padded state, ``(B, *padded, channels)``.
+        inner: slices that select the true cells, without the halo, from a padded state.
+        halo: indices of the halo cells and of the cells that they copy, ``(2, n)``, counted over
+            the whole batch.
         cells: number of true cells of the batch.
         even_jobs: how many slabs are even.
         jobs: how many slabs there are.
@@ -51,13 +55,13 @@ class GridLayout(NamedTuple):
     jobs: int
 
     def view(self, flat: Tensor, channels: int, dims: int) -> Tensor:
-        """The true cells and channels of a flat padded array, ``(B, C, *spatial)``; no copy."""
+        """Return the true cells and channels of a padded array, ``(B, C, *spatial)``; a view."""
         inside = flat.view(self.shape)[self.inner][..., :channels].movedim(-1, 1)
         return inside.squeeze(3) if dims == 2 else inside
 
 
 def round_up(value: int, multiple: int) -> int:
-    """The next multiple at or above ``value``."""
+    """Return the smallest multiple of ``multiple`` that is at least ``value``."""
     return -(-value // multiple) * multiple
 
 
@@ -65,7 +69,15 @@ def round_up(value: int, multiple: int) -> int:
 def make_layout(
     batch: int, spatial: tuple[int, ...], radius: int, padding: str, channels: int
 ) -> GridLayout:
-    """Lay out ``batch`` grids; ``channels`` is the padded number."""
+    """Lay out the grids of a batch.
+
+    Args:
+        batch: number of samples.
+        spatial: cells per axis, 2 or 3 axes.
+        radius: how far a cell sees, in cells.
+        padding: how the border is padded, as in ``PerceptionSettings.padding``.
+        channels: number of channels after padding (:func:`padded_channels`).
+    """
     plane = len(spatial) == 2
     sizes = (spatial[0], 1, spatial[1]) if plane else spatial
     widths = (radius, 0 if plane else radius, radius)
@@ -108,7 +120,10 @@ def make_layout(
 
 
 def _slabs(size: int, radius: int) -> np.ndarray[Any, Any]:
-    """Where the slabs of axis 0 begin, and its end; none is thinner than twice the reach."""
+    """Return where each slab of axis 0 begins, and where the last slab ends.
+
+    Every slab of a long enough axis is at least twice ``radius`` thick.
+    """
     thickness = max(2 * radius, -(-size // _SLABS), 1)
     count = max(1, size // thickness)
     return np.arange(count + 1, dtype=np.int64) * size // count
@@ -135,7 +150,7 @@ def _jobs(
 def _halo(
     sizes: Sequence[int], widths: Sequence[int], padding: str, strides: Sequence[int]
 ) -> np.ndarray[Any, Any]:
-    """Rows (offset of a halo cell, offset of the cell it copies, that one's index on axis 0)."""
+    """Return a row for each halo cell: its offset, and offset and axis-0 index of its source."""
     sources = [
         border_index(n, w, padding).numpy() if w else np.arange(n)
         for n, w in zip(sizes, widths, strict=True)
@@ -153,26 +168,34 @@ def _halo(
 
 
 def aligned(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Zeros that begin at a cache line; numpy has no bfloat16, there they are 16-bit integers."""
+    """Return a tensor of zeros whose memory begins at a cache line.
+
+    numpy has no bfloat16, so its memory is asked for as 16-bit integers.
+    """
     kind = np.dtype("int16" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch."))
-    # Memory that was made in inference mode could not be written outside of it, when it is reused.
+    # The memory is used again later, and a tensor that was made in inference mode could then not be
+    # written.
     with torch.inference_mode(False):
         tensor = torch.from_numpy(zeros(prod(shape), kind)).view(*shape)
         return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
 
 
 def numbers(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The flat memory of a contiguous tensor, for the compiled loops."""
+    """Return the flat memory of a contiguous tensor, as the compiled loops take it; a view."""
     tensor = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor
     array: np.ndarray[Any, Any] = tensor.view(-1).numpy()
     return array
 
 
 def moment_count(hidden: int) -> int:
-    """How many numbers describe the hidden values of many cells; see ``src/moments.hpp``."""
+    """Return how many numbers hold the moments of a batch norm over ``hidden`` units.
+
+    They are the number of cells, then for each unit the mean, then for each unit the sum of squared
+    deviations from it.
+    """
     return 1 + 2 * hidden
 
 
 def padded_channels(channels: int, dtype: torch.dtype) -> int:
-    """``channels`` rounded up to whole vectors."""
+    """Return ``channels`` rounded up to whole vectors of this ``dtype``."""
     return round_up(channels, library().lanes(dtype))

@@ -1,8 +1,8 @@
-"""The compiled loops: finding the library, and what is handed to it.
+"""The library of compiled loops: where it is, its functions, and the records they take.
 
-The library is made when the package is built (``build.py``), so nothing is compiled and nothing is
-cached on the user's machine. It holds one set of functions for each kind of vector; the widest
-that this processor has is used.
+The library is made when the package is built (``build.py``), so nothing is compiled or cached while
+the package runs. It holds one set of functions for each kind of vector; the widest kind that this
+processor has is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from medseg_nca.nca.kernels import build
 
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
-# What torch calls the abilities of a processor, and the variant that needs them.
+# torch's name for what the processor can do, and the fastest variant that it then runs.
 _CAPABILITIES = {"AVX512": "avx512", "AVX2": "avx2"}
 
 
@@ -29,7 +29,7 @@ def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
 
 
 class _Record(Structure):
-    """A C structure that is made from Python values: numbers, arrays (None is a null pointer)."""
+    """A C structure made from Python numbers, arrays and structures; None is a null pointer."""
 
     def __init__(self, **values: Any) -> None:
         self.kept = values  # the memory that the pointers point to
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 class GridRecord(_Record):
-    """Geometry; see ``layout.py``."""
+    """The geometry of the padded grid; :class:`GridLayout` of ``layout.py`` explains the fields."""
 
     _fields_ = _fields(
         c_int64, "channels cells n1 n2 stride0 stride1 job_count taps"
@@ -53,19 +53,20 @@ class GridRecord(_Record):
 
 
 class Firing(_Record):
-    """The fire mask; see :mod:`medseg_nca.nca.fire`.
+    """The fire mask that :class:`medseg_nca.nca.fire.Fire` defines.
 
-    ``every`` says that all cells fire; then the rest is not read. ``positions`` are the hashes of
-    the cells' positions and ``keys`` has one for each step, both uint32. A cell fires if its number
-    is below ``level``. ``awake`` is 1 for each cell that may fire, ``rows`` for each row of the
-    grid that has such a cell, both uint8; None if all may.
+    ``every`` says that all awake cells fire; ``level``, ``positions`` and ``keys`` are then not
+    read. ``positions`` are the hashes of the cells' positions, ``keys`` has a number for each step,
+    both uint32; a cell fires if the hash of both is below ``level``. ``awake`` is 1 for each cell
+    that may fire, ``rows`` is 1 for each row of the grid that has such a cell, both uint8; both are
+    None if all cells may fire.
     """
 
     _fields_ = _fields(c_int64, "every level") + _fields(c_void_p, "positions keys awake rows")
 
 
 class Rule(_Record):
-    """One cell's rule; see ``rule.py``."""
+    """The packed weights of one cell; :class:`Packed` of ``rule.py`` explains the fields."""
 
     _fields_ = _fields(
         c_void_p, "filters w0 w1 scale shift filters_back w0_back w1_back"
@@ -75,7 +76,7 @@ class Rule(_Record):
 
 
 class Sums(_Record):
-    """Gradients of the packed weights: one row for each job, and how long a row is."""
+    """Gradients of the packed weights: arrays with one row for each job, and the rows' lengths."""
 
     _fields_ = _fields(c_void_p, "filters w0 w1 scale shift") + _fields(
         c_int64, "filters_row w0_row w1_row scale_row shift_row"
@@ -83,7 +84,7 @@ class Sums(_Record):
 
 
 class Call(_Record):
-    """The arguments of a call; see ``kernels.cpp``."""
+    """The arguments of a call; each function of ``src/kernels.cpp`` reads those that it needs."""
 
     _fields_ = (
         _fields(c_int64, "kind count size first steps middle team")
@@ -96,9 +97,9 @@ class Library:
     """The functions of one variant.
 
     Attributes:
-        variant: its name.
-        vector_bytes: width of a vector.
-        slack: how many rows past its end a matrix of gradients must have room for.
+        variant: name of the variant, such as "avx2".
+        vector_bytes: width of a vector in bytes.
+        slack: how many extra rows a matrix of gradients must have behind its last one.
     """
 
     variant: str
@@ -110,23 +111,27 @@ class Library:
     _scratch: Any
 
     def lanes(self, dtype: torch.dtype) -> int:
-        """How many numbers fit into a vector; bfloat16 is computed in float32."""
+        """Return how many numbers fit into a vector; bfloat16 states are computed in float32."""
         return self.vector_bytes // max(dtype.itemsize, 4)
 
     def scratch(self, call: Call, *, backward: bool) -> np.ndarray[Any, Any]:
-        """Memory for one thread."""
+        """Return zeroed working memory for one thread of a call."""
         return zeros(self._scratch(byref(call), backward), np.dtype(np.uint8))
 
     def roll(self, call: Call, scratch: np.ndarray[Any, Any]) -> int:
-        """Compute steps, as one thread of a team; the first after which a value is bad, or -1."""
+        """Compute steps, as one thread of a team.
+
+        Returns:
+            Number of the first step after which a value is NaN or infinite; -1 if there is none.
+        """
         return int(self._roll(byref(call), scratch.ctypes.data))
 
     def back(self, call: Call, scratch: np.ndarray[Any, Any]) -> None:
-        """Take gradients back through steps, as one thread of a team."""
+        """Propagate gradients back through the steps, as one thread of a team."""
         self._back(byref(call), scratch.ctypes.data)
 
     def load(self, call: Call, state: np.ndarray[Any, Any], channels: int) -> None:
-        """Copy a state ``(B, channels, *spatial)`` into a padded one, as one thread of several."""
+        """Copy a state ``(B, channels, *spatial)`` into a padded one, as one thread of a team."""
         self._load(byref(call), state.ctypes.data, channels)
 
 
@@ -134,9 +139,10 @@ _LINE = 64  # bytes
 
 
 def zeros(count: int, kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Zeros that begin at a cache line.
+    """Return an array of ``count`` zeros whose memory begins at a cache line.
 
-    numpy asks the operating system for large pages, torch does not; the states are large.
+    The memory is numpy's, because numpy asks the operating system for large pages, which suit
+    large states, and torch does not.
     """
     room = np.zeros(count + _LINE // kind.itemsize, kind)
     start = -room.ctypes.data % _LINE // kind.itemsize
@@ -144,7 +150,7 @@ def zeros(count: int, kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 class UnusableLibraryError(Exception):
-    """Why the library cannot be used, for the log."""
+    """The library cannot be used; the message is the reason, as it is logged."""
 
 
 def _function(file: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
@@ -173,10 +179,13 @@ def _open() -> ctypes.CDLL:
 
 
 def variant() -> str:
-    """The variant that is used: the fastest that this processor runs, or a slower one by request.
+    """Return the name of the variant that is used.
+
+    It is the fastest variant that this processor runs, unless the environment variable
+    ``MEDSEG_NCA_VECTORS`` names a slower one.
 
     Raises:
-        UnusableLibraryError: if ``MEDSEG_NCA_VECTORS`` asks for one that it does not run.
+        UnusableLibraryError: if ``MEDSEG_NCA_VECTORS`` names a variant that cannot run here.
     """
     names = [name for name, _, _ in build.variants()]
     best = _CAPABILITIES.get(torch.backends.cpu.get_cpu_capability(), names[-1])
@@ -197,10 +206,11 @@ def forget() -> None:
 
 @cache
 def library() -> Library:
-    """The functions for this processor.
+    """Return the library's functions for this processor.
 
     Raises:
-        UnusableLibraryError: if there is no library, or it was made from other sources.
+        UnusableLibraryError: if the library is missing, cannot be loaded, or was made from other
+            sources.
     """
     name, file = variant(), _open()
 

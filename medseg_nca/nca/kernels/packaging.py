@@ -1,4 +1,7 @@
-"""What setuptools does with the compiled loops; it loads this file alone, before all others."""
+"""The commands by which setuptools builds the compiled loops and packs them into a wheel.
+
+setuptools loads this file alone, before the package can be imported.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,24 @@ _spec.loader.exec_module(build)
 
 
 class BuildKernels(build_ext):
-    """Compiles all variants into one library, which is no Python module."""
+    """Compiles all variants into one shared library, which Python cannot import as a module."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """The name of the library's file below the packages."""
+        """Return the path of the library's file below the folder of the packages."""
         *folders, _ = fullname.split(".")
         return os.path.join(*folders, build.library_name())
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
-        """None by this way: the source says what is exported."""
+        """Return no names: the C++ source itself says which functions are exported."""
         return []
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile, unless ``MEDSEG_NCA_KERNELS=off``."""
+        """Compile the library, unless the environment has ``MEDSEG_NCA_KERNELS=off``.
+
+        Raises:
+            CompileError: if the library was left out or could not be compiled; setuptools goes on
+                without an extension that is optional.
+        """
         if os.environ.get("MEDSEG_NCA_KERNELS") == "off":
             ext.optional = True
             raise CompileError("left out, because MEDSEG_NCA_KERNELS=off")
@@ -44,8 +52,8 @@ class BuildKernels(build_ext):
 
 
 class PlatformWheel(bdist_wheel):
-    """The library needs no particular Python, only this system."""
+    """A wheel for any Python 3 on this platform: the library does not use Python's C interface."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """Any Python 3, no ABI, this platform."""
+        """Return the tag of the wheel: any Python 3, no ABI, this platform."""
         return "py3", "none", super().get_tag()[2]

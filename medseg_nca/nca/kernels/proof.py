@@ -1,7 +1,8 @@
-"""A small roll-out that the compiled loops compute before their first use in a process.
+"""A check of the compiled loops: a small roll-out, compared before their first use in a process.
 
-A library that was damaged, or that a processor does not run as it should, would train a model into
-nothing without an error. Some milliseconds show that it computes what the reference does.
+A damaged library, or one that the processor runs wrongly, would spoil a training without an
+error. The check takes some milliseconds and shows that the loops compute what the reference
+engine computes.
 """
 
 from __future__ import annotations
@@ -20,19 +21,24 @@ from medseg_nca.nca.engines import reference
 from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.kernels.library import UnusableLibraryError, library
 
-# Sizes with which tiles of two vectors and of one are computed, whatever the vectors' width.
+# With these sizes the loops compute blocks of two vectors and of one, whatever a vector's width.
 _STEPS, _CHANNELS, _HIDDEN, _SHAPE = 2, 34, 34, (9, 5, 7)
-# Largest difference, as a share of the largest value: far above rounding, far below any defect.
+# Largest difference allowed, as a share of the largest value: far more than rounding makes, far
+# less than any defect.
 _TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 3e-2}
-# torch's generator is set and restored meanwhile.
+# Held while torch's generator is seeded and restored, which is one generator for all threads.
 _lock = threading.Lock()
 
 
 @cache
 def unusable(dtype: torch.dtype, gradients: bool) -> str | None:
-    """Why states of this type cannot be computed by the compiled loops; None if they can.
+    """Return why the compiled loops cannot be used for states of this type; None if they can.
 
-    The proof is made once in a process for each type, with gradients or without.
+    The check is made once in a process for each type, with gradients and without.
+
+    Args:
+        dtype: of the state: float32, float64 or bfloat16.
+        gradients: whether gradients are compared too.
     """
     try:
         name = library().variant
@@ -51,7 +57,7 @@ def unusable(dtype: torch.dtype, gradients: bool) -> str | None:
 
 
 def _difference(dtype: torch.dtype, gradients: bool) -> float:
-    """The largest relative difference of a state or a gradient; NaN counts as infinite."""
+    """Return the largest relative difference of a state or a gradient; NaN counts as infinite."""
     from medseg_nca.nca.kernels.run import compute
 
     worst = 0.0
@@ -77,7 +83,8 @@ def _difference(dtype: torch.dtype, gradients: bool) -> float:
 
 
 def _relative(expected: Tensor, actual: Tensor) -> float:
-    # What a batch norm takes away again has no gradient; there is only rounding to compare.
+    # Weights whose effect a batch norm removes have a gradient of zero. What is computed for them
+    # is rounding alone, which must not be divided by itself: hence the lower bound of 1.
     size = expected.abs().max().clamp_min(1.0)
     return float(((actual - expected).abs().max() / size).nan_to_num(nan=float("inf")))
 
@@ -85,7 +92,7 @@ def _relative(expected: Tensor, actual: Tensor) -> float:
 def _example(
     norm: Literal["rms", "batch"], kind: Literal["depthwise", "conv"], dtype: torch.dtype
 ) -> tuple[Cell, Tensor]:
-    """A cell with nothing zero, and a state; torch's own generator is left as it is."""
+    """Return a cell without zero weights and a state; torch's generator is left as it was."""
     update = UpdateSettings(hidden=_HIDDEN, norm=norm)
     perception = PerceptionSettings(kind=kind, padding="reflect")
     settings = CellSettings(channels=_CHANNELS, perception=perception, update=update)

@@ -1,8 +1,8 @@
 """A cell's weights, packed for the compiled loops.
 
-Packing is made of torch operations, so that the gradients of the packed arrays reach the parameters
-without another line of code. A row of what a cell perceives is ``[x | features | 1]``, each part
-padded to whole vectors; the 1 carries the bias.
+The weights are packed by torch operations, so that torch itself takes the gradients of the packed
+arrays back to the parameters. What a cell perceives is a row ``[x | features | 1]``, where ``x``
+and the features are each padded to whole vectors and the 1 is multiplied by the bias.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ class PackedRule:
     """The packed weights as tensors of a graph, and the numbers that go with them.
 
     Attributes:
-        filters: ``(filters, taps, C)`` depthwise, or ``(taps * C, features)`` for a full
-            convolution.
-        w0: ``(row, hidden)``: rows of state, features and bias.
-        w1: ``(hidden, C)``.
-        scale: ``(hidden,)`` of the norm, ones without it.
-        shift: ``(hidden,)`` of the batch norm, zeros without it.
-        convolution: whether ``filters`` mix channels.
-        filter_count: number of depthwise filters.
+        filters: ``(filters, taps, C)`` for depthwise filters, ``(taps * C, features)`` for a full
+            convolution; ``C`` counts channels with padding.
+        w0: first matrix, ``(inputs, hidden)``: a row for each channel of the state, each feature,
+            and the bias.
+        w1: second matrix, ``(hidden, C)``.
+        scale: ``(hidden,)``, scale of the norm; ones if there is no norm.
+        shift: ``(hidden,)``, shift of the batch norm; zeros if there is none.
+        convolution: whether the filters mix channels.
+        filter_count: number of depthwise filters of each channel; 0 for a convolution.
         units: number of hidden units without padding.
         norm: whether each cell's hidden values are normalised (RMS).
         batch: whether each hidden unit is normalised over all cells that fire.
-        activation: see ``ACTIVATIONS``.
+        activation: number of the activation in ``ACTIVATIONS``.
     """
 
     filters: Tensor
@@ -57,11 +58,16 @@ class PackedRule:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What gradients are computed for."""
+        """The packed weights that gradients are computed for."""
         return self.filters, self.w0, self.w1, self.scale, self.shift
 
     def rule(self, channels: int, backward: bool) -> Rule:
-        """Hand the weights to the compiled loops, with their transposes for the backward pass."""
+        """Return the weights as the compiled loops take them.
+
+        Args:
+            channels: number of channels with padding.
+            backward: whether the transposes that the backward pass needs are added.
+        """
         filters, w0, w1, scale, shift = (t.detach().contiguous() for t in self.tensors)
         inputs = w0.shape[0] - 1
 
@@ -81,9 +87,9 @@ class PackedRule:
 
 
 def pack_once(cell: Cell, scale: float, dtype: torch.dtype) -> PackedRule:
-    """:func:`pack` without gradients, done again only after the weights have changed."""
+    """Do what :func:`pack` does, without gradients, and only again when weights have changed."""
     weights = (*cell.parameters(), *cell.buffers())
-    # Their bytes, since not every way of changing a tensor leaves a trace in its version.
+    # The bytes of the weights are compared, because some changes leave a tensor's version as it is.
     key = (scale, dtype, *(w.detach().numpy().tobytes() for w in weights))
     kept = _packed.get(cell)
     if kept is None or kept[0] != key:
@@ -103,8 +109,8 @@ def pack(cell: Cell, scale: float, dtype: torch.dtype) -> PackedRule:
 
     Args:
         cell: perception and update rule.
-        scale: see :attr:`Fire.scale`.
-        dtype: float32 or float64.
+        scale: factor on the update of cells that fire (:attr:`Fire.scale`).
+        dtype: type of the packed weights, float32 or float64.
     """
     channels = padded_channels(cell.channels, dtype)
     hidden = padded_channels(cell.settings.update.hidden, dtype)
@@ -144,7 +150,7 @@ def _pad(matrix: Tensor, rows: int) -> Tensor:
 def _pack_depthwise(
     weight: Tensor, seen: Tensor, count: int, channels: int
 ) -> tuple[Tensor, Tensor]:
-    """Filters ``(count, taps, C)`` and the rows of ``w0`` that read what they give."""
+    """Return the filters ``(count, taps, C)``, and the rows of ``w0`` for their features."""
     own = weight.shape[0] // count
     missing = channels - own
     filters = F.pad(weight.reshape(own, count, -1).permute(1, 2, 0), (0, missing))
@@ -153,7 +159,7 @@ def _pack_depthwise(
 
 
 def _pack_convolution(weight: Tensor, seen: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Filters ``(taps * C, features)`` and the rows of ``w0`` that read what they give."""
+    """Return the filters ``(taps * C, features)``, and the rows of ``w0`` for their features."""
     features = padded_channels(weight.shape[0], weight.dtype)
     filters = weight.flatten(2).permute(2, 1, 0)
     filters = F.pad(filters, (0, features - weight.shape[0], 0, channels - weight.shape[1]))

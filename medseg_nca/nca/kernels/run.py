@@ -29,17 +29,17 @@ from medseg_nca.nca.kernels.rule import PackedRule, pack, pack_once
 from medseg_nca.nca.kernels.team import team_size, together
 from medseg_nca.nca.rounding import rounded
 
-# States of at most so many bytes are kept for the next roll-out.
+# Memory of up to this many bytes is kept by each thread for its next roll-out.
 _SPARE_BYTES = 64e6
 _spares = threading.local()
 
 
 class Rollout:
-    """One cell on one grid: everything that stays the same from step to step.
+    """A roll-out of one cell on one grid: all that stays the same from step to step.
 
     Args:
         cell: perception and update rule.
-        state: its ``(B, C, *spatial)``, dtype and size.
+        state: a state ``(B, C, *spatial)``; only its shape, type and device are read.
         fire: which cells update.
         steps: how many steps.
     """
@@ -68,14 +68,15 @@ class Rollout:
         )  # fmt: skip
 
     def empty(self, count: int) -> Tensor:
-        """Some padded states, zero in the halo."""
+        """Return memory for ``count`` padded states, filled with zeros."""
         return aligned((count, *self.layout.shape), self.stored)
 
     @contextmanager
     def spare(self) -> Iterator[Tensor]:
-        """Two padded states that this thread uses again and again: fresh memory costs a step.
+        """Lend memory for two padded states, which this thread keeps for its next roll-out.
 
-        Nobody else has them meanwhile, and after an error they are not used again.
+        Asking for fresh memory takes about as long as a step. While the memory is lent, no other
+        roll-out gets it; after an error it is dropped.
         """
         key = (
             self.layout.shape, self.layout.cells, self.dims, self.channels, self.stored,
@@ -92,21 +93,21 @@ class Rollout:
                 del kept[next(iter(kept))]
 
     def inside(self, padded: Tensor) -> Tensor:
-        """The ``(B, C, *spatial)`` in a padded state; a view."""
+        """Return the state ``(B, C, *spatial)`` inside a padded state; a view."""
         return self.layout.view(padded, self.channels, self.dims)
 
     def team(self, backward: bool) -> int:
-        """How many threads compute it."""
+        """Return how many threads a forward or backward pass deserves."""
         return team_size(self.operations * (4 if backward else 1), self.layout.jobs)
 
     def copy(self, padded: Tensor) -> Tensor:
-        """The ``(B, C, *spatial)`` in a padded state, channels-last in memory of its own."""
+        """Return a copy of the state ``(B, C, *spatial)`` inside a padded state, channels-last."""
         inside = self.inside(padded).movedim(1, -1)
         memory = aligned(inside.shape, self.stored)
         return memory.copy_(inside).movedim(-1, 1)
 
     def start(self, states: Tensor, state: Tensor) -> None:
-        """Write a state into the first of some padded ones, halo included."""
+        """Write a state ``(B, C, *spatial)`` into the first of the padded states, with its halo."""
         first = states[0]
         if state.is_contiguous() and self.channels > 1:
             call = Call(
@@ -125,12 +126,19 @@ class Rollout:
             cells = first.view(-1, self.layout.shape[-1])
             to, origin = self.layout.halo
             cells.index_copy_(0, to, cells.index_select(0, origin))
-        # Rows without a cell that is awake are not copied from step to step.
+        # Steps write only rows that have an awake cell, so every state gets the other rows now.
         if not self.all_awake:
             states[1:] = first
 
     def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
-        """Compute all steps; step n reads ``states[n]`` and writes ``states[n + 1]``, in a circle.
+        """Compute all steps, and return the padded state after the last.
+
+        Step n reads ``states[n]`` and writes ``states[n + 1]``; both indices are taken modulo the
+        number of states.
+
+        Args:
+            states: padded states, the first one filled by :meth:`start`.
+            record: called with the state ``(B, C, *spatial)`` after every step.
 
         Raises:
             NonFiniteStateError: at the first step after which a value is NaN or infinite.
@@ -161,16 +169,19 @@ class Rollout:
             raise NonFiniteStateError(self.fire.first_step + min(bad))
 
     def _moments(self, rows: int) -> NDArray[np.float64]:
-        """Room for moments of a batch norm; little without one."""
+        """Return zeros for the moments of a batch norm, ``(rows, numbers)``.
+
+        Without a batch norm the array is not used, and has a single number.
+        """
         packed = self.packed
         return np.zeros((rows, moment_count(packed.w0.shape[1])) if packed.batch else (1, 1))
 
     def backward(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Gradients of the first state and of the packed weights.
+        """Return the gradients of the first state and of the packed weights.
 
         Args:
-            states: padded, ``(steps + 1, ...)``: before each step, and after the last.
-            grad: ``(B, C, *spatial)``, of the last state.
+            states: padded states ``(steps + 1, ...)``: before each step, and after the last step.
+            grad: gradient of the last state, ``(B, C, *spatial)``.
         """
         jobs = self.layout.jobs
         rule = self.packed.rule(self.layout.shape[-1], backward=True)
@@ -203,7 +214,11 @@ class Rollout:
 
 
 def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Room for one partial gradient a job; the last tiles may reach past its end."""
+    """Return zeros for a gradient, with a row for each job.
+
+    Rows are longer than the gradient, because the loops compute whole blocks and the last block
+    may reach past its end.
+    """
     room = tensor.numel() + library().slack * tensor.shape[-1]
     return torch.zeros(jobs, room, dtype=dtype)
 
@@ -222,11 +237,11 @@ def _firing(fire: Fire, awake: Tensor | None, state: Tensor, steps: int) -> Firi
 
 
 class RolloutFunction(torch.autograd.Function):
-    """Keeps the states, and recomputes the rest in the backward pass."""
+    """A differentiable roll-out, which stores the states and recomputes the rest going back."""
 
     @staticmethod
     def forward(ctx: Any, run: Rollout, state: Tensor, *weights: Tensor) -> Tensor:
-        """Map the state ``(B, C, *spatial)`` to the one after all steps."""
+        """Return the state ``(B, C, *spatial)`` after all steps."""
         states = run.empty(run.steps + 1)
         run.start(states, state.detach())
         last = run.forward(states)
@@ -237,7 +252,7 @@ class RolloutFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        """Map the gradient of the result to those of the state and the packed weights."""
+        """Return the gradients of the state and the packed weights from that of the result."""
         (states,) = ctx.saved_tensors
         state, weights = ctx.run.backward(states, grads[0])
         return (None, state, *weights)
@@ -250,7 +265,7 @@ def compute(
     fire: Fire,
     record: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """Update the automaton; see :meth:`medseg_nca.nca.engines.base.Engine.roll_out`."""
+    """Roll the automaton out, as :meth:`medseg_nca.nca.engines.base.Engine.roll_out` says."""
     run = Rollout(cell, state, fire, steps)
     sources = (state, *run.packed.tensors)
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):

@@ -1,13 +1,15 @@
-"""Threads that compute slabs together, as many as torch is set to use.
+"""Teams of threads that compute the slabs of a grid, in all as many as torch is set to use.
 
-A team stays in compiled code for a whole roll-out and meets there after every step
-(``src/team.hpp``); going back to Python each time would cost more than a step of a small grid.
+A team stays in compiled code for a whole roll-out, and its threads wait there for each other after
+every step (``src/team.hpp``). Going back to Python after every step would take longer than a step
+of a small grid.
 
-Roll-outs that run at the same time, in several threads of Python, share the cores: a team gets its
-part of them, and one for which no core is free waits until another roll-out ends. Teams that wait
-take their turns in the order in which they came, so a thread that begins one roll-out after the
-other cannot keep the cores for itself. There are never more threads in teams than torch is set to
-use, which matters because threads that meet spin. Results do not depend on the size of a team.
+Roll-outs that run at the same time, in several threads of Python, share the cores. Each team gets
+its part of them, and a team for which no core is free waits until another roll-out ends. Teams that
+wait take their turns in the order in which they came, so that a thread that begins one roll-out
+after the other cannot keep the cores for itself. All teams together never have more threads than
+torch is set to use, which matters because threads that wait for each other keep their cores busy.
+Results do not depend on the size of a team.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ from typing import Any
 
 import torch
 
-# With fewer operations than this a step is done before a second thread is of use.
+# A step of fewer operations ends before a second thread could help.
 _WORTH_SHARING = 2e6
-# A number of arrivals that no meeting comes to.
+# Set as a meeting's count of arrivals after an error: more than any count, so no thread waits.
 _NOBODY_WAITS = 1 << 60
 
 
 class _Cores:
-    """Which teams have how many cores, and which wait for some, the first that came first."""
+    """Counts the cores that teams have taken, and keeps the order of the teams that wait."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -39,9 +41,9 @@ class _Cores:
 
     @contextmanager
     def some(self, wanted: int) -> Iterator[int]:
-        """Have some cores for a while: at most so many, and no more than a fair part.
+        """Take at most ``wanted`` cores and at most a fair part of all, until the block ends.
 
-        Waits until at least one is free and all teams that came before have theirs.
+        The call waits until at least one core is free and all teams that came before have theirs.
         """
         count = self._wait_for(wanted)
         try:
@@ -68,15 +70,17 @@ class _Cores:
         return count
 
     def _free(self, wanted: int) -> int:
-        """How many cores a team gets, those that wait counted as teams too."""
+        """Return how many cores a team gets now; teams that wait count for the fair part too."""
         cores = torch.get_num_threads()
         teams = self._at_work + len(self._waiting)
         return min(wanted, cores - self._taken, max(1, cores // teams))
 
     def helpers(self) -> ThreadPoolExecutor:
-        """Threads for all teams together, of which each has one of its own.
+        """Return the pool of threads that all teams share.
 
-        They all exist: an executor alone may count one as idle that it has not started.
+        Each team adds its calling thread to those of the pool. All threads of the pool are started
+        at once: an executor that starts threads when needed may count a thread as idle before it
+        has started it.
         """
         count = max(1, torch.get_num_threads() - 1)
         with self._changed:
@@ -92,7 +96,10 @@ _cores = _Cores()
 
 
 def _after_fork() -> None:
-    """Threads do not survive a fork, and a lock may be held by one that is gone."""
+    """Begin with new locks and threads in a forked process.
+
+    The threads of the parent do not exist there, and one of them may have held a lock.
+    """
     global _cores
     _cores = _Cores()
 
@@ -102,25 +109,26 @@ if hasattr(os, "register_at_fork"):
 
 
 def team_size(operations: float, jobs: int) -> int:
-    """How many threads a step of so many floating-point operations deserves."""
+    """Return how many threads a step with this many operations and jobs deserves."""
     if operations < _WORTH_SHARING:
         return 1
     return max(1, min(torch.get_num_threads(), jobs))
 
 
 def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[Any]:
-    """Call ``work(index, team)`` on threads of a team.
+    """Call ``work(index, team)`` on every thread of a team, and return the results by index.
 
-    While other teams are at work it is a smaller one, and it may have to wait for its turn; see the
-    module. A team of one that was asked for does not wait.
+    While other teams are at work, the team may be smaller than ``size``, and may have to wait for
+    its turn. A call with ``size`` 1 never waits.
 
     Args:
-        work: releases the interpreter lock while it computes.
-        size: number of threads, if nobody else wants any.
-        meeting: what they meet at. If one fails, the others no longer wait for it.
+        work: computes the part of thread ``index`` of ``team``; it releases the interpreter lock.
+        size: number of threads wanted.
+        meeting: integers by which the threads wait for each other in compiled code. If a thread
+            fails, the first integer is set so that the others no longer wait for it.
 
     Raises:
-        BaseException: what a thread raised, when all have ended.
+        BaseException: what a thread raised, after all threads have ended.
     """
     if size == 1:
         return [work(0, 1)]

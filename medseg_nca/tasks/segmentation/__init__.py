@@ -1,4 +1,4 @@
-"""The task segmentation: learn label maps of a prepared data set."""
+"""The task segmentation: its models map images to label maps."""
 
 from medseg_nca.tasks.segmentation.task import Segmentation
 

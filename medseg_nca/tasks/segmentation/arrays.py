@@ -1,4 +1,4 @@
-"""Label maps of arrays, for callers that have no files."""
+"""Segment arrays in memory, for callers that have no files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def label_maps(model: LoadedModel, value: Any) -> NDArray[np.int32]:
     """Segment images that lie in memory.
 
     Args:
-        model: of the task.
+        model: a segmentation model.
         value: array ``(B, C, *spatial)`` on the model's grid, or a mapping with that array as
             "image" and, for another grid, a 4x4 "affine" (voxel to RAS+ mm).
 

@@ -1,4 +1,4 @@
-"""How a training of a segmentation begins: prepared data, a split, and a plan with reasons."""
+"""Begin a training of a segmentation: prepare the data, make a split, and plan with reasons."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ logger = logging.getLogger(__name__)
 
 
 def begin(start: Start, job: Job) -> Training:
-    """See :meth:`medseg_nca.tasks.base.Task.begin`; a raw data set is prepared in the run folder.
+    """Begin a training, as :meth:`medseg_nca.tasks.base.Task.begin` says.
+
+    A data set that is not prepared is prepared in the run folder.
 
     Raises:
-        DataError: if there is no data set, or it is not the one that the run was started with.
-        ConfigError: if the data were prepared for other labels.
+        DataError: if there is no data set, or a resumed run was started with another one.
+        ConfigError: if the data set was prepared for other labels than the settings name.
         Interrupted: if the job was cancelled.
     """
     data = start.data
@@ -96,7 +98,7 @@ def _split_of(store: PreparedStore, start: Start) -> Split:
 
 
 def _warn_of_what_is_missing(store: PreparedStore, split: Split) -> None:
-    """Say it where nothing can be validated, or a label has no cases to learn or to validate."""
+    """Warn if there is nothing to validate, or a label has too few cases."""
     fold = "" if split.fold is None else f"Fold {split.fold} of {split.folds}: "
     for problem in (*few_cases(split.train, split.val), *store.thin_labels(split)):
         logger.warning("%s%s %s", fold, problem.message, problem.hint)

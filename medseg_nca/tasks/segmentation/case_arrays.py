@@ -1,4 +1,4 @@
-"""One training case in memory, at every resolution that a level looks at."""
+"""One training case in memory, at every scale that the levels of a model use."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from medseg_nca.tasks.segmentation.targets import shares
 from medseg_nca.transforms.warp import Warp
 
 Scale = tuple[int, ...]
-# Voxels of the image by which its intensities are known, and of each label to centre patches on.
+# How many voxels are kept to describe the intensities of the image, and how many of each label on
+# which patches can be centred.
 _REFERENCE, _POINTS = 2048, 4096
-# Labels of so many voxels are looked at one by one; of more, averages are kept and read.
+# In targets of up to this many voxels each voxel's label is counted; larger targets are read from
+# shares that were averaged over cells before.
 _FEW_VOXELS = 2**16
 
 
 class CaseArrays:
-    """An image and its labels, from which views and targets are read through a warp.
+    """An image and its labels, from which views and targets of a changed image are read.
 
     Args:
         image: ``(C, *S)`` float32.
-        label: encoded, uint8: channel numbers ``(1, *S)``, or one binary channel for each label.
-        channels: of a target.
-        multi_label: how the label is encoded.
+        label: uint8: channel numbers ``(1, *S)``, or with ``multi_label`` one binary channel for
+            each label ``(L, *S)``.
+        channels: number of channels of a target.
+        multi_label: whether labels may overlap.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class CaseArrays:
 
     @property
     def nbytes(self) -> int:
-        """What is kept of the case by now, in bytes."""
+        """The memory that the case takes by now, in bytes."""
         tensors = (self.label, *self._images.values(), *self._shares.values())
         return sum(t.nbytes for t in tensors) + sum(points.nbytes for points in self._points)
 
@@ -64,7 +67,7 @@ class CaseArrays:
         return tuple(int(v) for v in place)
 
     def _masks(self) -> Iterator[NDArray[np.bool_]]:
-        """One mask for each label, without the background."""
+        """Yield a mask for each label; the background has none."""
         label = self.label.numpy()
         if self.multi_label:
             yield from (channel > 0 for channel in label)
@@ -74,8 +77,14 @@ class CaseArrays:
     def view(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
         """Return what a level sees of the warped image, ``(C, *cells)``.
 
-        Where voxels are mixed, a cell is the mean of values between voxels that are half as far
-        apart as the cells: what inference makes of an image that lies like this, almost.
+        If the warp moves cells by whole cells, they are copied. Else a cell is the mean of several
+        interpolated values, half a cell apart, which is nearly what inference would see.
+
+        Args:
+            warp: the change of space.
+            starts: first cell of the view on the level's grid, per axis.
+            cells: number of cells per axis.
+            scale: size of a cell in voxels, per axis.
         """
         whole = warp.cells(starts, cells, scale)
         if whole is not None:
@@ -83,11 +92,11 @@ class CaseArrays:
         return _mixed(self._image_at, warp, starts, cells, scale, "border")
 
     def target(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
-        """Return the share of each label in each cell, ``(K, *cells)`` in [0, 1].
+        """Return the share of each channel in each cell, ``(K, *cells)`` in [0, 1].
 
-        Outside of the image there is background.
+        Beyond the image all is background. The arguments are those of :meth:`view`.
         """
-        # Shares at full resolution would be as many numbers as there are voxels, for each label.
+        # Shares at full resolution would take a number for each voxel and label.
         if prod(_halved(scale)) == 1 or prod(cells) * prod(scale) <= _FEW_VOXELS:
             return self._counted(warp, starts, cells, scale)
         whole = warp.cells(starts, cells, scale)
@@ -96,7 +105,7 @@ class CaseArrays:
         return self._with_background(_mixed(self._shares_at, warp, starts, cells, scale, "zeros"))
 
     def _counted(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
-        """Count the labels of the voxels in each cell."""
+        """Return the shares ``(K, *cells)`` by counting the labels of the voxels in each cell."""
         first = tuple(a * s for a, s in zip(starts, scale, strict=True))
         voxels = tuple(n * s for n, s in zip(cells, scale, strict=True))
         one = (1,) * len(scale)
@@ -115,7 +124,7 @@ class CaseArrays:
         return self._images[scale]
 
     def _shares_at(self, scale: Scale) -> Tensor:
-        """The shares of the labels without the background, ``(L, *cells)``."""
+        """Return the shares of the labels, without the background, ``(L, *cells)``."""
         if scale not in self._shares:
             self._shares[scale] = torch.cat([
                 _coarser(scale, torch.from_numpy(mask[None]).float(), "constant")
@@ -130,9 +139,10 @@ class CaseArrays:
 
 
 def _coarser(scale: Scale, image: Tensor, mode: str) -> Tensor:
-    """Average over cells; partial cells at the end are filled up.
+    """Average an image over cells; at its end, cells that are cut off are padded.
 
-    Always from the voxels, as inference does: a sample must not depend on what was read before.
+    The average is always taken of voxels, as inference does, and never of another scale that may
+    be in memory, so that a sample does not depend on what was read before.
     """
     missing = [-n % s for n, s in zip(image.shape[1:], scale, strict=True)]
     if any(missing):
@@ -149,7 +159,7 @@ def _mixed(
     warp: Warp, starts: Scale, cells: Scale, scale: Scale,
     padding: str,
 ) -> Tensor:  # fmt: skip
-    """Read cells where voxels are mixed: means of values between cells half as large."""
+    """Return cells as means of values that are interpolated between cells half as large."""
     half = _halved(scale)
     parts = tuple(s // h for s, h in zip(scale, half, strict=True))
     first = [a * p for a, p in zip(starts, parts, strict=True)]
@@ -161,7 +171,10 @@ def _mixed(
 def _gather(
     source: Tensor, whole: list[tuple[int, NDArray[np.int64]]], outside: float | None
 ) -> Tensor:
-    """Take cells of ``(C, *S)`` along each axis; beyond the end the last, or ``outside``."""
+    """Take cells of ``(C, *S)`` by their indices along each axis.
+
+    Beyond the border the cells at the border are repeated, or have the value ``outside`` if given.
+    """
     for axis, index in whole:
         size = source.shape[axis + 1]
         first, last = int(index[0]), int(index[-1])
@@ -177,7 +190,7 @@ def _gather(
 
 
 def _between(source: Tensor, points: Tensor, scale: Scale, padding: str) -> Tensor:
-    """Interpolate ``(C, *S)`` of cells of ``scale`` linearly at points ``(*cells, dims)``."""
+    """Interpolate cells ``(C, *S)`` linearly at points ``(*cells, dims)``, given in voxels."""
     extent = torch.tensor([n * s for n, s in zip(source.shape[1:], scale, strict=True)])
     grid = (points * (2 / extent) - 1).flip(-1)
     found: Tensor = F.grid_sample(
@@ -187,7 +200,7 @@ def _between(source: Tensor, points: Tensor, scale: Scale, padding: str) -> Tens
 
 
 def _nearest(source: Tensor, points: Tensor) -> Tensor:
-    """The voxels of ``(L, *S)`` that points ``(*cells, dims)`` lie in; 0 outside."""
+    """Return the voxels of ``(L, *S)`` in which points ``(*cells, dims)`` lie; 0 outside."""
     index = torch.zeros(points.shape[:-1], dtype=torch.int64)
     inside = torch.ones(points.shape[:-1], dtype=torch.bool)
     for axis, size in enumerate(source.shape[1:]):
@@ -198,7 +211,7 @@ def _nearest(source: Tensor, points: Tensor) -> Tensor:
 
 
 def _reference(image: Tensor) -> Tensor:
-    """Some voxels ``(C, n)``, the darkest and the brightest of each channel among them."""
+    """Return voxels ``(C, n)`` drawn evenly, with the darkest and brightest of each channel."""
     flat = image.flatten(1)
     chance = torch.Generator().manual_seed(0)
     drawn = flat[:, torch.randint(flat.shape[1], (_REFERENCE,), generator=chance)]
@@ -206,7 +219,7 @@ def _reference(image: Tensor) -> Tensor:
 
 
 def _some_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The flat indices of up to some thousand voxels of a label, drawn evenly."""
+    """Return the flat indices of voxels of a mask: all, or some thousand drawn evenly."""
     flat = np.flatnonzero(mask)
     if len(flat) > _POINTS:
         flat = np.sort(np.random.default_rng(0).choice(flat, _POINTS, replace=False))

@@ -1,4 +1,4 @@
-"""The best that a segmentation reaches which says the same in every voxel of every image."""
+"""Loss and Dice of the best constant segmentation: the same answer in all voxels of all images."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from medseg_nca.config import LabelTable
 from medseg_nca.datasets.prepared import PreparedCase
 from medseg_nca.metrics.overlap import Counts
 
-# Of each target; the losses of a constant depend on little more than how frequent the labels are.
+# Voxels taken of each target; the loss of a constant depends mostly on the labels' frequencies.
 _VOXELS = 2**14
 _RAREST = 1e-6
 _STEPS = 15
 
 
 def constant_loss(criterion: nn.Module, targets: Sequence[Tensor], multi_label: bool) -> float:
-    """Return the lowest mean loss that one vector of logits has, taken for every voxel.
+    """Return the lowest mean loss that a constant has: one vector of logits for every voxel.
 
-    It is looked for from the logarithm of the labels' frequencies on, because that is the best for
-    a cross entropy, but not for Dice.
+    The search starts from the logarithm of the labels' frequencies, which is the best constant for
+    a cross entropy, though not for a Dice loss.
 
     Args:
-        criterion: takes logits and targets ``(B, K, *spatial)``.
-        targets: of some batches, ``(B, K, *spatial)`` in [0, 1].
+        criterion: loss of logits and targets, both ``(B, K, *spatial)``.
+        targets: targets of some batches, each ``(B, K, *spatial)`` in [0, 1].
         multi_label: whether the labels may overlap.
     """
     some = [_some_voxels(target.detach()) for target in targets]
@@ -51,10 +51,10 @@ def constant_loss(criterion: nn.Module, targets: Sequence[Tensor], multi_label: 
 def constant_predictions(
     cases: Sequence[PreparedCase], labels: LabelTable
 ) -> list[dict[str, dict[str, float | None]]]:
-    """Return Dice by case and label of each label map that is one label everywhere.
+    """Return, for each constant label map, its Dice by case and label.
 
-    Labels that may overlap are all everywhere at once. One that is background everywhere scores 0
-    at most, and comes first.
+    A constant label map is one label everywhere; if labels may overlap, it is all labels at once.
+    The first entry is background everywhere, and its Dice is 0 for every label that is there.
     """
     names = labels.names
     answers = [set(names)] if labels.multi_label else [{name} for name in names]
@@ -72,7 +72,7 @@ def _dice(case: PreparedCase, name: str, everywhere: bool) -> float | None:
 
 
 def _some_voxels(target: Tensor) -> Tensor:
-    """Voxels of a target ``(B, K, *spatial)``, drawn evenly: ``(B, K, n)``."""
+    """Return voxels ``(B, K, n)`` of a target ``(B, K, *spatial)``, drawn evenly."""
     flat = target.flatten(2)
     if flat.shape[2] <= _VOXELS:
         return flat

@@ -1,4 +1,4 @@
-"""Measure a model on labelled cases, on their own grid."""
+"""Evaluate a segmentation model on labelled cases, on the grid of each case."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Tree = dict[str, Any]
 
 
 class EvaluateSettings(Settings):
-    """What ``medseg-nca evaluate --set`` can change."""
+    """The settings that ``medseg-nca evaluate --set`` can change."""
 
     data: DataSettings = DataSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -69,12 +69,12 @@ class EvaluateSettings(Settings):
 
 
 def resolve_settings(model: LoadedModel, overrides: Sequence[str] = ()) -> EvaluateSettings:
-    """The settings of the run that trained the model, with overrides laid over them.
+    """Return the settings of the run that trained the model, changed by overrides.
 
     Args:
-        model: prediction settings are those it carries; a run's settings.yaml beside it gives
-            those of the evaluation.
-        overrides: such as ``evaluation.nsd_tolerance=2``.
+        model: the model. It carries its prediction settings; the evaluation settings are read from
+            the run's ``settings.yaml``, if the model lies in a run folder.
+        overrides: changes, for example ``evaluation.nsd_tolerance=2``.
 
     Raises:
         ConfigError: for an unknown key or a value that does not fit.
@@ -90,22 +90,22 @@ def resolve_settings(model: LoadedModel, overrides: Sequence[str] = ()) -> Evalu
 
 @dataclass(frozen=True)
 class EvaluateSegmentation:
-    """What is to be evaluated, on what, and by how many.
+    """What an evaluation of a segmentation is asked to do.
 
     Attributes:
-        model: on the device that is to compute.
-        data: a data set, raw or prepared; of a prepared one the source files are evaluated.
-        out: folder of the results, created if need be; other files in it stay.
+        model: the model, on the device that is to compute.
+        data: a data set, raw or prepared. For a prepared one the source files are evaluated.
+        out: folder of the results, created if it does not exist; other files in it stay.
         split: "test", "val", "train" or "all", of the run that trained the model. A data set that
             the run never split is evaluated whole.
-        settings: tolerance, resamples, confidence.
-        prediction: replaces the prediction settings that the model carries.
-        format: of a raw data set.
-        labels: replaces the data set's own label table.
-        save_predictions: write the label maps to ``out/predictions``.
-        workers: processes; one uses all cores.
-        scheduler: address of a Dask scheduler, whose workers see ``data`` and ``out``.
-        fresh: evaluate all cases again.
+        settings: tolerance (mm) of the surface metric, resamples and confidence of intervals.
+        prediction: prediction settings that replace those of the model; None keeps them.
+        format: layout of a raw data set; "auto" finds it out.
+        labels: label table that replaces the data set's own; None keeps it.
+        save_predictions: whether the label maps are written to ``out/predictions``.
+        workers: number of processes; a single one uses all cores.
+        scheduler: address of a Dask scheduler, whose workers must see ``data`` and ``out``.
+        fresh: whether cases that were evaluated before are evaluated again.
     """
 
     model: LoadedModel
@@ -125,13 +125,12 @@ class EvaluateSegmentation:
 def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
     """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
 
-    Each finished case is kept, also when the run is stopped or killed: the same request goes on
-    from there. A case is evaluated again only if its files, the settings that touch it or the model
-    changed.
+    Each finished case is kept, even if the process is stopped or killed, and the same request goes
+    on from there. A case is evaluated again only if the model, its files or its settings changed.
 
     Args:
-        request: what is to be done.
-        job: told how far it is, under the phase "evaluating".
+        request: what to evaluate.
+        job: gets the progress, in the phase "evaluating".
 
     Returns:
         The results, with the cases that failed.
@@ -182,7 +181,7 @@ def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
 
 
 def _tidy(out: Path, fresh: bool) -> None:
-    """Remove what killed processes left half-written; and all records, to do everything anew."""
+    """Remove files that killed processes left half-written; with ``fresh`` also all records."""
     if fresh:
         forget(out, LIST)
     for folder in (out, out / PREDICTIONS):
@@ -195,7 +194,10 @@ def _notes_on_data(
     model: LoadedModel,
     measured: Mapping[str, EvaluationRecord],
 ) -> tuple[str, ...]:
-    """Compare the data with those of the training; only files that no worker read are read here."""
+    """Return notes on how the data differ from those of the training.
+
+    Only files that no worker has read are read here.
+    """
     for found in measured.values():
         for path, digest in found.hashes.items():
             remember_hash(Path(path), digest)
@@ -270,7 +272,7 @@ def _case_results(measured: Mapping[str, EvaluationRecord]) -> list[CaseResult]:
 
 
 def _missed(summary: Tree) -> list[str]:
-    """Say where a mean contains distances that stand for a label that is not there."""
+    """Return a note for each label whose mean distance includes cases without the label."""
     notes = []
     for name, part in summary["labels"].items():
         missed, invented = (part["presence"][key] for key in ("truth_only", "prediction_only"))
@@ -294,7 +296,7 @@ def _seconds(results: Sequence[CaseResult]) -> Tree:
 def _write(
     tree: Tree, measured: Mapping[str, EvaluationRecord], items: Mapping[str, Evaluating], out: Path
 ) -> None:
-    """Figures and report first: where there is a ``metrics.json``, all the rest is there too."""
+    """Write the results, ``metrics.json`` last: where it exists, all other results exist too."""
     results = _case_results(measured)
     ranked = _ranked(results).items()
     examples = [_example(items[name], word, tree) for word, name in ranked]
@@ -306,7 +308,7 @@ def _write(
 
 
 def _example(item: Evaluating, word: str, tree: Tree) -> Example:
-    """A case with all that is needed to draw it."""
+    """Read a case with image, truth and prediction, to draw it."""
     name = item.case.id
     image, truth = read_case(item.case, item.match)
     found = kept_label_map(item)
@@ -317,7 +319,7 @@ def _example(item: Evaluating, word: str, tree: Tree) -> Example:
 
 
 def _ranked(results: Sequence[CaseResult]) -> dict[str, str]:
-    """The best, the median and the worst case by mean Dice; fewer when there are fewer."""
+    """Return the best, the median and the worst case by mean Dice, or fewer if there are fewer."""
     scored = [(r.mean_dice, r.id) for r in results if r.mean_dice is not None]
     scored.sort(reverse=True)
     if len(scored) < 3:

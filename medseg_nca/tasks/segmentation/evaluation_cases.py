@@ -1,4 +1,4 @@
-"""The cases of an evaluation, spread over processes."""
+"""Evaluate the cases of an evaluation in several processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ logger = logging.getLogger(__name__)
 def evaluate_cases(
     items: Sequence[Evaluating], spread: Scheduler, job: Job
 ) -> tuple[dict[str, EvaluationRecord], dict[str, str]]:
-    """Evaluate cases; one that fails does not stop the others.
+    """Evaluate cases; a case that fails does not stop the others.
 
     Returns:
-        What was found and what went wrong, by id in the order of the items.
+        The record of each case that was evaluated, and the error of each case that failed, by
+        id in the order of the items.
 
     Raises:
         OutputError, SchedulerError, Interrupted: as
@@ -44,7 +45,7 @@ def evaluate_cases(
 
 
 def _absolute(item: Evaluating) -> Evaluating:
-    """For workers whose current folder is another one."""
+    """Make the paths absolute, because the workers may have another current folder."""
     label = item.case.label
     case = replace(
         item.case,

@@ -1,7 +1,8 @@
-"""The files of a finished evaluation as records of its cases, for the next run into that folder.
+"""Read and write the cases of a finished evaluation, so that a later one can use them again.
 
-``metrics.json`` says what each case was made from; ``metrics.csv`` has its numbers with all digits,
-so that a summary over old and new cases is the one that a single run would give.
+``metrics.json`` says from which files and settings each case was computed. ``metrics.csv`` has its
+numbers with all digits, so that a summary over old and new cases is the summary that a single run
+would give.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from medseg_nca.metrics.definitions import MERGED, METRICS, Values
 from medseg_nca.metrics.summary import CaseResult, table_rows
 
 TABLE, LIST = "metrics.csv", "metrics.json"
-_DIGITS = 6  # of the numbers in metrics.json
+_DIGITS = 6  # decimals of the numbers in metrics.json
 
 
 def add_records(tree: dict[str, Any], measured: Mapping[str, EvaluationRecord]) -> None:
-    """Say in the tree of ``metrics.json`` what each case was made from."""
+    """Add to each case in the tree of ``metrics.json`` what it was computed from."""
     for entry in tree["cases"]:
         record = measured[entry["id"]].to_tree()
         entry["training"] = record["training"]
@@ -30,7 +31,7 @@ def add_records(tree: dict[str, Any], measured: Mapping[str, EvaluationRecord]) 
 
 
 def write_metrics(tree: Mapping[str, Any], results: Sequence[CaseResult], out: Path) -> None:
-    """Write ``metrics.csv``, and ``metrics.json`` when all else is there.
+    """Write ``metrics.csv``, and after it ``metrics.json``.
 
     Raises:
         OutputError: if they cannot be written.
@@ -46,7 +47,11 @@ def write_metrics(tree: Mapping[str, Any], results: Sequence[CaseResult], out: P
 
 
 def read_metrics(out: Path) -> dict[str, EvaluationRecord]:
-    """The cases of a finished evaluation, by id; those that are not told beyond doubt are not."""
+    """Return the records of a finished evaluation by case id.
+
+    A case is left out unless ``metrics.json`` and ``metrics.csv`` agree on it; if a file is missing
+    or damaged, there are no records.
+    """
     try:
         tree = json.loads((out / LIST).read_text(encoding="utf-8"))
         with (out / TABLE).open(newline="", encoding="utf-8") as stream:
@@ -77,7 +82,7 @@ def _by_case(rows: csv.DictReader[str]) -> dict[str, dict[str, Values]]:
 
 
 def _agree(entry: Mapping[str, Any], values: Mapping[str, Values] | None) -> bool:
-    """Whether both files speak of the same measurement."""
+    """Return whether ``metrics.json`` and ``metrics.csv`` have the same numbers of a case."""
     if values is None:
         return False
     rounded = {

@@ -1,4 +1,4 @@
-"""Figures and report of an evaluation."""
+"""Draw the figures and write the report of an evaluation."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Example:
     """A case that is drawn: best, median or worst.
 
     Attributes:
-        id: of the case.
-        word: which of the three.
-        dice: mean over its labels.
+        id: id of the case.
+        word: "best", "median" or "worst".
+        dice: mean Dice over the labels of the case.
         image: the source image.
-        truth: source label map ``(*S)``.
-        prediction: label map ``(*S)``.
+        truth: true label map ``(*S)`` with source numbers.
+        prediction: predicted label map ``(*S)``.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Example:
 def draw(
     tree: Tree, examples: Sequence[Example], folder: Path, labels: LabelTable, truth: LabelTable
 ) -> dict[Path, str]:
-    """Draw box plots and overlays; returns the files with their captions."""
+    """Draw box plots and overlays, and return the files with their captions."""
     dims = examples[0].image.dims if examples else 3
     panels = {METRICS[m].heading(dims): _spread(tree, m) for m in BOXES}
     boxes = plot_boxes(panels, folder / "boxes.png")
@@ -101,7 +101,7 @@ def in_table() -> list[str]:
 
 
 def shown(value: float | None, digits: int = 3) -> str:
-    """A number for a table; a dash where there is none."""
+    """Return a number as text for a table; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
@@ -120,7 +120,10 @@ def _spread(tree: Tree, metric: str) -> dict[str, list[float | None]]:
 def _for_display(
     example: Example,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], tuple[float, ...]]:
-    """Volumes are turned so that their axes run right, front, top as nearly as they can."""
+    """Return image, truth, prediction and spacing, turned for display.
+
+    The axes of a volume are turned to run right, front, top as nearly as they can.
+    """
     volume = example.image
     if volume.dims == 2:
         return volume.array, example.truth, example.prediction, volume.spacing

@@ -1,4 +1,4 @@
-"""What a segmentation learns: Dice-like losses on every level, Dice on the source grid."""
+"""The learner of segmentation: a loss on every level, and Dice on the source grid to validate."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, V
 
 
 class SegmentationLearner(Learner):
-    """Learn the label maps of a prepared data set.
+    """Learns the label maps of a prepared data set.
 
     Raises:
         DataError: if the training part of the split is empty.
-        ConfigError: if the settings name a label that the data do not have.
+        ConfigError: if the settings name a label that the data set does not have.
     """
 
     def __init__(self, settings: RunSettings, store: PreparedStore, split: Split) -> None:
@@ -58,7 +58,7 @@ class SegmentationLearner(Learner):
         if strange is not None:
             raise ConfigError(strange)
         training = settings.training
-        # On a device without memory: only what the levels look at is asked.
+        # Built without memory, because only the views of its levels are needed here.
         with torch.device("meta"):
             specs = build_model(self.model_settings).views
         self.samples = SampleSource(
@@ -70,7 +70,7 @@ class SegmentationLearner(Learner):
 
     @property
     def model_settings(self) -> ModelSettings:
-        """The model's settings with the channels and levels that the data ask for."""
+        """The model's settings, with the channels and levels that the data set needs."""
         sizes: dict[str, object] = {
             "dims": self.store.plan.dims,
             "in_channels": self.store.plan.in_channels,
@@ -85,19 +85,19 @@ class SegmentationLearner(Learner):
         return model.changed(**sizes)
 
     def build_model(self) -> SegmentationModel:
-        """See :meth:`Learner.build_model`."""
+        """Return a new model, as :meth:`Learner.build_model`."""
         return build_model(self.model_settings)
 
     def sample(self, index: int) -> Batch:
-        """See :meth:`Learner.sample`."""
+        """Return a training sample, as :meth:`Learner.sample`."""
         return self.samples[index]
 
     def collate(self, samples: Sequence[Batch]) -> Batch:
-        """See :meth:`Learner.collate`: the views of a level follow each other, sample by sample."""
+        """Join samples to a batch; the views of a level follow each other, sample by sample."""
         return join(samples)
 
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """The weighted mean of the levels' losses, and the penalty on overflowing states."""
+        """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
         outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
         weights = sum(output.weight for output in outputs)
         parts: Parts = {}
@@ -114,7 +114,10 @@ class SegmentationLearner(Learner):
         return total + training.overflow * penalty, parts
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """See :meth:`Learner.constant_answer`; each level has its own best answer."""
+        """Return what a constant reaches, as :meth:`Learner.constant_answer`.
+
+        The loss is that of the best constant of each level.
+        """
         weights = self._level_weights()
         loss = sum(
             weight / sum(weights) * constant_loss(
@@ -139,7 +142,7 @@ class SegmentationLearner(Learner):
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """Dice of every label on the source grid of every validation case."""
+        """Measure the Dice of every label, on the source grid of every validation case."""
         cases = self._validation_cases()
         # Training does not end because an image needs more memory than was thought of.
         predictor = Predictor(
@@ -158,11 +161,11 @@ class SegmentationLearner(Learner):
         return [known[i] for i in chosen if i in known and known[i].label is not None]
 
     def _validation_settings(self) -> PredictionSettings:
-        """One plain pass: what costs more is for the final evaluation."""
+        """Return settings for one plain pass, without flips, passes or removal of islands."""
         return self.prediction.changed(flips=(), uncertainty=0)
 
     def settle(self, model: nn.Module, device: torch.device, job: Job | None = None) -> None:
-        """See :meth:`Learner.settle`: flips, and which islands of the labels are errors."""
+        """Decide, as :meth:`Learner.settle`, on flips and on the removal of islands."""
         loaded, cases = self._loaded(model, device), self._validation_cases()
         augment = self.settings.augment
         self.prediction, self.trial = settle_prediction(
@@ -177,7 +180,7 @@ class SegmentationLearner(Learner):
         validation: Validation | None,
         job: Job | None = None,
     ) -> None:
-        """See :meth:`Learner.keep`; the evidence on islands is kept for an ensemble's decision."""
+        """Implement :meth:`Learner.keep`; the trial of islands is kept for a later ensemble."""
         super().keep(model, device, folder, validation, job)
         if self.trial is not None:
             write_json(folder.parent / EVIDENCE, self.trial.to_dict())
@@ -187,7 +190,7 @@ class SegmentationLearner(Learner):
         return LoadedModel(model.eval(), self.spec(None), Path(), device)
 
     def spec(self, validation: Validation | None) -> ModelSpec:
-        """What is written beside the weights."""
+        """Return the content of ``model.json``."""
         return ModelSpec(
             name=self.settings.name,
             task=self.settings.task,
@@ -209,7 +212,7 @@ class SegmentationLearner(Learner):
         save_bundle(folder, model, self.spec(validation))
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """Overlays of the worst and the median validation case, and the automaton at work."""
+        """Draw the worst and the median validation case, and an animation of the automaton."""
         from medseg_nca.tasks.segmentation.pictures import draw_validation
 
         cases = self._validation_cases()
@@ -219,7 +222,7 @@ class SegmentationLearner(Learner):
 
 
 def join(samples: Sequence[Batch]) -> Batch:
-    """Join samples of views and targets to one batch."""
+    """Join samples, each of views and targets by level, to one batch."""
     levels = range(len(samples[0]["views"]))
     return {
         "views": [
@@ -234,7 +237,10 @@ def join(samples: Sequence[Batch]) -> Batch:
 
 
 def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:
-    """Mean Dice over the cases of each label, then over the labels; None is left out."""
+    """Return the mean Dice of each label over the cases, and of these over the labels.
+
+    A Dice that is None is left out.
+    """
     metrics: dict[str, float] = {}
     for name in names:
         values = [v for row in rows.values() if (v := row[name]) is not None]

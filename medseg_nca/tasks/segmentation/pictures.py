@@ -1,4 +1,4 @@
-"""Pictures of a segmentation model: overlays of validation cases, and the automaton at work."""
+"""Figures of a segmentation model: overlays of validation cases, animations of the automaton."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from medseg_nca.transforms.prepare import prepare
 from medseg_nca.viz.animation import write_gif
 from medseg_nca.viz.overlay import plot_case
 
-# The animation keeps every step of the whole image: a larger one would not fit into memory.
+# Larger images are not animated, because every step of the whole image is kept in memory.
 _ANIMATED_VOXELS = 2_000_000
 
 
 def draw_validation(loaded: LoadedModel, cases: Sequence[PreparedCase], folder: Path) -> list[Path]:
-    """Draw the worst and the median case, and a GIF of the worst; returns the files."""
+    """Draw the worst and the median case, and animate the worst; return the files."""
     predictor = Predictor(loaded, keeps_budget=False)
     scored = []
     for case in cases:

@@ -1,7 +1,8 @@
-"""Segment files with a trained model: any number of them, in one process or many.
+"""Segment files with a trained model, in one process or several.
 
-Inputs become cases (:mod:`medseg_nca.cases.prediction_inputs`), each case is predicted and written
-on its own (:mod:`medseg_nca.cases.predict_case`), and what became of all of them is listed here.
+:mod:`medseg_nca.cases.prediction_inputs` makes cases of the inputs, and
+:mod:`medseg_nca.cases.predict_case` predicts and writes one case. This module runs all cases and
+lists the results in ``predictions.json``.
 """
 
 from __future__ import annotations
@@ -47,26 +48,27 @@ from medseg_nca.work.shared_model import SharedModel
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.json"
-# Where the list of an earlier run waits while its results are being replaced.
+# Name of the list of an earlier run while its results are being replaced.
 _EARLIER = "earlier.json"
 
 
 @dataclass(frozen=True)
 class PredictSegmentation:
-    """What is to be predicted, with which model, and what is written.
+    """What a prediction of a segmentation is asked to do.
 
     Attributes:
         model: the model.
-        inputs: files, or folders whose images are taken; trees with DICOM series.
-        out: folder of the results; ``<name>.<format of the input>`` is the label map (a DICOM SEG
-            where that is DICOM), ``<name>_probabilities`` and ``<name>_uncertainty`` beside it if
-            asked for.
-        settings: replaces the settings that the model carries.
+        inputs: image files, folders of images, and folders with DICOM series at any depth.
+        out: folder of the results. The label map is ``<name>.<format of the input>`` (for DICOM a
+            DICOM SEG); ``<name>_probabilities`` and ``<name>_uncertainty`` are written beside it
+            if the settings ask for them.
+        settings: prediction settings that replace those of the model; None keeps them.
         output: formats of the label map.
-        select: which DICOM volumes, for example ``"Modality=MR,SeriesDescription~T1"``.
-        workers: processes; one uses all cores.
-        scheduler: address of a Dask scheduler, whose workers see inputs and ``out``.
-        fresh: predict all again.
+        select: which DICOM volumes, for example ``"Modality=MR,SeriesDescription~T1"``; None
+            takes all.
+        workers: number of processes; a single one uses all cores.
+        scheduler: address of a Dask scheduler, whose workers must see the inputs and ``out``.
+        fresh: whether cases that were predicted before are predicted again.
     """
 
     model: LoadedModel
@@ -83,13 +85,13 @@ class PredictSegmentation:
 def run(request: PredictSegmentation, job: Job | None = None) -> list[PredictionRecord]:
     """Write a label map on the grid of each input, and ``predictions.json``.
 
-    Each finished case is kept, also when the run is stopped or killed: the same request goes on
-    from there. A case is predicted again only if its files, the settings or the model changed, or
-    a result is missing.
+    Each finished case is kept, even if the process is stopped or killed, and the same request goes
+    on from there. A case is predicted again only if its files, the settings or the model changed,
+    or a result is missing.
 
     Args:
-        request: what is to be done.
-        job: told how far it is, under the phase "predicting".
+        request: what to predict.
+        job: gets the progress, in the phase "predicting".
 
     Raises:
         ConfigError: if the settings do not fit the model.
@@ -98,7 +100,8 @@ def run(request: PredictSegmentation, job: Job | None = None) -> list[Prediction
         OutputError: if a result would overwrite an input, or cannot be written.
         SchedulerError: if no worker can be used.
         Interrupted: if the job was cancelled.
-        PartialFailure: after the last file, if some failed; the others are written.
+        PartialFailure: after the last case, if some cases failed; the results of the others are
+            written.
     """
     job = job or Job()
     out = request.out
@@ -137,7 +140,7 @@ def run(request: PredictSegmentation, job: Job | None = None) -> list[Prediction
 
 
 def _find(request: PredictSegmentation, plan: PreprocessPlan) -> list[CaseInput]:
-    """The cases, of which none can be told in advance to fail all others."""
+    """Return the cases, after checks of what would be wrong with the request as a whole."""
     earlier = _earlier_results(request.out)
     cases = find_cases(request.inputs, plan, request.select, earlier)
     cases = refuse_formats(cases, request.output.formats, plan.dims)
@@ -152,7 +155,7 @@ def _item(work: Predicting, spread: Scheduler) -> Predicting:
 
 
 def _earlier_results(out: Path) -> set[Path]:
-    """The files that earlier runs wrote, finished or not: no inputs, even if ``out`` is one."""
+    """Return the files that earlier runs wrote; they are no inputs, even if ``out`` is one."""
     lists = (out / PREDICTIONS, work_folder(out) / _EARLIER)
     listed = [record for file in lists for record in _listed(file, out)]
     unlisted = [
@@ -168,14 +171,17 @@ def _earlier_results(out: Path) -> set[Path]:
 
 
 def _take_earlier(out: Path) -> dict[str, PredictionRecord]:
-    """What an earlier run left, by case; its list goes out of sight while it may not be true."""
+    """Return the records of an earlier run by case.
+
+    Its list is moved away, because it may be wrong until this run has ended.
+    """
     hidden = work_folder(out) / _EARLIER
     set_aside(out / PREDICTIONS, hidden)
     return {record.name: record for record in _listed(hidden, out)}
 
 
 def _listed(file: Path, out: Path) -> list[PredictionRecord]:
-    """What a list of results says of each case; nothing if it is damaged or not there."""
+    """Return the records in a list of results; none if the list is missing or damaged."""
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))["predictions"]
         records = [PredictionRecord.from_tree(entry, out) for entry in entries]
@@ -185,14 +191,14 @@ def _listed(file: Path, out: Path) -> list[PredictionRecord]:
 
 
 def _result(case: CaseInput, outcome: Outcome[PredictionRecord], out: Path) -> PredictionRecord:
-    """The record of a case, with paths as they were given."""
+    """Return the record of a case, with paths as the caller gave them."""
     if outcome.result is None:
         return PredictionRecord(case.name, case.source, out, error=_reason(case, outcome))
     return replace(outcome.result, source=case.source, out=out)
 
 
 def _reason(case: CaseInput, outcome: Outcome[PredictionRecord]) -> str:
-    """Name the file, which errors that nobody expected do not."""
+    """Return what went wrong; the name of the file is added to errors that do not contain it."""
     if outcome.cause:
         return f"{case.source}: failed with an {outcome.error}"
     return f"{case.source}: {KILLED}." if outcome.error == KILLED else str(outcome.error)
@@ -213,13 +219,13 @@ def _write_list(results: Sequence[PredictionRecord], predictor: Predictor, out: 
 
 
 def _called(results: Sequence[PredictionRecord]) -> dict[str, str]:
-    """What to call each result: its file, or itself where files of several have one name."""
+    """Return what messages call each result: its file's name if unique, else its own name."""
     counts = Counter(result.source.name for result in results)
     return {r.name: r.source.name if counts[r.source.name] == 1 else r.name for r in results}
 
 
 def _tell_of_empty(results: Sequence[PredictionRecord]) -> None:
-    """Nothing found is a result, and often the sign of an image that the model was not made for."""
+    """Warn of images without any label, which the model was perhaps not made for."""
     called = _called(results)
     empty = [called[result.name] for result in results if result.empty]
     if empty:
@@ -235,6 +241,7 @@ def _raise_for_failures(results: Sequence[PredictionRecord], out: Path) -> None:
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(results)} inputs failed; {out / PREDICTIONS} says why.",
-            hint="Mend them and run the same command again; only they are predicted anew.",
+            hint="Correct or leave out these inputs and run the same command again; finished "
+            "inputs are not predicted again.",
             failures=failed,
         )

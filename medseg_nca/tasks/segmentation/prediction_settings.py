@@ -1,4 +1,4 @@
-"""The settings of a prediction: those of the model, with what a caller wants otherwise."""
+"""The settings of a prediction: those of the model, with the changes that a caller wants."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medseg_nca.inference.spec import ModelSpec
 
 
 class PredictSettings(Settings):
-    """What ``medseg-nca predict --set`` can change."""
+    """The settings that ``medseg-nca predict --set`` can change."""
 
     prediction: PredictionSettings = PredictionSettings()
 
@@ -21,12 +21,12 @@ class PredictSettings(Settings):
 def prediction_settings(
     spec: ModelSpec, changes: Mapping[str, Any], overrides: Sequence[str]
 ) -> PredictionSettings:
-    """Lay changes over the settings that a model carries.
+    """Return the settings that a model carries, with changes.
 
     Args:
-        spec: of the model.
-        changes: by the names of the fields of ``prediction``.
-        overrides: such as ``prediction.seed=3``; they count more.
+        spec: the content of the model's ``model.json``.
+        changes: new values, by names of fields of ``prediction``.
+        overrides: new values such as ``prediction.seed=3``; they replace those in ``changes``.
 
     Raises:
         ConfigError: for an unknown key or a value that does not fit.

@@ -1,8 +1,8 @@
-"""A stored prediction, by which another machine sees that a model still does what it did.
+"""The stored prediction of a model, by which another machine checks that the model is unchanged.
 
-The volume is made from a formula, so the model carries only its label map, compressed, in
-``model.json``. Machines differ in the last bits of a sum, and a voxel between two labels may fall
-either way; so a model is the same when nearly all voxels agree, not only when all do.
+The image is made from a formula, so ``model.json`` holds only the label map, compressed. Machines
+differ in the last bits of a sum, which may decide a voxel between two labels. So a model counts as
+the same if nearly all voxels agree.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from medseg_nca.io.volume import Volume
 from medseg_nca.tasks.base import Agreement
 
 FORMULA = "waves-1"
-SIDE = {2: 64, 3: 24}  # voxels an axis: the label map stays within a few kilobytes
-AGREEMENT = 0.995  # share of voxels; other processors and torch versions stay far above it
+SIDE = {2: 64, 3: 24}  # voxels per axis; the label map then takes a few kilobytes at most
+AGREEMENT = 0.995  # least share of equal voxels; other machines and torch versions reach more
 LABEL_TYPE = np.dtype("<u2")
 
 
 def synthetic_volume(plan: PreprocessPlan) -> Volume:
-    """Return the volume that a plan's stored predictions are made on.
+    """Return the image of which the stored prediction is made, from a formula.
 
-    Interfering waves and a bright ball, per channel, without any random numbers: ``(C, *shape)``
-    float32, on the plan's usual spacing, in the range of its intensities.
+    Each channel shows interfering waves and a bright ball, without random numbers. The array is
+    ``(C, *shape)`` float32, with the plan's usual spacing and intensities in the plan's range.
     """
     shape = tuple(min(n, SIDE[plan.dims]) for n in plan.crop_size)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
@@ -48,7 +48,7 @@ def synthetic_volume(plan: PreprocessPlan) -> Volume:
 
 
 def model_affine(plan: PreprocessPlan) -> NDArray[np.float64]:
-    """Return the affine of a volume that lies on a plan's own grid, at the origin."""
+    """Return the affine of a volume at the origin that has the plan's own spacing."""
     return np.diag([*plan.usual_spacing, *(1.0,) * (4 - plan.dims)])
 
 
@@ -60,7 +60,7 @@ def _range(plan: PreprocessPlan, channel: int) -> tuple[float, float]:
 
 
 def make_reference(loaded: LoadedModel) -> dict[str, str]:
-    """Predict the synthetic volume, for :attr:`ModelSpec.reference`.
+    """Predict the image of the formula, for :attr:`ModelSpec.reference`.
 
     Returns:
         "volume" (the formula's name), "shape", "sha256" and "label_map" of the prediction.
@@ -75,10 +75,10 @@ def make_reference(loaded: LoadedModel) -> dict[str, str]:
 
 
 def check_reference(loaded: LoadedModel) -> Agreement:
-    """Predict the synthetic volume again and compare with the stored prediction.
+    """Predict the image of the formula again, and compare with the stored prediction.
 
     Raises:
-        ModelError: if the model carries no stored prediction, or one that cannot be read.
+        ModelError: if the model has no stored prediction, or one that cannot be read.
     """
     stored = loaded.spec.reference
     where = loaded.folder / SPEC
@@ -101,7 +101,7 @@ def check_reference(loaded: LoadedModel) -> Agreement:
 
 
 def _predict(loaded: LoadedModel) -> NDArray[np.uint16]:
-    """The label map ``(*shape)`` of the synthetic volume."""
+    """Return the predicted label map ``(*shape)`` of the image of the formula."""
     settings = loaded.spec.prediction.changed(uncertainty=0)
     prediction = Predictor(loaded, settings, keeps_budget=False).predict(
         synthetic_volume(loaded.spec.plan)
@@ -116,7 +116,7 @@ def _digest(labels: NDArray[np.uint16]) -> str:
 def _decode(stored: dict[str, str], shape: tuple[int, ...], where: Path) -> NDArray[np.uint16]:
     size = int(np.prod(shape)) * LABEL_TYPE.itemsize
     try:
-        # Never more than the label map needs: the file may come from anywhere.
+        # At most the size of the label map is unpacked, because the file may come from anywhere.
         raw = zlib.decompressobj().decompress(base64.b64decode(stored["label_map"]), size)
         return np.frombuffer(raw, LABEL_TYPE).reshape(shape)
     except (KeyError, ValueError, zlib.error) as error:

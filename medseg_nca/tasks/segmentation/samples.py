@@ -1,7 +1,7 @@
-"""Training samples of a prepared data set: what each level of the model looks at, and its targets.
+"""Training samples of a prepared data set: the views of each level, and their targets.
 
-Sample number ``n`` of a run is a function of (seed, n) alone. The cases are visited in a new random
-order in every epoch. Nothing is computed that no level looks at.
+Sample number ``n`` of a run is a function of (seed, n) alone. Every epoch visits the cases in a new
+random order. Only the parts of a case that a level sees are computed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from medseg_nca.transforms.warp import Warp, check_flips, draw_warp
 
 _ORDER, _CHANGE, _FOCUS = 1, 2, 3
 _CACHE_BYTES = 2e9
-# A label may lie outside of a sample that is smaller than its image.
+# Tries to find a voxel of a label inside a sample, which may be smaller than its image.
 _TRIES = 8
 
 Voxel = tuple[int, ...]
@@ -38,14 +38,15 @@ class SampleSource:
 
     Args:
         store: the prepared data set.
-        case_ids: the training part of the split.
-        specs: what the levels of the model look at.
-        augment: random changes.
-        seed: of the run.
-        foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
+        case_ids: ids of the cases in the training part of the split.
+        specs: what the levels of the model see of a sample.
+        augment: random changes of the samples.
+        seed: seed of the run.
+        foreground: probability that a patch holds a voxel of a label; each label is equally
+            likely.
 
     Raises:
-        ConfigError: if an axis is to be flipped that does not exist.
+        ConfigError: if ``augment`` flips an axis that does not exist.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class SampleSource:
         self._kept: OrderedDict[str, CaseArrays] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Cases are not sent to other processes: each loads its own."""
+        """Leave the loaded cases out, so that they are not sent to other processes."""
         return {**self.__dict__, "_kept": OrderedDict()}
 
     def case_arrays(self, case_id: str) -> CaseArrays:
-        """The arrays of a case; those used last are kept, as many as fit into the memory."""
+        """Return the arrays of a case; the cases used last are kept, as many as fit into memory."""
         kept = self._kept
         if case_id in kept:
             kept.move_to_end(case_id)
@@ -85,7 +86,7 @@ class SampleSource:
         return kept[case_id]
 
     def _loaded(self, case_id: str) -> CaseArrays:
-        """Read a case; one that is smaller than a sample is padded as the predictor pads it."""
+        """Read a case; one that is smaller than a sample is padded as the predictor pads images."""
         image, label = self.store.load(case_id)
         assert label is not None, "the training part has labelled cases only"
         missing = [max(s - n, 0) for s, n in zip(self.size, image.shape[1:], strict=True)]
@@ -96,14 +97,14 @@ class SampleSource:
         return CaseArrays(image, label, labels.channels, labels.multi_label)
 
     def case_of(self, index: int) -> str:
-        """The case of the ``index``-th sample."""
+        """Return the id of the case of the ``index``-th sample."""
         epoch, position = divmod(index, len(self.case_ids))
         order = list(self.case_ids)
         random.Random(mix(self.seed, _ORDER, epoch)).shuffle(order)
         return order[position]
 
     def __getitem__(self, index: int) -> Batch:
-        """Return the sample: ``views`` and ``targets`` ``(n, K, *cells)`` by level, ``case``."""
+        """Return a sample: "views" and "targets" ``(n, K, *cells)`` by level, and its "case"."""
         case_id = self.case_of(index)
         case = self.case_arrays(case_id)
         chance = random.Random(mix(self.seed, _FOCUS, index))
@@ -113,7 +114,7 @@ class SampleSource:
         warp = draw_warp(self.augment, self.size, start, self.store.plan.usual_spacing, rng)
         changes = draw_changes(self.augment, case.reference, rng)
         focus = [None if held is None else warp.voxel(held)]
-        if held is not None and focus[0] is None:  # the change of space has moved it out
+        if held is not None and focus[0] is None:  # the warp has moved the voxel out of the sample
             focus = [self._focus_inside(case, warp, chance)]
         while len(focus) < first_patches(self.specs):
             focus.append(self._focus_inside(case, warp, chance))
@@ -146,16 +147,17 @@ class SampleSource:
     def _axes(
         self, case: CaseArrays, voxel: Voxel | None
     ) -> list[tuple[int, int, int, int | None]]:
-        """For each axis: voxels of the case and of the sample, largest cell, voxel to hold."""
+        """For each axis, return voxels of case and sample, the largest cell, the voxel to hold."""
         held = voxel or (None,) * len(self.size)
         return list(zip(case.shape, self.size, self.specs[0].scale, held, strict=True))
 
     def _start(
         self, there: int, size: int, cell: int, held: int | None, chance: random.Random
     ) -> int:
-        """Where a sample begins on an axis: a whole number of the largest cells from the image's.
+        """Draw where a sample begins on an axis.
 
-        So levels see the cells that inference would see.
+        The start is a multiple of the largest cell, so that levels see the same cells as in an
+        inference.
         """
         last = max(-(-(there - size) // cell), 0)
         first = 0
@@ -165,7 +167,7 @@ class SampleSource:
         return chance.randint(first, last) * cell
 
     def _focus_inside(self, case: CaseArrays, warp: Warp, chance: random.Random) -> Voxel | None:
-        """A voxel of the sample that shows a label, or None where chance is to decide."""
+        """Draw a voxel of the sample that shows a label; None leaves the patch to chance."""
         for _ in range(_TRIES):
             voxel = self._focus(case, chance)
             if voxel is None or (inside := warp.voxel(voxel)) is not None:
@@ -173,5 +175,5 @@ class SampleSource:
         return None
 
     def _focus(self, case: CaseArrays, chance: random.Random) -> Voxel | None:
-        """A voxel of a label (labels drawn evenly), or None where chance is to decide."""
+        """Draw a voxel of the case that shows a label; None leaves the patch to chance."""
         return None if chance.random() >= self.foreground else case.voxel(chance)

@@ -1,4 +1,4 @@
-"""How a trained model is used from then on, as its validation cases tell."""
+"""Decide on validation cases how a trained model is used: flips, and removal of islands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 
-# In mean Dice: every prediction takes at least twice as long from then on.
+# Least gain in mean Dice that justifies flips, which make every prediction at least twice as slow.
 WORTH_A_FLIP = 0.002
 
 logger = logging.getLogger(__name__)
@@ -35,18 +35,18 @@ def settle_prediction(
     cases: Sequence[PreparedCase],
     job: Job | None = None,
 ) -> tuple[PredictionSettings, IslandTrial | None]:
-    """Decide what the settings leave to the training: flips first, and with them the islands.
+    """Decide what the settings leave to the training: first flips, then islands with these flips.
 
     Args:
         loaded: the model as it will be saved.
-        settings: with which it will be used.
-        augment: how its samples were changed in training.
-        cases: of the validation.
-        job: looked at before every case.
+        settings: the prediction settings that the model will carry.
+        augment: how the samples of the training were changed.
+        cases: the validation cases.
+        job: asked before every case whether to go on.
 
     Returns:
-        The settings with ``flips`` and ``largest`` decided, nothing being done where there is no
-        evidence for it; and the evidence on islands, if it was asked for.
+        The settings with ``flips`` and ``largest`` decided; both stay empty without evidence for
+        them. And the trial of islands, if the settings leave islands to the training.
 
     Raises:
         Interrupted: if the job was cancelled.
@@ -65,7 +65,7 @@ def _settle_flips(
     loaded: LoadedModel, settings: PredictionSettings, augment: AugmentSettings,
     cases: Sequence[PreparedCase], job: Job,
 ) -> PredictionSettings:  # fmt: skip
-    """Whether flips that the training has shown are averaged."""
+    """Decide whether predictions average over the flips that were used in training."""
     if settings.flips != "auto":
         return settings
     axes = augment.flip_axes if augment.enabled and augment.flip_p > 0 else ()
@@ -96,7 +96,7 @@ def _settle_flips(
 def _settle_largest(
     loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job
 ) -> tuple[PredictionSettings, IslandTrial | None]:
-    """Of which labels only the largest part is kept."""
+    """Decide of which labels only the largest part is kept."""
     if settings.largest != "auto":
         return settings, None
     trial = IslandTrial(loaded.spec.labels)
@@ -112,9 +112,9 @@ def _settle_largest(
 def _predicted(
     loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job
 ) -> Iterator[Case]:
-    """Label map with all islands, truth and spacing of each case."""
+    """Yield each case with its label map (all islands kept), truth and spacing."""
     plain = settings.changed(largest=(), uncertainty=0, probabilities=False, unlike="warn")
-    # Training does not end because an image needs more memory than was thought of.
+    # A validation image above the memory budget must not end the training.
     predictor = Predictor(loaded, plain, keeps_budget=False)
     for case in cases:
         image, truth = read_labelled(case, loaded.spec.labels.known_values)

@@ -1,4 +1,4 @@
-"""What the logits and the states of a level are compared with."""
+"""The targets of a level's logits, and the penalty on its states."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from torch.nn import functional as F
 
 
 def shares(label: Tensor, scale: Sequence[int], channels: int) -> Tensor:
-    """Return the share of each channel number in blocks of ``(*S)``: ``(K, *blocks)``.
+    """Return the share of each channel number in each block of a label map, ``(K, *blocks)``.
 
-    Sizes are multiples of ``scale``.
+    Args:
+        label: channel numbers ``(*S)``; sizes are multiples of ``scale``.
+        scale: voxels of a block per axis.
+        channels: number of channels ``K``.
     """
     if all(s == 1 for s in scale):
         return F.one_hot(label.long(), channels).movedim(-1, 0).float()
@@ -29,7 +32,10 @@ def shares(label: Tensor, scale: Sequence[int], channels: int) -> Tensor:
 
 
 def overflow(state: Tensor | None, bound: float) -> Tensor:
-    """Mean distance of state values from [-bound, bound] (Growing NCA's overflow loss)."""
+    """Return the mean distance of state values from [-bound, bound].
+
+    It is the overflow loss of Growing NCA (Mordvintsev et al. 2020).
+    """
     if state is None:
         return torch.zeros(())
     return (state - state.clamp(-bound, bound)).abs().mean()

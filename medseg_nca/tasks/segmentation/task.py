@@ -1,4 +1,4 @@
-"""The task segmentation: what the commands need of it."""
+"""The task segmentation, as the commands use it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ PUBLISHED = ("dice", "hd95", "nsd")
 
 
 class NoOptions(Settings):
-    """Segmentation has sections of its own in the settings, and no options."""
+    """No options: the settings of segmentation have sections of their own."""
 
 
 class Segmentation(Task):
-    """Label maps of images and volumes."""
+    """The task whose models map images and volumes to label maps."""
 
     name = "segmentation"
     score = "Dice"
@@ -48,25 +48,25 @@ class Segmentation(Task):
     joint_rows = (MERGED,)
 
     def begin(self, start: Start, job: Job) -> Training:
-        """See :meth:`Task.begin`; a raw data set is prepared in the run folder."""
+        """Implement :meth:`Task.begin`; a raw data set is prepared in the run folder."""
         from medseg_nca.tasks.segmentation.begin import begin
 
         return begin(start, job)
 
     def read(self, folder: Path) -> ModelSpec:
-        """See :meth:`Task.read`."""
+        """Implement :meth:`Task.read`."""
         from medseg_nca.inference.bundle import check_bundle
 
         return check_bundle(folder)
 
     def load(self, folder: Path, device: str = "auto") -> LoadedModel:
-        """See :meth:`Task.load`."""
+        """Implement :meth:`Task.load`."""
         from medseg_nca.inference.bundle import load_bundle
 
         return load_bundle(folder, device)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[PredictionRecord]:
-        """See :meth:`Task.predict`: a label map on the grid of each input."""
+        """Implement :meth:`Task.predict`: a label map on the grid of each input."""
         from medseg_nca.cases.predict_case import OutputSettings
         from medseg_nca.tasks.segmentation.prediction import PredictSegmentation, run
         from medseg_nca.tasks.segmentation.prediction_settings import prediction_settings
@@ -90,7 +90,7 @@ class Segmentation(Task):
         return run(wanted, job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
-        """See :meth:`Task.evaluate`: each case is measured on its own grid."""
+        """Implement :meth:`Task.evaluate`: each case is measured on its own grid."""
         from medseg_nca.tasks.segmentation.evaluation import (
             EvaluateSegmentation,
             resolve_settings,
@@ -111,7 +111,7 @@ class Segmentation(Task):
         return run(wanted, job)
 
     def table(self, tree: Tree) -> Table:
-        """See :meth:`Task.table`: a row for each label."""
+        """Implement :meth:`Task.table`: a row for each label."""
         parts = {**tree["labels"], MERGED: tree[MERGED]}
         rows = [
             (name, *(_number(part[m]["mean"]) for m in SHOWN), str(part["dice"]["n"]))
@@ -126,7 +126,7 @@ class Segmentation(Task):
         return Table(title, columns, tuple(rows), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
-        """See :meth:`Task.published`."""
+        """Implement :meth:`Task.published`."""
         parts = {**tree["labels"], MERGED: tree[MERGED]}
         numbers = {
             f"{metric}_{name}": part[metric]["mean"]
@@ -136,11 +136,11 @@ class Segmentation(Task):
         return {"mean_dice": tree["mean_dice"], **numbers}
 
     def comparable(self, tree: Tree) -> Mapping[str, Better]:
-        """See :meth:`Task.comparable`."""
+        """Implement :meth:`Task.comparable`."""
         return {name: metric.better for name, metric in METRICS.items() if metric.better}
 
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
-        """See :meth:`Task.case_values`: a row for each label, and for all labels as one."""
+        """Implement :meth:`Task.case_values`: a row for each label, and for all labels as one."""
         cases = {case["id"]: case for case in tree["cases"]}
         rows = {
             name: {i: case["labels"][name].get(metric) for i, case in cases.items()}
@@ -149,23 +149,23 @@ class Segmentation(Task):
         return {**rows, MERGED: {i: case[MERGED].get(metric) for i, case in cases.items()}}
 
     def heading(self, metric: str) -> str:
-        """See :meth:`Task.heading`."""
+        """Implement :meth:`Task.heading`."""
         return METRICS[metric].heading()
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
-        """See :meth:`Task.make_reference`."""
+        """Implement :meth:`Task.make_reference`."""
         from medseg_nca.tasks.segmentation.reference import make_reference
 
         return make_reference(loaded(model))
 
     def check_reference(self, model: TrainedModel) -> Agreement:
-        """See :meth:`Task.check_reference`."""
+        """Implement :meth:`Task.check_reference`."""
         from medseg_nca.tasks.segmentation.reference import check_reference
 
         return check_reference(loaded(model))
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
-        """See :meth:`Task.tags`."""
+        """Implement :meth:`Task.tags`."""
         spec = loaded(model).spec
         return {
             "dims": str(spec.plan.dims),
@@ -174,17 +174,17 @@ class Segmentation(Task):
         }
 
     def answer(self, model: TrainedModel, value: Any) -> Any:
-        """See :meth:`Task.answer`: label maps ``(B, *spatial)`` of images ``(B, C, *spatial)``."""
+        """Implement :meth:`Task.answer`: map images ``(B, C, *S)`` to label maps ``(B, *S)``."""
         from medseg_nca.tasks.segmentation.arrays import label_maps
 
         return label_maps(loaded(model), value)
 
 
 def loaded(model: TrainedModel) -> LoadedModel:
-    """The model as one of segmentation.
+    """Return the model with the type of segmentation models.
 
     Raises:
-        ConfigError: if it is of another task.
+        ConfigError: if the model belongs to another task.
     """
     from medseg_nca.inference.bundle import LoadedModel
 
