@@ -54,7 +54,7 @@ class Rollout:
         self.packed: Packed = (pack if learning else pack_once)(cell, fire.scale, self.dtype)
         self.padding = cell.settings.perception.padding
         self.layout: Layout = make_layout(
-            state.shape[0], tuple(state.shape[2:]), cell.radius,
+            state.shape[0], tuple(state.shape[2:]), cell.perception.radius,
             self.padding, padded_channels(cell.channels, self.dtype),
         )  # fmt: skip
         awake = fire.awake_cells(state.shape[2:])
