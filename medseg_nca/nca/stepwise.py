@@ -1,7 +1,8 @@
 """What is done around a step: which cells live, a clock that they see, and when to stop.
 
 Engines compute plain steps. A cell with one of these options is taken through them one by one, so
-that every engine agrees and none has to know of them; a cell without is left to its engine.
+that every engine agrees and none has to know of them, though one may take several at once
+(:meth:`~medseg_nca.nca.engines.base.Engine.roll_out_living`). A cell without is left to its engine.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class Stepwise(Engine):
     ) -> Tensor:
         """See :meth:`Engine.roll_out`; with ``stop`` there may be fewer steps."""
         self.check(cell, state, fire)
+        at_once = self.engine.roll_out_living(cell, state, steps, fire, record)
+        if at_once is not None:
+            if self.told is not None:
+                self.told((steps,) * state.shape[0])
+            return at_once
         state = with_clock(cell, state, fire.first_step)
         taken = [steps] * state.shape[0]
         going = list(range(state.shape[0]))
@@ -117,15 +123,22 @@ def living(cell: Cell, state: Tensor, alive: AliveSettings) -> Tensor:
     A cell lives if the largest value of its channel among itself and its 3^d - 1 neighbours exceeds
     the threshold. Beyond the border nothing lives, but with circular padding the far side does.
     """
-    # Axis by axis, and with bits: the same as a max-pool, which takes torch ten times as long.
-    found = state.detach()[:, cell.image_channels + alive.channel] > alive.threshold
+    values = state.detach()[:, cell.image_channels + alive.channel]
+    return neighbours(values > alive.threshold, cell.settings.perception.padding == "circular")
+
+
+def neighbours(found: Tensor, circular: bool) -> Tensor:
+    """Which cells are among ``found``, bool ``(B, *spatial)``, or next to one, corners included.
+
+    Axis by axis, and with bits: the same as a max-pool, which takes torch ten times as long.
+    """
     for axis in range(1, found.ndim):
         near = found.clone()
         length = found.shape[axis] - 1
         low, high = found.narrow(axis, 0, length), found.narrow(axis, 1, length)
         near.narrow(axis, 1, length).logical_or_(low)
         near.narrow(axis, 0, length).logical_or_(high)
-        if cell.settings.perception.padding == "circular":
+        if circular:
             near.select(axis, 0).logical_or_(found.select(axis, length))
             near.select(axis, length).logical_or_(found.select(axis, 0))
         found = near

@@ -24,10 +24,10 @@ ALIVE = {"channel": 0, "threshold": 0.1}
 
 def make_cell(dims: int = 2, image: int = 0, channels: int = 4, **options: Any) -> Cell:
     """A cell that changes its state, in double precision."""
-    padding = options.pop("padding", "zero")
+    padding, norm = options.pop("padding", "zero"), options.pop("norm", "none")
     perception = {"kind": "sobel", "padding": padding}
     settings = CellSettings(
-        channels=channels, perception=perception, update={"hidden": 7}, **options
+        channels=channels, perception=perception, update={"hidden": 7, "norm": norm}, **options
     )
     torch.manual_seed(3)
     cell = Cell(settings, image, dims)
@@ -115,6 +115,37 @@ def test_gradients_of_the_weights_agree_with_the_reference(engine: Engine) -> No
         found.append([p.grad.clone() for p in cell.parameters()])  # type: ignore[union-attr]
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
+
+
+@every_engine
+@pytest.mark.parametrize("padding", ["zero", "reflect", "circular"])
+@pytest.mark.parametrize("norm", ["none", "rms", "batch"])
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_all_steps_at_once_are_those_one_by_one(
+    engine: Engine, padding: str, norm: str, rate: float
+) -> None:
+    """An engine may take several steps at once; the reference takes each on its own."""
+    clock = {"period": 3}
+    cell = make_cell(2, 1, 6, padding=padding, norm=norm, alive=ALIVE, clock=clock)
+    state = torch.rand(2, 6, 7, 8, dtype=torch.float64)
+    state[:, 1] -= 0.75
+    fire, outcomes = Fire.for_batch(rate, 3, 2).advance(2), []
+    for one in (engine, REFERENCE):
+        leaf = state.clone().requires_grad_()
+        cell.zero_grad()
+        after = roll_out(one, cell, leaf, 5, fire)
+        (after * torch.linspace(-1, 1, after.numel()).view_as(after)).sum().backward()
+        with torch.no_grad():
+            seen: list[Tensor] = []
+            plain = roll_out(one, cell, state, 5, fire, record=seen.append)
+        grads = [p.grad.clone() for p in cell.parameters()]  # type: ignore[union-attr]
+        outcomes.append([after.detach(), plain, torch.stack(seen), leaf.grad, *grads])
+    # A batch norm takes the gradient of what is added before it away: rounding is left.
+    least = max(float(t.abs().max()) for t in outcomes[1]) if norm == "batch" else 0.0
+    for ours, theirs in zip(*outcomes, strict=True):
+        scale = max(float(theirs.abs().max()), least)
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8 * scale)
+    assert 0.1 < float((plain[:, 1] != 0).float().mean()) < 1
 
 
 @torch.no_grad()

@@ -174,12 +174,7 @@ class Rollout:
         """
         jobs = self.layout.jobs
         rule = self.packed.rule(self.layout.shape[-1], backward=True)
-        totals = [_partial(jobs, t, self.dtype) for t in self.packed.tensors]
-        names = ("filters", "w0", "w1", "scale", "shift")
-        sums = Sums(
-            **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
-            **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
-        )
+        totals, sums = partial_sums(self)
         grads = self.empty(2)
         self.inside(grads[0]).copy_(grad)
         before, both = numbers(states), numbers(grads)
@@ -200,6 +195,17 @@ class Rollout:
             for total, t in zip(totals, self.packed.tensors, strict=True)
         )
         return self.inside(grads[(self.steps + 1) % 2]), weights
+
+
+def partial_sums(run: Rollout) -> tuple[list[Tensor], Sums]:
+    """Room for the gradients of the packed weights, and its places for the compiled loops."""
+    totals = [_partial(run.layout.jobs, t, run.dtype) for t in run.packed.tensors]
+    names = ("filters", "w0", "w1", "scale", "shift")
+    sums = Sums(
+        **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
+        **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
+    )
+    return totals, sums
 
 
 def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
