@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medseg_nca.config import Settings
-from medseg_nca.errors import ConfigError, DataError
+from medseg_nca.errors import DataError
 from medseg_nca.job import Job
 from medseg_nca.tasks.base import (
     Agreement,
@@ -15,9 +14,9 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    StandardTask,
     Start,
     Table,
-    Task,
     TrainedModel,
     Training,
     Tree,
@@ -25,11 +24,12 @@ from medseg_nca.tasks.base import (
 from medseg_nca.tasks.generation.options import WOUNDS, GenerationOptions
 
 if TYPE_CHECKING:
-    from medseg_nca.inference.task_model import TaskModel, TaskSpec
+    from medseg_nca.inference.task_model import TaskSpec
+    from medseg_nca.tasks.generation.automaton import GrowingNca
     from medseg_nca.tasks.generation.prediction import Grown
 
 
-class Generation(Task):
+class Generation(StandardTask):
     """Pictures and volumes that grow from a seed, stay, and mend themselves."""
 
     name = "generation"
@@ -53,26 +53,18 @@ class Generation(Task):
 
         return begin(self, start)
 
-    def read(self, folder: Path) -> TaskSpec:
-        """See :meth:`Task.read`."""
-        from medseg_nca.inference.task_model import check_task_model
+    def build(self, spec: TaskSpec) -> GrowingNca:
+        """See :meth:`StandardTask.build`."""
         from medseg_nca.tasks.generation.automaton import build
 
-        return check_task_model(folder, self.name, build)
-
-    def load(self, folder: Path, device: str = "auto") -> TaskModel:
-        """See :meth:`Task.load`."""
-        from medseg_nca.inference.task_model import load_task_model
-        from medseg_nca.tasks.generation.automaton import build
-
-        return load_task_model(folder, self.name, build, device)
+        return build(spec)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[Grown]:
         """See :meth:`Task.predict`: grows from the seed, or from each input."""
         from medseg_nca.tasks.generation.prediction import run
 
         self.check_options(request.options, self.predict_options)
-        return run(request, loaded(request.model), job)
+        return run(request, self.own(request.model), job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
         """See :meth:`Task.evaluate`: needs no data."""
@@ -84,7 +76,7 @@ class Generation(Task):
                 f"{request.data}: the task {self.name} is measured without a data set.",
                 hint="Leave --data out.",
             )
-        return run(request, loaded(request.model), job)
+        return run(request, self.own(request.model), job)
 
     def table(self, tree: Tree) -> Table:
         """See :meth:`Task.table`: a row for each length of growth, and for each wound."""
@@ -143,18 +135,18 @@ class Generation(Task):
         from medseg_nca.tasks.generation.arrays import FORMULA, reference_answer
         from medseg_nca.tracking.stored_answer import store_answer
 
-        return store_answer(reference_answer(loaded(model)), FORMULA)
+        return store_answer(reference_answer(self.own(model)), FORMULA)
 
     def check_reference(self, model: TrainedModel) -> Agreement:
         """See :meth:`Task.check_reference`."""
         from medseg_nca.tasks.generation.arrays import FORMULA, reference_answer
         from medseg_nca.tracking.stored_answer import compare_answer
 
-        return compare_answer(reference_answer(loaded(model)), FORMULA, model)
+        return compare_answer(reference_answer(self.own(model)), FORMULA, model)
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
         """See :meth:`Task.tags`."""
-        facts = loaded(model).spec.facts
+        facts = self.own(model).spec.facts
         return {
             "dims": str(len(facts["grid"])),
             "grid": " x ".join(map(str, facts["grid"])),
@@ -165,20 +157,7 @@ class Generation(Task):
         """See :meth:`Task.answer` and :func:`medseg_nca.tasks.generation.arrays.grown`."""
         from medseg_nca.tasks.generation.arrays import grown
 
-        return grown(loaded(model), value)
-
-
-def loaded(model: TrainedModel) -> TaskModel:
-    """The model as one of this task.
-
-    Raises:
-        ConfigError: if it is of another task.
-    """
-    from medseg_nca.inference.task_model import TaskModel
-
-    if not isinstance(model, TaskModel) or model.spec.task != Generation.name:
-        raise ConfigError(f"{model.spec.name}: is a model of the task {model.spec.task}.")
-    return model
+        return grown(self.own(model), value)
 
 
 def _number(value: float | None) -> str:
