@@ -139,7 +139,7 @@ def plot_losses(
 
 
 def _scale(frame: Array, side: int) -> int:
-    return max(1, round(side / max(frame.shape[1:3])))
+    return max(1, round(side / int(max(frame.shape[1:3]))))
 
 
 def _tile(frame: Array, caption: str, scale: int) -> Image.Image:

@@ -93,10 +93,10 @@ def test_values_and_gradients_are_those_of_the_article(
     fire = Fire.for_batch(0.5, 7, 2)
     ours, theirs = state.clone().requires_grad_(), state.clone().requires_grad_()
     after = roll_out(engine, cell, ours, 4, fire)
-    after.square().sum().backward()
+    after.square().sum().backward()  # type: ignore[no-untyped-call]
     grads = [p.grad.clone() for p in cell.parameters()]  # type: ignore[union-attr]
     expected = by_hand(cell, theirs, 4, fire, image)
-    expected.square().sum().backward()
+    expected.square().sum().backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(after, expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
     assert 0 < int((after[:, image:] == 0).all(1).sum()) < after[:, 0].numel()
@@ -111,7 +111,7 @@ def test_gradients_of_the_weights_agree_with_the_reference(engine: Engine) -> No
     found = []
     for one in (engine, REFERENCE):
         cell.zero_grad()
-        roll_out(one, cell, state, 5, Fire.for_batch(0.6, 1, 2), checkpoint=2).sum().backward()
+        roll_out(one, cell, state, 5, Fire.for_batch(0.6, 1, 2), checkpoint=2).sum().backward()  # type: ignore[no-untyped-call]
         found.append([p.grad.clone() for p in cell.parameters()])  # type: ignore[union-attr]
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-9)
@@ -134,11 +134,12 @@ def test_all_steps_at_once_are_those_one_by_one(
         leaf = state.clone().requires_grad_()
         cell.zero_grad()
         after = roll_out(one, cell, leaf, 5, fire)
-        (after * torch.linspace(-1, 1, after.numel()).view_as(after)).sum().backward()
+        (after * torch.linspace(-1, 1, after.numel()).view_as(after)).sum().backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             seen: list[Tensor] = []
             plain = roll_out(one, cell, state, 5, fire, record=seen.append)
         grads = [p.grad.clone() for p in cell.parameters()]  # type: ignore[union-attr]
+        assert leaf.grad is not None
         outcomes.append([after.detach(), plain, torch.stack(seen), leaf.grad, *grads])
     # A batch norm takes the gradient of what is added before it away: rounding is left.
     least = max(float(t.abs().max()) for t in outcomes[1]) if norm == "batch" else 0.0
@@ -283,7 +284,7 @@ def test_a_segmentation_trains_with_a_clock_and_stops_by_itself() -> None:
     from medseg_nca.models.views import cut_views
 
     outputs = model.training_outputs(cut_views(image, model.views, seed=0), seed=0)
-    outputs[0].logits.sum().backward()
+    outputs[0].logits.sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None for p in model.parameters())
     with torch.inference_mode():
         model(image, RunOptions(record=lambda level, state: states.append(state)))

@@ -110,7 +110,8 @@ class GrowingNca(nn.Module):
             values[shape.visible : shape.visible + shape.targets] = torch.tensor(genome)
         for place in shape.seeds or ((0.5,) * len(shape.grid),):
             cell = [min(int(n * p), n - 1) for n, p in zip(shape.grid, place, strict=True)]
-            state[(0, slice(first, None), *cell)] = values
+            where: Any = (0, slice(first, None), *cell)
+            state[where] = values
         return self.with_genome(state, genome)
 
     def with_genome(self, state: Tensor, genome: Sequence[float]) -> Tensor:

@@ -25,7 +25,8 @@ def random_damage(shape: Sequence[int], number: int) -> Tensor:
         return _distances(shape, centre) > short * rng.uniform(1 / 8, 1 / 3)
     direction = [rng.gauss(0, 1) for _ in shape]
     length = math.hypot(*direction) or 1.0
-    return _along(shape, [d / length for d in direction]) < short * rng.uniform(-0.25, 0.25)
+    limit = short * rng.uniform(-0.25, 0.25)
+    return _along(shape, [d / length for d in direction]) < limit
 
 
 def fixed_damage(target: Tensor, wound: Wound) -> Tensor:
@@ -45,7 +46,8 @@ def fixed_damage(target: Tensor, wound: Wound) -> Tensor:
     middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
     if wound == "disc":
         short = min(b - a for a, b in zip(low, high, strict=True))
-        return _distances(shape, middle) > short / 4
+        stays: Tensor = _distances(shape, middle) > short / 4
+        return stays
     if wound == "half":
         keep[math.floor(middle[0]) :] = False
         return keep

@@ -19,7 +19,7 @@ from medseg_nca.tasks.base import EvaluateRequest, Evaluation
 from medseg_nca.tasks.generation.damage import fixed_damage
 from medseg_nca.tasks.generation.growth import Film, grow, module_of, wanted_of, wound
 from medseg_nca.tasks.generation.learner import psnr
-from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions
+from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
 from medseg_nca.tracking.results import describe_results, write_results
 
 Tree = dict[str, Any]
@@ -130,7 +130,7 @@ def measure(model: TaskModel, target: int, seed: int, options: EvaluationOptions
             settled = state
     assert settled is not None
     losses = film.losses
-    wounds = {w: _hurt(model, settled, wanted, w, seed, job) for w in WOUNDS}
+    wounds: dict[str, Wounded] = {w: _hurt(model, settled, wanted, w, seed, job) for w in WOUNDS}
     row: Tree = {
         "id": f"{name}/{seed}",
         "target": name,
@@ -146,12 +146,12 @@ def measure(model: TaskModel, target: int, seed: int, options: EvaluationOptions
 
 
 def _hurt(
-    model: TaskModel, state: Tensor, wanted: Tensor, name: str, seed: int, job: Job
+    model: TaskModel, state: Tensor, wanted: Tensor, name: Wound, seed: int, job: Job
 ) -> Wounded:
     module = module_of(model)
     steps, first = HEALING_TIME * module.steps, _GROWN * module.steps
     before = module.visible(state)
-    hurt = wound(model, state, fixed_damage(wanted[-1], name))  # type: ignore[arg-type]
+    hurt = wound(model, state, fixed_damage(wanted[-1], name))
     moments = {first + n for n in (steps // 40, steps // 10, steps // 5, steps)}
     film = Film(lambda step: step in moments, wanted)
     film.add(-1, before)

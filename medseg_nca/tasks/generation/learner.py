@@ -60,7 +60,7 @@ class GrowingLearner(Learner):
             model.targets.copy_(self.wanted)
         if self.options.normalise_gradients:
             for parameter in model.parameters():
-                parameter.register_post_accumulate_grad_hook(_normalise)
+                parameter.register_post_accumulate_grad_hook(_normalise)  # type: ignore[no-untyped-call]
         return model
 
     def sample(self, index: int) -> Batch:

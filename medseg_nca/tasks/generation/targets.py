@@ -48,7 +48,7 @@ class Targets:
     @property
     def visible(self) -> int:
         """Channels that are seen."""
-        return self.array.shape[1]
+        return int(self.array.shape[1])
 
 
 def load_targets(options: GenerationOptions) -> Targets:

@@ -16,6 +16,7 @@ from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
 from medseg_nca.tasks.base import Start
 from medseg_nca.tasks.generation import TASK
+from medseg_nca.tasks.generation.automaton import GrowingNca
 from medseg_nca.tasks.generation.learner import GrowingLearner
 from medseg_nca.training.loop import Trainer
 
@@ -55,6 +56,12 @@ def model_of(out: Path, *overrides: str) -> TaskModel:
     torch.nn.init.normal_(module.cell.update.output.weight, std=0.05)
     learner.save(module, out / "model", None)
     return TASK.load(out / "model", "cpu")
+
+
+def network(model: TaskModel) -> GrowingNca:
+    """Its network."""
+    assert isinstance(model.module, GrowingNca)
+    return model.module
 
 
 def write_png(path: Path, array: np.ndarray[Any, Any]) -> Path:

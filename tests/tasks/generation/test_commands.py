@@ -61,7 +61,7 @@ def test_a_model_is_registered_verified_promoted_and_loaded(run: Path) -> None:
     uri = f"sqlite:///{run.parent / 'store.db'}"
     call("models", "register", run, "--name", "emblem", "--force", "--tracking-uri", uri)
     call("models", "verify", "models:/emblem/1", "--tracking-uri", uri)
-    call("models", "promote", "emblem", 1, "--to", "champion", "--tracking-uri", uri)
+    call("models", "promote", "emblem", 1, "--alias", "champion", "--tracking-uri", uri)
     call(
         "predict", "--model", "models:/emblem@champion", "--out", "grown", "--tracking-uri", uri
     )  # fmt: skip

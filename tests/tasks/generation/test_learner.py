@@ -60,7 +60,7 @@ def test_a_loss_is_that_of_what_is_seen_and_puts_the_states_back(tmp_path: Path)
     assert float(loss.detach()) == pytest.approx(expected, rel=0.2)  # a seed may be cut off
     assert float(parts["loss_image"]) == float(loss.detach())
     torch.nn.init.normal_(model.cell.update.output.weight, std=0.1)
-    learner.loss(model, batch, 6)[0].backward()
+    learner.loss(model, batch, 6)[0].backward()  # type: ignore[no-untyped-call]
     slots = batch["slot"].tolist()
     others = [slot for slot in range(learner.pool.size) if slot not in slots]
     assert torch.equal(learner.pool.take(others), learner.seeds.repeat(len(others), 1, 1, 1))
@@ -75,7 +75,7 @@ def test_each_gradient_has_length_one_where_that_is_asked_for(
     model = learner.build_model()
     torch.nn.init.normal_(model.cell.update.output.weight, std=0.1)
     batch = learner.collate([learner.sample(index) for index in range(3)])
-    learner.loss(model, batch, 5)[0].backward()
+    learner.loss(model, batch, 5)[0].backward()  # type: ignore[no-untyped-call]
     norms = [float(p.grad.norm()) for p in model.parameters()]  # type: ignore[union-attr]
     assert all(norm == pytest.approx(1, abs=1e-4) for norm in norms) == normalised
 
@@ -134,7 +134,7 @@ def test_several_targets_have_a_genome_each(tmp_path: Path, genome: str) -> None
         assert (seeds[1][0, 1] == 1).all()
     learner = learner_of(tmp_path / "run", *overrides)
     batch = learner.collate([learner.sample(index) for index in range(3)])
-    learner.loss(learner.build_model(), batch, 0)[0].backward()
+    learner.loss(learner.build_model(), batch, 0)[0].backward()  # type: ignore[no-untyped-call]
     validation = learner.validate(learner.build_model().eval(), torch.device("cpu"))
     assert set(validation.cases) == {"1", "2"}
 

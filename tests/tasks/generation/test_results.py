@@ -24,7 +24,7 @@ from medseg_nca.io.write import write_volume
 from medseg_nca.job import Job
 from medseg_nca.tasks.base import EvaluateRequest, PredictRequest
 from medseg_nca.tasks.generation import TASK
-from tests.tasks.generation.growing import model_of, square, write_png
+from tests.tasks.generation.growing import model_of, network, square, write_png
 
 FAST = ("times=[1,2]", "count=2")
 
@@ -39,7 +39,7 @@ def test_what_grows_is_written_with_an_animation(tmp_path: Path) -> None:
     with Image.open(tmp_path / "out" / "emblem_seed4.png") as picture:
         assert (picture.mode, picture.size) == ("RGBA", (10, 10))
     with Image.open(tmp_path / "out" / "emblem_seed4.gif") as film:
-        assert film.n_frames > 1
+        assert getattr(film, "n_frames", 1) > 1
     listed = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [entry["seed"] for entry in listed["predictions"]] == [4, 5]
     assert listed["predictions"] == [result.to_dict() for result in results]
@@ -134,15 +134,15 @@ def test_the_losses_of_an_evaluation_are_those_of_the_pictures(tmp_path: Path) -
     tree = TASK.evaluate(
         EvaluateRequest(model, None, tmp_path / "out", overrides=("times=[1]", "count=1")), Job()
     ).tree
-    grown = TASK.answer(model, {"steps": model.module.steps, "seed": 0})
-    loss = float(np.square(grown[0] - model.module.targets[0].numpy()).mean())
+    grown = TASK.answer(model, {"steps": network(model).steps, "seed": 0})
+    loss = float(np.square(grown[0] - network(model).targets[0].numpy()).mean())
     assert tree["cases"][0]["loss"]["1x"] == pytest.approx(loss, rel=1e-6)
 
 
 def test_a_state_that_is_not_finite_is_told_with_its_step(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     with torch.no_grad():
-        model.module.cell.update.output.weight.fill_(1e30)
+        network(model).cell.update.output.weight.fill_(1e30)
     done = TASK.evaluate(EvaluateRequest(model, None, tmp_path / "out", overrides=FAST), Job())
     assert "after step" in done.failed["emblem/0"]
     with pytest.raises(PartialFailure):
@@ -158,7 +158,7 @@ def test_a_stored_answer_is_recognised(tmp_path: Path) -> None:
     stored = type(model)(model.module, spec, model.folder, model.device)
     assert TASK.check_reference(stored).identical
     with torch.no_grad():
-        model.module.cell.update.output.weight.mul_(3)
+        network(model).cell.update.output.weight.mul_(3)
     assert not TASK.check_reference(stored).passed
 
 
