@@ -20,6 +20,7 @@ from medseg_nca.tasks.generation.damage import fixed_damage
 from medseg_nca.tasks.generation.growth import Film, grow, module_of, wanted_of, wound
 from medseg_nca.tasks.generation.learner import psnr
 from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
+from medseg_nca.tasks.generation.prediction import refuse_scheduler
 from medseg_nca.tracking.results import describe_results, write_results
 
 Tree = dict[str, Any]
@@ -84,6 +85,7 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
     from medseg_nca.tasks.generation.report import write_evaluation_report
 
     options = evaluation_options(request.overrides)
+    refuse_scheduler(request.scheduler)
     names = list(model.spec.facts["targets"])
     wishes = [(target, options.seed + k) for target in range(len(names))
               for k in range(options.count)]  # fmt: skip
