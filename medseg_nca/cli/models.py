@@ -239,7 +239,8 @@ def describe(name: str, size: str | None, overrides: tuple[str, ...], as_json: b
     if as_json:
         print_json(tree)
         return
-    facts = {key: value for key, value in tree.items() if key != "levels" and value is not None}
+    facts = {k: v for k, v in tree.items() if k not in ("levels", "cell_options") and v is not None}
+    facts |= {f"cell.{name}": text for name, text in tree["cell_options"].items()}
     rows = [[_UNITS.get(key, key.replace("_", " ")), _shown(v)] for key, v in facts.items()]
     _table(name, ("", ""), rows, header=False)
     levels = tree.get("levels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
@@ -67,16 +67,94 @@ class UpdateSettings(Settings):
     update_image: bool = False
 
 
+class AliveSettings(Settings):
+    """Which cells live: those with a value above ``threshold`` among themselves and all neighbours.
+
+    ``channel`` is counted after the image's. A cell that does not live before and after a step is
+    zero after it, but for its image (Growing NCA, Mordvintsev et al., Distill 2020).
+    """
+
+    channel: int = Field(3, ge=0, lt=MAX_CHANNELS)
+    threshold: float = Field(0.1, gt=0, allow_inf_nan=False)
+
+
+class ClockSettings(Settings):
+    """Tells every cell which step comes next, in the last channels of the state.
+
+    share: the steps done as a share of ``period``, at most 1. sinusoidal: ``channels`` / 2 pairs of
+    sine and cosine; the slowest wave lasts ``period`` steps, each other half as long as the one
+    before (after the positional encoding of Vaswani et al., arXiv 1706.03762).
+    """
+
+    kind: Literal["share", "sinusoidal"] = "share"
+    period: int = Field(64, ge=1, le=MAX_STEPS)
+    channels: int = Field(1, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.kind == "share" and self.channels != 1:
+            raise ValueError(f"share takes 1 channel, got channels {self.channels}")
+        if self.kind == "sinusoidal" and self.channels % 2:
+            raise ValueError(f"sinusoidal takes pairs of channels, got {self.channels}")
+        return self
+
+
+class StopSettings(Settings):
+    """At inference, end a roll-out before its last step where nothing happens any more.
+
+    A sample stops when the mean absolute change of its hidden values in one step is below
+    ``tolerance``, after ``least`` steps at the earliest; the other samples of a batch go on. In
+    training, all steps are taken.
+    """
+
+    tolerance: float = Field(gt=0, allow_inf_nan=False)
+    least: int = Field(1, ge=1, le=MAX_STEPS)
+
+
+CELL_OPTIONS = ("alive", "clock", "stop")
+
+
 class CellSettings(Settings):
     """One cell: ``channels`` of state (the image's among them) and how they change in a step.
 
-    ``fire_rate`` is the probability that a cell does update in a step.
+    ``fire_rate`` is the probability that a cell does update in a step. ``alive``, ``clock`` and
+    ``stop`` are off unless they are set.
     """
 
     channels: Annotated[int, OrAuto()] = Field(16, ge=2, le=MAX_CHANNELS)
     perception: PerceptionSettings = PerceptionSettings()
     update: UpdateSettings = UpdateSettings()
     fire_rate: float = Field(0.5, gt=0, le=1)
+    alive: AliveSettings | None = None
+    clock: ClockSettings | None = None
+    stop: StopSettings | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of those of alive, clock and stop that are set."""
+        return tuple(name for name in CELL_OPTIONS if getattr(self, name) is not None)
+
+    @property
+    def clock_channels(self) -> int:
+        """How many channels the clock takes, the last ones of the state."""
+        return 0 if self.clock is None else self.clock.channels
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.clock_channels >= self.channels:
+            raise ValueError(
+                f"clock takes {self.clock_channels} of {self.channels} channels, and leaves none"
+            )
+        last = self.channels - self.clock_channels - 1
+        if self.alive is not None and self.alive.channel > last:
+            raise ValueError(f"alive.channel must be 0 to {last}, got {self.alive.channel}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is off, so that files stay readable for versions without these options."""
+        tree: dict[str, Any] = write(self)
+        return {k: v for k, v in tree.items() if v is not None or k not in CELL_OPTIONS}
 
 
 class LevelSettings(Settings):
@@ -171,7 +249,9 @@ class NcaModelSettings(Settings):
         if len(self.levels) > MAX_LEVELS and self.levels != "auto":
             raise ValueError(f"a model has at most {MAX_LEVELS} levels, got {len(self.levels)}")
         whole = {"padding circular": self.cell.perception.padding == "circular",
-                 "norm batch": self.cell.update.norm == "batch"}  # fmt: skip
+                 "norm batch": self.cell.update.norm == "batch",
+                 "cell.stop": self.cell.stop is not None,
+                 "cell.alive": self.cell.alive is not None}  # fmt: skip
         if self.focus is not None and any(whole.values()):
             reasons = " and ".join(name for name, is_so in whole.items() if is_so)
             raise ValueError(f"focus runs parts of the grid, and {reasons} needs all of it")

@@ -87,6 +87,30 @@ def as_volume(path: Path, picture: DecodedPicture) -> Volume:
     return Volume(_columns_first(shown), np.eye(4), (path,), {"picture": about})
 
 
+def rgba_of(path: Path, picture: DecodedPicture) -> NDArray[np.float32] | None:
+    """Red, green, blue and alpha of a picture as it is shown, ``(4, x, y)`` from 0 to 1.
+
+    None if it has no alpha. Grey becomes red, green and blue alike.
+
+    Raises:
+        ImageError: if it has several pages, or its numbers are no unsigned integers.
+    """
+    if not picture.alpha:
+        return None
+    array = picture.array
+    if array.ndim != 3 or array.dtype.kind != "u":
+        raise ImageError(
+            f"{path}: holds {array.dtype} on {array.ndim - 1} axes; one picture of 8 or 16 bit is "
+            "needed."
+        )
+    turn = _SHOWN.get(picture.orientation)
+    shown = array if turn is None else turn(array)
+    values = shown.astype(np.float32) / np.iinfo(array.dtype).max
+    if values.shape[-1] == 2:
+        values = values[..., [0, 0, 0, 1]]
+    return np.ascontiguousarray(values.T)
+
+
 def _columns_first(shown: Array) -> Array:
     """``([page,] row, column, band)`` to ``(band, column, row[, page])``, in order in memory.
 

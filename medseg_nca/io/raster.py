@@ -57,19 +57,32 @@ def read_raster(path: Path, *, label: bool = False) -> Volume:
         ImageError: if it is damaged or truncated, holds several pictures or bits that cannot all
             be read, has a transparency that is not constant, or is a label map packed with loss.
     """
+    return as_volume(path, read_picture(path, label=label))
+
+
+def read_picture(path: Path, *, label: bool = False) -> DecodedPicture:
+    """Read one picture as it lies in the file, with its alpha.
+
+    Args:
+        path: the file; its content decides what it is.
+        label: see :func:`read_raster`.
+
+    Raises:
+        ImageError: as :func:`read_raster`, but for the transparency.
+    """
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(TIFF):
-        return as_volume(path, read_tiff(path, label=label))
+        return read_tiff(path, label=label)
     content = path.read_bytes()
     with PLAIN_PILLOW.held():
         if start.startswith(PNG):
-            return as_volume(path, read_png(path, content, label=label))
+            return read_png(path, content, label=label)
         if start.startswith(JPEG):
-            return as_volume(path, read_jpeg(path, content, label=label))
+            return read_jpeg(path, content, label=label)
         if start.startswith(BMP):
-            return as_volume(path, read_bmp(path, content, label=label))
-        return as_volume(path, _read_other(path, content, label))
+            return read_bmp(path, content, label=label)
+        return _read_other(path, content, label)
 
 
 def _read_other(path: Path, content: bytes, label: bool) -> DecodedPicture:

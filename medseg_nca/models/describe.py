@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
 
 import torch
 
-from medseg_nca.config.model import ModelSettings
+from medseg_nca.config.model import CellSettings, ModelSettings, NcaModelSettings
 from medseg_nca.models.base import SegmentationModel
 from medseg_nca.models.costs import inference_steps
 from medseg_nca.models.create import build_model
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca import Cell
+from medseg_nca.nca.engines import get_engine
+from medseg_nca.nca.stepwise import around
 
 _DEFAULT_SIZE = {2: (256, 256), 3: (64, 64, 64)}
 
@@ -57,6 +59,7 @@ class ModelDescription:
     inference_mb: float | None
     training_mb: float | None
     levels: tuple[LevelDescription, ...] = ()
+    cell_options: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -85,6 +88,8 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
     Raises:
         ConfigError: if the settings do not make a model.
     """
+    if isinstance(settings, NcaModelSettings) and settings.cell.alive is not None:
+        return _describe_growing(settings, size or _DEFAULT_SIZE[settings.dims])
     missing = {k: 1 for k in ("in_channels", "out_channels") if getattr(settings, k) is None}
     model = build_model(settings.changed(**missing))
     size = size or _DEFAULT_SIZE[model.dims]
@@ -105,7 +110,44 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
         parameters=model.parameter_count(), size=size, receptive_field=field,
         flop=sum(level.flop for level in levels),
         inference_mb=max(working) / 1e6, training_mb=sum(training) / 1e6, levels=levels,
+        cell_options=_cell_options(model.settings.cell),
     )  # fmt: skip
+
+
+def _describe_growing(settings: NcaModelSettings, size: tuple[int, ...]) -> ModelDescription:
+    """An automaton that grows from a seed: one cell without an image (task generation)."""
+    cell = Cell(settings.cell, settings.in_channels or 0, settings.dims)
+    engine = around(get_engine(settings.engine), settings.cell)
+    level, cells = settings.resolved_levels[0], prod(size)
+    steps = inference_steps(level)
+    most = level.steps if isinstance(level.steps, int) else level.steps[1]
+    parameters = sum(p.numel() for p in cell.parameters())
+    field_size = (2 * steps * cell.radius + 1,) * settings.dims
+    flop = flop_per_cell(cell) * cells * steps * settings.cell.fire_rate
+    kept = min(most, settings.checkpoint or most)
+    empty = torch.empty(0)
+    level_found = LevelDescription(
+        scale=(1,) * settings.dims, grid=size, steps=steps,
+        kernel=cell.perception.weight.shape[-1], parameters=parameters,
+        receptive_field=field_size, flop=flop,
+    )  # fmt: skip
+    return ModelDescription(
+        name=settings.name, family=settings.family, dims=settings.dims,
+        in_channels=settings.in_channels or 0, out_channels=settings.out_channels or 0,
+        parameters=parameters, size=size, receptive_field=field_size, flop=flop,
+        inference_mb=cells * engine.bytes_per_cell(cell, empty) / 1e6,
+        training_mb=cells * kept * engine.bytes_kept(cell, empty) / 1e6, levels=(level_found,),
+        cell_options=_cell_options(settings.cell),
+    )  # fmt: skip
+
+
+def _cell_options(cell: CellSettings) -> dict[str, str]:
+    """The options of a cell that are on, as one reads them."""
+    words = {}
+    for name in cell.options:
+        values = getattr(cell, name).model_dump()
+        words[name] = ", ".join(f"{key} {value}" for key, value in values.items())
+    return words
 
 
 def _describe_level(model: MultiLevelNca, index: int, size: tuple[int, ...]) -> LevelDescription:

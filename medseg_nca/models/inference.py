@@ -311,7 +311,9 @@ class Inference:
         fire = self._fire(level, start, box)
         steps = inference_steps(self.model.settings.resolved_levels[level])
         cells = prod(start.size)
-        chunk = steps if record is not None else max(_FEWEST_STEPS, _TOLD // cells)
+        # A cell that may stop by itself must not be asked to go on.
+        once = record is not None or self.model.settings.cell.stop is not None
+        chunk = steps if once else max(_FEWEST_STEPS, _TOLD // cells)
         engine, cell = self.model.engine, self.model.cell(level)
         note = None if record is None else lambda state: record(level, state)
         state = start.state(box)

@@ -26,6 +26,7 @@ from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.fire import mix
+from medseg_nca.nca.stepwise import around
 
 
 def level_cell(settings: NcaModelSettings, level: LevelSettings) -> CellSettings:
@@ -68,7 +69,7 @@ class MultiLevelNca(SegmentationModel):
         for level in settings.resolved_levels:
             per_axis(level.patch or 1, self.dims, "patch")
         self.stochastic = settings.cell.fire_rate < 1
-        self.engine = get_engine(settings.engine)
+        self.engine = around(get_engine(settings.engine), settings.cell)
         levels = (
             settings.resolved_levels[:1] if settings.share_weights else settings.resolved_levels
         )
@@ -83,6 +84,12 @@ class MultiLevelNca(SegmentationModel):
         )
 
     def _check_channels(self) -> None:
+        if self.settings.cell.alive is not None:
+            raise ConfigError(
+                f"Model {self.settings.name!r}: cell.alive needs living cells to begin with, and "
+                "the hidden channels of a segmentation begin with zeros: nothing would ever live.",
+                hint="Leave model.cell.alive out; the task generation begins with a seed.",
+            )
         focus = self.settings.focus
         if focus is not None and focus.background is not False and self.out_channels == 1:
             raise ConfigError(

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
+from medseg_nca.nca.stepwise import around
 from medseg_nca.nca.tiles import roll_in_place
 
 
@@ -40,7 +41,10 @@ def roll_out(
 
     Returns:
         The new state ``(B, C, *spatial)``.
+
+    The options of the cell (alive, clock, stop) are heeded, see :mod:`medseg_nca.nca.stepwise`.
     """
+    engine = around(engine, cell.settings)
     training = torch.is_grad_enabled()
     if training and checkpoint:
         for first in range(0, steps, checkpoint):

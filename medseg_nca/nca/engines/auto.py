@@ -47,6 +47,12 @@ class AutoEngine(Engine):
         """See :meth:`Engine.roll_out`."""
         return self.choose(cell, state).roll_out(cell, state, steps, fire, record)
 
+    def roll_out_living(
+        self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
+    ) -> Tensor | None:
+        """See :meth:`Engine.roll_out_living`."""
+        return self.choose(cell, state).roll_out_living(cell, state, steps, fire, record)
+
 
 def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
     """An engine, and how loud to say what about it.

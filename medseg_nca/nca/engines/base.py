@@ -104,6 +104,23 @@ class Engine(ABC):
             NonFiniteStateError: if a value becomes NaN or infinite.
         """
 
+    def roll_out_living(
+        self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
+    ) -> Tensor | None:
+        """Take all steps of a cell with options (alive, clock, stop) at once, if that is faster.
+
+        The result is that of :class:`medseg_nca.nca.stepwise.Stepwise`, which takes them one by
+        one where this gives None.
+
+        Args:
+            cell: with some of these options.
+            state: see :meth:`roll_out`, as the other arguments.
+            steps: how many steps.
+            fire: which cells update.
+            record: called with the state after every step.
+        """
+        return None
+
 
 def _size(state: Tensor) -> int:
     """Bytes of a number in between: bfloat16 is computed in float32."""

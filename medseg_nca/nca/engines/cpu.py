@@ -80,6 +80,22 @@ class CpuEngine(Engine):
 
             return compute(cell, state, steps, fire, record)
 
+    def roll_out_living(
+        self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
+    ) -> Tensor | None:
+        """See :meth:`Engine.roll_out_living`: for cells that live and die, all cells awake."""
+        options = cell.settings
+        alone = options.alive is None or options.stop is not None or fire.awake is not None
+        recorded = record is not None and torch.is_grad_enabled()
+        if alone or recorded or state.dtype not in _DTYPES or steps == 0 or not state.numel():
+            return None
+        if self.refuses(cell, state) or self.unusable(state):
+            return None
+        with torch.autocast("cpu", enabled=False):
+            from medseg_nca.nca.kernels.living import compute_living
+
+            return compute_living(cell, state, steps, fire, record)
+
 
 def _padded(cell: Cell, state: Tensor) -> int:
     _need_loops(state)

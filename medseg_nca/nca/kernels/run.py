@@ -54,7 +54,7 @@ class Rollout:
         self.packed: PackedRule = (pack if learning else pack_once)(cell, fire.scale, self.dtype)
         self.padding = cell.settings.perception.padding
         self.layout: GridLayout = make_layout(
-            state.shape[0], tuple(state.shape[2:]), cell.radius,
+            state.shape[0], tuple(state.shape[2:]), cell.perception.radius,
             self.padding, padded_channels(cell.channels, self.dtype),
         )  # fmt: skip
         awake = fire.awake_cells(state.shape[2:])
@@ -185,12 +185,7 @@ class Rollout:
         """
         jobs = self.layout.jobs
         rule = self.packed.rule(self.layout.shape[-1], backward=True)
-        totals = [_partial(jobs, t, self.dtype) for t in self.packed.tensors]
-        names = ("filters", "w0", "w1", "scale", "shift")
-        sums = Sums(
-            **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
-            **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
-        )
+        totals, sums = partial_sums(self)
         grads = self.empty(2)
         self.inside(grads[0]).copy_(grad)
         before, both = numbers(states), numbers(grads)
@@ -211,6 +206,17 @@ class Rollout:
             for total, t in zip(totals, self.packed.tensors, strict=True)
         )
         return self.inside(grads[(self.steps + 1) % 2]), weights
+
+
+def partial_sums(run: Rollout) -> tuple[list[Tensor], Sums]:
+    """Room for the gradients of the packed weights, and its places for the compiled loops."""
+    totals = [_partial(run.layout.jobs, t, run.dtype) for t in run.packed.tensors]
+    names = ("filters", "w0", "w1", "scale", "shift")
+    sums = Sums(
+        **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
+        **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
+    )
+    return totals, sums
 
 
 def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:

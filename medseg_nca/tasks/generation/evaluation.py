@@ -1,0 +1,254 @@
+"""How well an automaton grows its targets, keeps them, and mends them. Needs no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from medseg_nca.config.loading import parse_override, validate
+from medseg_nca.config.presets import merge
+from medseg_nca.errors import NonFiniteStateError
+from medseg_nca.inference.task_model import TaskModel
+from medseg_nca.job import Job
+from medseg_nca.nca.fire import mix
+from medseg_nca.tasks.base import EvaluateRequest, Evaluation
+from medseg_nca.tasks.generation.damage import fixed_damage
+from medseg_nca.tasks.generation.growth import Film, grow, module_of, wanted_of, wound
+from medseg_nca.tasks.generation.learner import psnr
+from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
+from medseg_nca.tasks.generation.prediction import refuse_scheduler
+from medseg_nca.tracking.results import describe_results, write_results
+
+Tree = dict[str, Any]
+# A wound is healed when the loss has come back to this multiple of what it was before.
+HEALED = 2.0
+# The step at which an unhealed curve is judged, and until which a wound may heal, in trained steps.
+HEALING_TIME = 5
+# Of a growth that is damaged: long enough grown to be settled, in trained steps.
+_GROWN = 10
+
+
+@dataclass(frozen=True)
+class Wounded:
+    """What was seen of one wound: losses before, after it and after each step; three pictures."""
+
+    losses: tuple[float, ...]
+    frames: tuple[np.ndarray[Any, Any], ...]
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One target grown with one fire seed.
+
+    Attributes:
+        id: ``target/seed``.
+        row: of ``metrics.json``.
+        losses: before the first step, and after each.
+        frames: pictures of the growth; ``steps`` says after how many steps.
+        steps: of ``frames``.
+        wounds: by name.
+    """
+
+    id: str
+    row: Tree
+    losses: tuple[float, ...]
+    frames: tuple[np.ndarray[Any, Any], ...]
+    steps: tuple[int, ...]
+    wounds: Mapping[str, Wounded]
+
+
+def evaluation_options(overrides: Sequence[str]) -> EvaluationOptions:
+    """The options of an evaluation, as ``--set`` writes them.
+
+    Raises:
+        ConfigError: naming the one that is unknown or wrong.
+    """
+    tree: Tree = {}
+    for override in overrides:
+        tree = merge(tree, parse_override(override))
+    return validate(EvaluationOptions, tree, source="--set")
+
+
+def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
+    """Measure a model, and write everything.
+
+    Raises:
+        ConfigError: for an unknown option.
+        Interrupted: if the job was cancelled.
+        OutputError: if a file cannot be written.
+    """
+    from medseg_nca.tasks.generation.report import write_evaluation_report
+
+    options = evaluation_options(request.overrides)
+    refuse_scheduler(request.scheduler)
+    names = list(model.spec.facts["targets"])
+    wishes = [(target, options.seed + k) for target in range(len(names))
+              for k in range(options.count)]  # fmt: skip
+    cases: list[Case] = []
+    failed: dict[str, str] = {}
+    for number, (target, seed) in enumerate(wishes):
+        job.report("evaluating", number, len(wishes), unit="cases")
+        try:
+            cases.append(measure(model, target, seed, options, job))
+        except NonFiniteStateError as error:
+            failed[f"{names[target]}/{seed}"] = error.message
+    job.report("evaluating", len(wishes), len(wishes), unit="cases")
+    tree = _tree(model, cases, failed, options)
+    rows = [_flat(case.row) for case in cases]
+    (request.out).mkdir(parents=True, exist_ok=True)
+    write_evaluation_report(tree, cases, request.out, animation=options.animation)
+    write_results(tree, rows, request.out)
+    return Evaluation(request.out, tree, failed)
+
+
+def measure(model: TaskModel, target: int, seed: int, options: EvaluationOptions, job: Job) -> Case:
+    """Grow one target with one fire seed for all times, and wound it.
+
+    Raises:
+        NonFiniteStateError: if a state is not finite; it names the step.
+        Interrupted: if the job was cancelled.
+    """
+    module, wanted = module_of(model), wanted_of(model, target)
+    trained, name = module.steps, str(model.spec.facts["targets"][target])
+    ends = [time * trained for time in options.times]
+    pictures = {*ends, *(round(trained * share) for share in (0.25, 0.5, 0.75))}
+    film = Film(lambda step: step in pictures or (step <= trained), wanted)
+    state = module.seed_state(module.genome(target)).to(model.device)
+    film.add(0, module.visible(state))
+    settled: Tensor | None = None
+    done, taken = 0, 0
+    for end in sorted({*ends, _GROWN * trained}):
+        state, more = grow(model, state, end - done, mix(seed, 0), done, film, job)
+        # An automaton that stopped by itself stays as it is.
+        film.losses += [film.losses[-1]] * (end + 1 - len(film.losses))
+        taken += more
+        done = end
+        if end == _GROWN * trained:
+            settled = state
+    assert settled is not None
+    losses = film.losses
+    wounds: dict[str, Wounded] = {w: _hurt(model, settled, wanted, w, seed, job) for w in WOUNDS}
+    row: Tree = {
+        "id": f"{name}/{seed}",
+        "target": name,
+        "seed": seed,
+        "steps": taken,
+        "loss": {f"{t}x": losses[t * trained] for t in options.times},
+        "psnr": {f"{t}x": psnr(losses[t * trained]) for t in options.times},
+        "lowest_loss": min(losses),
+        "persistence": losses[_GROWN * trained] / max(losses[trained], 1e-12),
+        "damage": {w: _healing(wounded) for w, wounded in wounds.items()},
+    }
+    return Case(row["id"], row, tuple(losses), tuple(film.frames), tuple(film.numbers), wounds)
+
+
+def _hurt(
+    model: TaskModel, state: Tensor, wanted: Tensor, name: Wound, seed: int, job: Job
+) -> Wounded:
+    module = module_of(model)
+    steps, first = HEALING_TIME * module.steps, _GROWN * module.steps
+    before = module.visible(state)
+    hurt = wound(model, state, fixed_damage(wanted[-1], name))
+    moments = {first + n for n in (steps // 40, steps // 10, steps // 5, steps)}
+    film = Film(lambda step: step in moments, wanted)
+    film.add(-1, before)
+    film.add(-1, module.visible(hurt))
+    frames = [before[0].cpu().numpy(), module.visible(hurt)[0].cpu().numpy()]
+    grow(model, hurt, steps, mix(seed, 1), first, film, job)
+    film.losses += [film.losses[-1]] * (steps + 2 - len(film.losses))
+    numbers = (-1, 0, *(n - first for n in film.numbers))
+    return Wounded(tuple(film.losses), (*frames, *film.frames), numbers)
+
+
+def _healing(wounded: Wounded) -> Tree:
+    """Losses before, after and at the end, and the step from which on the wound is healed."""
+    before, hurt, *after = wounded.losses
+    limit = HEALED * before
+    healed = next((step for step, loss in enumerate(after, 1) if loss <= limit), None)
+    return {
+        "loss_before": before,
+        "loss_damaged": hurt,
+        "loss_after": after[-1],
+        "ratio": after[-1] / max(before, 1e-12),
+        "psnr_after": psnr(after[-1]),
+        "steps_to_heal": healed,
+    }
+
+
+def _tree(
+    model: TaskModel, cases: Sequence[Case], failed: Mapping[str, str], options: EvaluationOptions
+) -> Tree:
+    module = module_of(model)
+    rows = [case.row for case in cases]
+    key = f"{options.times[len(options.times) // 2]}x"
+    value = _mean([row["psnr"][key] for row in rows])
+    tree = describe_results(
+        model, data="", data_hash="", split="all", cases=len(rows),
+        score=f"PSNR after {key} the trained steps (dB)", value=value, better="higher",
+    )  # fmt: skip
+    times = [f"{t}x" for t in options.times]
+    return {
+        **tree,
+        "trained_steps": module.steps,
+        "times": times,
+        "loss": {t: _mean([row["loss"][t] for row in rows]) for t in times},
+        "psnr": {t: _mean([row["psnr"][t] for row in rows]) for t in times},
+        "persistence": _mean([row["persistence"] for row in rows]),
+        "damage": {w: _summary([row["damage"][w] for row in rows]) for w in WOUNDS},
+        "healing_time": HEALING_TIME * module.steps,
+        "cases": rows,
+        "failed": dict(failed),
+        "notes": _notes(rows, failed),
+    }
+
+
+def _notes(rows: Sequence[Tree], failed: Mapping[str, str]) -> list[str]:
+    notes = [f"{name}: {text}" for name, text in failed.items()]
+    for row in rows:
+        if row["persistence"] > HEALED:
+            notes.append(
+                f"{row['id']}: is not kept: the loss grows {row['persistence']:.1f}-fold from the "
+                "trained steps to ten times as many."
+            )
+        notes += [
+            f"{row['id']}: {wound} is not mended within the steps looked at."
+            for wound, entry in row["damage"].items()
+            if entry["steps_to_heal"] is None
+        ]
+    return notes
+
+
+def _summary(entries: Sequence[Tree]) -> Tree:
+    healed = [e["steps_to_heal"] for e in entries if e["steps_to_heal"] is not None]
+    return {
+        "loss_damaged": _mean([e["loss_damaged"] for e in entries]),
+        "loss_after": _mean([e["loss_after"] for e in entries]),
+        "ratio": _mean([e["ratio"] for e in entries]),
+        "psnr_after": _mean([e["psnr_after"] for e in entries]),
+        "healed": len(healed),
+        "steps_to_heal": _mean(healed),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _flat(row: Tree) -> Tree:
+    flat: Tree = {key: row[key] for key in ("id", "target", "seed", "steps", "persistence")}
+    for group in ("loss", "psnr"):
+        flat |= {f"{group}_{time}": value for time, value in row[group].items()}
+    for name, entry in row["damage"].items():
+        flat |= {f"{name}_{key}": value for key, value in entry.items()}
+    return flat
+
+
+def case_value(row: Tree, metric: str) -> float | None:
+    """A metric of a case by its flat name; None if the case has none of that name."""
+    value = _flat(row).get(metric)
+    return None if value is None else float(value)

@@ -1,0 +1,207 @@
+"""What a training of the task generation learns."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg_nca import __version__
+from medseg_nca.config import RunSettings
+from medseg_nca.inference.task_model import TaskSpec, save_task_model
+from medseg_nca.job import Job
+from medseg_nca.nca.fire import mix
+from medseg_nca.tasks.generation.automaton import GrowingNca, Shape
+from medseg_nca.tasks.generation.damage import fixed_damage, random_damage
+from medseg_nca.tasks.generation.options import GenerationOptions
+from medseg_nca.tasks.generation.pool import SamplePool
+from medseg_nca.tasks.generation.targets import Targets
+from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+
+TASK_NAME = "generation"
+# A validation grows for this many times the trained steps.
+KEPT = 10
+_SEED_OF_VALIDATION = 0x5EED
+_EPS = 1e-8
+
+
+class GrowingLearner(Learner):
+    """Grow targets from seeds, keep them, and mend them (Growing NCA, Distill 2020).
+
+    ``sample`` says which slots of the pool a batch takes and where it is damaged, a function of the
+    index alone. The pool itself is read and written by ``loss``, in the process that trains.
+    """
+
+    def __init__(self, settings: RunSettings, options: GenerationOptions, targets: Targets) -> None:
+        self.settings, self.options, self.targets = settings, options, targets
+        self.shape = Shape(
+            targets.grid, targets.visible, len(targets.names), options.genome, options.seeds
+        )
+        self.wanted = torch.from_numpy(targets.array)
+        with torch.random.fork_rng(devices=()):
+            model = GrowingNca(settings.model, self.shape)
+        seeds = torch.cat([model.seed_state(model.genome(t)) for t in range(self.shape.targets)])
+        self.seeds = seeds
+        # A slot for every sample of a batch, each with its own part of the pool.
+        size = max(options.pool, settings.training.batch_size * self.shape.targets)
+        self.pool = SamplePool(seeds, size)
+
+    def build_model(self) -> GrowingNca:
+        """See :meth:`Learner.build_model`."""
+        model = GrowingNca(self.settings.model, self.shape)
+        with torch.no_grad():
+            model.targets.copy_(self.wanted)
+        if self.options.normalise_gradients:
+            for parameter in model.parameters():
+                parameter.register_post_accumulate_grad_hook(_normalise)  # type: ignore[no-untyped-call]
+        return model
+
+    def sample(self, index: int) -> Batch:
+        """See :meth:`Learner.sample`: a slot of the pool, and a number that decides its wound.
+
+        The samples of a batch take their slots from parts of the pool of their own, so that no two
+        have the same.
+        """
+        batch = self.settings.training.batch_size
+        part, places = index % batch, self.pool.size // batch
+        slot = part * places + mix(self.settings.seed, 0x5107, index) % places
+        return {"slot": slot, "wound": mix(self.settings.seed, 0xDA3A6E, index)}
+
+    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
+        """Mean squared error of what is seen after a random number of steps, and the overflow.
+
+        The worst states of the batch begin again from the seed, the best ones are damaged first;
+        what becomes of all of them goes back to the pool.
+        """
+        slots: list[int] = batch["slot"].tolist()
+        device = batch["slot"].device
+        numbers = [self.pool.target_of(slot) for slot in slots]
+        wanted = self.wanted[numbers]
+        begin = self._prepared(self.pool.take(slots), numbers, batch["wound"].tolist())
+        low, high = self.trained_steps
+        steps = random.Random(seed).randint(low, high)
+        after: Tensor = model(begin.to(device), steps, seed)
+        first = self.shape.genome_channels
+        seen = after[:, first : first + self.shape.visible].float()
+        error = (seen - wanted.to(device)).square().mean()
+        training = self.settings.training
+        bound = training.overflow_bound
+        excess = (after - after.clamp(-bound, bound)).abs().float().mean()
+        self.pool.put(slots, after)
+        parts = {"loss_image": error.detach(), "loss_overflow": excess.detach()}
+        return error + training.overflow * excess, parts
+
+    @property
+    def trained_steps(self) -> tuple[int, int]:
+        """Fewest and most steps of a sample."""
+        steps = self.settings.model.resolved_levels[0].steps  # type: ignore[union-attr]
+        return steps if isinstance(steps, tuple) else (steps, steps)
+
+    def _prepared(self, states: Tensor, numbers: Sequence[int], wounds: Sequence[int]) -> Tensor:
+        """Replace the worst states by seeds, and damage the best ones; what is left stays."""
+        first, visible = self.shape.genome_channels, self.shape.visible
+        error = (states[:, first : first + visible] - self.wanted[list(numbers)]).square()
+        order: list[int] = error.flatten(1).mean(1).sort(descending=True, stable=True)[1].tolist()
+        for place in order[: self.options.reseed]:
+            states[place] = self.seeds[numbers[place]]
+        rest = order[self.options.reseed :]
+        for place in rest[len(rest) - min(self.options.damaged, len(rest)) :]:
+            states[place, first:] *= random_damage(self.shape.grid, wounds[place])
+        return states
+
+    def validate(
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> Validation:
+        """Peak signal-to-noise ratio in dB: grown, kept ten times as long, and half mended.
+
+        The score is the lowest of the three, the mean over the targets: all three are wanted.
+        """
+        assert isinstance(model, GrowingNca)
+        found: dict[str, list[float]] = {"grown": [], "kept": [], "mended": []}
+        for number in range(self.shape.targets):
+            wanted = self.wanted[number]
+            seed = [mix(_SEED_OF_VALIDATION, number)]
+            state, steps = self.seeds[number : number + 1].to(device), model.steps
+            keep = fixed_damage(wanted[-1], "half").to(device)
+            done = 0
+            for name, until in (("grown", 1), ("kept", KEPT), ("mended", KEPT + 1)):
+                if name == "mended":
+                    state[:, self.shape.genome_channels :] *= keep
+                while done < until * steps:
+                    if job is not None:
+                        job.check()
+                    with torch.no_grad():
+                        state = model.run(state, steps, seed, done)
+                    done += steps
+                loss = (model.visible(state)[0].cpu() - wanted).square().mean()
+                found[name].append(psnr(float(loss)))
+        means = {f"psnr_{name}": float(np.mean(values)) for name, values in found.items()}
+        scores = [min(values) for values in zip(*found.values(), strict=True)]
+        cases = dict(zip(self.targets.names, scores, strict=True))
+        score = float(np.mean(scores))
+        return Validation(score, {"psnr": score, **means}, cases)
+
+    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
+        """See :meth:`Learner.constant_answer`: the mean colour of all targets everywhere."""
+        axes = (0, *range(2, self.wanted.ndim))
+        mean = self.wanted.mean(axes, keepdim=True)
+        errors = (self.wanted - mean).square().flatten(1).mean(1)
+        return ConstantAnswer(
+            float(errors.mean()), float(np.mean([psnr(float(error)) for error in errors]))
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :meth:`Learner.state_dict`: the pool."""
+        return {"pool": self.pool.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :meth:`Learner.load_state_dict`."""
+        self.pool.load_state_dict(state["pool"])
+
+    def spec(self, validation: Validation | None) -> TaskSpec:
+        """What is written beside the weights."""
+        facts = {
+            "targets": list(self.targets.names),
+            "grid": list(self.shape.grid),
+            "visible": self.shape.visible,
+            "affine": self.targets.affine.tolist(),
+        }
+        return TaskSpec(
+            name=self.settings.name,
+            task=TASK_NAME,
+            model=self.settings.model,
+            options=self.options.model_dump(mode="json"),
+            facts=facts,
+            seed=self.settings.seed,
+            metrics={} if validation is None else dict(validation.metrics),
+            package_version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
+        """See :meth:`Learner.save`."""
+        save_task_model(folder, model, self.spec(validation))
+
+    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
+        """How each target grows, as a strip of pictures and an animation."""
+        from medseg_nca.tasks.generation.pictures import draw_growth
+
+        assert isinstance(model, GrowingNca)
+        return draw_growth(model, self.targets.names, folder)
+
+
+def psnr(loss: float) -> float:
+    """Peak signal-to-noise ratio in dB of a mean squared error of values from 0 to 1."""
+    return -10 * math.log10(max(loss, _EPS))
+
+
+def _normalise(parameter: Tensor) -> None:
+    if parameter.grad is not None:
+        parameter.grad.div_(parameter.grad.norm() + _EPS)
