@@ -7,132 +7,44 @@ a class of its own. The commands, MLflow and the registry know this seam and no 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.loading import validate
-from medseg_nca.config.model import ModelSettings
 from medseg_nca.errors import ConfigError, DataError, PartialFailure
+from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
-from medseg_nca.recipe import Decision
 from medseg_nca.suggest import unknown
-from medseg_nca.training.learner import Learner
-from medseg_nca.training.timing import IterationTime, TimeTable
+from medseg_nca.training.start import Start, Training
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medseg_nca.inference.task_model import TaskModel, TaskSpec
+    from medseg_nca.recipe import Decision
+
+__all__ = [
+    "Agreement",
+    "Better",
+    "Description",
+    "EvaluateRequest",
+    "Evaluation",
+    "PredictRequest",
+    "Predicted",
+    "StandardTask",
+    "Start",
+    "Table",
+    "Task",
+    "TrainedModel",
+    "Training",
+    "Tree",
+]
 
 Tree = dict[str, Any]
 Better = Literal["higher", "lower", "zero"]
-
-
-class Description(Protocol):
-    """What ``model.json`` of every task holds; a task adds more."""
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-
-    @property
-    def task(self) -> str:
-        """The registered name of the task."""
-
-    @property
-    def model(self) -> ModelSettings:
-        """What the network is built from."""
-
-    @property
-    def training_data(self) -> str:
-        """Name of the data set; "" if there is none."""
-
-    @property
-    def training_data_hash(self) -> str:
-        """Hash of the data set; "" if there is none."""
-
-    @property
-    def metrics(self) -> Mapping[str, float | None]:
-        """Of the validation."""
-
-    @property
-    def package_version(self) -> str:
-        """Of the package that trained the model."""
-
-    @property
-    def weights_sha256(self) -> str:
-        """Of the file of weights."""
-
-    @property
-    def reference(self) -> Mapping[str, str] | None:
-        """A stored answer, see :meth:`Task.make_reference`."""
-
-
-class TrainedModel(Protocol):
-    """A model of any task, on its device and in evaluation mode."""
-
-    @property
-    def spec(self) -> Description:
-        """What the model is."""
-
-    @property
-    def folder(self) -> Path:
-        """Of its two files; of a model from a store it is gone by now."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers were learned."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a training begins from.
-
-    Attributes:
-        data: folder or file of the data set; None where none was given.
-        out: the run folder.
-        settings: of the run, with the task's own options checked.
-        device: of the training.
-        first: whether this is the first process of the training, which writes.
-        follows: whether the run goes on, or another process has begun it: what lies in the run
-            folder is then taken, not made.
-    """
-
-    data: Path | None
-    out: Path
-    settings: RunSettings
-    device: torch.device
-    first: bool = True
-    follows: bool = False
-
-
-@dataclass(frozen=True)
-class Training:
-    """All that a training needs.
-
-    Attributes:
-        learner: what is learned.
-        settings: of the run, with every "auto" decided.
-        decisions: what was decided, with reasons.
-        data: what the trained model is to be evaluated on; None where the task needs no data.
-        data_hash: of the data set; "" where there is none.
-        held_out: the side of the split to evaluate on.
-        files: of the run folder, which the tracking store gets too.
-        time_table: says what fits into the run's minutes; None where there is nothing to say.
-    """
-
-    learner: Learner
-    settings: RunSettings
-    decisions: tuple[Decision, ...] = ()
-    data: Path | None = None
-    data_hash: str = ""
-    held_out: str = "test"
-    files: tuple[Path, ...] = ()
-    time_table: Callable[[IterationTime], TimeTable] | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +173,7 @@ class Task(ABC):
         options_class: the task's own section of the settings, ``options``.
         defaults: what the task takes for settings that are left to the recipe, by their keys.
         predict_options, evaluate_options: names in ``options`` of a request that it understands.
+        joint_rows: rows of a comparison that stand for several others, whose mean is then told too.
     """
 
     name: ClassVar[str]
@@ -270,6 +183,7 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     predict_options: ClassVar[frozenset[str]] = frozenset()
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
+    joint_rows: ClassVar[tuple[str, ...]] = ()
 
     def options(self, settings: RunSettings) -> Any:
         """Return the task's own settings, an object of :attr:`options_class`.
@@ -287,8 +201,13 @@ class Task(ABC):
         """
         return settings.changed(options=self.options(settings).model_dump(mode="json"))
 
-    def decided(self, settings: RunSettings) -> tuple[RunSettings, tuple[Decision, ...]]:
+    def decided(self, start: Start) -> tuple[RunSettings, tuple[Decision, ...]]:
         """Take the task's defaults, or those of the fields, for what is left to the recipe."""
+        from medseg_nca.recipe import Decision
+
+        settings = start.settings
+        if start.decisions is not None:
+            return settings, start.decisions
         values: dict[str, Any] = {}
         for key in settings.undecided:
             found: Any = settings
@@ -389,6 +308,10 @@ class Task(ABC):
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
         """Return a metric of each case by its id, for each row of a comparison (a label, "all")."""
 
+    def heading(self, metric: str) -> str:
+        """Return a metric as people write it, with its unit."""
+        return metric.replace("_", " ")
+
     @abstractmethod
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
         """Return the model's answer to an input made from a formula, to be stored with it."""
@@ -416,3 +339,40 @@ class Task(ABC):
         Raises:
             ImageError: if the input does not fit, with what is needed.
         """
+
+
+class StandardTask(Task):
+    """A task whose models are two files as :mod:`medseg_nca.inference.task_model` writes them."""
+
+    @abstractmethod
+    def build(self, spec: TaskSpec) -> nn.Module:
+        """Return the network that a model's description asks for, untrained.
+
+        It is also called on torch's "meta" device, and may raise any error for strange settings.
+        """
+
+    def read(self, folder: Path) -> TaskSpec:
+        """See :meth:`Task.read`."""
+        from medseg_nca.inference.task_model import check_task_model
+
+        return check_task_model(folder, self.name, self.build)
+
+    def load(self, folder: Path, device: str = "auto") -> TaskModel:
+        """See :meth:`Task.load`."""
+        from medseg_nca.inference.task_model import load_task_model
+
+        return load_task_model(folder, self.name, self.build, device)
+
+    def own(self, model: TrainedModel) -> TaskModel:
+        """Return the model as one of this task.
+
+        Raises:
+            ConfigError: if it is of another one.
+        """
+        from medseg_nca.inference.task_model import TaskModel
+
+        if not isinstance(model, TaskModel) or model.spec.task != self.name:
+            raise ConfigError(
+                f"{model.spec.name}: is a model of the task {model.spec.task}, not of {self.name}."
+            )
+        return model
