@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,6 @@ from medseg_nca.tasks.classification.report import draw_figures, write_class_rep
 from medseg_nca.tasks.classification.survey import read_checked
 from medseg_nca.tracking.results import describe_results, write_results
 
-SCORE = "balanced accuracy"
 PHASE = "evaluating"
 Tree = dict[str, Any]
 
@@ -43,21 +42,35 @@ class FormatSettings(Settings):
     format: str = "auto"
 
 
+class VotesSettings(Settings):
+    """``votes``: whether a prediction also draws the cells' votes, as a GIF for each image."""
+
+    votes: bool = False
+
+
 class UseSettings(Settings):
     """What ``--set`` may change where a model is evaluated or used."""
 
     data: FormatSettings = FormatSettings()
     prediction: SeedSettings = SeedSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    options: VotesSettings = VotesSettings()
 
 
-def use_settings(overrides: Sequence[str]) -> UseSettings:
+def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = None) -> UseSettings:
     """Read overrides like ``evaluation.bootstrap=500``.
+
+    Args:
+        overrides: as ``--set`` writes them.
+        options: of a request: ``prediction``, a mapping of its settings, and ``votes``.
 
     Raises:
         ConfigError: for an unknown key, naming the nearest, or a value that does not fit.
     """
-    tree: Tree = {}
+    given = dict(options or {})
+    tree: Tree = {"prediction": dict(given.get("prediction", {}))}
+    if "votes" in given:
+        tree["options"] = {"votes": given["votes"]}
     for override in overrides:
         tree = merge(tree, parse_override(override))
     return validate(UseSettings, tree, source="settings")
@@ -116,7 +129,7 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
         raise DataError(f"None of the {len(chosen.images)} images can be used. {first}")
     tree, rows = _results(model, chosen, answers, settings.evaluation)
     tree["seconds"] = {"total": round(time.monotonic() - started, 3)}
-    tree["settings"] = settings.model_dump(mode="json", exclude={"data"})
+    tree["settings"] = settings.model_dump(mode="json", exclude={"data", "options"})
     job.check()
     seed = settings.prediction.seed
     figures = draw_figures(model, tree, answers.images, request.out / "figures", seed)
@@ -146,7 +159,7 @@ def _results(
         data_hash=chosen.data.hash,
         split=chosen.part,
         cases=len(cases),
-        score=SCORE,
+        score="balanced accuracy",
         value=summary["balanced_accuracy"],
         better="higher",
     )
@@ -192,14 +205,3 @@ def _case(
             name: round(float(value), 6) for name, value in zip(classes, chances, strict=True)
         },
     }
-
-
-def case_values(tree: Tree, metric: str) -> dict[str, dict[str, float | None]]:
-    """A metric of each case by its id, for each class and for all."""
-    cases = tree["cases"]
-    rows = {
-        name: {case["id"]: case[metric] for case in cases if case["truth"] == name}
-        for name in tree["classes"]
-    }
-    rows["all"] = {case["id"]: case[metric] for case in cases}
-    return {name: values for name, values in rows.items() if values}

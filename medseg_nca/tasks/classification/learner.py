@@ -120,7 +120,14 @@ class ClassificationLearner(Learner):
         target, training = batch["truth"], self.settings.training
         weights = None if self.weights is None else self.weights.to(target.device)
         losses = [
-            answer_loss(answer, target, self.options.loss, self.options.label_smoothing, weights)
+            answer_loss(
+                answer,
+                target,
+                self.options.loss,
+                self.options.label_smoothing,
+                weights,
+                self.options.agree,
+            )
             for answer in answers
         ]
         total = torch.stack(losses).mean()
@@ -176,13 +183,13 @@ class ClassificationLearner(Learner):
         seed = self.settings.prediction.seed
         return classify(model, images, device, self.facts.temperature, seed, job)
 
-    def settle(self, model: nn.Module, device: torch.device) -> None:
+    def settle(self, model: nn.Module, device: torch.device, job: Job | None = None) -> None:
         """Find the temperature by which the probabilities of the validation images are true."""
         images, truth, _ = self._validated()
         if not self.options.calibrate or not len(truth):
             return
         assert isinstance(model, ClassifyingNca)
-        logits, weights = _all_logits(model, images, device, self.settings.prediction.seed)
+        logits, weights = _all_logits(model, images, device, self.settings.prediction.seed, job)
         target = torch.from_numpy(truth[: len(logits)])
 
         def loss(log_temperature: float) -> float:
@@ -238,12 +245,18 @@ def _order(count: int, seed: int, *numbers: int) -> NDArray[np.int64]:
 
 
 def _all_logits(
-    model: ClassifyingNca, images: NDArray[np.float32], device: torch.device, seed: int
+    model: ClassifyingNca,
+    images: NDArray[np.float32],
+    device: torch.device,
+    seed: int,
+    job: Job | None,
 ) -> tuple[Tensor, Tensor]:
     """Logits ``(n, cells, K)`` and weights of as many images as there is room for."""
     logits, weights, held = [], [], 0
     with torch.inference_mode():
         for batch in torch.split(torch.from_numpy(images), batch_size(model, images.shape[2:])):
+            if job is not None:
+                job.check()
             answer = model(batch.to(device), seed)
             logits.append(answer.logits.float().cpu())
             weights.append(answer.weights.float().cpu())

@@ -238,11 +238,17 @@ class AttentionHead(nn.Module):
 
 
 def answer_loss(
-    answer: Answer, target: Tensor, kind: str, smoothing: float, weights: Tensor | None
+    answer: Answer,
+    target: Tensor,
+    kind: str,
+    smoothing: float,
+    weights: Tensor | None,
+    agree: float = 1.0,
 ) -> Tensor:
     """The loss of one look.
 
-    With "votes" every cell is to be right, as in the article: the mean of the cells' losses.
+    With "votes" a share of it is the mean of the cells' losses, so that every cell is to be right,
+    as in the article; the rest is the loss of their mean probability.
 
     Args:
         answer: of the batch.
@@ -250,6 +256,7 @@ def answer_loss(
         kind: "cross_entropy" or "l2".
         smoothing: share of the target that is spread over all classes.
         weights: of the classes ``(K,)``, None weighs all alike.
+        agree: that share, for the cross-entropy.
     """
     classes = answer.logits.shape[-1]
     wanted = F.one_hot(target, classes).float() * (1 - smoothing) + smoothing / classes
@@ -258,6 +265,10 @@ def answer_loss(
     else:
         each = -(answer.logits.log_softmax(-1) * wanted[:, None]).sum(-1)
     image = (each * answer.weights).sum(1)
+    if kind == "cross_entropy" and agree < 1 and answer.logits.shape[1] > 1:
+        spread = answer.weights.clamp_min(1e-30).log()[..., None]
+        mixed = torch.logsumexp(answer.logits.log_softmax(-1) + spread, 1)
+        image = agree * image - (1 - agree) * (mixed * wanted).sum(-1)
     if weights is None:
         return image.mean()
     share = weights[target]

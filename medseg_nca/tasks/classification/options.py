@@ -31,6 +31,9 @@ class ClassificationOptions(Settings):
     and vote, as in the article; None lets all of them. Where no cell is, all are.
 
     loss: "cross_entropy", or "l2" between the logits and the one-hot class, as in the article.
+    agree: with "votes" and the cross-entropy the share of the loss that asks every cell to be right
+    by itself, as in the article; the rest asks it of the mean of their votes, which is learned
+    sooner.
     looks: how many states of a roll-out the loss looks at, evenly spread from the smallest number
     of steps to the drawn one. label_smoothing: share of the target that is spread over all classes.
     balance: "sampling" draws all classes equally often, "weights" weighs the loss of a rare class
@@ -48,6 +51,7 @@ class ClassificationOptions(Settings):
     readout: Literal["votes", "pooled", "attention"] = "votes"
     inside: float | None = Field(None, ge=0, lt=1)
     loss: Literal["cross_entropy", "l2"] = "cross_entropy"
+    agree: float = Field(0.5, ge=0, le=1)
     looks: int = Field(1, ge=1, le=MAX_LOOKS)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     balance: Literal["none", "sampling", "weights"] = "none"

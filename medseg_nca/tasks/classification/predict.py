@@ -116,7 +116,7 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
             f"{JSON}.",
             hint="Leave the format out.",
         )
-    settings = use_settings(request.overrides)
+    settings = use_settings(request.overrides, request.options)
     seed, classifier = settings.prediction.seed, Classifier.of(model)
     images = find_inputs(request.inputs)
     answers = answer_all(classifier, images, seed, job, PHASE)
@@ -127,7 +127,7 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
         label = classes[int(chances.argmax())]
         shares = {name: round(float(p), 6) for name, p in zip(classes, chances, strict=True)}
         picture = None
-        if request.options.get("votes"):
+        if settings.options.votes:
             picture = request.out / "votes" / f"{_file_name(image.id, request.inputs)}.gif"
             ready = classifier.prepare(image.read(), image.id)
             draw_votes(model, ready, picture, f"{image.id[-60:]}: {label}", seed)

@@ -8,42 +8,20 @@ from typing import Any
 
 from medseg_nca.datasets.classes.base import ClassImage
 from medseg_nca.inference.task_model import TaskModel
-from medseg_nca.metrics.summary import interval_key
 from medseg_nca.tasks.classification.classify import Classifier
 from medseg_nca.tasks.classification.pictures import draw_votes
+from medseg_nca.tasks.classification.words import (
+    COLUMNS,
+    WORDS,
+    class_rows,
+    number,
+    with_interval,
+)
 from medseg_nca.viz.classes import plot_confusion, plot_gallery, plot_reliability
 from medseg_nca.viz.report import Block, Items, Picture, Section, Table, Text, write_report
 
 Tree = dict[str, Any]
 MOST_MISTAKES = 18
-WORDS = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "log_loss": "log-loss",
-    "brier": "Brier score",
-    "ece": "calibration error (ECE)",
-}
-COLUMNS = ("n", "sensitivity", "precision", "f1", "auroc")
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for a table; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def with_interval(tree: Tree, name: str) -> str:
-    """A number with its confidence interval, where it has one."""
-    ends = tree.get(f"{name}_{interval_key(tree['confidence'])}")
-    return number(tree[name]) + (f" [{number(ends[0])}, {number(ends[1])}]" if ends else "")
-
-
-def class_rows(tree: Tree) -> list[tuple[str, ...]]:
-    """A row for each class: name, n, sensitivity, precision, f1, AUROC."""
-    return [
-        (name, str(row["n"]), *(number(row[key]) for key in COLUMNS[1:]))
-        for name, row in tree["classes"].items()
-    ]
 
 
 def draw_figures(

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from medseg_nca.inference.task_model import (
-    TaskModel,
-    TaskSpec,
-    check_task_model,
-    load_task_model,
-)
+from medseg_nca.config import Settings
 from medseg_nca.job import Job
 from medseg_nca.tasks.base import (
     Agreement,
@@ -22,41 +13,42 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    StandardTask,
     Start,
     Table,
-    Task,
     TrainedModel,
     Training,
+    Tree,
 )
-from medseg_nca.tasks.classification.begin import SPLIT, begin_training
-from medseg_nca.tasks.classification.build import build
-from medseg_nca.tasks.classification.classify import TASK_NAME, Classifier
-from medseg_nca.tasks.classification.evaluate import SCORE, case_values, evaluate_model
 from medseg_nca.tasks.classification.options import ClassificationOptions
-from medseg_nca.tasks.classification.predict import ClassPrediction, predict_images
-from medseg_nca.tasks.classification.report import COLUMNS, WORDS, class_rows, with_interval
-from medseg_nca.tracking.stored_answer import compare_answer, store_answer
+from medseg_nca.tasks.classification.words import COLUMNS, WORDS, class_rows, with_interval
 
-Tree = dict[str, Any]
-FORMULA = "class-waves-1"
-_WAVES = 4
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from medseg_nca.inference.task_model import TaskSpec
+    from medseg_nca.tasks.classification.network import ClassifyingNca
+    from medseg_nca.tasks.classification.predict import ClassPrediction
+
+# So many classes are named in a tag of a registered version.
 _NAMED = 20
 
 
-class Classification(Task):
+class Classification(StandardTask):
     """One class for each image, 2D or 3D."""
 
-    name: ClassVar[str] = TASK_NAME
-    score: ClassVar[str] = SCORE
-    data_use: ClassVar[Literal["required", "optional", "none"]] = "optional"
-    options_class = ClassificationOptions
+    name = "classification"
+    score = "balanced accuracy"
+    data_use = "optional"
+    options_class: ClassVar[type[Settings]] = ClassificationOptions
     defaults: ClassVar[Mapping[str, Any]] = {
         "model.cell.channels": 24,
         "model.cell.update.hidden": 64,
         "training.iterations": 3000,
         "training.batch_size": 32,
         "training.optimiser": "muon",
-        "training.lr": 1e-2,
+        "training.lr": 2e-2,
         "training.warmup": 0.02,
         "training.validate_every": 0.1,
         "training.validate_cases": None,
@@ -65,58 +57,55 @@ class Classification(Task):
         "augment.flip_axes": (),
         "augment.rotate90": False,
     }
-    predict_options: ClassVar[frozenset[str]] = frozenset({"votes"})
+    predict_options = frozenset({"prediction", "votes"})
 
     def begin(self, start: Start, job: Job) -> Training:
-        """See :meth:`Task.begin`."""
-        settings = start.settings
+        """See :meth:`Task.begin`; the split of the run is ``split.json``."""
+        from medseg_nca.tasks.classification.begin import SPLIT, begin_training
+
+        settings, decisions = self.decided(start)
         options: ClassificationOptions = self.options(settings)
         data = start.data
         if data is not None and str(data) == "digits" and not data.exists():
             options, data = options.changed(data="digits"), None
             settings = settings.changed(options=options.model_dump(mode="json"))
-        settings, decisions = self.decided(settings)
         learner, split, settings = begin_training(start, settings, options, job)
-        sides: tuple[Literal["test", "val", "train"], ...] = ("test", "val", "train")
         return Training(
             learner,
             settings,
             decisions,
             data=data,
             data_hash=learner.data[1],
-            held_out=next(side for side in sides if split.side(side)),
+            held_out=next(side for side in ("test", "val", "train") if split.side(side)),
             files=(start.out / SPLIT,),
         )
 
-    def read(self, folder: Path) -> TaskSpec:
-        """See :meth:`Task.read`."""
-        return check_task_model(folder, self.name, build)
+    def build(self, spec: TaskSpec) -> ClassifyingNca:
+        """See :meth:`StandardTask.build`."""
+        from medseg_nca.tasks.classification.build import build
 
-    def load(self, folder: Path, device: str = "auto") -> TaskModel:
-        """See :meth:`Task.load`."""
-        return load_task_model(folder, self.name, build, device)
+        return build(spec)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[ClassPrediction]:
         """See :meth:`Task.predict`; with the option ``votes`` also a GIF for each image."""
+        from medseg_nca.tasks.classification.predict import predict_images
+
         self.check_options(request.options, self.predict_options)
-        return predict_images(_own(request.model), request, job)
+        return predict_images(self.own(request.model), request, job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
         """See :meth:`Task.evaluate`."""
+        from medseg_nca.tasks.classification.evaluate import evaluate_model
+
         self.check_options(request.options, self.evaluate_options)
-        return evaluate_model(_own(request.model), request, job)
+        return evaluate_model(self.own(request.model), request, job)
 
     def table(self, tree: Tree) -> Table:
         """See :meth:`Task.table`: a row for each class."""
         title = f"{tree['model']['name']} on {tree['split']['name']} of {tree['data']['name']}"
-        values = [f"{word} {with_interval(tree, name)}" for name, word in WORDS.items()]
-        text = "; ".join(values)
-        return Table(
-            title,
-            ("class", *COLUMNS),
-            tuple(class_rows(tree)),
-            f"{text[:1].upper()}{text[1:]}; {tree['split']['cases']} images.",
-        )
+        text = "; ".join(f"{word} {with_interval(tree, name)}" for name, word in WORDS.items())
+        summary = f"{text[:1].upper()}{text[1:]}; {tree['split']['cases']} images."
+        return Table(title, ("class", *COLUMNS), tuple(class_rows(tree)), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
         """See :meth:`Task.published`."""
@@ -136,24 +125,36 @@ class Classification(Task):
 
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
         """See :meth:`Task.case_values`: a row for each class, and "all"."""
-        return case_values(tree, metric)
+        cases = tree["cases"]
+        rows = {
+            name: {case["id"]: case[metric] for case in cases if case["truth"] == name}
+            for name in tree["classes"]
+        }
+        rows["all"] = {case["id"]: case[metric] for case in cases}
+        return {name: values for name, values in rows.items() if values}
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
         """See :meth:`Task.make_reference`: the probabilities of four patterns of waves."""
-        return store_answer(_answer_to_waves(_own(model)), FORMULA)
+        from medseg_nca.tasks.classification.reference import make_reference
+
+        return make_reference(self.own(model))
 
     def check_reference(self, model: TrainedModel) -> Agreement:
         """See :meth:`Task.check_reference`."""
-        return compare_answer(_answer_to_waves(_own(model)), FORMULA, model)
+        from medseg_nca.tasks.classification.reference import check_reference
+
+        return check_reference(self.own(model))
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
         """See :meth:`Task.tags`: classes, readout, steps and the size of an image."""
-        classifier = Classifier.of(_own(model))
+        from medseg_nca.tasks.classification.classify import Classifier
+
+        classifier = Classifier.of(self.own(model))
         facts = classifier.facts
         more = len(facts.classes) - _NAMED
+        rest = f" and {more} more" if more > 0 else ""
         return {
-            "classes": ", ".join(facts.classes[:_NAMED])
-            + (f" and {more} more" if more > 0 else ""),
+            "classes": ", ".join(facts.classes[:_NAMED]) + rest,
             "readout": classifier.options.readout,
             "steps": str(classifier.module.usual_steps),
             "image": " x ".join(map(str, (facts.channels, *facts.size))),
@@ -164,25 +165,6 @@ class Classification(Task):
 
         The images are as they are read from files: ``(C, x, y)`` or ``(C, x, y, z)``, of any size.
         """
-        return Classifier.of(_own(model)).answer(value)
+        from medseg_nca.tasks.classification.classify import Classifier
 
-
-def _own(model: TrainedModel) -> TaskModel:
-    """A model that this task has loaded."""
-    assert isinstance(model, TaskModel)
-    return model
-
-
-def _answer_to_waves(model: TaskModel) -> NDArray[np.float64]:
-    """``(4, K)``: what a model says of waves of four lengths, without any random numbers."""
-    classifier = Classifier.of(model)
-    facts = classifier.facts
-    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in facts.size), indexing="ij")
-    images = [
-        [
-            sum(np.cos((2 + 2 * wave + k) * axis + channel) for k, axis in enumerate(axes))
-            for channel in range(facts.channels)
-        ]
-        for wave in range(_WAVES)
-    ]
-    return classifier.probabilities(np.array(images, np.float32))
+        return Classifier.of(self.own(model)).answer(value)
