@@ -42,6 +42,7 @@ class ClassData:
         classes: their names, in the order of the outputs of a model.
         images: all of them, each with a class.
         digest: computes the hash of the contents; may read every file.
+        named: whether an image keeps its id when others are added; a mere number is no name.
         notes: what a reader of results should know, for example what was left out.
     """
 
@@ -50,6 +51,7 @@ class ClassData:
     classes: tuple[str, ...]
     images: tuple[ClassImage, ...]
     digest: Callable[[], str]
+    named: bool = True
     notes: tuple[str, ...] = ()
 
     @cached_property

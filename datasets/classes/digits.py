@@ -42,6 +42,7 @@ class DigitsLayout:
                 for place, (image, label) in enumerate(zip(images, labels, strict=True))
             ),
             digest=lambda: hashlib.sha256(content).hexdigest(),
+            named=False,
         )
 
 

@@ -61,7 +61,9 @@ class NpzLayout:
                 for place, (read, label) in enumerate(zip(pictures, labels, strict=True))
             ]
         classes = tuple(str(value) for value in sorted(values))
-        return ClassData(path.stem, "npz", classes, tuple(found), digest=partial(file_hash, path))
+        return ClassData(
+            path.stem, "npz", classes, tuple(found), partial(file_hash, path), named=False
+        )
 
 
 def npz_pictures(path: Path, name: str, images: NDArray[Any]) -> list[partial[NDArray[Any]]]:

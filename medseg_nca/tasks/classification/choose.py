@@ -84,7 +84,7 @@ def choose(model: TaskModel, data: ClassData, part: str) -> Chosen:
     if any(image.split is not None for image in data.images):
         names = [image.id for image in data.images if image.split == part]
         return _side(data, names, part, f"The {part} images, as the data set says.", notes)
-    run = _split_file(model)
+    run = _split_file(model) if data.named else None
     names = [] if run is None else [i for i in run.side("all") if i in _ids(data)]
     if run is not None and names:
         note = "The data set has changed since the run split it; images are matched by name."

@@ -48,7 +48,7 @@ class Classification(StandardTask):
         "training.iterations": 3000,
         "training.batch_size": 32,
         "training.optimiser": "muon",
-        "training.lr": 2e-2,
+        "training.lr": 1e-2,
         "training.warmup": 0.02,
         "training.validate_every": 0.1,
         "training.validate_cases": None,
@@ -127,11 +127,11 @@ class Classification(StandardTask):
         """See :meth:`Task.case_values`: a row for each class, and "all"."""
         cases = tree["cases"]
         rows = {
-            name: {case["id"]: case[metric] for case in cases if case["truth"] == name}
-            for name in tree["classes"]
+            name: {case["id"]: case[metric] if case["truth"] == name else None for case in cases}
+            for name, row in tree["classes"].items()
+            if row["n"]
         }
-        rows["all"] = {case["id"]: case[metric] for case in cases}
-        return {name: values for name, values in rows.items() if values}
+        return {**rows, "all": {case["id"]: case[metric] for case in cases}}
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
         """See :meth:`Task.make_reference`: the probabilities of four patterns of waves."""
