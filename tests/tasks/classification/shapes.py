@@ -35,10 +35,11 @@ def settings_of(*overrides: str) -> RunSettings:
             "task=classification",
             "model={family: nca, name: tiny, head: linear, cell: {channels: 8, "
             "update: {hidden: 16}}, levels: [{steps: [4, 6]}]}",
-            "training.iterations=40",
+            "training.iterations=60",
+            "training.lr=2e-2",
             "training.batch_size=8",
             "training.ema=null",
-            "training.validate_every=20",
+            "training.validate_every=30",
             "tracking.enabled=false",
             "evaluation.bootstrap=50",
             "options.class_names=[left, right]",
