@@ -19,7 +19,7 @@ from medseg_nca.datasets.classes.base import ClassData, ClassImage
 class DigitsLayout:
     """The name ``digits`` in the place of a path; nothing is downloaded."""
 
-    layout = "the word digits: scikit-learn's handwritten digits, 8 x 8 pixels, no download"
+    layout = "scikit-learn's handwritten digits, with options.data=digits and no --data"
     rank = 0.0
 
     def recognises(self, path: Path) -> bool:

@@ -13,7 +13,7 @@ from medseg_nca.datasets.classes.base import ClassImage
 from medseg_nca.datasets.classes.folders import is_image, read_picture
 from medseg_nca.datasets.classes.npz import npz_pictures
 from medseg_nca.datasets.layout import safe_id
-from medseg_nca.errors import ConfigError, DataError, PartialFailure
+from medseg_nca.errors import ConfigError, DataError, ImageError, PartialFailure
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.npz import read_npz
@@ -62,8 +62,11 @@ class ClassPrediction:
         return tree if self.picture is None else {**tree, "votes": str(self.picture)}
 
 
-def find_inputs(inputs: Sequence[Path]) -> list[ClassImage]:
+def find_inputs(inputs: Sequence[Path]) -> tuple[list[ClassImage], dict[str, str]]:
     """List the images of files, folders (searched to any depth) and ``.npz`` files.
+
+    Returns:
+        The images, and what is wrong with files of several that cannot be listed.
 
     Raises:
         DataError: if an input does not exist or holds no image.
@@ -71,17 +74,22 @@ def find_inputs(inputs: Sequence[Path]) -> list[ClassImage]:
     if not inputs:
         raise DataError("There is nothing to predict.", hint="Name images, folders or .npz files.")
     found: dict[str, ClassImage] = {}
+    failed: dict[str, str] = {}
     for path in inputs:
-        images = list(_images(path))
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file or folder.")
+        try:
+            images = list(_images(path))
+        except ImageError as error:
+            failed[str(path)] = str(error)
+            continue
         if not images:
             raise DataError(f"{path}: there is no image in it.")
         found |= {image.id: image for image in images}
-    return list(found.values())
+    return list(found.values()), failed
 
 
 def _images(path: Path) -> Iterator[ClassImage]:
-    if not path.exists():
-        raise DataError(f"{path}: there is no such file or folder.")
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path, lambda name: not name.endswith("labels"))
         for name, array in sorted(arrays.items()):
@@ -118,8 +126,9 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
         )
     settings = use_settings(request.overrides, request.options)
     seed, classifier = settings.prediction.seed, Classifier.of(model)
-    images = find_inputs(request.inputs)
+    images, unlisted = find_inputs(request.inputs)
     answers = answer_all(classifier, images, seed, job, PHASE)
+    failed = {**unlisted, **answers.failed}
     classes = classifier.facts.classes
     results = []
     for image, chances in zip(answers.images, answers.chances, strict=True):
@@ -132,12 +141,13 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
             ready = classifier.prepare(image.read(), image.id)
             draw_votes(model, ready, picture, f"{image.id[-60:]}: {label}", seed)
         results.append(ClassPrediction(image.id, label, shares, picture))
-    _write(model, results, answers.failed, request.out)
-    if answers.failed:
+    _write(model, results, failed, request.out)
+    if failed:
         raise PartialFailure(
-            f"{len(answers.failed)} of {len(images)} images failed; {request.out / JSON} says why.",
+            f"{len(failed)} of {len(images) + len(unlisted)} inputs failed; {request.out / JSON} "
+            "says why.",
             hint="Mend or leave out these files.",
-            failures=answers.failed,
+            failures=failed,
         )
     return results
 

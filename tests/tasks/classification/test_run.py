@@ -121,19 +121,24 @@ def test_predictions_of_folders_files_and_arrays(model: TaskModel, tmp_path: Pat
         Image.fromarray(image).save(inputs / f"{CLASSES[place]}.png")
     (inputs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
     np.savez(tmp_path / "a.npz", images=halves(2, seed=8), labels=np.zeros(2))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:99])
     request = PredictRequest(
-        model, [inputs, tmp_path / "a.npz"], tmp_path / "out", options={"votes": True}
+        model,
+        [inputs, tmp_path / "cut.npz", tmp_path / "a.npz"],
+        tmp_path / "out",
+        options={"votes": True},
     )
-    with pytest.raises(PartialFailure, match="1 of 5 images failed") as error:
+    with pytest.raises(PartialFailure, match="2 of 6 inputs failed") as error:
         TASK.predict(request, Job())
-    assert list(error.value.failures) == [str(inputs / "broken.png")]
+    broken = {str(inputs / "broken.png"), str(tmp_path / "cut.npz")}
+    assert set(error.value.failures) == broken
     tree = json.loads((tmp_path / "out" / "predictions.json").read_text())
     said = {Path(row["id"]).name: row["class"] for row in tree["predictions"]}
     assert said == {
         "left.png": "left", "right.png": "right", "a.npz:images:0": "left",
         "a.npz:images:1": "right",
     }  # fmt: skip
-    assert len(tree["failed"]) == 1
+    assert {row["id"] for row in tree["failed"]} == broken
     rows = list(csv.reader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
     assert rows[0] == ["image", "class", "probability", "p_left", "p_right"]
     assert len(rows) == 5
