@@ -18,6 +18,7 @@ SIDE, BARS, GAP, HEAD, FOOT = 220, 210, 10, 30, 30  # pixels
 MOST_BARS, MOST_FRAMES = 12, 60
 DARK, LIGHT, TRACK = (17, 20, 24), (235, 238, 242), (60, 67, 76)
 FRAME_MS, LAST_MS = 160, 2500
+SHADES, PICTURE = 180, 72  # of the 256 colours of a GIF: for the classes, for the image
 _LETTERS = 12
 
 
@@ -53,7 +54,7 @@ def write_votes_gif(
     if not steps or len(votes) != steps:
         raise ValueError(f"write_votes_gif needs a step and its votes, got {steps}, {len(votes)}")
     colours = np.array(class_colours(len(classes)), np.float32)
-    picture = _enlarge(255 * _rgb(shown(image)), image.ndim - 1, Image.Resampling.BICUBIC)
+    picture = _picture(image)
     plane = middle(cells.ndim - 2, cells.shape[2:])
     order = np.sort(np.argsort(-votes[-1], kind="stable")[:MOST_BARS])
     chosen = np.unique(np.linspace(0, steps - 1, min(steps, MOST_FRAMES)).round().astype(int))
@@ -63,7 +64,64 @@ def write_votes_gif(
         says = _enlarge(tinted, cells.ndim - 2, Image.Resampling.NEAREST)
         bars = [(classes[k], float(votes[step, k]), colours[k]) for k in order]
         frames.append(_frame(picture, says, bars, title, f"step {step} of {steps - 1}"))
-    return _write(frames, path)
+    return _write(frames, _palette(picture, colours), path)
+
+
+def plot_votes(
+    image: NDArray[Any],
+    cells: NDArray[Any],
+    votes: NDArray[Any],
+    classes: Sequence[str],
+    path: Path,
+    title: str = "",
+    shown_steps: int = 5,
+) -> Path:
+    """Show the same as :func:`write_votes_gif` as one picture, with some of the steps side by side.
+
+    Args:
+        image: ``(C, *S)``.
+        cells: ``(T, K, *cells)``, see :func:`write_votes_gif`.
+        votes: ``(T, K)``.
+        classes: names of the K classes.
+        path: of the PNG.
+        title: above the pictures.
+        shown_steps: how many steps are shown, the first and last among them.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    steps = np.unique(np.linspace(0, len(cells) - 1, shown_steps).round().astype(int))
+    colours = np.array(class_colours(len(classes)), np.float32)
+    plane, dims = middle(cells.ndim - 2, cells.shape[2:]), cells.ndim - 2
+    parts = [(_picture(image), "image")]
+    for step in steps:
+        tinted = _enlarge(_tint(plane.of(cells[step]), colours), dims, Image.Resampling.NEAREST)
+        best = int(votes[step].argmax())
+        parts.append((tinted, f"step {step}: {classes[best][:_LETTERS]} {votes[step, best]:.2f}"))
+    small = [part.resize((part.width * 3 // 4, part.height * 3 // 4)) for part, _ in parts]
+    width = max(part.width for part in small) + GAP
+    height = max(part.height for part in small)
+    sheet = Image.new("RGB", (GAP + width * len(small), HEAD + height + FOOT), DARK)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    draw.text((GAP, HEAD // 2), title[:90], fill=LIGHT, font=font, anchor="lm")
+    for place, part in enumerate(small):
+        sheet.paste(part, (GAP + place * width, HEAD))
+        at = (GAP + place * width, HEAD + height + FOOT // 2)
+        draw.text(at, parts[place][1], fill=LIGHT, font=font, anchor="lm")
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", optimize=True)
+    return store(buffer.getvalue(), path)
+
+
+def _picture(image: NDArray[Any]) -> Image.Image:
+    """The image, its pixels as squares where they are as large as that."""
+    picture = shown(image)
+    large = max(picture.shape[:2]) > SIDE // 4
+    how = Image.Resampling.BICUBIC if large else Image.Resampling.NEAREST
+    return _enlarge(255 * _rgb(picture), image.ndim - 1, how)
 
 
 def _rgb(picture: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -115,9 +173,7 @@ def _frame(
     return frame
 
 
-def _write(frames: Sequence[Image.Image], path: Path) -> Path:
-    """One palette for all frames, that of the last, or colours would flicker."""
-    palette = frames[-1].quantize(255)
+def _write(frames: Sequence[Image.Image], palette: Image.Image, path: Path) -> Path:
     small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [FRAME_MS] * (len(small) - 1) + [LAST_MS]
     buffer = io.BytesIO()
@@ -126,3 +182,18 @@ def _write(frames: Sequence[Image.Image], path: Path) -> Path:
         optimize=False,
     )  # fmt: skip
     return store(buffer.getvalue(), path)
+
+
+def _palette(picture: Image.Image, colours: NDArray[np.float32]) -> Image.Image:
+    """One palette for all frames, or colours would flicker: shades of each class, and the image's.
+
+    Left to what is frequent, classes would share colours.
+    """
+    dark = np.array(DARK, np.float32)
+    shades = np.linspace(0, 1, min(max(SHADES // len(colours), 2), 12) + 1)[1:]
+    ramps = [dark + shade * (colour - dark) for colour in colours for shade in shades]
+    own = np.array(picture.quantize(PICTURE).getpalette()).reshape(-1, 3)[:PICTURE]
+    listed = np.concatenate([[DARK, LIGHT, TRACK], own, ramps])[:256].round().astype(int)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(listed.ravel().tolist())
+    return palette

@@ -239,7 +239,10 @@ class ClassificationLearner(Learner):
         place = int(np.argsort(sure, kind="stable")[len(sure) // 10])
         loaded = TaskModel(model, self.spec(None), folder, device)
         title = f"{ids[place]}: {self.facts.classes[truth[place]]}"
-        return [draw_votes(loaded, images[place], folder / "votes.gif", title)]
+        return [
+            draw_votes(loaded, images[place], folder / name, title)
+            for name in ("votes.gif", "votes.png")
+        ]
 
 
 def _order(count: int, seed: int, *numbers: int) -> NDArray[np.int64]:

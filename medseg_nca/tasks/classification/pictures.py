@@ -12,7 +12,7 @@ from torch import Tensor
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.tasks.classification.classify import Classifier
 from medseg_nca.tasks.classification.prepare import Array
-from medseg_nca.viz.votes import write_votes_gif
+from medseg_nca.viz.votes import plot_votes, write_votes_gif
 
 
 def trace_votes(
@@ -44,11 +44,12 @@ def trace_votes(
 
 
 def draw_votes(model: TaskModel, image: Array, path: Path, title: str, seed: int = 0) -> Path:
-    """Write a GIF of the cells' votes on one prepared image ``(channels, *size)``.
+    """Draw the cells' votes on one prepared image ``(channels, *size)``, as a GIF or PNG.
 
     Raises:
         OutputError: if the file cannot be written.
     """
     classifier = Classifier.of(model)
     cells, votes = trace_votes(classifier, image, seed)
-    return write_votes_gif(image, cells, votes, classifier.facts.classes, path, title)
+    draw = plot_votes if path.suffix == ".png" else write_votes_gif
+    return draw(image, cells, votes, classifier.facts.classes, path, title)
