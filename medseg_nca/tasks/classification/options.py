@@ -64,6 +64,8 @@ class ClassificationOptions(Settings):
             check_axes("size", self.size, len(self.size), MAX_CELL_VOXELS, "an image")
             if max(self.size) > MAX_AXIS:
                 raise ValueError(f"size is at most {MAX_AXIS} per axis, got {self.size}")
+        if self.inside is not None and self.normalise == "image":
+            raise ValueError("inside is a share of the data set's range: set normalise to dataset")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("class_names must differ from each other")
         return self

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from medseg_nca.tasks.classification.network import ClassifyingNca
     from medseg_nca.tasks.classification.predict import ClassPrediction
 
-# So many classes are named in a tag of a registered version.
-_NAMED = 20
+# So many classes are named in a tag of a registered version, and have numbers of their own in a
+# tracking store.
+_NAMED, _PUBLISHED = 20, 50
 
 
 class Classification(StandardTask):
@@ -110,7 +111,8 @@ class Classification(StandardTask):
     def published(self, tree: Tree) -> Mapping[str, float | None]:
         """See :meth:`Task.published`."""
         numbers = {name: tree[name] for name in WORDS}
-        for name, row in tree["classes"].items():
+        few = tree["classes"] if len(tree["classes"]) <= _PUBLISHED else {}
+        for name, row in few.items():
             numbers |= {f"{key}_{name}": row[key] for key in ("sensitivity", "precision")}
         return numbers
 

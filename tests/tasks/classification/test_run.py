@@ -182,6 +182,22 @@ def test_the_same_seed_gives_the_same_model(data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a/split.json").read_text() == (tmp_path / "b/split.json").read_text()
 
 
+def test_a_resumed_training_ends_as_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
+    short = settings_of(
+        "training.iterations=8", "training.checkpoint_every=2", "options.balance=weights"
+    )
+    train.run(data, tmp_path / "whole", short)
+    job = Job(lambda p: job.cancel() if p.phase == "training" and p.done >= 400 else None)
+    with pytest.raises(Interrupted):
+        train.run(data, tmp_path / "cut", short, job=job)
+    train.run(data, tmp_path / "cut", short, resume=True)
+    whole, cut = (tmp_path / name / "model" for name in ("whole", "cut"))
+    name = "weights.safetensors"
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    facts = [json.loads((path / "model.json").read_text())["facts"] for path in (whole, cut)]
+    assert facts[0] == facts[1]
+
+
 @pytest.mark.parametrize("readout", ["votes", "pooled", "attention"])
 def test_volumes_are_learned_too(readout: str, tmp_path: Path) -> None:
     path = save_halves(tmp_path / "v.npz", 24, (3, 5, 4))
@@ -217,6 +233,7 @@ def test_images_of_several_sizes_and_colours_are_brought_to_one(
     [
         ("options.redout=votes", "did you mean 'readout'"),
         ("options.readout=vote", "readout"),
+        ("options={inside: 0.1, normalise: image}", "inside is a share of the data set's range"),
         ("options.size=[6,6,6]", "options.size has 3 numbers, and the images have 2 axes"),
         ("options.class_names=[left]", "1 different names for 2 classes"),
         ("augment.flip_axes=[2]", "there is no axis 2 in 2D"),
