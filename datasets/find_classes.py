@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +68,13 @@ def _layout(path: Path, format: str) -> ClassLayout:
     raise DataError(f"{path}: is no data set of classes in a known layout.", hint=layouts)
 
 
+def rename_classes(data: ClassData, names: Mapping[str, str]) -> ClassData:
+    """The same data set with other names of its classes, in the same order."""
+    images = tuple(replace(image, truth=names[str(image.truth)]) for image in data.images)
+    classes = tuple(names[name] for name in data.classes)
+    return replace(data, classes=classes, images=images, own_names=data.classes)
+
+
 def _renamed(data: ClassData, names: tuple[str, ...]) -> ClassData:
     if len(names) != len(data.classes) or len(set(names)) != len(names):
         raise ConfigError(
@@ -75,6 +82,4 @@ def _renamed(data: ClassData, names: tuple[str, ...]) -> ClassData:
             f"classes ({', '.join(data.classes[:20])}).",
             hint="Name every class once, in this order.",
         )
-    new = dict(zip(data.classes, names, strict=True))
-    images = tuple(replace(image, truth=new[str(image.truth)]) for image in data.images)
-    return replace(data, classes=names, images=images)
+    return rename_classes(data, dict(zip(data.classes, names, strict=True)))

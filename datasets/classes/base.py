@@ -43,6 +43,7 @@ class ClassData:
         images: all of them, each with a class.
         digest: computes the hash of the contents; may read every file.
         named: whether an image keeps its id when others are added; a mere number is no name.
+        own_names: what the data set itself calls the classes, where they were given other names.
         notes: what a reader of results should know, for example what was left out.
     """
 
@@ -52,6 +53,7 @@ class ClassData:
     images: tuple[ClassImage, ...]
     digest: Callable[[], str]
     named: bool = True
+    own_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @cached_property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg_nca.datasets.class_split import split_classes
 from medseg_nca.datasets.classes.base import ClassData, ClassImage
-from medseg_nca.datasets.find_classes import open_classes
+from medseg_nca.datasets.find_classes import open_classes, rename_classes
 from medseg_nca.datasets.splits import SIDES, Split, read_split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel
@@ -47,12 +47,14 @@ def open_for(model: TaskModel, path: Path | None, format: str = "auto") -> Class
         DataError: if there is no data set, or it has a class that the model does not know.
     """
     classifier = Classifier.of(model)
-    options, known = classifier.options, classifier.facts.classes
-    if path is None and options.data is None:
+    facts, known = classifier.facts, classifier.facts.classes
+    path = path or (Path(classifier.options.data) if classifier.options.data else None)
+    if path is None:
         raise DataError("The task classification needs data.", hint="Name them with --data.")
-    data = open_classes(path or Path(str(options.data)), format)
-    if not set(data.classes) <= set(known) and len(data.classes) == len(options.class_names):
-        data = open_classes(path or Path(str(options.data)), format, options.class_names)
+    data = open_classes(path, format)
+    names = dict(zip(facts.own_names, known, strict=False))
+    if names.keys() >= set(data.classes) and not (data.named and set(data.classes) <= set(known)):
+        data = rename_classes(data, names)
     strange = [name for name in data.classes if name not in known]
     if strange:
         raise DataError(

@@ -25,6 +25,7 @@ class Facts(Settings):
 
     Attributes:
         classes: their names, in the order of the outputs.
+        own_names: what the data set itself calls them, where the settings name them.
         channels: of a prepared image.
         size: of a prepared image in pixels; its length is the number of axes.
         grey: whether coloured images become one channel.
@@ -35,6 +36,7 @@ class Facts(Settings):
     """
 
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_LABELS)]
+    own_names: Annotated[tuple[Name, ...], Field(max_length=MAX_LABELS)] = ()
     channels: int = Field(ge=1, le=MAX_CHANNELS)
     size: Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
     grey: bool = False
@@ -48,6 +50,9 @@ class Facts(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_axes("size", self.size, len(self.size), MAX_CELL_VOXELS, "an image")
+        if self.own_names and len(self.own_names) != len(self.classes):
+            raise ValueError(f"own_names has {len(self.own_names)} names, classes has "
+                             f"{len(self.classes)}")  # fmt: skip
         for name in ("mean", "sd", "low", "high"):
             if len(getattr(self, name)) != self.channels:
                 raise ValueError(f"{name} has {len(getattr(self, name))} values for "

@@ -120,7 +120,7 @@ def survey(
     raw, ids, truth = _read_part(data, train, (count, size, grey), options, reader)
     mean, sd, low, high = _statistics(raw)
     facts = Facts(
-        classes=data.classes, channels=count, size=size, grey=grey,
+        classes=data.classes, own_names=data.own_names, channels=count, size=size, grey=grey,
         mean=mean, sd=sd, low=low, high=high,
         split=None if settings.data.split.file else settings.data.split,
     )  # fmt: skip

@@ -287,6 +287,23 @@ def test_classes_that_the_model_does_not_know_are_refused(model: TaskModel, tmp_
         TASK.evaluate(EvaluateRequest(model, tmp_path / "o.npz", tmp_path / "e"), Job())
 
 
+def test_numbers_of_classes_mean_what_they_meant_in_the_training(tmp_path: Path) -> None:
+    """Names that are numbers too, the other way round; and data without one of three classes."""
+    images, labels = halves(36), np.arange(36) % 3
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    two = labels != 1
+    np.savez(tmp_path / "b.npz", images=images[two], labels=labels[two])
+    short = settings_of("training.iterations=1", "options.class_names=['2', '1', '0']")
+    train.run(tmp_path / "a.npz", tmp_path / "run", short)
+    model = TASK.load(tmp_path / "run" / "model", "cpu")
+    for name, own in (("a", "012"), ("b", "02")):
+        request = EvaluateRequest(model, tmp_path / f"{name}.npz", tmp_path / name, "all")
+        cases = TASK.evaluate(request, Job()).tree["cases"]
+        meant = dict(zip("012", "210", strict=True))
+        expected = [meant[own[k % len(own)]] for k in range(len(cases))]
+        assert [case["truth"] for case in cases] == expected
+
+
 def test_a_model_of_another_task_is_refused(run: Path, tmp_path: Path) -> None:
     tree = json.loads((run / "model" / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps({**tree, "task": "growing"}))
