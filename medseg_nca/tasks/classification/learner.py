@@ -191,11 +191,13 @@ class ClassificationLearner(Learner):
         assert isinstance(model, ClassifyingNca)
         logits, weights = _all_logits(model, images, device, self.settings.prediction.seed, job)
         target = torch.from_numpy(truth[: len(logits)])
-        # Of n answers that are all right the next is wrong with a chance of 1 / (n + 2) (Laplace).
-        # Without it a validation without mistakes would ask for certainty; compare Platt 1999.
-        doubt = 1 / (len(target) + 2)
-        wanted = F.one_hot(target, logits.shape[-1]) * (1 - doubt)
-        wanted = wanted + (1 - F.one_hot(target, logits.shape[-1])) * doubt / (logits.shape[-1] - 1)
+        hot = F.one_hot(target, logits.shape[-1])
+        mixed = (logits.softmax(-1) * weights[..., None]).sum(1)
+        # Without a mistake certainty would look right. But of n answers that are all right the next
+        # is wrong with a chance of 1 / (n + 2) (Laplace), which Platt (1999) gives to the targets.
+        perfect = bool((mixed.argmax(1) == target).all())
+        doubt = 1 / (len(target) + 2) if perfect else 0.0
+        wanted = hot * (1 - doubt) + (1 - hot) * doubt / (logits.shape[-1] - 1)
 
         def loss(log_temperature: float) -> float:
             chances = (logits / float(np.exp(log_temperature))).softmax(-1)

@@ -340,3 +340,8 @@ def test_a_rare_class_is_drawn_as_often(tmp_path: Path) -> None:
     assert sum(drawn) == 40
     places = [learner.place_of(index) for index in range(80)]
     assert set(places) == set(range(40))
+
+
+def test_a_model_that_is_always_right_is_not_left_unsure(model: TaskModel, data: Path) -> None:
+    """The halves are told apart in some steps, with logits near 0: the temperature sharpens them."""
+    assert model.spec.facts["temperature"] < 0.5
