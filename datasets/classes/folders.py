@@ -142,13 +142,13 @@ def _classes(folder: Path, side: Side | None) -> Iterator[_Found]:
 
 def _images(folder: Path, truth: str, patient: str | None, side: Side | None) -> Iterator[_Found]:
     for path in _visible(folder):
-        if _is_series(path) if path.is_dir() else is_image(path):
+        if is_series(path) if path.is_dir() else is_image(path):
             yield _Found(path, truth, patient, side)
         elif path.is_dir():
             yield from _images(path, truth, patient or path.name, side)
 
 
-def _is_series(folder: Path) -> bool:
+def is_series(folder: Path) -> bool:
     """Whether a folder holds the slices of a DICOM series: files that are no images otherwise."""
     from medseg_nca.io.dicom.files.reader import looks_like_dicom
 

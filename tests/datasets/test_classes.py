@@ -14,6 +14,7 @@ from medseg_nca.datasets.class_split import missing_notes, side_counts, split_cl
 from medseg_nca.datasets.classes.base import ClassData, ClassImage
 from medseg_nca.datasets.find_classes import open_classes
 from medseg_nca.errors import ConfigError, DataError
+from tests.io.dicom.build import classic, pixels, write
 
 
 def picture(path: Path, value: int = 0, size: tuple[int, int] = (5, 4)) -> None:
@@ -98,6 +99,14 @@ def test_volumes_are_turned_towards_ras(tmp_path: Path) -> None:
     turned, plain = (image.read() for image in open_classes(tmp_path).images)
     assert np.array_equal(plain[0], array)
     assert np.array_equal(turned[0], array[::-1])
+
+
+def test_a_folder_of_a_dicom_series_is_one_volume(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name / "scan", classic(pixels((3, 4, 5)), study=name), name="{:04d}")
+    images = open_classes(tmp_path).images
+    assert [(image.id, image.truth) for image in images] == [("a/scan", "a"), ("b/scan", "b")]
+    assert sorted(images[0].read().shape) == [1, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.datasets.classes.base import ClassImage
-from medseg_nca.datasets.classes.folders import is_image, read_picture
+from medseg_nca.datasets.classes.folders import is_image, is_series, read_picture
 from medseg_nca.datasets.classes.npz import npz_pictures
 from medseg_nca.datasets.layout import safe_id
 from medseg_nca.errors import ConfigError, DataError, ImageError, PartialFailure
@@ -62,8 +62,12 @@ class ClassPrediction:
         return tree if self.picture is None else {**tree, "votes": str(self.picture)}
 
 
-def find_inputs(inputs: Sequence[Path]) -> tuple[list[ClassImage], dict[str, str]]:
+def find_inputs(inputs: Sequence[Path], dims: int) -> tuple[list[ClassImage], dict[str, str]]:
     """List the images of files, folders (searched to any depth) and ``.npz`` files.
+
+    Args:
+        inputs: their paths.
+        dims: of the model's images; for volumes a folder with a DICOM series is one image.
 
     Returns:
         The images, and what is wrong with files of several that cannot be listed.
@@ -79,7 +83,7 @@ def find_inputs(inputs: Sequence[Path]) -> tuple[list[ClassImage], dict[str, str
         if not path.exists():
             raise DataError(f"{path}: there is no such file or folder.")
         try:
-            images = list(_images(path))
+            images = list(_images(path, dims))
         except ImageError as error:
             failed[str(path)] = str(error)
             continue
@@ -89,24 +93,22 @@ def find_inputs(inputs: Sequence[Path]) -> tuple[list[ClassImage], dict[str, str
     return list(found.values()), failed
 
 
-def _images(path: Path) -> Iterator[ClassImage]:
+def _images(path: Path, dims: int) -> Iterator[ClassImage]:
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path, lambda name: not name.endswith("labels"))
         for name, array in sorted(arrays.items()):
             for place, read in enumerate(npz_pictures(path, name, array)):
                 yield ClassImage(f"{path}:{name}:{place}", read)
-    elif path.is_file():
+    elif path.is_file() or (dims == 3 and is_series(path)):
         yield ClassImage(str(path), partial(read_picture, path))
     else:
         try:
-            inner = sorted(p for p in path.rglob("*") if p.is_file() and is_image(p))
+            inner = sorted(p for p in path.iterdir() if not p.name.startswith("."))
         except OSError as error:
             raise DataError(f"{path}: cannot be listed ({error.strerror}).") from error
-        if not inner:  # DICOM files have any name
-            yield ClassImage(str(path), partial(read_picture, path))
-        for file in inner:
-            if not any(part.startswith(".") for part in file.relative_to(path).parts):
-                yield ClassImage(str(file), partial(read_picture, file))
+        for entry in inner:
+            if entry.is_dir() or is_image(entry):
+                yield from _images(entry, dims)
 
 
 def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[ClassPrediction]:
@@ -126,7 +128,7 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
         )
     settings = use_settings(request.overrides, request.options)
     seed, classifier = settings.prediction.seed, Classifier.of(model)
-    images, unlisted = find_inputs(request.inputs)
+    images, unlisted = find_inputs(request.inputs, classifier.facts.dims)
     answers = answer_all(classifier, images, seed, job, PHASE)
     failed = {**unlisted, **answers.failed}
     classes = classifier.facts.classes

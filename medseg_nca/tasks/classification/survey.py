@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def read_checked(image: ClassImage) -> NDArray[Any]:
         ImageError: if it cannot be read or used.
     """
     array = image.read()
-    check_values(image.id, array)  # type: ignore[arg-type]
+    check_values(Path(image.id), array)
     return array
 
 

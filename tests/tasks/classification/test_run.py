@@ -343,5 +343,5 @@ def test_a_rare_class_is_drawn_as_often(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_always_right_is_not_left_unsure(model: TaskModel, data: Path) -> None:
-    """The halves are told apart in some steps, with logits near 0: the temperature sharpens them."""
+    """Halves are told apart in some steps, with logits near 0, which the temperature sharpens."""
     assert model.spec.facts["temperature"] < 0.5
