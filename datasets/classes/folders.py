@@ -14,18 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
-import numpy as np
-from numpy.typing import NDArray
 
 from medseg_nca.datasets.base import Side
+from medseg_nca.datasets.class_pictures import is_image, is_series, read_picture, visible
 from medseg_nca.datasets.classes.base import ClassData, ClassImage
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import DataError
-from medseg_nca.io.formats import DICOM, image_suffix
-from medseg_nca.io.read import read_volume
 
 SIDE_NAMES: dict[str, Side] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
@@ -71,36 +65,8 @@ class FoldersLayout:
         return ClassData(path.resolve().name, "folders", classes, images, partial(_hash, names))
 
 
-def read_picture(path: Path) -> NDArray[Any]:
-    """Read an image as ``(C, x, y)`` or ``(C, x, y, z)``; volumes with their axes towards RAS.
-
-    Raises:
-        ImageError: see :func:`medseg_nca.io.read.read_volume`.
-    """
-    volume = read_volume(path)
-    array = volume.array
-    if volume.dims == 2:
-        return array
-    turn = nib.orientations.io_orientation(volume.affine)
-    whole = np.concatenate([[[0, 1]], np.add(turn, [1, 0])])
-    turned: NDArray[Any] = nib.orientations.apply_orientation(array, whole)
-    return turned
-
-
-def is_image(path: Path) -> bool:
-    """Whether a name promises an image that can be read."""
-    return image_suffix(path) is not None or path.suffix.lower() in DICOM
-
-
-def _visible(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}).") from error
-
-
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
+    return [path for path in visible(folder) if path.is_dir()]
 
 
 def _search(root: Path) -> Iterator[_Found]:
@@ -125,7 +91,7 @@ def _search(root: Path) -> Iterator[_Found]:
 
 
 def _check_loose(folder: Path) -> None:
-    loose = [path for path in _visible(folder) if path.is_file() and is_image(path)]
+    loose = [path for path in visible(folder) if path.is_file() and is_image(path)]
     if loose:
         raise DataError(
             f"{loose[0]}: lies in no folder of a class"
@@ -141,21 +107,11 @@ def _classes(folder: Path, side: Side | None) -> Iterator[_Found]:
 
 
 def _images(folder: Path, truth: str, patient: str | None, side: Side | None) -> Iterator[_Found]:
-    for path in _visible(folder):
+    for path in visible(folder):
         if is_series(path) if path.is_dir() else is_image(path):
             yield _Found(path, truth, patient, side)
         elif path.is_dir():
             yield from _images(path, truth, patient or path.name, side)
-
-
-def is_series(folder: Path) -> bool:
-    """Whether a folder holds the slices of a DICOM series: files that are no images otherwise."""
-    from medseg_nca.io.dicom.files.reader import looks_like_dicom
-
-    files = [path for path in _visible(folder) if path.is_file()]
-    if not files or any(image_suffix(path) for path in files):
-        return False
-    return looks_like_dicom(files[0])
 
 
 def _patients(root: Path) -> dict[str, str]:
@@ -190,7 +146,7 @@ def _hash(names: Mapping[str, _Found]) -> str:
 
 
 def _content(path: Path) -> str:
-    files = [path] if path.is_file() else [p for p in _visible(path) if p.is_file()]
+    files = [path] if path.is_file() else [p for p in visible(path) if p.is_file()]
     return ",".join(file_hash(file) for file in files)
 
 

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.datasets.base import Side
+from medseg_nca.datasets.class_pictures import npz_pictures
 from medseg_nca.datasets.classes.base import ClassData, ClassImage
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.datasets.splits import SIDES
 from medseg_nca.errors import DataError
-from medseg_nca.io.checks import check_values
 from medseg_nca.io.npz import read_npz
 
-COLOURS = 3
 _NAMES = {
     f"{side}{part}" for side in ("train_", "val_", "test_", "") for part in ("images", "labels")
 }
@@ -64,37 +63,6 @@ class NpzLayout:
         return ClassData(
             path.stem, "npz", classes, tuple(found), partial(file_hash, path), named=False
         )
-
-
-def npz_pictures(path: Path, name: str, images: NDArray[Any]) -> list[partial[NDArray[Any]]]:
-    """What reads each image of an array of them.
-
-    Args:
-        path: the file, for messages.
-        name: of the array.
-        images: see the module.
-
-    Returns:
-        Functions without arguments that return ``(C, x, y)`` or ``(C, x, y, z)``. Rows are y and
-        columns x, as in pictures that are read from files; the axes of volumes keep their order.
-
-    Raises:
-        DataError: if it has not 3 to 5 axes, or no pixels.
-    """
-    last = images.shape[-1] if images.ndim else 0
-    coloured = (images.ndim == 4 and last == COLOURS) or (images.ndim == 5 and last in (1, COLOURS))
-    if images.ndim - coloured not in (3, 4) or 0 in images.shape[1:]:
-        raise DataError(
-            f"{path}: {name} has the shape {images.shape}; images are (N, rows, columns), with a "
-            "last axis of 3 in colour, or (N, a, b, c) for volumes."
-        )
-    return [partial(_picture, path, image, coloured) for image in images]
-
-
-def _picture(path: Path, image: NDArray[Any], coloured: bool) -> NDArray[Any]:
-    check_values(path, image)
-    picture = np.moveaxis(image, -1, 0) if coloured else image[None]
-    return picture.swapaxes(1, 2) if picture.ndim == 3 else picture
 
 
 def _labels(path: Path, name: str, arrays: dict[str, NDArray[Any]], images: int) -> list[int]:

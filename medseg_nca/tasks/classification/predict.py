@@ -9,11 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.datasets.class_pictures import (
+    is_image,
+    is_series,
+    npz_pictures,
+    read_picture,
+    visible,
+)
 from medseg_nca.datasets.classes.base import ClassImage
-from medseg_nca.datasets.classes.folders import is_image, is_series, read_picture
-from medseg_nca.datasets.classes.npz import npz_pictures
 from medseg_nca.datasets.layout import safe_id
-from medseg_nca.errors import ConfigError, DataError, ImageError, PartialFailure
+from medseg_nca.errors import ConfigError, DataError, PartialFailure
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.npz import read_npz
@@ -84,7 +89,7 @@ def find_inputs(inputs: Sequence[Path], dims: int) -> tuple[list[ClassImage], di
             raise DataError(f"{path}: there is no such file or folder.")
         try:
             images = list(_images(path, dims))
-        except ImageError as error:
+        except DataError as error:
             failed[str(path)] = str(error)
             continue
         if not images:
@@ -102,11 +107,7 @@ def _images(path: Path, dims: int) -> Iterator[ClassImage]:
     elif path.is_file() or (dims == 3 and is_series(path)):
         yield ClassImage(str(path), partial(read_picture, path))
     else:
-        try:
-            inner = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be listed ({error.strerror}).") from error
-        for entry in inner:
+        for entry in visible(path):
             if entry.is_dir() or is_image(entry):
                 yield from _images(entry, dims)
 
