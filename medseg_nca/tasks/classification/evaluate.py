@@ -1,0 +1,207 @@
+"""Measure a model of classes, and write the results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.config import Settings
+from medseg_nca.config.loading import parse_override, validate
+from medseg_nca.config.presets import merge
+from medseg_nca.config.training import EvaluationSettings
+from medseg_nca.datasets.classes.base import ClassImage
+from medseg_nca.errors import DataError, ImageError
+from medseg_nca.inference.task_model import TaskModel
+from medseg_nca.job import Job
+from medseg_nca.metrics.classification import log_losses, summarise
+from medseg_nca.tasks.base import EvaluateRequest, Evaluation
+from medseg_nca.tasks.classification.choose import Chosen, choose, open_for
+from medseg_nca.tasks.classification.classify import Classifier, batch_size
+from medseg_nca.tasks.classification.report import draw_figures, write_class_report
+from medseg_nca.tasks.classification.survey import read_checked
+from medseg_nca.tracking.results import describe_results, write_results
+
+PHASE = "evaluating"
+Tree = dict[str, Any]
+
+
+class SeedSettings(Settings):
+    """``seed`` of the fire mask."""
+
+    seed: int = 0
+
+
+class FormatSettings(Settings):
+    """``format`` of the data set, "auto" to look."""
+
+    format: str = "auto"
+
+
+class VotesSettings(Settings):
+    """``votes``: whether a prediction also draws the cells' votes, as a GIF for each image."""
+
+    votes: bool = False
+
+
+class UseSettings(Settings):
+    """What ``--set`` may change where a model is evaluated or used."""
+
+    data: FormatSettings = FormatSettings()
+    prediction: SeedSettings = SeedSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    options: VotesSettings = VotesSettings()
+
+
+def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = None) -> UseSettings:
+    """Read overrides like ``evaluation.bootstrap=500``.
+
+    Args:
+        overrides: as ``--set`` writes them.
+        options: of a request: ``prediction``, a mapping of its settings, and ``votes``.
+
+    Raises:
+        ConfigError: for an unknown key, naming the nearest, or a value that does not fit.
+    """
+    given = dict(options or {})
+    tree: Tree = {"prediction": dict(given.get("prediction", {}))}
+    if "votes" in given:
+        tree["options"] = {"votes": given["votes"]}
+    for override in overrides:
+        tree = merge(tree, parse_override(override))
+    return validate(UseSettings, tree, source="settings")
+
+
+@dataclass
+class Answers:
+    """What a model said of images: those that could be read, and why others could not."""
+
+    images: list[ClassImage] = field(default_factory=list)
+    chances: list[NDArray[np.float64]] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def answer_all(
+    classifier: Classifier, images: Sequence[ClassImage], seed: int, job: Job, phase: str
+) -> Answers:
+    """Answer images some at a time; one that cannot be read or used does not stop the others.
+
+    Raises:
+        Interrupted: if the job was cancelled.
+    """
+    answers = Answers()
+    size = min(batch_size(classifier.module, classifier.facts.size), 256)
+    for first in range(0, len(images), size):
+        ready = []
+        for place, image in enumerate(images[first : first + size], first):
+            job.report(phase, place, len(images), unit="images")
+            try:
+                ready.append(classifier.prepare(read_checked(image), image.id))
+                answers.images.append(image)
+            except ImageError as error:
+                answers.failed[image.id] = str(error)
+        if ready:
+            answers.chances += list(classifier.probabilities(np.stack(ready), seed, job))
+    job.report(phase, len(images), len(images), unit="images")
+    return answers
+
+
+def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Evaluation:
+    """Evaluate a model on one side of a data set, and write ``request.out``.
+
+    Raises:
+        DataError: if there is no image, or none can be read.
+        ConfigError: for an unknown setting.
+        Interrupted: if the job was cancelled; nothing is written then.
+    """
+    settings = use_settings(request.overrides)
+    data = open_for(model, request.data, settings.data.format)
+    chosen = choose(model, data, request.split)
+    started = time.monotonic()
+    classifier = Classifier.of(model)
+    answers = answer_all(classifier, chosen.images, settings.prediction.seed, job, PHASE)
+    if not answers.images:
+        first = next(iter(answers.failed.values()))
+        raise DataError(f"None of the {len(chosen.images)} images can be used. {first}")
+    tree, rows = _results(model, chosen, answers, settings.evaluation)
+    tree["seconds"] = {"total": round(time.monotonic() - started, 3)}
+    tree["settings"] = settings.model_dump(mode="json", exclude={"data", "options"})
+    job.check()
+    seed = settings.prediction.seed
+    figures = draw_figures(model, tree, answers.images, request.out / "figures", seed)
+    write_class_report(tree, figures, model, request.out / "report.html")
+    write_results(tree, rows, request.out)
+    return Evaluation(request.out, tree, answers.failed)
+
+
+def _results(
+    model: TaskModel, chosen: Chosen, answers: Answers, settings: EvaluationSettings
+) -> tuple[Tree, list[Tree]]:
+    """The tree of ``metrics.json`` and the rows of ``metrics.csv``."""
+    classes = Classifier.of(model).facts.classes
+    number = {name: place for place, name in enumerate(classes)}
+    truth = np.array([number[str(image.truth)] for image in answers.images], np.int64)
+    chances = np.stack(answers.chances)
+    summary = summarise(truth, chances, classes, settings)
+    cases = [
+        _case(image, row, k, loss, classes)
+        for image, row, k, loss in zip(
+            answers.images, chances, truth, log_losses(truth, chances), strict=True
+        )
+    ]
+    tree = describe_results(
+        model,
+        data=chosen.data.name,
+        data_hash=chosen.data.hash,
+        split=chosen.part,
+        cases=len(cases),
+        score="balanced accuracy",
+        value=summary["balanced_accuracy"],
+        better="higher",
+    )
+    tree["split"]["reason"] = chosen.reason
+    absent = [name for name, row in summary["classes"].items() if not row["n"]]
+    notes = [*chosen.data.notes, *chosen.notes]
+    if absent:
+        notes.append(
+            f"No image of {', '.join(absent)} was evaluated; means are over the other classes."
+        )
+    tree |= summary
+    tree |= {
+        "cases": cases,
+        "notes": notes,
+        "failed": [{"id": name, "error": text} for name, text in answers.failed.items()],
+    }
+    rows = [
+        {
+            "case": case["id"],
+            **{name: case[name] for name in ("truth", "predicted", "correct", "probability")},
+            **{f"p_{name}": value for name, value in case["probabilities"].items()},
+        }
+        for case in cases
+    ]
+    return tree, rows
+
+
+def _case(
+    image: ClassImage, chances: NDArray[np.float64], truth: int, loss: float, classes: Sequence[str]
+) -> Tree:
+    found = int(chances.argmax())
+    hot = np.eye(len(classes))[truth]
+    return {
+        "id": image.id,
+        "truth": classes[truth],
+        "predicted": classes[found],
+        "correct": int(found == truth),
+        "probability": round(float(chances[found]), 6),
+        "probability_of_truth": round(float(chances[truth]), 6),
+        "log_loss": round(float(loss), 6),
+        "brier": round(float(((chances - hot) ** 2).sum()), 6),
+        "probabilities": {
+            name: round(float(value), 6) for name, value in zip(classes, chances, strict=True)
+        },
+    }

@@ -1,0 +1,273 @@
+"""Learning to classify: samples, loss, validation, calibration, and the files of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medseg_nca import __version__
+from medseg_nca.config import RunSettings
+from medseg_nca.config.model import NcaModelSettings
+from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model
+from medseg_nca.job import Job
+from medseg_nca.metrics.classification import balanced_accuracy, log_losses
+from medseg_nca.nca.fire import mix
+from medseg_nca.tasks.classification.build import build_network
+from medseg_nca.tasks.classification.classify import TASK_NAME, batch_size, classify
+from medseg_nca.tasks.classification.network import ClassifyingNca, answer_loss
+from medseg_nca.tasks.classification.options import ClassificationOptions
+from medseg_nca.tasks.classification.prepare import Facts
+from medseg_nca.tasks.classification.survey import Part
+from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.transforms.intensity_changes import Place, apply, draw_changes
+from medseg_nca.transforms.warp import check_flips, draw_warp
+
+_ORDER, _CHANGE = 21, 22
+# Logits that a calibration holds at a time, and how far it may go.
+_MOST_LOGITS = 2**25
+_TEMPERATURES = (0.25, 4.0)
+
+
+class ClassificationLearner(Learner):
+    """Learns the classes of prepared images.
+
+    Args:
+        settings: of the run, all decided; the model's channels are resolved.
+        options: of the task.
+        facts: of the data.
+        train: prepared images to learn from.
+        val: prepared images to validate on; may be empty.
+        data: name and hash of the data set.
+
+    Raises:
+        ConfigError: if an axis is to be flipped that does not exist.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        options: ClassificationOptions,
+        facts: Facts,
+        train: Part,
+        val: Part,
+        data: tuple[str, str],
+    ) -> None:
+        check_flips(settings.augment, facts.dims)
+        assert isinstance(settings.model, NcaModelSettings)
+        self.settings, self.options, self.facts = settings, options, facts
+        self.model_settings = settings.model
+        self.train, self.val, self.data = train, val, data
+        classes = len(facts.classes)
+        self.by_class = [np.flatnonzero(train.truth == k) for k in range(classes)]
+        counts = np.array([len(places) for places in self.by_class])
+        self.weights: Tensor | None = None
+        if options.balance == "weights":
+            self.weights = torch.tensor(len(train.truth) / (classes * counts), dtype=torch.float32)
+
+    def build_model(self) -> nn.Module:
+        """See :meth:`Learner.build_model`."""
+        return build_network(self.model_settings, self.options, self.facts)
+
+    def place_of(self, index: int) -> int:
+        """Which training image the ``index``-th sample is; every epoch has an order of its own."""
+        if self.options.balance == "sampling":
+            rounds, turn = divmod(index, len(self.by_class))
+            kind = int(_order(len(self.by_class), self.settings.seed, rounds)[turn])
+            places = self.by_class[kind]
+            epoch, position = divmod(rounds, len(places))
+            return int(places[_order(len(places), self.settings.seed, epoch, kind)[position]])
+        epoch, position = divmod(index, len(self.train.truth))
+        return int(_order(len(self.train.truth), self.settings.seed, epoch)[position])
+
+    def sample(self, index: int) -> Batch:
+        """See :meth:`Learner.sample`: ``image`` ``(channels, *size)`` and ``truth``."""
+        place = self.place_of(index)
+        image = torch.from_numpy(self.train.images[place])
+        rng = np.random.default_rng(mix(self.settings.seed, _CHANGE, index))
+        return {"image": self._changed(image, rng), "truth": int(self.train.truth[place])}
+
+    def _changed(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        augment, size = self.settings.augment, self.facts.size
+        if not augment.enabled:
+            return image
+        shift = [rng.uniform(-self.options.shift, self.options.shift) * n for n in size]
+        warp = draw_warp(augment, size, shift, (1.0,) * len(size), rng)  # type: ignore[arg-type]
+        if (
+            any(shift)
+            or warp.bend is not None
+            or not np.array_equal(warp.matrix, np.eye(len(size)))
+        ):
+            points = warp.points((0,) * len(size), size, (1.0,) * len(size))
+            where = (2 * points / torch.tensor(size) - 1).flip(-1)
+            image = F.grid_sample(
+                image[None], where[None], padding_mode="border", align_corners=False
+            )[0]
+        changes = draw_changes(augment, image.flatten(1), rng)
+        place = Place((1,) * len(size), (0,) * len(size), size)
+        return apply(changes, image, place)
+
+    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
+        """The mean of the looks' losses, and the penalty on overflowing states."""
+        answers = model.training_answers(batch["image"], seed, self.options.looks)  # type: ignore[operator]
+        target, training = batch["truth"], self.settings.training
+        weights = None if self.weights is None else self.weights.to(target.device)
+        losses = [
+            answer_loss(
+                answer,
+                target,
+                self.options.loss,
+                self.options.label_smoothing,
+                weights,
+                self.options.agree,
+            )
+            for answer in answers
+        ]
+        total = torch.stack(losses).mean()
+        state, bound = answers[-1].state, training.overflow_bound
+        overflow = (state - state.clamp(-bound, bound)).abs().mean()
+        with torch.no_grad():
+            right = answers[-1].probabilities().argmax(1) == target
+        parts = {"loss_class": total.detach(), "overflow": overflow.detach()}
+        return total + training.overflow * overflow, {**parts, "accuracy": right.float().mean()}
+
+    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
+        """The shares of the classes as they are drawn, for every image."""
+        counts = np.array([len(places) for places in self.by_class], dtype=np.float64)
+        shares = counts / counts.sum()
+        if self.options.balance != "none":
+            shares = np.full(len(counts), 1 / len(counts))
+        smoothing = self.options.label_smoothing
+        if self.options.loss == "l2":
+            loss = 0.5 * (1 - smoothing) ** 2 * float(1 - (shares**2).sum())
+        else:
+            mixed = (1 - smoothing) * shares + smoothing / len(shares)
+            loss = float(-(mixed * np.log(mixed)).sum())
+        seen = len(np.unique(self.val.truth))
+        return ConstantAnswer(loss, 1 / seen if seen > 1 else float("nan"))
+
+    def validate(
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> Validation:
+        """Balanced accuracy on the validation images, and each image's probability of its class."""
+        images, truth, ids = self._validated()
+        if not len(truth):
+            return Validation(float("nan"), {})
+        chances = self._classified(model, device, images, job)
+        found = chances.argmax(1)
+        score = balanced_accuracy(truth, found, len(self.facts.classes))
+        metrics = {
+            "balanced_accuracy": score,
+            "accuracy": float((found == truth).mean()),
+            "log_loss": float(log_losses(truth, chances).mean()),
+        }
+        cases = {name: float(row[k]) for name, row, k in zip(ids, chances, truth, strict=True)}
+        return Validation(score, metrics, cases)
+
+    def _validated(self) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[str, ...]]:
+        most = self.settings.training.validate_cases
+        return self.val.images[:most], self.val.truth[:most], self.val.ids[:most]
+
+    def _classified(
+        self, model: nn.Module, device: torch.device, images: NDArray[np.float32],
+        job: Job | None = None,
+    ) -> NDArray[np.float64]:  # fmt: skip
+        assert isinstance(model, ClassifyingNca)
+        seed = self.settings.prediction.seed
+        return classify(model, images, device, self.facts.temperature, seed, job)
+
+    def settle(self, model: nn.Module, device: torch.device, job: Job | None = None) -> None:
+        """Find the temperature by which the probabilities of the validation images are true."""
+        images, truth, _ = self._validated()
+        if not self.options.calibrate or not len(truth):
+            return
+        assert isinstance(model, ClassifyingNca)
+        logits, weights = _all_logits(model, images, device, self.settings.prediction.seed, job)
+        target = torch.from_numpy(truth[: len(logits)])
+        hot = F.one_hot(target, logits.shape[-1])
+        mixed = (logits.softmax(-1) * weights[..., None]).sum(1)
+        # Without a mistake certainty would look right. But of n answers that are all right the next
+        # is wrong with a chance of 1 / (n + 2) (Laplace), which Platt (1999) gives to the targets.
+        perfect = bool((mixed.argmax(1) == target).all())
+        doubt = 1 / (len(target) + 2) if perfect else 0.0
+        wanted = hot * (1 - doubt) + (1 - hot) * doubt / (logits.shape[-1] - 1)
+
+        def loss(log_temperature: float) -> float:
+            chances = (logits / float(np.exp(log_temperature))).softmax(-1)
+            chances = (chances * weights[..., None]).sum(1).clamp_min(1e-12)
+            return float(-(wanted * chances.log()).sum(1).mean())
+
+        bounds = tuple(float(np.log(t)) for t in _TEMPERATURES)
+        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+        self.facts = self.facts.changed(temperature=round(float(np.exp(found.x)), 4))
+
+    def spec(self, validation: Validation | None) -> TaskSpec:
+        """What is written beside the weights."""
+        name, digest = self.data
+        return TaskSpec(
+            name=self.settings.name,
+            task=TASK_NAME,
+            model=self.model_settings,
+            options=self.options.model_dump(mode="json"),
+            facts=self.facts.model_dump(mode="json"),
+            seed=self.settings.seed,
+            training_data=name,
+            training_data_hash=digest,
+            metrics=dict(validation.metrics) if validation else {},
+            package_version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
+        """Write ``weights.safetensors`` and ``model.json``."""
+        save_task_model(folder, model, self.spec(validation))
+
+    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
+        """The automaton's votes on a validation image of which it is nearly unsure."""
+        from medseg_nca.tasks.classification.pictures import draw_votes
+
+        images, truth, ids = self._validated()
+        if not len(truth):
+            return []
+        chances = self._classified(model, device, images)
+        sure = chances[np.arange(len(truth)), truth]
+        place = int(np.argsort(sure, kind="stable")[len(sure) // 10])
+        loaded = TaskModel(model, self.spec(None), folder, device)
+        title = f"{ids[place]}: {self.facts.classes[truth[place]]}"
+        return [
+            draw_votes(loaded, images[place], folder / name, title)
+            for name in ("votes.gif", "votes.png")
+        ]
+
+
+def _order(count: int, seed: int, *numbers: int) -> NDArray[np.int64]:
+    return np.random.default_rng(mix(seed, _ORDER, *numbers)).permutation(count)
+
+
+def _all_logits(
+    model: ClassifyingNca,
+    images: NDArray[np.float32],
+    device: torch.device,
+    seed: int,
+    job: Job | None,
+) -> tuple[Tensor, Tensor]:
+    """Logits ``(n, cells, K)`` and weights of as many images as there is room for."""
+    logits, weights, held = [], [], 0
+    with torch.inference_mode():
+        for batch in torch.split(torch.from_numpy(images), batch_size(model, images.shape[2:])):
+            if job is not None:
+                job.check()
+            answer = model(batch.to(device), seed)
+            logits.append(answer.logits.float().cpu())
+            weights.append(answer.weights.float().cpu())
+            held += answer.logits.numel()
+            if held > _MOST_LOGITS:
+                break
+    return torch.cat(logits), torch.cat(weights)

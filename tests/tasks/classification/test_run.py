@@ -1,0 +1,347 @@
+"""Train, evaluate, predict, compare, register: a small data set through every stage."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg_nca.config.data import SplitSettings
+from medseg_nca.datasets.splits import read_split
+from medseg_nca.errors import (
+    ConfigError,
+    DataError,
+    ImageError,
+    Interrupted,
+    ModelError,
+    PartialFailure,
+)
+from medseg_nca.inference.task_model import TaskModel
+from medseg_nca.job import Job
+from medseg_nca.pipelines import compare, train
+from medseg_nca.tasks import TASKS
+from medseg_nca.tasks.base import EvaluateRequest, PredictRequest
+from tests.tasks.classification.shapes import CLASSES, halves, save_halves, settings_of
+
+TASK = TASKS.get("classification")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_halves(tmp_path_factory.mktemp("data") / "halves.npz")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    result = train.run(data, out, settings_of())
+    assert result.training.best_score == 1.0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> TaskModel:
+    return TASK.load(run / "model", "cpu")
+
+
+def test_a_run_leaves_split_model_and_votes(run: Path, model: TaskModel) -> None:
+    split = read_split(run / "split.json")
+    assert [len(split.side(side)) for side in ("train", "val", "test")] == [26, 6, 8]
+    assert (run / "figures" / "votes.gif").is_file()
+    assert model.spec.metrics["balanced_accuracy"] == 1.0
+    assert TASK.tags(model)["classes"] == "left, right"
+    assert TASK.tags(model)["image"] == "1 x 6 x 6"
+
+
+def test_the_evaluation_of_the_test_side(
+    model: TaskModel, data: Path, run: Path, tmp_path: Path
+) -> None:
+    found = TASK.evaluate(EvaluateRequest(model, data, tmp_path), Job())
+    tree = json.loads((tmp_path / "metrics.json").read_text())
+    assert tree["split"]["name"] == "test"
+    assert [case["id"] for case in tree["cases"]] == list(read_split(run / "split.json").test)
+    assert tree["accuracy"] == tree["balanced_accuracy"] == tree["score"]["value"] == 1.0
+    case = tree["cases"][0]
+    assert sum(case["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert case["probability"] == max(case["probabilities"].values())
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert len(rows) == 8
+    assert rows[0]["truth"] == case["truth"]
+    text = (tmp_path / "report.html").read_text()
+    assert "Calibration" in text
+    assert {p.name for p in (tmp_path / "figures").iterdir()} >= {
+        "confusion.png", "reliability.png", "votes.gif"
+    }  # fmt: skip
+    table = TASK.table(found.tree)
+    assert [row[0] for row in table.rows] == list(CLASSES)
+    assert "accuracy 1.000" in table.summary
+    assert TASK.published(tree)["sensitivity_left"] == 1.0
+    found.raise_for_failures()
+
+
+def test_two_evaluations_are_compared(model: TaskModel, data: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        TASK.evaluate(EvaluateRequest(model, data, tmp_path / name), Job())
+    tree = compare.run(tmp_path / "a", tmp_path / "b", metric="log_loss")
+    assert tree["cases"] == 8
+    assert tree["labels"]["all"]["difference"] == 0
+    assert set(tree["labels"]) == {*CLASSES, "all"}
+
+
+def test_a_model_without_its_run_finds_the_split_again(
+    model: TaskModel, data: Path, run: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "elsewhere" / "model"
+    alone.mkdir(parents=True)
+    for name in ("model.json", "weights.safetensors"):
+        (alone / name).write_bytes((run / "model" / name).read_bytes())
+    found = TASK.evaluate(EvaluateRequest(TASK.load(alone, "cpu"), data, tmp_path / "e"), Job())
+    split = read_split(run / "split.json")
+    assert [case["id"] for case in found.tree["cases"]] == list(split.test)
+
+
+def test_other_data_are_taken_whole_and_noted(model: TaskModel, tmp_path: Path) -> None:
+    labels = np.arange(12) % 2
+    np.savez(tmp_path / "o.npz", images=halves(12, (9, 7), seed=5), labels=labels)
+    wanted = EvaluateRequest(model, tmp_path / "o.npz", tmp_path / "e")
+    tree = TASK.evaluate(wanted, Job()).tree
+    assert len(tree["cases"]) == 12
+    assert tree["split"]["reason"] == "The run never split this data set: all images."
+    assert tree["notes"] == ["The model was trained on another data set."]
+
+
+def test_predictions_of_folders_files_and_arrays(model: TaskModel, tmp_path: Path) -> None:
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    for place, image in enumerate(halves(2, seed=9)):
+        Image.fromarray(image).save(inputs / f"{CLASSES[place]}.png")
+    (inputs / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    np.savez(tmp_path / "a.npz", images=halves(2, seed=8), labels=np.zeros(2))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:99])
+    request = PredictRequest(
+        model,
+        [inputs, tmp_path / "cut.npz", tmp_path / "a.npz"],
+        tmp_path / "out",
+        options={"votes": True},
+    )
+    with pytest.raises(PartialFailure, match="2 of 6 inputs failed") as error:
+        TASK.predict(request, Job())
+    broken = {str(inputs / "broken.png"), str(tmp_path / "cut.npz")}
+    assert set(error.value.failures) == broken
+    tree = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    said = {Path(row["id"]).name: row["class"] for row in tree["predictions"]}
+    assert said == {
+        "left.png": "left", "right.png": "right", "a.npz:images:0": "left",
+        "a.npz:images:1": "right",
+    }  # fmt: skip
+    assert {row["id"] for row in tree["failed"]} == broken
+    rows = list(csv.reader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
+    assert rows[0] == ["image", "class", "probability", "p_left", "p_right"]
+    assert len(rows) == 5
+    assert len(list((tmp_path / "out" / "votes").glob("*.gif"))) == 4
+
+
+def test_arrays_are_answered_with_probabilities(model: TaskModel) -> None:
+    images = halves(6, (8, 10), seed=3).swapaxes(1, 2)[:, None]
+    chances = TASK.answer(model, images)
+    assert chances.shape == (6, 2)
+    assert chances.argmax(1).tolist() == [0, 1] * 3
+    assert TASK.answer(model, images[:0]).shape == (0, 2)
+    with pytest.raises(ImageError, match=r"images are numbers of the shape \(B, 1, and 2 axes\)"):
+        TASK.answer(model, images[0])
+    with pytest.raises(ImageError, match="2 channels; 1 are needed"):
+        TASK.answer(model, np.zeros((1, 2, 6, 6)))
+    with pytest.raises(ImageError, match="NaN"):
+        TASK.answer(model, np.full((1, 1, 6, 6), np.nan))
+
+
+def test_a_stored_answer_recognises_the_model(model: TaskModel, run: Path) -> None:
+    with pytest.raises(ModelError, match="holds no stored answer"):
+        TASK.check_reference(model)
+    stored = TaskModel(
+        model.module, model.spec.changed(reference=TASK.make_reference(model)), run, model.device
+    )
+    assert TASK.check_reference(stored).identical
+    other = TASK.load(run / "model", "cpu")
+    for parameter in other.module.parameters():
+        parameter.data.mul_(-1)
+    changed = TaskModel(other.module, stored.spec, run, other.device)
+    assert not TASK.check_reference(changed).passed
+
+
+def test_the_same_seed_gives_the_same_model(data: Path, tmp_path: Path) -> None:
+    short = settings_of("training.iterations=4", "training.validate_every=4", "options.looks=2")
+    for name in ("a", "b"):
+        train.run(data, tmp_path / name, short)
+    first, second = (tmp_path / name / "model" / "weights.safetensors" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    assert (tmp_path / "a/split.json").read_text() == (tmp_path / "b/split.json").read_text()
+
+
+def test_a_resumed_training_ends_as_an_undisturbed_one(data: Path, tmp_path: Path) -> None:
+    short = settings_of(
+        "training.iterations=8", "training.checkpoint_every=2", "options.balance=weights"
+    )
+    train.run(data, tmp_path / "whole", short)
+    job = Job(lambda p: job.cancel() if p.phase == "training" and p.done >= 400 else None)
+    with pytest.raises(Interrupted):
+        train.run(data, tmp_path / "cut", short, job=job)
+    train.run(data, tmp_path / "cut", short, resume=True)
+    whole, cut = (tmp_path / name / "model" for name in ("whole", "cut"))
+    name = "weights.safetensors"
+    assert (cut / name).read_bytes() == (whole / name).read_bytes()
+    facts = [json.loads((path / "model.json").read_text())["facts"] for path in (whole, cut)]
+    assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("readout", ["votes", "pooled", "attention"])
+def test_volumes_are_learned_too(readout: str, tmp_path: Path) -> None:
+    path = save_halves(tmp_path / "v.npz", 24, (3, 5, 4))
+    settings = settings_of(
+        "model.dims=3", f"options.readout={readout}", "training.iterations=50",
+        "augment.enabled=false", "training.lr=2e-2", "training.validate_every=50",
+    )  # fmt: skip
+    train.run(path, tmp_path / "run", settings)
+    model = TASK.load(tmp_path / "run" / "model", "cpu")
+    tree = TASK.evaluate(EvaluateRequest(model, path, tmp_path / "e"), Job()).tree
+    assert tree["accuracy"] == 1.0
+
+
+def test_images_of_several_sizes_and_colours_are_brought_to_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place, image in enumerate(halves(12, (8, 6))):
+        folder = tmp_path / "d" / CLASSES[place % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(image).resize((6 + place % 3, 8))
+        (picture.convert("RGB") if place == 3 else picture).save(folder / f"{place}.png")
+    (tmp_path / "d" / "left" / "no.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
+    settings = settings_of("training.iterations=2", "options.fit=pad", "data.split.test=0")
+    with caplog.at_level("INFO"):
+        train.run(tmp_path / "d", tmp_path / "run", settings)
+    assert "Images are brought to 7 x 8 pixels (pad)" in caplog.text
+    assert "no.png" in caplog.text
+    assert TASK.load(tmp_path / "run" / "model", "cpu").spec.facts["channels"] == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "match"),
+    [
+        ("options.redout=votes", "did you mean 'readout'"),
+        ("options.readout=vote", "readout"),
+        ("options={inside: 0.1, normalise: image}", "inside is a share of the data set's range"),
+        ("options.size=[6,6,6]", "options.size has 3 numbers, and the images have 2 axes"),
+        ("options.class_names=[left]", "1 different names for 2 classes"),
+        ("augment.flip_axes=[2]", "there is no axis 2 in 2D"),
+        ("data.split.folds=40", "too few for 40 folds"),
+        ("preprocess.memory_budget_gb=1e-6", "take 0.0 GB; the budget is"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(
+    override: str, match: str, data: Path, tmp_path: Path
+) -> None:
+    from medseg_nca.errors import MedsegError
+
+    with pytest.raises(MedsegError, match=match):
+        train.run(data, tmp_path / "run", settings_of(override))
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_without_data_the_built_in_ones_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="needs data") as error:
+        train.run(None, tmp_path / "run", settings_of())
+    assert "options.data=digits" in str(error.value.hint)
+
+
+def test_a_cancelled_job_leaves_no_results(model: TaskModel, data: Path, tmp_path: Path) -> None:
+    job = Job()
+    job.cancel()
+    with pytest.raises(Interrupted):
+        TASK.evaluate(EvaluateRequest(model, data, tmp_path / "e"), job)
+    with pytest.raises(Interrupted):
+        TASK.predict(PredictRequest(model, [data], tmp_path / "p"), job)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_predicted_is_told(model: TaskModel, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to predict"):
+        TASK.predict(PredictRequest(model, [], tmp_path), Job())
+    with pytest.raises(DataError, match="no such file or folder"):
+        TASK.predict(PredictRequest(model, [tmp_path / "none.png"], tmp_path), Job())
+    with pytest.raises(ConfigError, match="no format 'nifti'"):
+        TASK.predict(PredictRequest(model, [data], tmp_path, ("nifti",)), Job())
+    options = {"prediction": {"flips": (0,)}}
+    with pytest.raises(ConfigError, match=r"unknown key 'prediction\.flips'"):
+        TASK.predict(PredictRequest(model, [data], tmp_path, options=options), Job())
+    with pytest.raises(DataError, match="Unknown split 'tests'"):
+        TASK.evaluate(EvaluateRequest(model, data, tmp_path, "tests"), Job())
+
+
+def test_classes_that_the_model_does_not_know_are_refused(model: TaskModel, tmp_path: Path) -> None:
+    np.savez(tmp_path / "o.npz", images=halves(6), labels=np.arange(6) % 3)
+    with pytest.raises(DataError, match="has the class '0', which the model does not know"):
+        TASK.evaluate(EvaluateRequest(model, tmp_path / "o.npz", tmp_path / "e"), Job())
+
+
+def test_numbers_of_classes_mean_what_they_meant_in_the_training(tmp_path: Path) -> None:
+    """Names that are numbers too, the other way round; and data without one of three classes."""
+    images, labels = halves(36), np.arange(36) % 3
+    np.savez(tmp_path / "a.npz", images=images, labels=labels)
+    two = labels != 1
+    np.savez(tmp_path / "b.npz", images=images[two], labels=labels[two])
+    short = settings_of("training.iterations=1", "options.class_names=['2', '1', '0']")
+    train.run(tmp_path / "a.npz", tmp_path / "run", short)
+    model = TASK.load(tmp_path / "run" / "model", "cpu")
+    for name, own in (("a", "012"), ("b", "02")):
+        request = EvaluateRequest(model, tmp_path / f"{name}.npz", tmp_path / name, "all")
+        cases = TASK.evaluate(request, Job()).tree["cases"]
+        meant = dict(zip("012", "210", strict=True))
+        expected = [meant[own[k % len(own)]] for k in range(len(cases))]
+        assert [case["truth"] for case in cases] == expected
+
+
+def test_a_model_of_another_task_is_refused(run: Path, tmp_path: Path) -> None:
+    tree = json.loads((run / "model" / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**tree, "task": "growing"}))
+    with pytest.raises(ModelError, match="is a model of the task growing"):
+        TASK.read(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["facts", "options"])
+def test_a_damaged_description_is_refused_by_name(run: Path, tmp_path: Path, part: str) -> None:
+    tree = json.loads((run / "model" / "model.json").read_text())
+    tree[part]["size"] = [10**9, 10**9]
+    (tmp_path / "model.json").write_text(json.dumps(tree))
+    weights = (run / "model" / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(ModelError, match=f"{part}: .*size must be"):
+        TASK.load(tmp_path, "cpu")
+
+
+def test_a_rare_class_is_drawn_as_often(tmp_path: Path) -> None:
+    from medseg_nca.tasks.base import Start
+    from medseg_nca.tasks.classification.begin import begin_training
+
+    path = tmp_path / "r.npz"
+    labels = (np.arange(40) % 10 == 0).astype(int)
+    np.savez(path, images=halves(40), labels=labels)
+    import torch
+
+    settings = settings_of("options.balance=sampling", "augment.enabled=false")
+    settings = settings.changed(data=settings.data.changed(split=SplitSettings(val=0, test=0)))
+    options = TASK.options(settings)
+    start = Start(path, tmp_path / "run", settings, torch.device("cpu"))
+    learner, _, _ = begin_training(start, settings, options, Job())
+    drawn = [learner.sample(index)["truth"] for index in range(80)]
+    assert sum(drawn) == 40
+    places = [learner.place_of(index) for index in range(80)]
+    assert set(places) == set(range(40))
+
+
+def test_a_model_that_is_always_right_is_not_left_unsure(model: TaskModel, data: Path) -> None:
+    """Halves are told apart in some steps, with logits near 0, which the temperature sharpens."""
+    assert model.spec.facts["temperature"] < 0.5
