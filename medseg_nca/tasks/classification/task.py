@@ -58,7 +58,7 @@ class Classification(StandardTask):
         "augment.flip_axes": (),
         "augment.rotate90": False,
     }
-    predict_options = frozenset({"prediction", "votes"})
+    predict_options = frozenset({"seed", "votes"})
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`; the split of the run is ``split.json``."""

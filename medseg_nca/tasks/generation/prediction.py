@@ -114,14 +114,7 @@ def prediction_options(request: PredictRequest) -> PredictionOptions:
     tree: dict[str, Any] = {}
     for override in request.overrides:
         tree = merge(tree, parse_override(override))
-    for name, value in dict(request.options.get("prediction", {})).items():
-        if name != "seed":
-            raise ConfigError(
-                f"The task generation has no option --{name.replace('_', '-')}.",
-                hint="Its options are given with --set: "
-                f"{', '.join(PredictionOptions.model_fields)}.",
-            )
-        tree[name] = value
+    tree |= {name: request.options[name] for name in ("seed",) if name in request.options}
     return validate(PredictionOptions, tree, source="--set")
 
 

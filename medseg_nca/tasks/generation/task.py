@@ -45,7 +45,7 @@ class Generation(StandardTask):
         "training.validate_every": 0.1,
         "training.checkpoint_every": 0.1,
     }
-    predict_options = frozenset({"prediction"})
+    predict_options = frozenset({"seed"})
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`."""

@@ -274,8 +274,8 @@ def test_what_cannot_be_predicted_is_told(model: TaskModel, data: Path, tmp_path
         TASK.predict(PredictRequest(model, [tmp_path / "none.png"], tmp_path), Job())
     with pytest.raises(ConfigError, match="no format 'nifti'"):
         TASK.predict(PredictRequest(model, [data], tmp_path, ("nifti",)), Job())
-    options = {"prediction": {"flips": (0,)}}
-    with pytest.raises(ConfigError, match=r"unknown key 'prediction\.flips'"):
+    options = {"flips": (0,)}
+    with pytest.raises(ConfigError, match=r"--flips: is no option of the task classification"):
         TASK.predict(PredictRequest(model, [data], tmp_path, options=options), Job())
     with pytest.raises(DataError, match="Unknown split 'tests'"):
         TASK.evaluate(EvaluateRequest(model, data, tmp_path, "tests"), Job())
