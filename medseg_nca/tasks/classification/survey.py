@@ -222,5 +222,9 @@ def _statistics(images: Array) -> tuple[tuple[float, ...], ...]:
     sd = some.std(1)
     low, high = np.percentile(some, _ENDS, axis=1)
     values = (some.mean(1), np.where(sd > 0, sd, 1.0), low, high)
-    return tuple(tuple(round(float(v), 6) or 1e-6 if k == 1 else float(v) for v in row)
-                 for k, row in enumerate(values))  # fmt: skip
+    return tuple(tuple(_short(float(value)) for value in row) for row in values)
+
+
+def _short(value: float) -> float:
+    """Six digits after the point are enough, but for maps of small numbers (ADC in mm²/s)."""
+    return round(value, 6) if abs(value) >= 1 else value
