@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +22,7 @@ from medseg_nca.job import Job
 from medseg_nca.metrics.classification import balanced_accuracy, log_losses
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks.classification.build import build_network
-from medseg_nca.tasks.classification.classify import TASK_NAME, batch_size, classify
+from medseg_nca.tasks.classification.classify import TASK_NAME, classify
 from medseg_nca.tasks.classification.network import ClassifyingNca, answer_loss
 from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.prepare import Facts
@@ -31,9 +32,8 @@ from medseg_nca.transforms.intensity_changes import Place, apply, draw_changes
 from medseg_nca.transforms.warp import check_flips, draw_warp
 
 _ORDER, _CHANGE = 21, 22
-# Logits that a calibration holds at a time, and how far it may go.
-_MOST_LOGITS = 2**25
-_TEMPERATURES = (0.25, 4.0)
+# How far a calibration may go.
+_TEMPERATURES = (0.02, 50.0)
 
 
 class ClassificationLearner(Learner):
@@ -189,24 +189,23 @@ class ClassificationLearner(Learner):
         if not self.options.calibrate or not len(truth):
             return
         assert isinstance(model, ClassifyingNca)
-        logits, weights = _all_logits(model, images, device, self.settings.prediction.seed, job)
-        target = torch.from_numpy(truth[: len(logits)])
-        hot = F.one_hot(target, logits.shape[-1])
-        mixed = (logits.softmax(-1) * weights[..., None]).sum(1)
+        seed = self.settings.prediction.seed
+        chances = classify(model, images, device, 1.0, seed, job).clip(1e-12)
+        classes = chances.shape[1]
         # Without a mistake certainty would look right. But of n answers that are all right the next
         # is wrong with a chance of 1 / (n + 2) (Laplace), which Platt (1999) gives to the targets.
-        perfect = bool((mixed.argmax(1) == target).all())
-        doubt = 1 / (len(target) + 2) if perfect else 0.0
-        wanted = hot * (1 - doubt) + (1 - hot) * doubt / (logits.shape[-1] - 1)
+        perfect = bool((chances.argmax(1) == truth).all())
+        doubt = 1 / (len(truth) + 2) if perfect else 0.0
+        wanted = np.full_like(chances, doubt / (classes - 1))
+        wanted[np.arange(len(truth)), truth] = 1 - doubt
 
         def loss(log_temperature: float) -> float:
-            chances = (logits / float(np.exp(log_temperature))).softmax(-1)
-            chances = (chances * weights[..., None]).sum(1).clamp_min(1e-12)
-            return float(-(wanted * chances.log()).sum(1).mean())
+            found = log_softmax(np.log(chances) / np.exp(log_temperature), axis=1)
+            return float(-(wanted * found).sum(1).mean())
 
         bounds = tuple(float(np.log(t)) for t in _TEMPERATURES)
-        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-        self.facts = self.facts.changed(temperature=round(float(np.exp(found.x)), 4))
+        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+        self.facts = self.facts.changed(temperature=round(float(np.exp(best.x)), 4))
 
     def spec(self, validation: Validation | None) -> TaskSpec:
         """What is written beside the weights."""
@@ -249,25 +248,3 @@ class ClassificationLearner(Learner):
 
 def _order(count: int, seed: int, *numbers: int) -> NDArray[np.int64]:
     return np.random.default_rng(mix(seed, _ORDER, *numbers)).permutation(count)
-
-
-def _all_logits(
-    model: ClassifyingNca,
-    images: NDArray[np.float32],
-    device: torch.device,
-    seed: int,
-    job: Job | None,
-) -> tuple[Tensor, Tensor]:
-    """Logits ``(n, cells, K)`` and weights of as many images as there is room for."""
-    logits, weights, held = [], [], 0
-    with torch.inference_mode():
-        for batch in torch.split(torch.from_numpy(images), batch_size(model, images.shape[2:])):
-            if job is not None:
-                job.check()
-            answer = model(batch.to(device), seed)
-            logits.append(answer.logits.float().cpu())
-            weights.append(answer.weights.float().cpu())
-            held += answer.logits.numel()
-            if held > _MOST_LOGITS:
-                break
-    return torch.cat(logits), torch.cat(weights)

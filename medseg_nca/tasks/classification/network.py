@@ -38,9 +38,12 @@ class Answer:
     state: Tensor
 
     def probabilities(self, temperature: float | Tensor = 1.0) -> Tensor:
-        """The weighted mean of the softmax: ``(B, K)``."""
-        chances = (self.logits / temperature).softmax(-1)
-        return (chances * self.weights[..., None]).sum(1)
+        """The weighted mean of the softmax ``(B, K)``, made sharper by a temperature below 1.
+
+        The temperature acts on the logarithm of the mean, so that the order of the classes stays.
+        """
+        chances = (self.logits.softmax(-1) * self.weights[..., None]).sum(1)
+        return (chances.clamp_min(1e-12).log() / temperature).softmax(-1)
 
 
 class ClassifyingNca(nn.Module):

@@ -38,7 +38,7 @@ class ClassificationOptions(Settings):
     of steps to the drawn one. label_smoothing: share of the target that is spread over all classes.
     balance: "sampling" draws all classes equally often, "weights" weighs the loss of a rare class
     higher. shift: random shift of a training image as a share of its size. calibrate: find on the
-    validation images the temperature of the logits that makes the probabilities true (Guo et al.
+    validation images the temperature that makes the probabilities true (Guo et al.
     2017).
     """
 

@@ -31,7 +31,7 @@ class Facts(Settings):
         grey: whether coloured images become one channel.
         mean, sd: of each channel of the prepared training images before they are normalised.
         low, high: ends of the range of intensities, for ``inside``.
-        temperature: by which logits are divided.
+        temperature: by which the logarithms of the answer's probabilities are divided.
         split: how the data were divided; None where a file did it.
     """
 

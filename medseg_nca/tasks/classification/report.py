@@ -96,7 +96,7 @@ def write_class_report(tree: Tree, figures: dict[str, Path], model: TaskModel, p
         ]),
         Section("Calibration", [
             Picture(figures["reliability"], "Bars on the dashed line: probabilities are true. "
-                    f"The logits were divided by {facts.temperature:g}."),
+                    f"The temperature that the validation found is {facts.temperature:g}."),
         ]),
         Section("Mistakes", [
             Picture(figures["mistakes"], "The wrong answers that were given with the highest "

@@ -221,6 +221,6 @@ def _statistics(images: Array) -> tuple[tuple[float, ...], ...]:
     some = flat[:, :: max(flat.shape[1] // _MOST_VALUES, 1)].astype(np.float64)
     sd = some.std(1)
     low, high = np.percentile(some, _ENDS, axis=1)
-    values = (some.mean(1), np.where(sd > 0, sd, 1.0), low, high)
-    return tuple(tuple(round(float(v), 6) or 1e-6 if k == 1 else float(v) for v in row)
-                 for k, row in enumerate(values))  # fmt: skip
+    # Six digits after the point are enough, but for maps of small numbers (ADC in mm²/s).
+    sd = [1.0 if v == 0 else round(v, 6) if v >= 1 else v for v in sd.tolist()]
+    return tuple(some.mean(1).tolist()), tuple(sd), tuple(low.tolist()), tuple(high.tolist())

@@ -345,3 +345,12 @@ def test_a_rare_class_is_drawn_as_often(tmp_path: Path) -> None:
 def test_a_model_that_is_always_right_is_not_left_unsure(model: TaskModel, data: Path) -> None:
     """Halves are told apart in some steps, with logits near 0, which the temperature sharpens."""
     assert model.spec.facts["temperature"] < 0.5
+
+
+def test_small_numbers_are_no_zeros(tmp_path: Path) -> None:
+    images = halves(12).astype(np.float64) * 1e-9
+    np.savez(tmp_path / "s.npz", images=images, labels=np.arange(12) % 2)
+    train.run(tmp_path / "s.npz", tmp_path / "run", settings_of("training.iterations=1"))
+    facts = TASK.load(tmp_path / "run" / "model", "cpu").spec.facts
+    assert facts["mean"][0] == pytest.approx(images.mean(), rel=0.5)
+    assert facts["sd"][0] == pytest.approx(images.std(), rel=0.5)
