@@ -43,7 +43,7 @@ def test_an_animation_has_every_frame_and_keeps_its_colours(tmp_path: Path) -> N
     path = growth_gif(frames, ["a", "b", "c"], tmp_path / "film.gif", scale=9)
     with Image.open(path) as film:
         assert getattr(film, "n_frames", 1) == 3
-        assert film.info["duration"] == 67
+        assert film.info["duration"] in (60, 70), "GIF counts hundredths"
         film.seek(2)
         red, green, blue = film.convert("RGB").getpixel((48, 22))  # type: ignore[misc]
     assert red > 240
