@@ -78,8 +78,13 @@ def check_claim(
     raise ImageError(f"{path}: is truncated: {text}, the file has {size:,}.", hint=DAMAGED)
 
 
-def check_values(path: Path, array: NDArray[Any]) -> None:
+def check_values(path: Path, array: NDArray[Any], *, unknown: bool = False) -> None:
     """Refuse values that are not real numbers.
+
+    Args:
+        path: the file, for the message.
+        array: its values.
+        unknown: whether NaN is allowed.
 
     Raises:
         ImageError: with the number of values that are NaN or infinite.
@@ -91,6 +96,8 @@ def check_values(path: Path, array: NDArray[Any]) -> None:
         )
     if array.dtype.kind != "f":
         return
+    if unknown:
+        array = array[~np.isnan(array)]
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if not bad and array.dtype.itemsize > 4 and np.abs(array).max(initial=0) > FLOAT32_MAX:
         raise ImageError(f"{path}: has values beyond the range of float32 ({FLOAT32_MAX:.3g}).")
