@@ -24,7 +24,7 @@ from medseg_nca.config.model import NcaModelSettings
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.models.multilevel import MultiLevelNca
-from medseg_nca.tasks.segmentation import Segmentation
+from medseg_nca.tasks.segmentation.learner import SegmentationLearner
 
 
 class Running:
@@ -55,7 +55,7 @@ def measure(run: Path, store: PreparedStore, iterations: int) -> list[list[dict[
         raise click.UsageError(f"{run}: {settings.model.name} has no levels.")
     whole = settings.model.model_copy(update={"coarse_gradient": 1.0})
     settings = settings.model_copy(update={"model": whole})
-    task = Segmentation(settings, store, make_split(store, settings.data.split))
+    task = SegmentationLearner(settings, store, make_split(store, settings.data.split))
     model = task.build_model().train()
     assert isinstance(model, MultiLevelNca)
     best = torch.load(run / "checkpoints" / "best.pt", weights_only=True)

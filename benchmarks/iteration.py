@@ -29,7 +29,7 @@ from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.datasets.splits import make_split
 from medseg_nca.pipelines import preprocess
-from medseg_nca.tasks.segmentation.task import Segmentation
+from medseg_nca.tasks.segmentation.learner import SegmentationLearner
 from medseg_nca.training.optim import build_optimiser
 
 PARTS = ("samples", "forward", "backward", "optimiser")
@@ -39,7 +39,7 @@ TIMES = 4
 
 def measure(store: PreparedStore, settings: RunSettings, iterations: int) -> dict[str, Any]:
     """Return the median seconds of each part of an iteration."""
-    task = Segmentation(settings, store, make_split(store, settings.data.split))
+    task = SegmentationLearner(settings, store, make_split(store, settings.data.split))
     model = task.build_model().train()
     optimiser = build_optimiser(model, settings.training)
     batch_size = settings.training.batch_size

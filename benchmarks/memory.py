@@ -43,17 +43,17 @@ def measure(model: str, image: Path, out: Path, settings: dict[str, Any]) -> dic
     from medseg_nca.errors import MemoryBudgetError
     from medseg_nca.inference.memory import footprint
     from medseg_nca.io.peek import peek
-    from medseg_nca.pipelines import predict
-    from medseg_nca.tracking.resolve import load_model
+    from medseg_nca.tasks.segmentation import prediction
+    from medseg_nca.tracking.resolve import load_segmentation
 
-    loaded = load_model(model, device="cpu")
+    loaded = load_segmentation(model, device="cpu")
     chosen: PredictionSettings = loaded.spec.prediction.changed(**settings)
     extent = peek((image,))
     assert extent is not None
     result = {"least_mb": round(footprint(loaded, chosen, extent).least / 1e6)}
     memory, started, busy = PeakMemory(), time.perf_counter(), time.process_time()
     try:
-        predict.run(predict.PredictRequest(loaded, [image], out, chosen))
+        prediction.run(prediction.PredictSegmentation(loaded, [image], out, chosen))
     except MemoryBudgetError as error:
         return {**result, "refused": str(error)}
     seconds = time.perf_counter() - started

@@ -16,14 +16,16 @@ from scipy.stats import wilcoxon
 from medseg_nca.config.training import EvaluationSettings
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.io.atomic import write_json
-from medseg_nca.metrics.definitions import MERGED, METRICS
 from medseg_nca.metrics.summary import bootstrap_interval, interval_key
 from medseg_nca.suggest import unknown
+from medseg_nca.tasks import TASKS, Task
+from medseg_nca.tasks.base import Better
 from medseg_nca.viz.differences import Paired, plot_differences
 
 MEAN = "mean"
 METRICS_FILE = "metrics.json"
-COMPARABLE = tuple(name for name, metric in METRICS.items() if metric.better is not None)
+# Evaluations that were made until November 2026 do not say of which task they are.
+FIRST_TASK = "segmentation"
 FloatArray = NDArray[np.float64]
 Tree = dict[str, Any]
 
@@ -36,9 +38,14 @@ class _Side:
     tree: Tree
 
     @property
-    def cases(self) -> dict[str, Tree]:
-        """By id."""
-        return {case["id"]: case for case in self.tree["cases"]}
+    def ids(self) -> set[str]:
+        """Of its cases."""
+        return {case["id"] for case in self.tree["cases"]}
+
+    @property
+    def task(self) -> str:
+        """The registered name of its task."""
+        return str(self.tree.get("task", FIRST_TASK))
 
     @property
     def name(self) -> str:
@@ -50,21 +57,22 @@ def run(
     first: Path,
     second: Path,
     *,
-    metric: str = "dice",
+    metric: str | None = None,
     out: Path | None = None,
     settings: EvaluationSettings | None = None,
 ) -> Tree:
     """Compare two evaluations, case by case.
 
-    For each label, for the merged labels and for the mean over the labels: the paired differences
-    B - A, their mean with a bootstrap interval over the cases, and the p of Wilcoxon's signed-rank
-    test (two-sided; equal pairs are left out). The tests are not corrected for their number. One
-    is called better where interval and p both tell.
+    For each row that the task has (of a segmentation each label, the merged labels, and the mean
+    over the labels): the paired differences B - A, their mean with a bootstrap interval over the
+    cases, and the p of Wilcoxon's signed-rank test (two-sided; equal pairs are left out). The tests
+    are not corrected for their number. One is called better where interval and p both tell.
 
     Args:
         first: A: a run folder, an evaluation folder or a ``metrics.json``.
         second: B: the same.
-        metric: a name from ``metrics.json``. Of signed differences the size is compared.
+        metric: a name from ``metrics.json``; None takes the task's first. Of signed differences the
+            size is compared.
         out: folder for ``comparison.json`` and ``differences.png``; None writes nothing.
         settings: resamples and confidence.
 
@@ -73,35 +81,50 @@ def run(
 
     Raises:
         ConfigError: if there is no such metric.
-        DataError: if an evaluation is missing or damaged, or they share no case or label.
+        DataError: if an evaluation is missing or damaged, they are of different tasks, or they
+            share no case or label.
         OutputError: if the results cannot be written.
     """
-    if metric not in COMPARABLE:
-        raise ConfigError(unknown("metric", metric, COMPARABLE))
     settings = settings or EvaluationSettings()
     a, b = _read(first), _read(second)
-    ids = sorted(a.cases.keys() & b.cases.keys())
+    task = _task_of(a, b)
+    known = task.comparable(a.tree)
+    metric = metric or next(iter(known))
+    if metric not in known:
+        raise ConfigError(unknown("metric", metric, known))
+    ids = sorted(a.ids & b.ids)
     if not ids:
         raise DataError(
             f"{a.path} and {b.path} have no case in common.",
             hint="Evaluate both models on the same data set and split.",
         )
-    pairs = _pairs(a, b, ids, metric)
-    better = METRICS[metric].better
+    better = known[metric]
+    pairs = _pairs(task, a, b, ids, metric, signed=better == "zero")
     tree = {
         "metric": metric,
+        "heading": task.heading(metric),
         "better": "lower" if better == "zero" else better,
         "confidence": settings.confidence,
         "a": _identity(a),
         "b": _identity(b),
         "cases": len(ids),
         "notes": _notes(a, b, ids, metric),
-        "labels": {name: _compare(*values, metric, settings) for name, values in pairs.items()},
+        "labels": {name: _compare(*values, better, settings) for name, values in pairs.items()},
     }
     if out is not None:
         _draw(tree, pairs, out / "differences.png")
         write_json(out / "comparison.json", tree)
     return tree
+
+
+def _task_of(a: _Side, b: _Side) -> Task:
+    if a.task != b.task:
+        raise DataError(
+            f"{a.path} is of the task {a.task} and {b.path} of {b.task}.",
+            hint="Compare two models of one task.",
+        )
+    task: Task = TASKS.get(a.task)
+    return task
 
 
 def _read(path: Path) -> _Side:
@@ -118,62 +141,68 @@ def _read(path: Path) -> _Side:
         for case in tree["cases"]:
             if not isinstance(case["id"], str):
                 raise TypeError("a case without a name")
-            _ = case["labels"], case[MERGED]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file}: is not the result of an evaluation ({error}).") from error
     return _Side(file, tree)
 
 
 def _identity(side: _Side) -> Tree:
-    return {"path": str(side.path), "model": side.name, "mean_dice": side.tree.get("mean_dice")}
+    score = side.tree.get("score") or {"name": "Dice", "value": side.tree.get("mean_dice")}
+    return {"path": str(side.path), "model": side.name, "score": score}
 
 
 def _notes(a: _Side, b: _Side, ids: Sequence[str], metric: str) -> list[str]:
     notes = []
     for side, word in ((a, "A"), (b, "B")):
-        alone = len(side.cases) - len(ids)
+        alone = len(side.ids) - len(ids)
         if alone:
             notes.append(f"{alone} cases that only {word} has are left out.")
     if a.tree.get("data", {}).get("hash") != b.tree.get("data", {}).get("hash"):
         notes.append("The two were evaluated on different data sets; cases are matched by id.")
     if metric == "nsd" and a.tree.get("tolerance_mm") != b.tree.get("tolerance_mm"):
         notes.append("The two NSD have different tolerances and cannot be compared.")
-    if set(a.tree["labels"]) != set(b.tree["labels"]):
+    if set(a.tree.get("labels", ())) != set(b.tree.get("labels", ())):
         notes.append("Labels that only one of the two has are left out.")
     return notes
 
 
 def _pairs(
-    a: _Side, b: _Side, ids: Sequence[str], metric: str
+    task: Task, a: _Side, b: _Side, ids: Sequence[str], metric: str, *, signed: bool
 ) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Values of A and B for each label, for the merged labels and for the mean; NaN for None."""
-    names = [name for name in a.tree["labels"] if name in b.tree["labels"]]
-    if not names:
+    """Values of A and B for each row that both have, and for the mean; NaN where one is unknown."""
+    sides = [_rows(task, side, ids, metric, signed=signed) for side in (a, b)]
+    names = [name for name in sides[0] if name in sides[1]]
+    single = [name for name in names if name not in task.joint_rows]
+    if not single:
         raise DataError(f"{a.path} and {b.path} have no label in common.")
-    sides = [
-        np.array([[_value(side.cases[i]["labels"][n], metric) for n in names] for i in ids])
-        for side in (a, b)
-    ]
-    # A pair of which one value is missing says nothing, and would unbalance the means.
-    known = ~np.isnan(sides[0]) & ~np.isnan(sides[1])
-    left, right = (np.where(known, side, np.nan) for side in sides)
-    pairs = {name: (left[:, n], right[:, n]) for n, name in enumerate(names)}
-    merged = [np.array([_value(side.cases[i][MERGED], metric) for i in ids]) for side in (a, b)]
-    pairs[MERGED] = merged[0], merged[1]
-    some = known.any(axis=1)
-    pairs[MEAN] = np.nanmean(left[some], axis=1), np.nanmean(right[some], axis=1)
+    pairs = {name: (sides[0][name], sides[1][name]) for name in names}
+    if set(task.joint_rows) & set(names):
+        left, right = (np.stack([side[name] for name in single], axis=1) for side in sides)
+        # A pair of which one value is missing says nothing, and would unbalance the means.
+        known = ~np.isnan(left) & ~np.isnan(right)
+        some = known.any(axis=1)
+        left, right = (np.where(known, side, np.nan)[some] for side in (left, right))
+        pairs[MEAN] = np.nanmean(left, axis=1), np.nanmean(right, axis=1)
     return pairs
 
 
-def _value(values: Tree, metric: str) -> float:
-    value = values.get(metric)
-    if value is None:
-        return math.nan
-    return abs(float(value)) if METRICS[metric].better == "zero" else float(value)
+def _rows(
+    task: Task, side: _Side, ids: Sequence[str], metric: str, *, signed: bool
+) -> dict[str, FloatArray]:
+    """The values of the cases for each row; of signed ones their size."""
+    try:
+        rows = task.case_values(side.tree, metric)
+        found = {
+            name: np.array([math.nan if row[i] is None else float(row[i] or 0.0) for i in ids])
+            for name, row in rows.items()
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{side.path}: is not the result of an evaluation ({error}).") from error
+    return {name: np.abs(values) for name, values in found.items()} if signed else found
 
 
 def _compare(
-    first: FloatArray, second: FloatArray, metric: str, settings: EvaluationSettings
+    first: FloatArray, second: FloatArray, better: Better, settings: EvaluationSettings
 ) -> Tree:
     known = ~np.isnan(first) & ~np.isnan(second)
     a, b = first[known], second[known]
@@ -195,7 +224,7 @@ def _compare(
         key: None if interval is None else [round(limit, 6) for limit in interval],
         "median_difference": round(float(np.median(difference)), 6),
         "p": p,
-        "better": _winner(interval, metric) if clear else None,
+        "better": _winner(interval, better) if clear else None,
     }
 
 
@@ -208,7 +237,7 @@ def signed_rank_p(differences: FloatArray) -> float:
     return float(wilcoxon(real).pvalue) if real.size else 1.0
 
 
-def _winner(interval: tuple[float, float] | None, metric: str) -> str | None:
+def _winner(interval: tuple[float, float] | None, better: Better) -> str | None:
     """Which one is better, as far as the interval can tell.
 
     The interval of a handful of cases is too narrow, so the p has to agree.
@@ -216,7 +245,7 @@ def _winner(interval: tuple[float, float] | None, metric: str) -> str | None:
     if interval is None or interval[0] <= 0 <= interval[1]:
         return None
     b_is_larger = interval[0] > 0
-    return "b" if b_is_larger == (METRICS[metric].better == "higher") else "a"
+    return "b" if b_is_larger == (better == "higher") else "a"
 
 
 def _draw(tree: Tree, pairs: dict[str, tuple[FloatArray, FloatArray]], path: Path) -> None:
@@ -231,7 +260,7 @@ def _draw(tree: Tree, pairs: dict[str, tuple[FloatArray, FloatArray]], path: Pat
     side = "right" if tree["better"] == "higher" else "left"
     plot_differences(
         rows, path,
-        heading=f"{METRICS[tree['metric']].heading()}, B − A",
+        heading=f"{tree['heading']}, B − A",
         title=f"A: {tree['a']['model']}    B: {tree['b']['model']}",
         better=f"(B is better to the {side})",
     )  # fmt: skip

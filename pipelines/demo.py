@@ -21,6 +21,7 @@ from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
 from medseg_nca.pipelines import evaluate, predict, preprocess, register, train
 from medseg_nca.pipelines.run_folder import LOG, SPLIT
+from medseg_nca.tasks.base import EvaluateRequest, PredictRequest
 from medseg_nca.tracking import registry
 from medseg_nca.training.state import TrainingResult
 
@@ -125,8 +126,7 @@ def run(
     loaded = load_bundle(run_folder / "model", settings.device)
     with _stage("evaluate", "measuring the held-out cases", announce, result):
         folder = run_folder / "evaluation"
-        wanted = evaluate.EvaluateRequest(loaded, prepared, folder, settings=settings.evaluation)
-        evaluation = evaluate.run(wanted, job)
+        evaluation = evaluate.run(EvaluateRequest(loaded, prepared, folder), job)
         _read_metrics(evaluation.tree, result)
         result.report = evaluation.out / "report.html"
     result.problems = _problems(trained.training, result.mean_dice)
@@ -167,10 +167,9 @@ def _use(
     with _stage("predict", "segmenting one held-out image", announce, result):
         case_id = read_split(run_folder / SPLIT).test[0]
         case = next(c for c in open_dataset(data).cases if c.id == case_id)
-        files = predict.run(
-            predict.PredictRequest(loaded, case.images, result.out / "predictions"), job
-        )
-        result.predicted = Path(files[0].outputs["label_map"])
+        request = PredictRequest(loaded, case.images, result.out / "predictions")
+        files = predict.run(request, job)
+        result.predicted = Path(files[0].to_dict()["outputs"]["label_map"])
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines.run_folder import RESULT, SETTINGS, SPLIT, training_of
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def run(
     for member in map(str, members):
         if member in models:
             raise ModelError(f"{member}: is named twice.", hint=TWICE)
-        models[member] = load_model(member, "cpu", tracking)
+        models[member] = load_segmentation(member, "cpu", tracking)
     spec = _with_islands(models, join_specs(models, name))
     save_ensemble(out / MODEL, [model.model for model in models.values()], spec)
     split = _split(models)

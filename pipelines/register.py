@@ -8,13 +8,17 @@ from pathlib import Path
 
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ModelError
-from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.pipelines.run_folder import RESULT, training_of
-from medseg_nca.tracking.evaluation import Evaluation, find_evaluation, read_evaluation
+from medseg_nca.tracking.evaluation import (
+    ScoredResults,
+    find_evaluation,
+    read_evaluation,
+)
 from medseg_nca.tracking.registry import register
 from medseg_nca.tracking.resolve import locate
 from medseg_nca.tracking.run import linked_store, read_link
 from medseg_nca.tracking.store import URI_VARIABLE
+from medseg_nca.tracking.task_files import load_folder
 from medseg_nca.tracking.versions import Version
 
 logger = logging.getLogger(__name__)
@@ -58,7 +62,7 @@ def run(
         )
     found, link = locate(str(source), tracking), read_link(folder)
     try:
-        loaded = load_bundle(found.folder, "cpu")
+        loaded = load_folder(found.folder, "cpu")
         version = register(
             loaded,
             name,
@@ -81,7 +85,7 @@ def _store_of(folder: Path, tracking: TrackingSettings) -> TrackingSettings:
     return tracking.changed(uri=linked_store(folder))
 
 
-def _evaluation_of(folder: Path, given: Path | None, weights_sha256: str) -> Evaluation | None:
+def _evaluation_of(folder: Path, given: Path | None, weights_sha256: str) -> ScoredResults | None:
     """The evaluation that is given, else the run's own if it is of these weights."""
     if given is not None:
         return read_evaluation(given, weights_sha256)

@@ -8,18 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from medseg_nca.config import RunSettings
 from medseg_nca.config.auto import LEFT_TO_PLAN, LEFT_TO_RECIPE, has_key, value_at
 from medseg_nca.config.loading import read_settings, to_yaml
-from medseg_nca.cores import cores
-from medseg_nca.datasets.prepared import PreparedStore
-from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import DataError
 from medseg_nca.io.atomic import write_json, write_text
 from medseg_nca.pipelines.run_folder import RECIPE, SETTINGS
-from medseg_nca.recipe import SET, Decision, Machine, decide, is_undecided
+from medseg_nca.recipe import SET, Decision, is_undecided
 from medseg_nca.recipe.schedule import iterations
 from medseg_nca.tracking.store import shown
 
@@ -51,22 +46,10 @@ class RunPlan:
         }
 
 
-def make_run_plan(
-    out: Path, settings: RunSettings, store: PreparedStore, split: Split, device: torch.device
-) -> RunPlan:
-    """Decide what is "auto", and write settings and reasons into the run folder.
-
-    Args:
-        out: the run folder.
-        settings: of the run.
-        store: the prepared data set.
-        split: of the run.
-        device: that will train.
-    """
-    resolved, decisions = decide(settings, store, split, Machine(cores(), device.type))
-    write_settings(out, resolved)
-    write_json(out / RECIPE, [asdict(decision) for decision in decisions])
-    return RunPlan(resolved, decisions)
+def write_run_plan(out: Path, plan: RunPlan) -> None:
+    """Write settings and reasons into the run folder."""
+    write_settings(out, plan.settings)
+    write_json(out / RECIPE, [asdict(decision) for decision in plan.decisions])
 
 
 def read_run_plan(out: Path, settings: RunSettings) -> RunPlan | None:

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from medseg_nca.config import RunSettings
-from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.errors import Interrupted
 from medseg_nca.tracking.run import RunTracker, start_tracking
 from medseg_nca.training.state import TrainingResult
@@ -37,17 +36,17 @@ class Tracked:
 
 @contextmanager
 def tracking(
-    settings: RunSettings, out: Path, store: PreparedStore, resume: bool
+    settings: RunSettings, out: Path, data_hash: str, resume: bool
 ) -> Iterator[RunTracker]:
     """Follow a run in the store, and say there how it ended.
 
     Args:
         settings: of the run.
         out: the run folder.
-        store: the prepared data set.
+        data_hash: of the data set; "" where there is none.
         resume: go on with the tracked run.
     """
-    tracker = start_tracking(settings, out, dataset_hash=store.dataset_hash, resume=resume)
+    tracker = start_tracking(settings, out, dataset_hash=data_hash, resume=resume)
     try:
         yield tracker
     except BaseException as error:

@@ -15,21 +15,11 @@ import torch
 from lightning_fabric import Fabric
 
 from medseg_nca.config import RunSettings
-from medseg_nca.datasets.prepared import PreparedStore, is_prepared
-from medseg_nca.datasets.rules import few_cases
-from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
-from medseg_nca.errors import (
-    ConfigError,
-    DataError,
-    ModelError,
-    NothingLearned,
-    OutputError,
-    PartialFailure,
-)
+from medseg_nca.errors import ConfigError, ModelError, NothingLearned, OutputError
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
-from medseg_nca.pipelines import ensemble, preprocess
+from medseg_nca.pipelines import ensemble
 from medseg_nca.pipelines.run_folder import (
     CHECKPOINTS,
     ENSEMBLE,
@@ -37,18 +27,17 @@ from medseg_nca.pipelines.run_folder import (
     RECIPE,
     RESULT,
     SETTINGS,
-    SPLIT,
 )
 from medseg_nca.pipelines.run_plan import (
     RunPlan,
-    make_run_plan,
     read_run_plan,
     stored_settings,
+    write_run_plan,
     write_settings,
 )
-from medseg_nca.pipelines.run_time import time_table
 from medseg_nca.pipelines.run_tracking import Tracked, tell, tracking
 from medseg_nca.tasks import TASKS, Task
+from medseg_nca.tasks.base import Start, Training
 from medseg_nca.tracking.run import RunTracker
 from medseg_nca.training.checkpoint import BEST, has_checkpoint
 from medseg_nca.training.loop import Trainer
@@ -76,22 +65,28 @@ class RunResult:
         run: its folder.
         training: how its training ended.
         parameters: of the model.
-        data: folder of the prepared data set.
+        data: what to evaluate on, for a segmentation the folder of the prepared data set; None
+            where the task needs no data.
         held_out: the side of the split to evaluate on: "test", or "val" or "train" where there
             is nothing better.
+        score: how people call the validation's score.
+        task: the registered name of the task.
     """
 
     run: Path
     training: TrainingResult
     parameters: int
-    data: Path
+    data: Path | None
     held_out: str
+    score: str
+    task: str
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
         # Read from other folders too: see training_of().
-        data = str(self.data.resolve())
-        about = {"run": str(self.run), "data": data, "held_out": self.held_out}
+        data = None if self.data is None else str(self.data.resolve())
+        about = {"run": str(self.run), "task": self.task, "data": data, "held_out": self.held_out,
+                 "score": self.score}  # fmt: skip
         return {**about, "parameters": self.parameters, **_known(asdict(self.training))}
 
 
@@ -123,7 +118,7 @@ def _known(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(
-    data: Path,
+    data: Path | None,
     out: Path,
     settings: RunSettings,
     *,
@@ -131,10 +126,11 @@ def run(
     show: Show = _show_nothing,
     job: Job | None = None,
 ) -> RunResult:
-    """Train a model on a data set, raw or prepared.
+    """Train a model of any task.
 
     Args:
-        data: the data set's folder.
+        data: the data set, for a segmentation a folder, raw or prepared; None where the task needs
+            none.
         out: the run folder; created, and refused if it holds a run and ``resume`` is false.
         settings: of the run, where "auto" is decided from the data; a resumed run takes those
             that it was started with.
@@ -150,6 +146,7 @@ def run(
     job = job or Job()
     if resume:
         settings = stored_settings(out, settings)
+    task, settings = _checked(data, settings)
     fabric = _fabric(settings)
     # The first process makes what is shared; the others of a distributed run find it made.
     follows = resume or not fabric.is_global_zero
@@ -157,31 +154,32 @@ def run(
         settings = _settings_of(out, settings, follows)
     with _log_file(out / LOG):
         with fabric.rank_zero_first():
-            store, split, plan = _planned(data, out, settings, fabric, follows, job)
-        settings = plan.settings
-        task: Task = TASKS.get(settings.task)(settings, store, split)
-        with tracking(settings, out, store, resume) as tracker:
-            trainer = Trainer(task, settings, out, fabric, (Tracked(tracker),), job)
+            training = _begun(task, data, out, settings, fabric, follows, job)
+        settings = training.settings
+        plan = RunPlan(settings, training.decisions)
+        with tracking(settings, out, training.data_hash, resume) as tracker:
+            trainer = Trainer(training.learner, settings, out, fabric, (Tracked(tracker),), job)
             parameters = sum(p.numel() for p in trainer.model.parameters())
             logger.info("%s: %d parameters.", settings.model.name, parameters)
             if resume and trainer.has_checkpoint:
                 trainer.resume()
             elif fabric.world_size == 1:
-                plan = _timed(plan, trainer, store, prepared=store.folder == data)
+                plan = _timed(plan, trainer, training)
             if fabric.is_global_zero:
                 show(plan)
             result = _fit(trainer)
             if fabric.is_global_zero:
-                _finish(trainer, task, out, tracker)
+                _finish(trainer, training, out, tracker)
                 tell(result, tracker)
-    held_out = next(side for side in ("test", "val", "train") if split.side(side))
-    summary = RunResult(out, result, parameters, store.folder, held_out)
+    summary = RunResult(
+        out, result, parameters, training.data, training.held_out, task.score, task.name
+    )
     if fabric.is_global_zero:
         write_json(out / RESULT, summary.to_dict())
     return summary
 
 
-def plan_only(data: Path, out: Path, settings: RunSettings) -> RunPlan:
+def plan_only(data: Path | None, out: Path, settings: RunSettings) -> RunPlan:
     """Prepare and plan a run, and train nothing.
 
     The run folder gets what the same call of :func:`run` would begin with.
@@ -189,17 +187,25 @@ def plan_only(data: Path, out: Path, settings: RunSettings) -> RunPlan:
     Raises:
         MedsegError: see :mod:`medseg_nca.errors`.
     """
+    task, settings = _checked(data, settings)
     fabric = _fabric(settings)
     settings = _settings_of(out, settings, follows=False)
     with _log_file(out / LOG):
-        store, split, plan = _planned(data, out, settings, fabric, False, Job())
-        task: Task = TASKS.get(settings.task)(plan.settings, store, split)
-        trainer = Trainer(task, plan.settings, out, fabric)
-        return _timed(plan, trainer, store, prepared=store.folder == data)
+        training = _begun(task, data, out, settings, fabric, False, Job())
+        trainer = Trainer(training.learner, training.settings, out, fabric)
+        return _timed(RunPlan(training.settings, training.decisions), trainer, training)
+
+
+def _checked(data: Path | None, settings: RunSettings) -> tuple[Task, RunSettings]:
+    """The task of a run, whose own options are right and which has the data that it needs."""
+    task: Task = TASKS.get(settings.task)
+    settings = task.checked(settings)
+    task.check_data(data)
+    return task, settings
 
 
 def run_folds(
-    data: Path, out: Path, settings: RunSettings, folds: int, *, resume: bool = False,
+    data: Path | None, out: Path, settings: RunSettings, folds: int, *, resume: bool = False,
     show: Show = _show_nothing, job: Job | None = None,
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
@@ -254,85 +260,42 @@ def _settings_of(out: Path, settings: RunSettings, follows: bool) -> RunSettings
     return settings
 
 
-def _planned(
-    data: Path, out: Path, settings: RunSettings, fabric: Fabric, follows: bool, job: Job
-) -> tuple[PreparedStore, Split, RunPlan]:
-    """Data, split and plan of a run; one that goes on repeats what it was started with."""
-    store = _prepared(data, out, settings, follows, job)
-    split = _split_of(out, store, settings, follows)
-    if fabric.is_global_zero:
-        _warn_of_what_is_missing(store, split)
+def _begun(
+    task: Task, data: Path | None, out: Path, settings: RunSettings, fabric: Fabric,
+    follows: bool, job: Job,
+) -> Training:  # fmt: skip
+    """What the task learns, and from what; a run that goes on repeats what it was started with."""
+    plan = None
     if follows:
         # Another process may have decided since these settings were read.
         settings = stored_settings(out, settings)
         plan = read_run_plan(out, settings)
-        if plan is not None:
-            return store, split, plan
-    plan = make_run_plan(out, settings, store, split, fabric.device)
-    logger.info("The plan of the run with its reasons is in %s.", out / RECIPE)
-    return store, split, plan
+    start = Start(
+        data, out, settings, fabric.device, fabric.is_global_zero, follows,
+        plan.decisions if plan else None,
+    )  # fmt: skip
+    training = task.begin(start, job)
+    if plan is None:
+        write_run_plan(out, RunPlan(training.settings, training.decisions))
+        logger.info("The plan of the run with its reasons is in %s.", out / RECIPE)
+    return training
 
 
-def _timed(plan: RunPlan, trainer: Trainer, store: PreparedStore, *, prepared: bool) -> RunPlan:
+def _timed(plan: RunPlan, trainer: Trainer, training: Training) -> RunPlan:
     """Say how long the training takes, and before it starts, if that is too short."""
     settings = plan.settings
-    if settings.training.iterations <= FEW:
+    if settings.training.iterations <= FEW or training.time_table is None:
         return plan
-    timed = time_iterations(trainer.task, trainer.model, settings, trainer.fabric)
+    timed = time_iterations(trainer.learner, trainer.model, settings, trainer.fabric)
     if timed is None:
         return plan
-    table = time_table(timed, settings, store.plan, prepared=prepared)
+    table = training.time_table(timed)
     logger.info("%s", table.text)
     if table.warning is None:
         return replace(plan, remarks=(table.text,))
     logger.warning("%s", table.warning)
     trainer.told_short = True
     return replace(plan, remarks=(table.text, table.warning))
-
-
-def _prepared(
-    data: Path, out: Path, settings: RunSettings, follows: bool, job: Job
-) -> PreparedStore:
-    if is_prepared(data):
-        store = PreparedStore.open(data)
-        labels = settings.data.labels
-        if labels is not None and labels != store.labels:
-            raise ConfigError(
-                f"{data}: was prepared for the labels {', '.join(store.labels.names)}, but the "
-                f"settings say {', '.join(labels.names)}.",
-                hint="Prepare it again with these settings.",
-            )
-        return store
-    folder = out / "prepared"
-    logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
-    try:
-        kept = PreparedStore.open(folder).plan if follows and is_prepared(folder) else None
-        wanted = preprocess.PreprocessRequest(data, folder, settings, plan=kept, for_run=True)
-        return preprocess.run(wanted, job)
-    except PartialFailure as failure:
-        logger.warning("%s Training goes on without them.", failure.message)
-        return PreparedStore.open(folder)
-
-
-def _split_of(out: Path, store: PreparedStore, settings: RunSettings, resume: bool) -> Split:
-    if resume and (out / SPLIT).exists():
-        split = read_split(out / SPLIT)
-        if split.dataset_hash and split.dataset_hash != store.dataset_hash:
-            raise DataError(
-                f"{out / SPLIT}: the data set is not the one that the run was started with.",
-                hint="Resume with the same data, or start a new run.",
-            )
-        return split
-    split = make_split(store, settings.data.split)
-    write_split(split, out / SPLIT)
-    return split
-
-
-def _warn_of_what_is_missing(store: PreparedStore, split: Split) -> None:
-    """Say it where nothing can be validated, or a label has no cases to learn or to validate."""
-    fold = "" if split.fold is None else f"Fold {split.fold} of {split.folds}: "
-    for problem in (*few_cases(split.train, split.val), *store.thin_labels(split)):
-        logger.warning("%s%s %s", fold, problem.message, problem.hint)
 
 
 def _fabric(settings: RunSettings) -> Fabric:
@@ -354,15 +317,16 @@ def _fit(trainer: Trainer) -> TrainingResult:
         return trainer.fit()
 
 
-def _finish(trainer: Trainer, task: Task, out: Path, tracker: RunTracker) -> None:
+def _finish(trainer: Trainer, training: Training, out: Path, tracker: RunTracker) -> None:
     """Draw what there is to see, and hand everything to the tracking store."""
     figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png")]
-    figures += task.figures(trainer.evaluated_model, trainer.fabric.device, out / "figures")
+    learner = trainer.learner
+    figures += learner.figures(trainer.evaluated_model, trainer.fabric.device, out / "figures")
     for path in (
         *figures,
         out / SETTINGS,
         out / RECIPE,
-        out / SPLIT,
+        *training.files,
         out / "history.csv",
         out / "model",
         out / "checkpoints" / BEST,

@@ -24,15 +24,19 @@ RANKS = (
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},
     {"inference", "recipe"},
+    {"training"},
     {"tasks"},
-    {"training", "tracking"},
+    {"tracking"},
     {"work"},
     {"cases"},
     {"serving", "doctor", "benchmark"},
     {"pipelines"},
+    {"one task"},
     {"cli"},
 )
 RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
+# The folders of the tasks.
+TASKS = {path.name for path in (ROOT / "medseg_nca" / "tasks").iterdir() if path.is_dir()}
 # The array with its geometry is the word that readers, transforms and writers share.
 SHARED = {("transforms", "medseg_nca.io.volume"), ("transforms", "medseg_nca.io.grid")}
 
@@ -68,8 +72,14 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def part_of(module: str) -> str:
-    """``medseg_nca.io.nifti`` belongs to ``io``."""
-    return module.split(".")[1] if "." in module else ""
+    """``medseg_nca.io.nifti`` belongs to ``io``.
+
+    A task uses everything below the commands, and everything uses it through the seam alone.
+    """
+    parts = module.split(".")
+    if parts[1:2] == ["tasks"] and len(parts) > 2 and parts[2] in TASKS:
+        return "one task"
+    return parts[1] if len(parts) > 1 else ""
 
 
 @pytest.mark.parametrize("name", LINKED)

@@ -35,10 +35,10 @@ def find_model(reference: str, like: SegmentationModel | None = None) -> Segment
     Raises:
         MedsegError: if there is no such model.
     """
-    from medseg_nca.tracking.resolve import load_model
+    from medseg_nca.tracking.resolve import load_segmentation
 
     if reference not in model_names():
-        return load_model(reference, device="cpu").model
+        return load_segmentation(reference, device="cpu").model
     if like is None:
         return create_model(reference, in_channels=1, out_channels=1).eval()
     settings = {"dims": like.dims, "in_channels": like.in_channels}
@@ -52,7 +52,7 @@ def prepared_image(path: str, model: str) -> Tensor:
         MedsegError: if the model is not a trained one, or the image cannot be read or prepared.
     """
     from medseg_nca.io.read import read_volume
-    from medseg_nca.tracking.resolve import load_model
+    from medseg_nca.tracking.resolve import load_segmentation
     from medseg_nca.transforms.prepare import prepare
 
     if model in model_names():
@@ -60,7 +60,7 @@ def prepared_image(path: str, model: str) -> Tensor:
             f"Model {model!r} is not trained: it does not say how an image is prepared.",
             hint="Name a trained one, for example zoo:hippocampus.",
         )
-    plan = load_model(model, device="cpu").spec.plan
+    plan = load_segmentation(model, device="cpu").spec.plan
     return torch.from_numpy(prepare(read_volume(Path(path)), plan).image).float().unsqueeze(0)
 
 

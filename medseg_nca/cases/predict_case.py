@@ -87,6 +87,11 @@ class PredictionRecord:
         return {kind: str(self.out / file.name) for kind, file in self.files.items()}
 
     @property
+    def line(self) -> str:
+        """The files, the seconds and the voxels of each label, for the terminal."""
+        return f"{'  '.join(self.outputs.values())}  {self.seconds:.2f} s  {self.voxels}"
+
+    @property
     def empty(self) -> bool:
         """Whether there is a result, and no voxel of it has a label."""
         return self.error is None and not any(self.voxels.values())

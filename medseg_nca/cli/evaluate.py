@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,12 +25,13 @@ from medseg_nca.cli.options import (
     tracking_option,
 )
 
-SHOWN = ("dice", "hd95", "assd", "nsd")
+if TYPE_CHECKING:
+    from medseg_nca.tasks.base import Table
 
 
 @click.command()
 @model_option
-@data_option()
+@data_option(required=False)
 @out_option("Folder for the results; RUN/evaluation if --model is a run.", required=False)
 @click.option(
     "--split",
@@ -49,7 +50,7 @@ SHOWN = ("dice", "hd95", "assd", "nsd")
 @json_option
 def evaluate(
     model: str,
-    data: Path,
+    data: Path | None,
     out: Path | None,
     split: str,
     save_predictions: bool,
@@ -61,21 +62,23 @@ def evaluate(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Measure a model on labelled cases.
+    """Measure a model, as its task does it; a model of a segmentation on labelled cases.
 
     Dice, HD95, HD, ASSD, NSD, volume difference, sensitivity and precision of every case and label,
-    in millimetres on the grid of the label map. Writes metrics.json, metrics.csv, report.html and
-    figures.
+    in millimetres on the grid of the label map; what the other tasks measure is in their
+    documentation. Writes metrics.json, metrics.csv, report.html and figures.
 
     Finished cases are kept: the same command goes on after an interruption, and evaluates only what
     is missing or has changed.
     """
     check_workers(workers, scheduler)
-    announce(f"Evaluating {model} on {data}.")
+    announce(f"Evaluating {model}." if data is None else f"Evaluating {model} on {data}.")
     from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
     from medseg_nca.pipelines.run_folder import training_of
+    from medseg_nca.tasks import TASKS
+    from medseg_nca.tasks.base import EvaluateRequest
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
@@ -86,19 +89,10 @@ def evaluate(
         if not is_run:
             raise click.UsageError("--out is needed: the model does not lie in a run folder.")
         out = run_folder / "evaluation"
-    settings = pipeline.resolve_settings(loaded, overrides)
-    request = pipeline.EvaluateRequest(
-        loaded, data, out,
-        split=split,
-        settings=settings.evaluation,
-        prediction=settings.prediction,
-        format=settings.data.format,
-        labels=settings.data.labels,
-        save_predictions=save_predictions,
-        workers=workers or 1,
-        scheduler=scheduler,
-        fresh=fresh,
-    )  # fmt: skip
+    options = {"save_predictions": True} if save_predictions else {}
+    request = EvaluateRequest(
+        loaded, data, out, split, overrides, options, workers or 1, scheduler, fresh
+    )
     with keeping_cases(), ProgressBars() as bars:
         evaluation = pipeline.run(request, bars.job)
     if is_run:
@@ -106,39 +100,35 @@ def evaluate(
     if as_json:
         print_json({"out": str(out), **evaluation.tree})
     else:
-        _show_evaluation(evaluation.tree, out)
+        _show_evaluation(TASKS.get(loaded.spec.task).table(evaluation.tree), out)
     evaluation.raise_for_failures()
     if is_run and not as_json and training_of(run_folder).get("learned") is not False:
         say_next("models", "register", run_folder, "--name", model_name(run_folder))
 
 
-def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
+def _show_evaluation(results: Table, out: Path) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
     from medseg_nca.cli.console import print_table
-    from medseg_nca.metrics.definitions import METRICS
 
-    table = Table(title=escape(f"{tree['model']['name']} on {tree['data']['name']}"))
-    table.add_column("label")
-    for metric in SHOWN:
-        table.add_column(METRICS[metric].heading(), justify="right")
-    table.add_column("n", justify="right")
-    for name, part in {**tree["labels"], "merged": tree["merged"]}.items():
-        cells = [_number(part[metric]["mean"]) for metric in SHOWN]
-        table.add_row(escape(name), *cells, str(part["dice"]["n"]))
+    table = RichTable(title=escape(results.title))
+    for number, column in enumerate(results.columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in results.rows:
+        table.add_row(*map(escape, row))
     print_table(table)
-    click.echo(
-        f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
-        f"{tree['seconds']['median']:.2f} s a case."
-    )
+    if results.summary:
+        click.echo(results.summary)
     click.echo(f"Report: {out / 'report.html'}")
 
 
 @click.command()
 @click.argument("run_a", type=click.Path(path_type=Path, exists=True))
 @click.argument("run_b", type=click.Path(path_type=Path, exists=True))
-@click.option("--metric", default="dice", show_default=True, help="A metric of metrics.json.")
+@click.option(
+    "--metric", help="A metric of metrics.json; the task's first if not given, such as dice."
+)
 @out_option("Folder for comparison.json and differences.png.", required=False)
 @click.option(
     "--bootstrap",
@@ -149,7 +139,7 @@ def _show_evaluation(tree: dict[str, Any], out: Path) -> None:
 )
 @json_option
 def compare(
-    run_a: Path, run_b: Path, metric: str, out: Path | None, bootstrap: int, as_json: bool
+    run_a: Path, run_b: Path, metric: str | None, out: Path | None, bootstrap: int, as_json: bool
 ) -> None:
     """Compare two evaluated runs, case by case.
 
@@ -173,7 +163,6 @@ def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
     from rich.table import Table
 
     from medseg_nca.cli.console import make_console, print_table
-    from medseg_nca.metrics.definitions import METRICS
     from medseg_nca.metrics.summary import interval_key
 
     console = make_console()
@@ -183,7 +172,7 @@ def _show_comparison(tree: dict[str, Any], out: Path | None) -> None:
         )
     for note in tree["notes"]:
         console.print(f"Note: {escape(note)}")
-    heading = f"{METRICS[tree['metric']].heading()}, {tree['better']} is better"
+    heading = f"{tree['heading']}, {tree['better']} is better"
     table = Table(title=f"{heading}; {tree['cases']} cases")
     percent = f"{100 * tree['confidence']:g} % interval"
     for column in ("label", "A", "B", "B - A", percent, "p", "better", "n"):

@@ -104,8 +104,8 @@ def list_models(name: str | None, tracking_uri: str | None, as_json: bool) -> No
         click.echo(f"There are no registered models in {shown(store_uri(tracking_uri))}.")
         return
     title = f"versions of {name}" if name else "registered models (newest version)"
-    columns = ("name", "version", "aliases", "Dice", "of", "status", "created", "weights")
-    _table(title, columns, [_row(version) for version in found], right=("version", "Dice"))
+    columns = ("name", "version", "aliases", "score", "of", "status", "created", "weights")
+    _table(title, columns, [_row(version) for version in found], right=("version", "score"))
 
 
 @models.command()
@@ -126,7 +126,7 @@ def show(name: str, version: str | None, tracking_uri: str | None, as_json: bool
     if as_json:
         print_json(found.to_dict())
         return
-    facts = {key: value for key, value in found.to_dict().items() if key not in {"tags", "dice"}}
+    facts = {key: value for key, value in found.to_dict().items() if key not in HIDDEN}
     facts["aliases"] = ", ".join(found.aliases) or NO_VALUE
     facts |= {key: value for key, value in sorted(found.tags.items()) if key not in facts}
     _table(found.uri, ("", ""), [[key, str(value)] for key, value in facts.items()], header=False)
@@ -285,6 +285,8 @@ def list_zoo(as_json: bool) -> None:
     _table("models in the package", columns, rows, right=("bytes",))
 
 
+# What ``show`` tells in other rows.
+HIDDEN = {"tags", "score", "dice", "dice_of"}
 _UNITS = {
     "flop": "FLOP of an inference",
     "inference_mb": "inference memory (MB)",
@@ -306,17 +308,17 @@ def _model_settings(name: str, overrides: tuple[str, ...]) -> tuple[Any, int]:
         return load_settings(None, (f"model={name}", *overrides)).model, 1
     if _is_trained(name):
         from medseg_nca.errors import ConfigError
-        from medseg_nca.inference.bundle import check_bundle
         from medseg_nca.tracking.resolve import locate
+        from medseg_nca.tracking.task_files import read_folder
 
         if overrides:
             raise ConfigError(f"--set cannot change {name}: it is trained already.")
         found = locate(name)
         try:
-            spec = check_bundle(found.folder)
+            spec = read_folder(found.folder)
         finally:
             found.release()
-        return spec.model, max(len(spec.members), 1)
+        return spec.model, max(len(getattr(spec, "members", ())), 1)
     return load_settings(name, overrides).model, 1
 
 
@@ -345,10 +347,12 @@ def _shown(value: Any) -> str:
 
 
 def _row(version: Version) -> list[str]:
-    dice = NO_VALUE if version.dice is None else f"{version.dice:.4f}"
+    score = NO_VALUE
+    if version.score is not None:
+        score = f"{version.score_name} {version.score:.4f}"
     return [
-        version.name, version.version, ", ".join(version.aliases) or NO_VALUE, dice,
-        version.dice_of or NO_VALUE, version.status or NO_VALUE,
+        version.name, version.version, ", ".join(version.aliases) or NO_VALUE, score,
+        version.score_of or NO_VALUE, version.status or NO_VALUE,
         version.created.partition("T")[0], version.weights_sha256[:12],
     ]  # fmt: skip
 

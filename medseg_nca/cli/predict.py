@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,6 +21,7 @@ from medseg_nca.cli.options import (
     out_option,
     print_json,
     scheduler_option,
+    set_option,
     tracking_option,
 )
 
@@ -27,15 +29,15 @@ from medseg_nca.cli.options import (
 @click.command()
 @model_option
 @out_option()
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format", "formats", multiple=True, metavar="NAME[,NAME...]",
     help="Of the label map: nifti, nrrd, mha, png, tiff, dicom-seg, rtstruct, sr, sc, or a format "
     "of another package; several with commas. The input's own if not given, dicom-seg for DICOM.",
 )  # fmt: skip
 @click.option(
-    "--seg-type", type=click.Choice(["binary", "fractional", "labelmap"]), default="binary",
-    show_default=True, help="Of a DICOM SEG; fractional holds, and also writes, the probabilities.",
+    "--seg-type", type=click.Choice(["binary", "fractional", "labelmap"]),
+    help="Of a DICOM SEG; fractional holds, and also writes, the probabilities.  [default: binary]",
 )  # fmt: skip
 @click.option(
     "--select", metavar="CONDITIONS",
@@ -74,6 +76,7 @@ from medseg_nca.cli.options import (
     help="What becomes of an image that is unlike those of the training (voxels much coarser, "
     "another size, axes turned otherwise).  [default: the model's, which is warn]",
 )  # fmt: skip
+@set_option
 @one_worker_option
 @scheduler_option
 @fresh_option
@@ -85,7 +88,7 @@ def predict(
     out: Path,
     inputs: tuple[Path, ...],
     formats: tuple[str, ...],
-    seg_type: str,
+    seg_type: str | None,
     select: str | None,
     probabilities: bool,
     uncertainty: int | None,
@@ -97,6 +100,7 @@ def predict(
     seed: int | None,
     keep_spacing: bool,
     unlike: str | None,
+    overrides: tuple[str, ...],
     workers: int | None,
     scheduler: str | None,
     fresh: bool,
@@ -104,7 +108,10 @@ def predict(
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
-    """Segment INPUTS (files or folders; NIfTI, NRRD, MHA, PNG, TIFF, DICOM).
+    """Answer INPUTS with a model of any task.
+
+    A segmentation takes files or folders (NIfTI, NRRD, MHA, PNG, TIFF, DICOM); most options are
+    its. What other tasks take and write is in their documentation; --set changes their options.
 
     Each label map has the exact grid and header of its input; a DICOM series gives a DICOM SEG. The
     model is loaded once.
@@ -117,19 +124,19 @@ def predict(
     3.
     """
     check_workers(workers, scheduler)
-    announce(f"Segmenting with {model}; the results go to {out}.")
-    from medseg_nca.cases.predict_case import OutputSettings
+    announce(f"Predicting with {model}; the results go to {out}.")
     from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
+    from medseg_nca.tasks.base import PredictRequest
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking)
     changes = {
-        "probabilities": probabilities or seg_type == "fractional" or None,
+        "probabilities": probabilities or None,
         "uncertainty": uncertainty,
-        "flips": _axes(flips, loaded.spec.plan.dims),
+        "flips": _axes(flips, loaded.spec.model.dims),
         "largest": _labels(largest),
         "fire": fire,
         "precision": precision,
@@ -138,11 +145,10 @@ def predict(
         "match_spacing": False if keep_spacing else None,
         "unlike": unlike,
     }
-    given = {key: value for key, value in changes.items() if value is not None}
-    settings = loaded.spec.prediction.changed(**given)
-    request = pipeline.PredictRequest(
-        loaded, inputs, out, settings, OutputSettings(_names(formats), seg_type), select,
-        workers or 1, scheduler, fresh,
+    options = {"prediction": _given(changes), "seg_type": seg_type, "select": select}
+    request = PredictRequest(
+        loaded, inputs, out, _names(formats), overrides, _given(options), workers or 1, scheduler,
+        fresh,
     )  # fmt: skip
     with keeping_cases(), ProgressBars() as bars:
         results = pipeline.run(request, bars.job)
@@ -150,8 +156,12 @@ def predict(
         print_json([result.to_dict() for result in results])
         return
     for result in results:
-        files = "  ".join(result.outputs.values())
-        click.echo(f"{files}  {result.seconds:.2f} s  {result.voxels}")
+        click.echo(result.line)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {key: value for key, value in options.items() if value is not None and value != {}}
 
 
 def _names(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from medseg_nca.job import ONE_CASE, Job
 if TYPE_CHECKING:
     from medseg_nca.job import Progress
 
-_LOSS, _DICE = "loss", "val_dice"
+_LOSS, _VALIDATED = "loss", "val_"
 
 
 class _Count(rich.ProgressColumn):
@@ -66,7 +66,7 @@ class ProgressBars:
         self._bar: rich.Progress | None = None
         self._tasks: dict[str, rich.TaskID] = {}
         self._loss: float | None = None
-        self._dice: float | None = None
+        self._score = ""
         self._began = time.monotonic()
 
     @property
@@ -136,7 +136,7 @@ class ProgressBars:
             self._bar.remove_task(task)
 
     def _note(self, progress: Progress) -> str:
-        """What is unusual of the cases so far; of a training its iteration, loss and Dice."""
+        """What is unusual of the cases so far; of a training its iteration, loss and score."""
         facts = progress.facts
         if "iteration" not in facts:
             counts = {word: int(facts.get(word, 0)) for word in ("resumed", "failed")}
@@ -144,10 +144,12 @@ class ProgressBars:
         if _LOSS in facts:
             loss = facts[_LOSS]
             self._loss = loss if self._loss is None else 0.8 * self._loss + 0.2 * loss
-        self._dice = facts.get(_DICE, self._dice)
+        # The first of the validation's numbers is its score.
+        name = next((name for name in facts if name.startswith(_VALIDATED)), None)
+        if name is not None:
+            word = name.removeprefix(_VALIDATED).replace("_", " ")
+            self._score = f"  val {'Dice' if word == 'dice' else word} {facts[name]:.3f}"
         note = f"iteration {facts['iteration']:.0f}"
         if self._loss is not None:
             note += f"  loss {self._loss:.3f}"
-        if self._dice is not None:
-            note += f"  val Dice {self._dice:.3f}"
-        return note
+        return note + self._score

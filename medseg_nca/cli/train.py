@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.next_step import say_next, settings_words
+from medseg_nca.cli.next_step import free_folder, name_of, say_next, settings_words
 from medseg_nca.cli.options import (
     POSITIVE,
     config_option,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@data_option()
-@out_option("Run folder.")
+@data_option(required=False)
+@out_option("Run folder; a new one in runs/ if not given.", required=False)
 @set_option
 @click.option("--fold", type=int, help="Train this fold only (of --folds, or of 5).")
 @click.option("--folds", type=click.IntRange(min=2), help="Cross-validate, and join the folds.")
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 @json_option
 def train(
     config: str | None,
-    data: Path,
-    out: Path,
+    data: Path | None,
+    out: Path | None,
     overrides: tuple[str, ...],
     fold: int | None,
     folds: int | None,
@@ -60,7 +60,9 @@ def train(
     no_tracking: bool,
     as_json: bool,
 ) -> None:
-    """Train a model; the run folder gets weights, curves, overlays and the log.
+    """Train a model; the run folder gets weights, curves, pictures and the log.
+
+    What is learned is the settings' task: segmentation, which needs --data, if they name no other.
 
     What neither a preset nor --set decides is decided from the data; the plan is printed with its
     reasons before the training, and stored in recipe.json. --plan-only ends there.
@@ -71,7 +73,11 @@ def train(
     """
     if plan_only and resume:
         raise click.UsageError("--plan-only plans a new run; --resume goes on with one.")
-    announce(f"{'Planning' if plan_only else 'Training'} on {data}; the run folder is {out}.")
+    if resume and out is None:
+        raise click.UsageError("--resume goes on with the run in --out, which is not given.")
+    out = out or free_folder("runs", name_of(Path(config)) if config else "run")
+    word, on = "Planning" if plan_only else "Training", "" if data is None else f" on {data}"
+    announce(f"{word}{on}; the run folder is {out}.")
     from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.loading import load_settings
     from medseg_nca.pipelines import train as pipeline
@@ -96,7 +102,8 @@ def train(
         again = {"--fold": fold, "--folds": folds, "--max-minutes": max_minutes, "--seed": seed,
                  "--device": device}  # fmt: skip
         words = [word for item in again.items() if item[1] is not None for word in item]
-        say_next("train", *settings_words(config, overrides), "--data", data, "--out", out, *words)
+        at = () if data is None else ("--data", data)
+        say_next("train", *settings_words(config, overrides), *at, "--out", out, *words)
         return
     show = partial(print_plan, stderr=as_json)
     with ProgressBars() as bars:
@@ -116,7 +123,8 @@ def train(
 def _best(tree: dict[str, Any]) -> str:
     if tree["best_score"] is None:
         return "nothing to validate on"
-    return f"best validation {tree['best_score']:.4f} at iteration {tree['best_iteration']}"
+    score, where = tree["best_score"], tree["best_iteration"]
+    return f"best validation {tree['score']} {score:.4f} at iteration {where}"
 
 
 def _report(results: list[RunResult], out: Path, as_json: bool) -> None:
@@ -140,4 +148,5 @@ def _report(results: list[RunResult], out: Path, as_json: bool) -> None:
         return
     first = results[0]
     side = () if first.held_out == "test" else ("--split", first.held_out)
-    say_next("evaluate", "--model", first.run, "--data", first.data, *side)
+    at = () if first.data is None else ("--data", first.data)
+    say_next("evaluate", "--model", first.run, *at, *side)

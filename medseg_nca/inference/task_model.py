@@ -27,7 +27,7 @@ from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, Digest, read_tr
 from medseg_nca.inference.weights import read_header
 from medseg_nca.io.atomic import atomic_file, write_text
 
-TASK_VERSION = 3
+TASK_VERSION: Literal[3] = 3
 
 Build = Callable[["TaskSpec"], nn.Module]
 

@@ -10,82 +10,40 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.loading import validate
-from medseg_nca.config.model import ModelSettings
 from medseg_nca.errors import ConfigError, DataError, PartialFailure
+from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
-from medseg_nca.recipe import Decision
 from medseg_nca.suggest import unknown
-from medseg_nca.training.learner import Learner
-from medseg_nca.training.timing import IterationTime, TimeTable
+
+if TYPE_CHECKING:
+    import torch
+
+    from medseg_nca.recipe import Decision
+    from medseg_nca.training.learner import Learner
+    from medseg_nca.training.timing import IterationTime, TimeTable
+
+__all__ = [
+    "Agreement",
+    "Better",
+    "Description",
+    "EvaluateRequest",
+    "Evaluation",
+    "PredictRequest",
+    "Predicted",
+    "Start",
+    "Table",
+    "Task",
+    "TrainedModel",
+    "Training",
+    "Tree",
+]
 
 Tree = dict[str, Any]
 Better = Literal["higher", "lower", "zero"]
-
-
-class Description(Protocol):
-    """What ``model.json`` of every task holds; a task adds more."""
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-
-    @property
-    def task(self) -> str:
-        """The registered name of the task."""
-
-    @property
-    def model(self) -> ModelSettings:
-        """What the network is built from."""
-
-    @property
-    def training_data(self) -> str:
-        """Name of the data set; "" if there is none."""
-
-    @property
-    def training_data_hash(self) -> str:
-        """Hash of the data set; "" if there is none."""
-
-    @property
-    def metrics(self) -> Mapping[str, float | None]:
-        """Of the validation."""
-
-    @property
-    def package_version(self) -> str:
-        """Of the package that trained the model."""
-
-    @property
-    def weights_sha256(self) -> str:
-        """Of the file of weights."""
-
-    @property
-    def reference(self) -> Mapping[str, str] | None:
-        """A stored answer, see :meth:`Task.make_reference`."""
-
-
-class TrainedModel(Protocol):
-    """A model of any task, on its device and in evaluation mode."""
-
-    @property
-    def spec(self) -> Description:
-        """What the model is."""
-
-    @property
-    def folder(self) -> Path:
-        """Of its two files; of a model from a store it is gone by now."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers were learned."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +58,8 @@ class Start:
         first: whether this is the first process of the training, which writes.
         follows: whether the run goes on, or another process has begun it: what lies in the run
             folder is then taken, not made.
+        decisions: what the run decided when it began; the settings hold it, and nothing is decided
+            again. None where nothing was decided yet.
     """
 
     data: Path | None
@@ -108,6 +68,7 @@ class Start:
     device: torch.device
     first: bool = True
     follows: bool = False
+    decisions: tuple[Decision, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -261,6 +222,7 @@ class Task(ABC):
         options_class: the task's own section of the settings, ``options``.
         defaults: what the task takes for settings that are left to the recipe, by their keys.
         predict_options, evaluate_options: names in ``options`` of a request that it understands.
+        joint_rows: rows of a comparison that stand for several others, whose mean is then told too.
     """
 
     name: ClassVar[str]
@@ -270,6 +232,7 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     predict_options: ClassVar[frozenset[str]] = frozenset()
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
+    joint_rows: ClassVar[tuple[str, ...]] = ()
 
     def options(self, settings: RunSettings) -> Any:
         """Return the task's own settings, an object of :attr:`options_class`.
@@ -287,8 +250,13 @@ class Task(ABC):
         """
         return settings.changed(options=self.options(settings).model_dump(mode="json"))
 
-    def decided(self, settings: RunSettings) -> tuple[RunSettings, tuple[Decision, ...]]:
+    def decided(self, start: Start) -> tuple[RunSettings, tuple[Decision, ...]]:
         """Take the task's defaults, or those of the fields, for what is left to the recipe."""
+        from medseg_nca.recipe import Decision
+
+        settings = start.settings
+        if start.decisions is not None:
+            return settings, start.decisions
         values: dict[str, Any] = {}
         for key in settings.undecided:
             found: Any = settings
@@ -388,6 +356,10 @@ class Task(ABC):
     @abstractmethod
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
         """Return a metric of each case by its id, for each row of a comparison (a label, "all")."""
+
+    def heading(self, metric: str) -> str:
+        """Return a metric as people write it, with its unit."""
+        return metric.replace("_", " ")
 
     @abstractmethod
     def make_reference(self, model: TrainedModel) -> dict[str, str]:

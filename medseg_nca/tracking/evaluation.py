@@ -19,21 +19,33 @@ PLACES = "evaluations.json"
 # The most telling side first.
 SIDES = ("test", "all", "val", "train")
 
+# What the number in the tags of a version was measured by: see ``score_of``.
+EVALUATION, VALIDATION = "evaluation", "validation"
+DICE = "Dice"
+
 logger = logging.getLogger(__name__)
 
 
+def score_tags(name: str, value: float | None, measured_by: str) -> dict[str, str]:
+    """Return the tags by which a registered version shows its score."""
+    known = {} if value is None else {"score": f"{value:.4f}"}
+    return {**known, "score_name": name, "score_of": measured_by}
+
+
 @dataclass(frozen=True)
-class Evaluation:
+class ScoredResults:
     """What ``medseg-nca evaluate`` wrote.
 
     Attributes:
         folder: where ``metrics.json`` lies, with ``metrics.csv`` and ``report.html``.
-        mean_dice: mean over labels and cases; None when no case counts.
+        score: the number that decides, such as the mean Dice; None when no case counts.
+        score_name: how people call it.
         on: which data, as "test of Task04_Hippocampus"; "" where it does not say.
     """
 
     folder: Path
-    mean_dice: float | None
+    score: float | None
+    score_name: str = DICE
     on: str = ""
 
     @property
@@ -44,12 +56,11 @@ class Evaluation:
     @property
     def tags(self) -> dict[str, str]:
         """How a registered version shows it."""
-        dice = {} if self.mean_dice is None else {"dice": f"{self.mean_dice:.4f}"}
         place = {"evaluated_on": self.on} if self.on else {}
-        return {"evaluated": "yes", "dice_of": "evaluation", **dice, **place}
+        return {"evaluated": "yes", **score_tags(self.score_name, self.score, EVALUATION), **place}
 
 
-def read_evaluation(path: Path, weights_sha256: str) -> Evaluation:
+def read_evaluation(path: Path, weights_sha256: str) -> ScoredResults:
     """Read an evaluation and see that it is of these weights.
 
     Args:
@@ -57,7 +68,7 @@ def read_evaluation(path: Path, weights_sha256: str) -> Evaluation:
         weights_sha256: of the model that is registered.
 
     Raises:
-        ModelError: if it cannot be read, has no mean Dice entry, or is of other weights.
+        ModelError: if it cannot be read, names no score, or is of other weights.
     """
     file = path / METRICS if path.is_dir() else path
     again = "Run `medseg-nca evaluate --model RUN --data DIR --out RUN/evaluation` again."
@@ -65,8 +76,9 @@ def read_evaluation(path: Path, weights_sha256: str) -> Evaluation:
         tree = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{file}: is not a readable evaluation ({error}).", hint=again) from error
-    if not isinstance(tree, dict) or "mean_dice" not in tree:
-        raise ModelError(f"{file}: has no entry 'mean_dice'.", hint=again)
+    name, score = _score(tree)
+    if name is None:
+        raise ModelError(f"{file}: has no entry 'score'.", hint=again)
     evaluated = _entry(tree, "model", "weights_sha256")
     if evaluated != weights_sha256:
         raise ModelError(
@@ -74,11 +86,19 @@ def read_evaluation(path: Path, weights_sha256: str) -> Evaluation:
             f"the model are {weights_sha256[:12]}...).",
             hint=again,
         )
-    dice = tree["mean_dice"]
-    known = isinstance(dice, int | float) and math.isfinite(dice)
+    known = isinstance(score, int | float) and math.isfinite(score)
     split, data = _entry(tree, "split", "name"), _entry(tree, "data", "name")
     on = " of ".join(part for part in (split, data) if part)
-    return Evaluation(file.parent, float(dice) if known else None, on)
+    return ScoredResults(file.parent, float(score) if known else None, name, on)
+
+
+def _score(tree: Any) -> tuple[str | None, Any]:
+    """Name and value of the score; until November 2026 there was only a mean Dice."""
+    if not isinstance(tree, dict):
+        return None, None
+    if isinstance(tree.get("score"), dict):
+        return str(tree["score"].get("name", "score")), tree["score"].get("value")
+    return (DICE, tree["mean_dice"]) if "mean_dice" in tree else (None, None)
 
 
 def remember_evaluation(run: Path, side: str, folder: Path) -> None:
@@ -91,7 +111,7 @@ def remember_evaluation(run: Path, side: str, folder: Path) -> None:
     write_json(run / PLACES, places)
 
 
-def find_evaluation(run: Path, weights_sha256: str) -> Evaluation | None:
+def find_evaluation(run: Path, weights_sha256: str) -> ScoredResults | None:
     """Find the evaluation of a run's model: in the run folder, else where it was last written.
 
     Held-out cases count before those that the training has seen. An evaluation of other weights,

@@ -7,18 +7,20 @@ import shutil
 from pathlib import Path
 
 import medseg_nca
-from medseg_nca.inference.bundle import SPEC, WEIGHTS, LoadedModel, file_sha256
+from medseg_nca.inference.bundle import SPEC, WEIGHTS, file_sha256
+from medseg_nca.io.atomic import write_text
+from medseg_nca.tasks import TASKS
+from medseg_nca.tasks.base import TrainedModel
 from medseg_nca.tracking import provenance
-from medseg_nca.tracking.reference import store_reference
 from medseg_nca.tracking.store import no_warnings, quiet
 
 SCRIPT = Path(__file__).with_name("pyfunc_model.py")
 
 
-def write_package(loaded: LoadedModel, folder: Path) -> dict[str, str]:
+def write_package(loaded: TrainedModel, folder: Path) -> dict[str, str]:
     """Write a models-from-code pyfunc into ``folder/model``, without pickles.
 
-    The data files lie in ``artifacts``; ``model.json`` gets a stored prediction, by which
+    The data files lie in ``artifacts``; ``model.json`` gets a stored answer, by which
     ``verify`` recognises the model on another machine.
 
     Returns:
@@ -29,7 +31,8 @@ def write_package(loaded: LoadedModel, folder: Path) -> dict[str, str]:
     """
     pair = folder / "pair"
     pair.mkdir(parents=True)
-    store_reference(pair, loaded)
+    reference = TASKS.get(loaded.spec.task).make_reference(loaded)
+    write_text(pair / SPEC, loaded.spec.changed(reference=reference).to_json())
     shutil.copyfile(loaded.folder / WEIGHTS, pair / WEIGHTS)
     quiet()
     from mlflow import pyfunc

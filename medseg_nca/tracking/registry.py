@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ModelError
-from medseg_nca.tracking.evaluation import Evaluation, read_evaluation
+from medseg_nca.tracking.evaluation import (
+    VALIDATION,
+    ScoredResults,
+    read_evaluation,
+    score_tags,
+)
 from medseg_nca.tracking.resolve import HASH_TAGS
 from medseg_nca.tracking.run import BATCH, flatten, run_tags
 from medseg_nca.tracking.store import (
@@ -25,7 +30,7 @@ from medseg_nca.tracking.versions import STATUS_TAG, Version, check_name, descri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from medseg_nca.inference.bundle import LoadedModel
+    from medseg_nca.tasks.base import TrainedModel
 
 PENDING, APPROVED = "pending", "approved"
 EVALUATION_FOLDER = "evaluation"
@@ -35,12 +40,12 @@ ALIAS_HINT = 'An alias has letters, digits, "-" and "_"; "latest" and v1, v2, ..
 
 
 def register(
-    loaded: LoadedModel,
+    loaded: TrainedModel,
     name: str,
     *,
     tracking: TrackingSettings | None = None,
     run_id: str | None = None,
-    evaluation: Evaluation | None = None,
+    evaluation: ScoredResults | None = None,
     description: str = "",
     tags: Mapping[str, str] | None = None,
 ) -> Version:
@@ -134,26 +139,27 @@ def promote(
     return show(target.name, target.version, tracking)
 
 
-def _model_tags(loaded: LoadedModel) -> dict[str, str]:
-    spec = loaded.spec
+def _model_tags(loaded: TrainedModel) -> dict[str, str]:
+    from medseg_nca.tasks import TASKS
+
+    spec, task = loaded.spec, TASKS.get(loaded.spec.task)
     tags = {
         "model": spec.model.name,
         "task": spec.task,
-        "dims": str(spec.plan.dims),
-        "labels": ", ".join(spec.labels.names),
         "dataset": spec.training_data,
         "dataset_hash": spec.training_data_hash,
         "package_version": spec.package_version,
-        "members": str(len(spec.members) or ""),
+        **task.tags(loaded),
     }
-    dice = next((spec.metrics[key] for key in ("mean_dice", "dice") if key in spec.metrics), None)
-    if isinstance(dice, int | float):
-        tags |= {"dice": f"{dice:.4f}", "dice_of": "validation"}
+    # The first metric of a validation is its score.
+    value = next(iter(spec.metrics.values()), None)
+    if isinstance(value, int | float):
+        tags |= score_tags(task.score, value, VALIDATION)
     return {key: value for key, value in tags.items() if value}
 
 
 def _run_of(
-    client: MlflowClient, loaded: LoadedModel, run_id: str | None, tracking: TrackingSettings
+    client: MlflowClient, loaded: TrainedModel, run_id: str | None, tracking: TrackingSettings
 ) -> str:
     """The run that trained the model if this store has it, else a new one."""
     from mlflow.entities import Param
@@ -177,14 +183,14 @@ def _run_of(
     return str(run.info.run_id)
 
 
-def _log_evaluation(client: MlflowClient, run: str, place: str, evaluation: Evaluation) -> None:
+def _log_evaluation(client: MlflowClient, run: str, place: str, evaluation: ScoredResults) -> None:
     """Store an evaluation beside the version's files: a run may have several versions."""
     with store_errors("The evaluation cannot be stored"):
         for file in evaluation.files:
             client.log_artifact(run, str(file), f"{place}/{EVALUATION_FOLDER}")
 
 
-def _add_evaluation(client: MlflowClient, target: Version, evaluation: Evaluation) -> Version:
+def _add_evaluation(client: MlflowClient, target: Version, evaluation: ScoredResults) -> Version:
     """Give a registered version its evaluation."""
     with store_errors(f"The evaluation of {target.uri} cannot be stored"):
         source = str(client.get_model_version(target.name, target.version).source)

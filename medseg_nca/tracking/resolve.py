@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
     from medseg_nca.inference.bundle import LoadedModel
+    from medseg_nca.tasks.base import TrainedModel
 
 WEIGHTS, SPEC, CARD = "weights.safetensors", "model.json", "card.md"
 ZOO = "zoo:"
@@ -79,8 +80,8 @@ class Located:
 
 def load_model(
     reference: str, device: str = "auto", tracking: TrackingSettings | None = None
-) -> LoadedModel:
-    """Load a model by any of its names; what was downloaded for it is gone afterwards.
+) -> TrainedModel:
+    """Load a model of any task by any of its names; what was downloaded for it is gone afterwards.
 
     Args:
         reference: a run folder, a folder with the two data files, ``zoo:NAME``,
@@ -91,6 +92,24 @@ def load_model(
     Raises:
         ModelError: if there is no such model, or its files are missing, damaged or not those that
             were registered.
+        TrackingError: if the store cannot be used.
+    """
+    from medseg_nca.tracking.task_files import load_folder
+
+    found = locate(reference, tracking)
+    try:
+        return load_folder(found.folder, device)
+    finally:
+        found.release()
+
+
+def load_segmentation(
+    reference: str, device: str = "auto", tracking: TrackingSettings | None = None
+) -> LoadedModel:
+    """Load a model of the task segmentation, as :func:`load_model` does.
+
+    Raises:
+        ModelError: as :func:`load_model`, or if the model is of another task.
         TrackingError: if the store cannot be used.
     """
     from medseg_nca.inference.bundle import load_bundle
@@ -183,7 +202,7 @@ def export_model(
         OutputError: if the folder holds a model already, or cannot be written.
         ModelError, TrackingError: as in :func:`load_model`.
     """
-    from medseg_nca.inference.bundle import check_bundle
+    from medseg_nca.tracking.task_files import read_folder
 
     if not force and any((to / name).exists() for name in (WEIGHTS, SPEC)):
         raise OutputError(
@@ -192,7 +211,7 @@ def export_model(
     found = locate(reference, tracking)
     written = []
     try:
-        check_bundle(found.folder)
+        read_folder(found.folder)
         for name in (WEIGHTS, SPEC, CARD):
             source = found.folder / name
             if source.is_file():

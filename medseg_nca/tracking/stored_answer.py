@@ -1,6 +1,6 @@
 """A small array that is stored with a model, by which another machine recognises its answers.
 
-Segmentation stores label maps (:mod:`medseg_nca.tracking.reference`); tasks whose answers are real
+Segmentation stores label maps of its own; tasks whose answers are real
 numbers store them as float16, and allow for the rounding of other processors.
 """
 

@@ -10,7 +10,7 @@ from medseg_nca.errors import MedsegError, ModelError
 from medseg_nca.tracking.resolve import Located, check_hashes, find_files
 
 if TYPE_CHECKING:
-    from medseg_nca.inference.bundle import LoadedModel
+    from medseg_nca.tasks.base import TrainedModel
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ def verify(
         ModelError: if there is no such model at all.
         TrackingError: if the store cannot be used.
     """
-    from medseg_nca.inference.bundle import load_bundle
+    from medseg_nca.tracking.task_files import load_folder
 
     found = find_files(reference, tracking)
     checks = [_sha256(found)]
     try:
-        loaded = load_bundle(found.folder, device)
+        loaded = load_folder(found.folder, device)
     except MedsegError as error:
         checks.append(Check("loads", False, error.message))
     else:
-        count = len(loaded.members)
+        count = len(getattr(loaded.spec, "members", ()))
         several = f"{count} members, " if count > 1 else ""
         detail = f"{loaded.spec.model.name}, {several}{loaded.parameters:,} parameters"
         checks.append(Check("loads", True, detail))
@@ -96,14 +96,13 @@ def _sha256(found: Located) -> Check:
     return Check("sha256", None, "not registered; loading compares the weights with model.json")
 
 
-def _prediction(loaded: LoadedModel) -> Check:
-    from medseg_nca.tracking.reference import check_reference
+def _prediction(loaded: TrainedModel) -> Check:
+    from medseg_nca.tasks import TASKS
 
     if not loaded.spec.reference:
         return Check("prediction", None, "no prediction is stored; registering stores one")
     try:
-        agreement = check_reference(loaded)
+        agreement = TASKS.get(loaded.spec.task).check_reference(loaded)
     except MedsegError as error:
         return Check("prediction", False, error.message)
-    detail = "identical" if agreement.identical else f"{agreement.share:.2%} of the voxels agree"
-    return Check("prediction", agreement.passed, detail)
+    return Check("prediction", agreement.passed, agreement.detail)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import TrackingError
+from medseg_nca.inference.spec import SEGMENTATION
+from medseg_nca.tracking.evaluation import DICE
 from medseg_nca.tracking.resolve import HASH_TAGS, WEIGHTS, find_version
 from medseg_nca.tracking.store import connect, no_warnings, shown, store_errors, store_uri
 
@@ -30,8 +32,10 @@ class Version:
         uri: the name it is loaded by, ``models:/NAME/VERSION``.
         aliases: other names that point to it, such as "champion".
         evaluated: whether an evaluation belongs to it.
-        dice: mean Dice of the evaluation, or of the validation in training (see ``dice_of``).
-        dice_of: "evaluation" or "validation".
+        task: the registered name of the model's task.
+        score: of the evaluation, or of the validation in training (see ``score_of``).
+        score_name: how people call it, such as "Dice".
+        score_of: "evaluation" or "validation".
         status: "pending", and "approved" once it was promoted.
         weights_sha256: of ``weights.safetensors``.
         run_id: MLflow's run that it came from.
@@ -46,8 +50,10 @@ class Version:
     uri: str
     aliases: tuple[str, ...]
     evaluated: bool
-    dice: float | None
-    dice_of: str
+    task: str
+    score: float | None
+    score_name: str
+    score_of: str
     status: str
     weights_sha256: str
     run_id: str
@@ -57,8 +63,9 @@ class Version:
     tags: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
+        """For ``--json``; a Dice has the names that it had before there were other scores too."""
+        old = {"dice": self.score, "dice_of": self.score_of} if self.score_name == DICE else {}
+        return {**asdict(self), **old}
 
 
 def list_models(tracking: TrackingSettings | None = None) -> list[Version]:
@@ -162,8 +169,11 @@ def describe_version(client: MlflowClient, entry: Any) -> Version:
         uri=f"models:/{entry.name}/{entry.version}",
         aliases=tuple(aliases),
         evaluated=tags.get("evaluated") == "yes",
-        dice=_number(tags.get("dice")),
-        dice_of=tags.get("dice_of", ""),
+        task=tags.get("task", SEGMENTATION),
+        # Until November 2026 a version had a "dice" and nothing else.
+        score=_number(tags.get("score", tags.get("dice"))),
+        score_name=tags.get("score_name", DICE),
+        score_of=tags.get("score_of", tags.get("dice_of", "")),
         status=tags.get(STATUS_TAG, ""),
         weights_sha256=tags.get(HASH_TAGS[WEIGHTS], ""),
         run_id=str(entry.run_id or ""),

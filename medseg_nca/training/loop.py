@@ -23,7 +23,6 @@ from medseg_nca.config import RunSettings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted, NonFiniteStateError
 from medseg_nca.job import Job, Meter
 from medseg_nca.nca.fire import mix
-from medseg_nca.training.learner import Learner, Validation
 from medseg_nca.training.batches import batches
 from medseg_nca.training.checkpoint import (
     BEST,
@@ -36,6 +35,7 @@ from medseg_nca.training.checkpoint import (
 from medseg_nca.training.ema import averaged
 from medseg_nca.training.guard import DivergenceGuard
 from medseg_nca.training.history import History, Observer
+from medseg_nca.training.learner import Learner, Validation
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
 from medseg_nca.training.rhythm import is_due
 from medseg_nca.training.state import Counters, TrainingResult

@@ -17,8 +17,8 @@ from torch import nn
 from medseg_nca.config import RunSettings
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.fire import mix
-from medseg_nca.training.learner import Learner
 from medseg_nca.training.batches import batches
+from medseg_nca.training.learner import Learner
 from medseg_nca.training.optim import build_optimiser
 
 # Iterations that are timed: three, or as many as fit into a second.

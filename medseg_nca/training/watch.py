@@ -11,8 +11,8 @@ from functools import cached_property
 from lightning_fabric import Fabric
 
 from medseg_nca.config.training import TrainingSettings
-from medseg_nca.training.learner import ConstantAnswer, Learner
 from medseg_nca.training.batches import batches
+from medseg_nca.training.learner import ConstantAnswer, Learner
 from medseg_nca.training.state import Counters
 
 # Shares of the constant answer's own value by which the model must be better. Its loss is known

@@ -82,7 +82,8 @@ def _number(value: Any) -> float:
 def _draw(axes: Axes, word: str, series: Mapping[str, Series]) -> None:
     noisy = word == "Loss"
     for number, (name, (x, y)) in enumerate(series.items()):
-        main = len(series) == 1 or name in {"loss", "val_dice"}
+        first = number == 0 and name.startswith("val_")  # a validation's score comes first
+        main = len(series) == 1 or name == "loss" or first
         shade = INK if main and len(series) > 1 else colour(number if not main else 6)
         marker = "o" if word.startswith("Validation") and len(x) <= 30 else ""
         if noisy:
@@ -115,9 +116,7 @@ def _word(name: str) -> str:
 
 
 def _mark_best(axes: Axes, series: Mapping[str, Series]) -> None:
-    if "val_dice" not in series:
-        return
-    x, y = series["val_dice"]
+    x, y = next(iter(series.values()))
     best = int(np.argmax(y))
     axes.scatter([x[best]], [y[best]], s=46, color=PALETTE[5], zorder=4)
     axes.annotate(

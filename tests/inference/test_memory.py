@@ -27,7 +27,7 @@ from medseg_nca.io.peek import Extent, peek
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job, Progress
 from medseg_nca.models import build_model
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 from medseg_nca.transforms.grid import Grid, Trace
 
 # One process for all settings: the engine is compiled or loaded before anything is measured.
@@ -37,9 +37,9 @@ import numpy as np
 from medseg_nca.benchmark.memory import PeakMemory
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.volume import Volume
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 
-loaded = load_model(sys.argv[2], device="cpu")
+loaded = load_segmentation(sys.argv[2], device="cpu")
 random = np.random.default_rng(0)
 
 def noise(*shape):
@@ -57,7 +57,7 @@ for shape, changes in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return load_model("zoo:hippocampus", device="cpu")
+    return load_segmentation("zoo:hippocampus", device="cpu")
 
 
 def noise(*shape: int) -> Volume:

@@ -15,14 +15,14 @@ from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Prediction, Predictor
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 
 THREADS = 4
 
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return load_model("zoo:hippocampus", device="cpu")
+    return load_segmentation("zoo:hippocampus", device="cpu")
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> Volume:

@@ -19,9 +19,10 @@ from medseg_nca.errors import DataError, ModelError, OutputError
 from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.read import read_volume
-from medseg_nca.pipelines import ensemble, evaluate, preprocess, train
+from medseg_nca.pipelines import ensemble, preprocess, train
+from medseg_nca.tasks.segmentation import evaluation
+from medseg_nca.tasks.segmentation.reference import synthetic_volume
 from medseg_nca.tracking.package import write_package
-from medseg_nca.tracking.reference import synthetic_volume
 from tests.tracking.tiny import make_run, new_store, save_tiny
 
 TINY = [
@@ -111,13 +112,15 @@ def test_islands_are_decided_on_from_the_cases_of_all_folds(
 
 def test_it_is_evaluated_on_what_no_fold_has_seen(data: Path, folds: Path, tmp_path: Path) -> None:
     loaded = load_bundle(folds / "ensemble" / "model", "cpu")
-    found = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "test"))
+    found = evaluation.run(evaluation.EvaluateSegmentation(loaded, data, tmp_path / "test"))
     test = read_split(folds / "ensemble" / "split.json").test
     assert tuple(case["id"] for case in found.tree["cases"]) == test
     assert found.tree["model"]["members"] == 3
     with pytest.raises(DataError, match="split has no val case"):
-        evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "val", split="val"))
-    everything = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "all", split="all"))
+        evaluation.run(evaluation.EvaluateSegmentation(loaded, data, tmp_path / "val", split="val"))
+    everything = evaluation.run(
+        evaluation.EvaluateSegmentation(loaded, data, tmp_path / "all", split="all")
+    )
     assert "8 of these cases are in the run's split" in " ".join(everything.tree["notes"])
 
 
@@ -178,8 +181,10 @@ def test_mlflow_loads_it(folds: Path, tmp_path: Path) -> None:
 
 def test_workers_load_all_members(data: Path, folds: Path, tmp_path: Path) -> None:
     loaded = load_bundle(folds / "ensemble" / "model", "cpu")
-    here = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "one"))
-    there = evaluate.run(evaluate.EvaluateRequest(loaded, data, tmp_path / "two", workers=2))
+    here = evaluation.run(evaluation.EvaluateSegmentation(loaded, data, tmp_path / "one"))
+    there = evaluation.run(
+        evaluation.EvaluateSegmentation(loaded, data, tmp_path / "two", workers=2)
+    )
     assert here.tree["mean_dice"] == there.tree["mean_dice"]
 
 

@@ -29,7 +29,9 @@ from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 from medseg_nca.models import build_model
-from medseg_nca.pipelines import evaluate, preprocess
+from medseg_nca.pipelines import evaluate as publishing
+from medseg_nca.pipelines import preprocess
+from medseg_nca.tasks.segmentation import evaluation
 from medseg_nca.transforms.grid import Grid
 from medseg_nca.transforms.likeness import compare
 
@@ -106,8 +108,8 @@ class Oracle(Predictor):
 
 @pytest.fixture(name="oracle")
 def oracle_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "Predictor", Oracle)
-    monkeypatch.setattr(evaluate, "draw", lambda *_: {})  # takes longest; see test_files
+    monkeypatch.setattr(evaluation, "Predictor", Oracle)
+    monkeypatch.setattr(evaluation, "draw", lambda *_: {})  # takes longest; see test_files
 
 
 CASES = {"c0": 0, "c1": 1, "c2": 2, "c3": 3}
@@ -117,8 +119,10 @@ CASES = {"c0": 0, "c1": 1, "c2": 2, "c3": 3}
 def test_numbers_by_hand(tmp_path: Path, model: LoadedModel) -> None:
     """Blocks of 3 voxels moved by 0 ... 3 along the axis of 2 mm: Dice 1, 2/3, 1/3, 0."""
     out = tmp_path / "out"
-    result = evaluate.run(
-        evaluate.EvaluateRequest(model, data_set(tmp_path / "data", CASES), out, settings=QUICK)
+    result = evaluation.run(
+        evaluation.EvaluateSegmentation(
+            model, data_set(tmp_path / "data", CASES), out, settings=QUICK
+        )
     )
     tree = json.loads((out / "metrics.json").read_text())
     assert tree == json.loads(json.dumps(result.tree))
@@ -135,12 +139,14 @@ def test_numbers_by_hand(tmp_path: Path, model: LoadedModel) -> None:
 
 
 def test_files(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "Predictor", Oracle)
+    monkeypatch.setattr(evaluation, "Predictor", Oracle)
     out = tmp_path / "out"
     data = data_set(tmp_path / "data", CASES)
     (out).mkdir()
     (out / "mine.txt").write_text("stays")
-    evaluate.run(evaluate.EvaluateRequest(model, data, out, settings=QUICK, save_predictions=True))
+    evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, out, settings=QUICK, save_predictions=True)
+    )
     assert {p.name for p in out.iterdir()} == {
         "figures", "metrics.csv", "metrics.json", "mine.txt", "predictions", "report.html",
     }  # fmt: skip
@@ -158,7 +164,7 @@ def test_files(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPat
     report = (out / "report.html").read_text()
     assert "blocks &lt;b&gt;" in report
     assert report.count("data:image/png;base64,") == 4
-    assert evaluate.open_source(data).hash in report
+    assert evaluation.open_source(data).hash in report
 
 
 @pytest.mark.usefixtures("oracle")
@@ -171,8 +177,8 @@ def test_the_split_of_the_run_is_used(tmp_path: Path, side: str, expected: list[
     model = bundle(tmp_path / "run" / "model")
     split = Split(train=("c0", "c1"), val=("c2",), test=("c3",))
     write_split(split, tmp_path / "run" / "split.json")
-    tree = evaluate.run(
-        evaluate.EvaluateRequest(model, data, tmp_path / "out", split=side, settings=QUICK)
+    tree = evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", split=side, settings=QUICK)
     ).tree
     assert [case["id"] for case in tree["cases"]] == expected
     assert tree["split"]["name"] == side
@@ -184,29 +190,33 @@ def test_a_changed_data_set_does_not_let_training_cases_in(tmp_path: Path) -> No
     model = bundle(tmp_path / "run" / "model")
     split = Split(train=("c0", "c1"), val=("c2",), test=("c3", "gone"), dataset_hash="before")
     write_split(split, tmp_path / "run" / "split.json")
-    tree = evaluate.run(
-        evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK)
+    tree = evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
     ).tree
     assert [case["id"] for case in tree["cases"]] == ["c3"]
     assert len(tree["notes"]) == 4
     assert "does not say what the images" in tree["notes"][-1]
     other = data_set(tmp_path / "other", {"x": 0, "y": 1})
-    tree = evaluate.run(
-        evaluate.EvaluateRequest(model, other, tmp_path / "out", settings=QUICK)
+    tree = evaluation.run(
+        evaluation.EvaluateSegmentation(model, other, tmp_path / "out", settings=QUICK)
     ).tree
     assert [case["id"] for case in tree["cases"]] == ["x", "y"]
     trained = data_set(tmp_path / "trained", {"c0": 0, "c1": 1})
     with pytest.raises(DataError, match="--split all"):
-        evaluate.run(evaluate.EvaluateRequest(model, trained, tmp_path / "out", settings=QUICK))
+        evaluation.run(
+            evaluation.EvaluateSegmentation(model, trained, tmp_path / "out", settings=QUICK)
+        )
 
 
 @pytest.mark.usefixtures("oracle")
 def test_the_reader_is_warned_of_training_data_without_a_split(tmp_path: Path) -> None:
     data = data_set(tmp_path / "data", CASES)
     model = bundle(tmp_path / "model")
-    spec = model.spec.model_copy(update={"training_data_hash": evaluate.open_source(data).hash})
+    spec = model.spec.model_copy(update={"training_data_hash": evaluation.open_source(data).hash})
     told = LoadedModel(model.model, spec, model.folder, model.device)
-    tree = evaluate.run(evaluate.EvaluateRequest(told, data, tmp_path / "out", settings=QUICK)).tree
+    tree = evaluation.run(
+        evaluation.EvaluateSegmentation(told, data, tmp_path / "out", settings=QUICK)
+    ).tree
     assert "trained on this very data set" in tree["notes"][0]
 
 
@@ -218,7 +228,9 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(
     (data / "imagesTr/c1.nii.gz").write_bytes(b"not a volume")
     wrong = nib.Nifti1Image(anatomy()[:-1], AFFINE)
     nib.save(wrong, data / "labelsTr/c2.nii.gz")
-    result = evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
+    result = evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
+    )
     assert set(result.failed) == {"c1", "c2"}
     assert [case["id"] for case in result.tree["cases"]] == ["c0", "c3"]
     assert [failure["id"] for failure in result.tree["failed"]] == ["c1", "c2"]
@@ -261,7 +273,9 @@ def test_bad_files_are_named(
     data = data_set(tmp_path / "data", {"c0": 0})
     broken(case, data)
     with pytest.raises(DataError, match="all 1 cases failed"):
-        evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
+        evaluation.run(
+            evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
+        )
     assert re.search(message, caplog.text)
     assert not (tmp_path / "out").exists()
 
@@ -271,7 +285,9 @@ def test_an_unwritable_folder_is_named(tmp_path: Path, model: LoadedModel) -> No
     data = data_set(tmp_path / "data", {"c0": 0})
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="out"):
-        evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
+        evaluation.run(
+            evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
+        )
 
 
 def test_labels_are_matched_by_name_whatever_its_case() -> None:
@@ -348,8 +364,8 @@ def test_the_reader_is_told_of_missed_labels(tmp_path: Path, model: LoadedModel)
     data = data_set(tmp_path / "data", CASES)
     image = (anatomy() == 1).astype(np.float32)
     nib.save(nib.Nifti1Image(image, AFFINE), data / "imagesTr/c0.nii.gz")
-    tree = evaluate.run(
-        evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK)
+    tree = evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
     ).tree
     notes = [note for note in tree["notes"] if note.startswith("back: missed in 1")]
     assert len(notes) == 1
@@ -379,19 +395,21 @@ def test_the_run_in_mlflow_gets_the_evaluation(
     tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = data_set(tmp_path / "data", CASES)
-    result = evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "out", settings=QUICK))
+    result = evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
+    )
     store = Store()
-    monkeypatch.setattr(evaluate, "connect", lambda uri: store)
-    evaluate.publish(result, tmp_path)
+    monkeypatch.setattr(publishing, "connect", lambda uri: store)
+    publishing.publish(result, tmp_path)
     assert not store.metrics
     places = json.loads((tmp_path / "evaluations.json").read_text())
     assert places == {"all": str(tmp_path / "out")}
     link = {"run_id": "7", "tracking_uri": f"sqlite:///{tmp_path}/x.db"}
     (tmp_path / "mlflow.json").write_text(json.dumps(link))
-    evaluate.publish(result, tmp_path)
+    publishing.publish(result, tmp_path)
     assert not store.metrics, "a store that is gone is not made anew"
     (tmp_path / "x.db").touch()
-    evaluate.publish(result, tmp_path)
+    publishing.publish(result, tmp_path)
     assert store.metrics["all_mean_dice"] == pytest.approx(0.5)
     assert store.metrics["all_hd95_front"] == pytest.approx(3.0)
     assert "evaluation_all/metrics.json" in store.files
@@ -399,8 +417,8 @@ def test_the_run_in_mlflow_gets_the_evaluation(
     def refuse(uri: str) -> None:
         raise OSError("no answer")
 
-    monkeypatch.setattr(evaluate, "connect", refuse)
-    evaluate.publish(result, tmp_path)
+    monkeypatch.setattr(publishing, "connect", refuse)
+    publishing.publish(result, tmp_path)
 
 
 @pytest.mark.usefixtures("oracle")
@@ -410,9 +428,13 @@ def test_a_prepared_data_set_stands_for_its_files(tmp_path: Path, model: LoadedM
     preprocess.run(
         preprocess.PreprocessRequest(data, tmp_path / "prepared", load_settings(None), workers=0)
     )
-    raw = evaluate.run(evaluate.EvaluateRequest(model, data, tmp_path / "a", settings=QUICK)).tree
-    prepared = evaluate.run(
-        evaluate.EvaluateRequest(model, tmp_path / "prepared", tmp_path / "b", settings=QUICK)
+    raw = evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, tmp_path / "a", settings=QUICK)
+    ).tree
+    prepared = evaluation.run(
+        evaluation.EvaluateSegmentation(
+            model, tmp_path / "prepared", tmp_path / "b", settings=QUICK
+        )
     ).tree
     assert prepared["labels"] == raw["labels"]
     assert prepared["data"] == raw["data"]

@@ -22,7 +22,8 @@ from medseg_nca.errors import DataError, MedsegError, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.io.dicom.annotations.legend import FoundSegment, Legend
 from medseg_nca.models import build_model
-from medseg_nca.pipelines import check, evaluate, preprocess, train
+from medseg_nca.pipelines import check, preprocess, train
+from medseg_nca.tasks.segmentation import evaluation
 
 SIZE = (32, 32)
 
@@ -30,7 +31,7 @@ SIZE = (32, 32)
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longest, and other tests look at them."""
-    monkeypatch.setattr(evaluate, "draw", lambda *_: {})
+    monkeypatch.setattr(evaluation, "draw", lambda *_: {})
 
 
 NAMES = ("c0", "c1", "c2", "c3", "c4", "c5")
@@ -133,8 +134,8 @@ def test_what_one_stage_refuses_no_other_counts(tmp_path: Path, fault: Any, name
     else:
         assert "c2" in refused
     learned = model(tmp_path / "model", {"one": 1, "two": 2})
-    found = evaluate.run(
-        evaluate.EvaluateRequest(
+    found = evaluation.run(
+        evaluation.EvaluateSegmentation(
             learned, data, tmp_path / "out", settings=EvaluationSettings(bootstrap=20), split="all"
         )
     )
@@ -156,10 +157,12 @@ def test_a_truth_without_names_in_other_numbers_is_not_counted_as_empty(tmp_path
     data = pictures(tmp_path / "data", {key: [255] for key in NAMES})
     learned = model(tmp_path / "model", {"one": 1})
     with pytest.raises(DataError, match="all 6 cases failed"):
-        evaluate.run(evaluate.EvaluateRequest(learned, data, tmp_path / "out", split="all"))
+        evaluation.run(
+            evaluation.EvaluateSegmentation(learned, data, tmp_path / "out", split="all")
+        )
     named = LabelTable.model_validate({"labels": [{"name": "one", "values": [255]}]})
-    found = evaluate.run(
-        evaluate.EvaluateRequest(
+    found = evaluation.run(
+        evaluation.EvaluateSegmentation(
             learned,
             data,
             tmp_path / "out",

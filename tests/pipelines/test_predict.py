@@ -15,7 +15,7 @@ from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.errors import DataError, Interrupted
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.job import Job, Progress
-from medseg_nca.pipelines import predict
+from medseg_nca.tasks.segmentation import prediction
 from tests.tracking.tiny import save_tiny
 
 PNG = OutputSettings(formats=("png",))
@@ -54,9 +54,11 @@ INPUTS = ["phantom_00000.nii.gz", "phantom_00001.nii.gz"]
 def test_results_beside_their_inputs_are_no_inputs(
     images: Path, model: LoadedModel, fresh: bool
 ) -> None:
-    first = predict.run(predict.PredictRequest(model, [images], images, output=PNG))
+    first = prediction.run(prediction.PredictSegmentation(model, [images], images, output=PNG))
     assert names(images) == INPUTS
-    again = predict.run(predict.PredictRequest(model, [images], images, output=PNG, fresh=fresh))
+    again = prediction.run(
+        prediction.PredictSegmentation(model, [images], images, output=PNG, fresh=fresh)
+    )
     assert names(images) == INPUTS
     assert [file.outputs for file in again] == [file.outputs for file in first]
     assert len(list(images.iterdir())) == 5
@@ -71,19 +73,19 @@ def test_results_of_a_run_that_was_stopped_are_no_inputs_either(
 
     job = Job(stop)
     with pytest.raises(Interrupted):
-        predict.run(predict.PredictRequest(model, [images], images, output=PNG), job)
+        prediction.run(prediction.PredictSegmentation(model, [images], images, output=PNG), job)
     assert len(list(images.glob("*.png"))) == 1
-    predict.run(predict.PredictRequest(model, [images], images, output=PNG))
+    prediction.run(prediction.PredictSegmentation(model, [images], images, output=PNG))
     assert names(images) == INPUTS
 
 
 def test_an_image_that_replaced_a_result_is_not_overwritten(
     images: Path, model: LoadedModel
 ) -> None:
-    predict.run(predict.PredictRequest(model, [images], images, output=PNG))
+    prediction.run(prediction.PredictSegmentation(model, [images], images, output=PNG))
     mine = images / "phantom_00000.png"
     mine.write_bytes(mine.read_bytes() + b"another picture")
-    predict.run(predict.PredictRequest(model, [images], images, output=PNG))
+    prediction.run(prediction.PredictSegmentation(model, [images], images, output=PNG))
     assert names(images) == [INPUTS[0], mine.name, INPUTS[1]]
     assert mine.read_bytes().endswith(b"another picture")
 
@@ -92,29 +94,29 @@ def test_halves_of_images_are_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (images / "other.mhd").write_text("ElementDataFile = other.raw\n")
-    predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
+    prediction.run(prediction.PredictSegmentation(model, [images], tmp_path / "out"))
     assert "(other.mhd): Save both as one file" in caplog.text
     assert names(tmp_path / "out") == INPUTS
     for path in images.glob("*.nii.gz"):
         path.unlink()
     with pytest.raises(DataError, match=r"\(other\.mhd\): Save both as one file"):
-        predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
+        prediction.run(prediction.PredictSegmentation(model, [images], tmp_path / "out"))
 
 
 def test_images_in_sub_folders_are_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     below = Path(shutil.copytree(images, images / "site" / "p7"))
-    predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
+    prediction.run(prediction.PredictSegmentation(model, [images], tmp_path / "out"))
     assert f"{images}: 2 image(s) in sub-folders are passed over (site/p7)" in caplog.text
     assert names(tmp_path / "out") == INPUTS
     caplog.clear()
-    predict.run(predict.PredictRequest(model, [images, below], tmp_path / "both"))
+    prediction.run(prediction.PredictSegmentation(model, [images, below], tmp_path / "both"))
     assert "sub-folders" not in caplog.text
     assert len(listed(tmp_path / "both")) == 4
     with pytest.raises(DataError, match=r"its images lie in sub-folders: p7\.") as error:
-        predict.run(
-            predict.PredictRequest(model, [below.parent.parent / "site"], tmp_path / "none")
+        prediction.run(
+            prediction.PredictSegmentation(model, [below.parent.parent / "site"], tmp_path / "none")
         )
     assert str(below) in str(error.value.hint)
 
@@ -123,7 +125,7 @@ def test_results_in_a_sub_folder_are_not_told_of(
     images: Path, model: LoadedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
-        predict.run(predict.PredictRequest(model, [images], images / "out"))
+        prediction.run(prediction.PredictSegmentation(model, [images], images / "out"))
     assert "sub-folders" not in caplog.text
     assert names(images / "out") == INPUTS
 
@@ -131,7 +133,7 @@ def test_results_in_a_sub_folder_are_not_told_of(
 def test_a_result_without_any_label_is_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predict.run(predict.PredictRequest(model, [images], tmp_path / "found"))
+    prediction.run(prediction.PredictSegmentation(model, [images], tmp_path / "found"))
     assert [entry["empty"] for entry in listed(tmp_path / "found")] == [False, False]
     assert "No label was found" not in caplog.text
     with torch.no_grad():
@@ -139,7 +141,9 @@ def test_a_result_without_any_label_is_told_of(
             weights.zero_()  # all channels alike: the background comes first
     for _ in range(2):  # also when an earlier run made it
         caplog.clear()
-        results = predict.run(predict.PredictRequest(model, [images], tmp_path / "empty"))
+        results = prediction.run(
+            prediction.PredictSegmentation(model, [images], tmp_path / "empty")
+        )
         assert [result.empty for result in results] == [True, True]
         assert [entry["empty"] for entry in listed(tmp_path / "empty")] == [True, True]
         assert f"No label was found in 2 of 2 images ({', '.join(INPUTS)})" in caplog.text
@@ -149,5 +153,5 @@ def test_a_result_without_any_label_is_told_of(
 def test_a_model_that_says_nothing_of_its_training_is_told_of(
     images: Path, model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predict.run(predict.PredictRequest(model, [images], tmp_path / "out"))
+    prediction.run(prediction.PredictSegmentation(model, [images], tmp_path / "out"))
     assert caplog.text.count("no image is compared with them") == 1

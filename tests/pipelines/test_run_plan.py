@@ -22,7 +22,7 @@ from medseg_nca.pipelines import train
 from medseg_nca.pipelines.run_plan import RunPlan, read_run_plan, write_settings
 from medseg_nca.pipelines.run_time import time_table
 from medseg_nca.recipe import numbers
-from medseg_nca.tasks.segmentation.task import Segmentation
+from medseg_nca.tasks.segmentation.learner import SegmentationLearner
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.timing import IterationTime, time_iterations
 from tests.cli.runner import run as call
@@ -169,7 +169,7 @@ def test_the_plan_is_an_artifact_of_the_tracked_run(data: Path, tmp_path: Path) 
 def test_timing_changes_neither_the_model_nor_the_random_state(run: Path) -> None:
     store = PreparedStore.open(run / "prepared")
     settings = read_settings(run / "settings.yaml")
-    task = Segmentation(settings, store, read_split(run / "split.json"))
+    task = SegmentationLearner(settings, store, read_split(run / "split.json"))
     torch.manual_seed(0)
     model = task.build_model()
     weights = {name: value.clone() for name, value in model.state_dict().items()}

@@ -30,7 +30,8 @@ from medseg_nca.errors import Interrupted, PartialFailure
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.job import ONE_CASE, Job, Progress
-from medseg_nca.pipelines import evaluate, predict, preprocess
+from medseg_nca.pipelines import preprocess
+from medseg_nca.tasks.segmentation import evaluation, prediction
 from medseg_nca.work.scheduler import SchedulerError
 from medseg_nca.work.shared_model import SharedModel
 from tests.pipelines.work import ROOT, cluster
@@ -105,7 +106,9 @@ def predicted(
 ) -> int:
     """Predict; returns how many cases were worked on."""
     watch = Watch()
-    predict.run(predict.PredictRequest(model, [data / "imagesTr"], out, settings, **how), watch.job)
+    prediction.run(
+        prediction.PredictSegmentation(model, [data / "imagesTr"], out, settings, **how), watch.job
+    )
     assert watch.seen == CASES
     return watch.done
 
@@ -114,7 +117,9 @@ def evaluated(
     model: LoadedModel, data: Path, out: Path, settings: EvaluationSettings = QUICK, **how: Any
 ) -> int:
     watch = Watch()
-    evaluate.run(evaluate.EvaluateRequest(model, data, out, settings=settings, **how), watch.job)
+    evaluation.run(
+        evaluation.EvaluateSegmentation(model, data, out, settings=settings, **how), watch.job
+    )
     return watch.done
 
 
@@ -203,11 +208,11 @@ def test_an_interrupted_prediction_goes_on(data: Path, model: LoadedModel, tmp_p
     out = tmp_path / "out"
     images = [data / "imagesTr"]
     with pytest.raises(Interrupted):
-        predict.run(predict.PredictRequest(model, images, out), Watch(stop_after=2).job)
+        prediction.run(prediction.PredictSegmentation(model, images, out), Watch(stop_after=2).job)
     (out / ".0123abcd.part.case.nii.gz").write_bytes(b"what kill -9 left")
     assert not (out / "predictions.json").exists(), "half a list would be taken for all of it"
     with pytest.raises(Interrupted):
-        predict.run(predict.PredictRequest(model, images, out), Watch(stop_after=4).job)
+        prediction.run(prediction.PredictSegmentation(model, images, out), Watch(stop_after=4).job)
     assert predicted(model, data, out) == CASES - 4
     predicted(model, data, tmp_path / "clean")
     same_predictions(tmp_path / "out", tmp_path / "clean")
@@ -221,8 +226,9 @@ def test_results_of_two_settings_are_not_mixed_up(
     other = PredictionSettings(seed=3)
     predicted(model, data, out)
     with pytest.raises(Interrupted):
-        predict.run(
-            predict.PredictRequest(model, [data / "imagesTr"], out, other), Watch(stop_after=2).job
+        prediction.run(
+            prediction.PredictSegmentation(model, [data / "imagesTr"], out, other),
+            Watch(stop_after=2).job,
         )
     assert predicted(model, data, out) == 2
     predicted(model, data, tmp_path / "clean")
@@ -236,7 +242,7 @@ def test_a_failed_input_is_tried_again_and_the_others_are_not(
     whole = image.read_bytes()
     image.write_bytes(whole[:100])
     with pytest.raises(PartialFailure, match=f"1 of {CASES} inputs failed") as caught:
-        predict.run(predict.PredictRequest(model, [data / "imagesTr"], out))
+        prediction.run(prediction.PredictSegmentation(model, [data / "imagesTr"], out))
     (reason,) = caught.value.failures.values()
     assert str(image) in reason
     image.write_bytes(whole)
@@ -246,8 +252,8 @@ def test_a_failed_input_is_tried_again_and_the_others_are_not(
 def test_a_damaged_record_is_no_record(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
-        predict.run(
-            predict.PredictRequest(model, [data / "imagesTr"], out), Watch(stop_after=3).job
+        prediction.run(
+            prediction.PredictSegmentation(model, [data / "imagesTr"], out), Watch(stop_after=3).job
         )
     first, second, third = sorted((out / ".unfinished").glob("*.json"))
     first.write_text("{")
@@ -279,8 +285,8 @@ def test_processes_predict_the_same(data: Path, model: LoadedModel, tmp_path: Pa
     bad.write_bytes(bad.read_bytes()[:100])
     for workers in (1, 2):
         with pytest.raises(PartialFailure, match="1 of 6"):
-            predict.run(
-                predict.PredictRequest(
+            prediction.run(
+                prediction.PredictSegmentation(
                     model, [data / "imagesTr"], tmp_path / f"{workers}", workers=workers
                 )
             )
@@ -304,7 +310,7 @@ def same_evaluations(one: Path, two: Path) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take longest."""
-    monkeypatch.setattr(evaluate, "draw", lambda *_: {})
+    monkeypatch.setattr(evaluation, "draw", lambda *_: {})
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -343,8 +349,9 @@ def test_only_what_changed_is_evaluated(data: Path, model: LoadedModel, tmp_path
 def test_an_interrupted_evaluation_goes_on(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
-        evaluate.run(
-            evaluate.EvaluateRequest(model, data, out, settings=QUICK), Watch(stop_after=2).job
+        evaluation.run(
+            evaluation.EvaluateSegmentation(model, data, out, settings=QUICK),
+            Watch(stop_after=2).job,
         )
     assert not (out / "metrics.json").exists()
     assert evaluated(model, data, out) == CASES - 2
@@ -516,13 +523,17 @@ class TestCluster:
 
         with cluster(tmp_path / "cluster", 2) as made:
             settings = PredictionSettings(uncertainty=50)
-            results = predict.run(
-                predict.PredictRequest(model, [images], out, settings, scheduler=made.address),
+            results = prediction.run(
+                prediction.PredictSegmentation(
+                    model, [images], out, settings, scheduler=made.address
+                ),
                 Killing().job,
             )
         assert len(finished) >= 12
         assert [result.source.name for result in results] == sorted(os.listdir(images))
-        predict.run(predict.PredictRequest(model, [images], tmp_path / "clean", settings))
+        prediction.run(
+            prediction.PredictSegmentation(model, [images], tmp_path / "clean", settings)
+        )
         same_predictions(out, tmp_path / "clean")
 
     def test_a_worker_that_does_not_see_the_folder_is_passed_over(

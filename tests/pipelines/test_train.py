@@ -37,9 +37,10 @@ from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.io.read import read_volume
 from medseg_nca.job import Job, Progress
 from medseg_nca.models.views import ViewSpec
-from medseg_nca.pipelines import evaluate, predict, preprocess, train
+from medseg_nca.pipelines import preprocess, train
+from medseg_nca.tasks.segmentation import evaluation, prediction
+from medseg_nca.tasks.segmentation.learner import SegmentationLearner
 from medseg_nca.tasks.segmentation.samples import SampleSource
-from medseg_nca.tasks.segmentation.task import Segmentation
 from medseg_nca.tracking.store import connect
 from medseg_nca.training.history import read_history
 from tests.tracking.tiny import new_store
@@ -211,7 +212,7 @@ def test_folds_hold_out_each_case_once(prepared: Path, tmp_path: Path) -> None:
 
 def test_a_validation_ends_when_its_job_is_cancelled(prepared: Path, run: Path) -> None:
     settings, split = read_settings(run / "settings.yaml"), read_split(run / "split.json")
-    task = Segmentation(settings, PreparedStore.open(prepared), split)
+    task = SegmentationLearner(settings, PreparedStore.open(prepared), split)
     model, job = task.build_model(), Job()
     assert task.validate(model, torch.device("cpu"), job).cases
     job.cancel("The client has left.")
@@ -252,7 +253,7 @@ def test_the_validation_decides_on_islands_and_the_model_keeps_it(
         tree = json.loads((tmp_path / word / "predictions.json").read_text())
         told[word] = tree["settings"]["largest"]
     assert told == {"merged": ["merged"], "none": []}
-    evaluated = evaluate.resolve_settings(
+    evaluated = evaluation.resolve_settings(
         load_bundle(given / "model", "cpu"), ["prediction.largest=[]"]
     )
     assert evaluated.prediction.largest == ()
@@ -288,7 +289,7 @@ def test_samples_are_a_function_of_seed_and_number(prepared: Path) -> None:
 def test_predictions_lie_on_the_input_grid(run: Path, data: Path, tmp_path: Path) -> None:
     images = sorted((data / "imagesTr").iterdir())[:2]
     loaded = load_bundle(run / "model", "cpu")
-    results = predict.run(predict.PredictRequest(loaded, images, tmp_path))
+    results = prediction.run(prediction.PredictSegmentation(loaded, images, tmp_path))
     for image, result in zip(images, results, strict=True):
         source, label_map = read_volume(image), read_volume(Path(result.outputs["label_map"]))
         assert label_map.shape == source.shape
@@ -302,8 +303,10 @@ def test_a_bad_input_does_not_stop_the_others(run: Path, data: Path, tmp_path: P
     bad = tmp_path / f"broken{''.join(good.suffixes)}"
     bad.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     with pytest.raises(PartialFailure, match="1 of 2 inputs failed") as caught:
-        predict.run(
-            predict.PredictRequest(load_bundle(run / "model", "cpu"), [bad, good], tmp_path / "out")
+        prediction.run(
+            prediction.PredictSegmentation(
+                load_bundle(run / "model", "cpu"), [bad, good], tmp_path / "out"
+            )
         )
     assert list(caught.value.failures) == ["broken"]
     tree = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -318,8 +321,8 @@ def test_inputs_of_one_name_do_not_overwrite_each_other(
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / source.name).write_bytes(source.read_bytes())
-    results = predict.run(
-        predict.PredictRequest(
+    results = prediction.run(
+        prediction.PredictSegmentation(
             load_bundle(run / "model", "cpu"), [tmp_path / "a", tmp_path / "b"], tmp_path / "out"
         )
     )
@@ -331,7 +334,9 @@ def test_an_input_is_never_overwritten(run: Path, data: Path, tmp_path: Path) ->
     image = tmp_path / source.name
     image.write_bytes(source.read_bytes())
     with pytest.raises(OutputError, match="is an input and would be overwritten"):
-        predict.run(predict.PredictRequest(load_bundle(run / "model", "cpu"), [image], tmp_path))
+        prediction.run(
+            prediction.PredictSegmentation(load_bundle(run / "model", "cpu"), [image], tmp_path)
+        )
     assert image.read_bytes() == source.read_bytes()
 
 

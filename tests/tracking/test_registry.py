@@ -15,7 +15,7 @@ from medseg_nca.io.volume import Volume
 from medseg_nca.pipelines import register
 from medseg_nca.tracking.evaluation import remember_evaluation
 from medseg_nca.tracking.registry import promote
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 from medseg_nca.tracking.run import RunTracker, start_tracking
 from medseg_nca.tracking.store import connect
 from medseg_nca.tracking.verify import verify
@@ -60,7 +60,7 @@ def test_versions_count_up_and_keep_their_files(tmp_path: Path) -> None:
     newest = [v.uri for v in list_models(settings.tracking)]
     assert newest == ["models:/another/1", "models:/hippo/2"]
     for number, spec in (("1", first), ("2", second)):
-        loaded = load_model(f"models:/hippo/{number}", "cpu", settings.tracking)
+        loaded = load_segmentation(f"models:/hippo/{number}", "cpu", settings.tracking)
         assert loaded.spec.weights_sha256 == spec.weights_sha256
 
 
@@ -210,14 +210,14 @@ def test_mlflow_loads_it_without_pickles_and_predicts_the_same(
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(store.uri)
     try:
-        model = mlflow.pyfunc.load_model("models:/hippo/1")
+        model = mlflow.pyfunc.load_segmentation("models:/hippo/1")
     finally:
         mlflow.set_tracking_uri(before)
     image = np.random.default_rng(0).normal(size=(2, channels, 14, 12, 10)[: dims + 2])
     image = image.astype(np.float32)
     labels = model.predict(image)
     affine = np.diag([1.5] * dims + [1.0] * (4 - dims))
-    predictor = Predictor(load_model("models:/hippo/1", "cpu", store))
+    predictor = Predictor(load_segmentation("models:/hippo/1", "cpu", store))
     own = [predictor.predict(Volume(sample, affine)).label_map.array[0] for sample in image]
     assert labels.dtype == np.int32
     assert np.array_equal(labels, np.stack(own))

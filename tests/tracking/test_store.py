@@ -13,7 +13,7 @@ import pytest
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import StorePackageError, TrackingError
 from medseg_nca.tracking import registry, versions
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 from medseg_nca.tracking.store import connect, experiment_id, reason, shown, store_uri
 from tests.tracking.tiny import new_store
 
@@ -83,8 +83,8 @@ def test_who_only_asks_makes_no_store(tmp_path: Path) -> None:
         lambda: versions.list_models(TrackingSettings(uri=uri)),
         lambda: versions.list_versions("hippo", TrackingSettings(uri=uri)),
         lambda: versions.show("hippo", "1", TrackingSettings(uri=uri)),
-        lambda: load_model("models:/hippo/1", "cpu", TrackingSettings(uri=uri)),
-        lambda: load_model("runs:/0a1b/model", "cpu", TrackingSettings(uri=uri)),
+        lambda: load_segmentation("models:/hippo/1", "cpu", TrackingSettings(uri=uri)),
+        lambda: load_segmentation("runs:/0a1b/model", "cpu", TrackingSettings(uri=uri)),
         lambda: registry.promote("hippo", "1", "champion", tracking=TrackingSettings(uri=uri)),
     ):
         with pytest.raises(
@@ -172,7 +172,7 @@ def test_the_client_of_a_cloud_that_is_missing_is_named(
     client = connect(str(tracking.uri))
     run = client.create_run(client.create_experiment("far", artifact_location=place))
     with pytest.raises(StorePackageError, match="which is not installed") as caught:
-        load_model(f"runs:/{run.info.run_id}/model", tracking=tracking)
+        load_segmentation(f"runs:/{run.info.run_id}/model", tracking=tracking)
     assert command in str(caught.value.hint)
 
 

@@ -12,7 +12,7 @@ from skimage.filters import gaussian
 from medseg_nca.inference.bundle import check_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.volume import Volume
-from medseg_nca.tracking.resolve import load_model, zoo_folder, zoo_names
+from medseg_nca.tracking.resolve import load_segmentation, zoo_folder, zoo_names
 
 NAMES = zoo_names()
 
@@ -27,7 +27,7 @@ def test_card_split_and_codes(name: str) -> None:
     spec = check_bundle(folder)
     card = (folder / "card.md").read_text(encoding="utf-8")
     assert card.startswith(f"# zoo:{name}\n")
-    assert f"{load_model(f'zoo:{name}').parameters:,} parameters" in card
+    assert f"{load_segmentation(f'zoo:{name}').parameters:,} parameters" in card
     assert "Research use only" in card
     split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
     parts = [set(split[side]) for side in ("train", "val", "test")]
@@ -46,5 +46,5 @@ def test_nuclei_finds_bright_discs() -> None:
     rng = np.random.default_rng(0)
     image = 20 + 120 * gaussian(truth.astype(float), 1.5) + rng.normal(0, 2, truth.shape)
     volume = Volume(image[None].astype(np.float32), np.eye(4))
-    found = Predictor(load_model("zoo:nuclei")).predict(volume).label_map.array[0] == 255
+    found = Predictor(load_segmentation("zoo:nuclei")).predict(volume).label_map.array[0] == 255
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9

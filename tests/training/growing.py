@@ -12,7 +12,7 @@ from medseg_nca.config.model import CellSettings, UpdateSettings
 from medseg_nca.job import Job
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
-from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
+from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
 
 SIZE = 8
 
@@ -29,7 +29,7 @@ class GrowingNca(nn.Module):
         return roll_out(get_engine(), self.cell, state, 6, fire)
 
 
-class Growing(Task):
+class Growing(Learner):
     """Grow a square from a single living cell."""
 
     def __init__(self, poison: int | None = None) -> None:

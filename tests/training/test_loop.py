@@ -18,8 +18,8 @@ from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
 from medseg_nca.errors import CheckpointError, DivergenceError, Interrupted
 from medseg_nca.job import Job, Progress
-from medseg_nca.tasks import ConstantAnswer, Task, Validation
 from medseg_nca.training.history import read_history
+from medseg_nca.training.learner import ConstantAnswer, Learner, Validation
 from medseg_nca.training.loop import Trainer
 from medseg_nca.training.signals import on_stop_signal
 from tests.training.growing import Growing
@@ -52,7 +52,7 @@ def without_seconds(run: Path) -> list[dict[str, str]]:
 
 def test_it_learns(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, iterations=150)
-    before = trainer.task.validate(trainer.model, torch.device("cpu")).score
+    before = trainer.learner.validate(trainer.model, torch.device("cpu")).score
     result = trainer.fit()
     assert result.reason == "iterations"
     assert result.best_score > before / 3
@@ -266,7 +266,7 @@ def test_a_training_that_learns_nothing_says_so_early_and_at_its_end(
 def test_a_task_without_a_constant_answer_is_not_judged(tmp_path: Path) -> None:
     class Unknown(Growing):
         def constant_answer(self, batches: Any, device: Any) -> ConstantAnswer:
-            return Task.constant_answer(self, batches, device)
+            return Learner.constant_answer(self, batches, device)
 
     assert trainer_of(tmp_path, Unknown(), lr=1e-12).fit().learned is None
 

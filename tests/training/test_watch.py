@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from medseg_nca.tasks import ConstantAnswer
+from medseg_nca.training.learner import ConstantAnswer
 from medseg_nca.training.watch import judge
 
 NAN = math.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from medseg_nca.inference.predictor import Predictor
-from medseg_nca.tracking.resolve import load_model
+from medseg_nca.tracking.resolve import load_segmentation
 from medseg_nca.work.shared_model import SharedModel
 
 # If this changes, every finished prediction and evaluation of every user is made again: keep a new
@@ -12,11 +12,11 @@ KEY = "1d40b8996071684701482e0df6bbb20713cd496c0598e8dc5c4540fb1e2df56c"
 
 
 def test_the_key_of_a_model_stays() -> None:
-    assert SharedModel(Predictor(load_model("zoo:nuclei"))).key == KEY
+    assert SharedModel(Predictor(load_segmentation("zoo:nuclei"))).key == KEY
 
 
 def test_what_decides_a_result_is_in_the_key() -> None:
-    loaded = load_model("zoo:nuclei")
+    loaded = load_segmentation("zoo:nuclei")
     keys = {SharedModel(Predictor(loaded)).key}
     for change in ({"seed": 1}, {"flips": (0,)}, {"fire": "sample"}):
         settings = loaded.spec.prediction.changed(**change)
@@ -25,7 +25,7 @@ def test_what_decides_a_result_is_in_the_key() -> None:
 
 
 def test_what_belongs_to_the_training_or_the_machine_is_not() -> None:
-    loaded = load_model("zoo:nuclei")
+    loaded = load_segmentation("zoo:nuclei")
     before = SharedModel(Predictor(loaded)).key
     for change in ({"coarse_gradient": 0.5}, {"engine": "reference"}, {"checkpoint": 4}):
         spec = loaded.spec.changed(model=loaded.spec.model.changed(**change))

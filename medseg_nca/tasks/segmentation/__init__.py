@@ -2,6 +2,6 @@
 
 from medseg_nca.tasks.segmentation.task import Segmentation
 
-TASK = Segmentation
+TASK = Segmentation()
 
 __all__ = ["TASK", "Segmentation"]

@@ -20,8 +20,8 @@ from medseg_nca.datasets.prepared import PreparedStore
 from medseg_nca.models.geometry import Region
 from medseg_nca.models.views import View, ViewSpec, draw_regions, first_patches
 from medseg_nca.nca.fire import mix
-from medseg_nca.tasks.base import Batch
 from medseg_nca.tasks.segmentation.case_arrays import CaseArrays
+from medseg_nca.training.learner import Batch
 from medseg_nca.transforms.intensity_changes import Change, Place, apply, draw_changes
 from medseg_nca.transforms.warp import Warp, check_flips, draw_warp
 

@@ -1,243 +1,196 @@
-"""Segmentation: Dice-like losses on every level, Dice in native space, overlays."""
+"""The task segmentation: what the commands need of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from medseg_nca import __version__
-from medseg_nca.config import RunSettings
-from medseg_nca.config.model import ModelSettings, NcaModelSettings
-from medseg_nca.config.training import PredictionSettings
-from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
-from medseg_nca.datasets.splits import Split
-from medseg_nca.datasets.truth import read_labelled
+from medseg_nca.config import Settings
 from medseg_nca.errors import ConfigError, DataError
-from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
-from medseg_nca.inference.largest import EVIDENCE, IslandTrial
-from medseg_nca.inference.predictor import Predictor
-from medseg_nca.inference.spec import strange_labels
-from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
-from medseg_nca.losses import create_loss
-from medseg_nca.metrics.overlap import dice_by_label
-from medseg_nca.models import LevelOutput, SegmentationModel, build_model
-from medseg_nca.models.auto import auto_levels
-from medseg_nca.models.views import View
-from medseg_nca.tasks.base import Batch, ConstantAnswer, Parts, Task, Validation
-from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
-from medseg_nca.tasks.segmentation.samples import SampleSource
-from medseg_nca.tasks.segmentation.settle import settle_prediction
-from medseg_nca.tasks.segmentation.targets import overflow
+from medseg_nca.metrics.definitions import MERGED, METRICS
+from medseg_nca.tasks.base import (
+    Agreement,
+    Better,
+    EvaluateRequest,
+    Evaluation,
+    PredictRequest,
+    Start,
+    Table,
+    Task,
+    TrainedModel,
+    Training,
+    Tree,
+)
+
+if TYPE_CHECKING:
+    from medseg_nca.cases.predict_case import PredictionRecord
+    from medseg_nca.inference.bundle import LoadedModel, ModelSpec
+
+SHOWN = ("dice", "hd95", "assd", "nsd")
+PUBLISHED = ("dice", "hd95", "nsd")
+
+
+class NoOptions(Settings):
+    """Segmentation has sections of its own in the settings, and no options."""
 
 
 class Segmentation(Task):
-    """Learn the label maps of a prepared data set.
+    """Label maps of images and volumes."""
+
+    name = "segmentation"
+    score = "Dice"
+    options_class: ClassVar[type[Settings]] = NoOptions
+    predict_options = frozenset({"prediction", "seg_type", "select"})
+    evaluate_options = frozenset({"save_predictions"})
+    joint_rows = (MERGED,)
+
+    def begin(self, start: Start, job: Job) -> Training:
+        """See :meth:`Task.begin`; a raw data set is prepared in the run folder."""
+        from medseg_nca.tasks.segmentation.begin import begin
+
+        return begin(start, job)
+
+    def read(self, folder: Path) -> ModelSpec:
+        """See :meth:`Task.read`."""
+        from medseg_nca.inference.bundle import check_bundle
+
+        return check_bundle(folder)
+
+    def load(self, folder: Path, device: str = "auto") -> LoadedModel:
+        """See :meth:`Task.load`."""
+        from medseg_nca.inference.bundle import load_bundle
+
+        return load_bundle(folder, device)
+
+    def predict(self, request: PredictRequest, job: Job) -> Sequence[PredictionRecord]:
+        """See :meth:`Task.predict`: a label map on the grid of each input."""
+        from medseg_nca.cases.predict_case import OutputSettings
+        from medseg_nca.tasks.segmentation.prediction import PredictSegmentation, run
+        from medseg_nca.tasks.segmentation.prediction_settings import prediction_settings
+
+        self.check_options(request.options, self.predict_options)
+        if not request.inputs:
+            raise DataError(
+                "There is nothing to segment.", hint="Name files or folders after the options."
+            )
+        model, options = loaded(request.model), request.options
+        seg_type = options.get("seg_type", "binary")
+        changes = dict(options.get("prediction", {}))
+        if seg_type == "fractional":
+            changes["probabilities"] = True
+        wanted = PredictSegmentation(
+            model, request.inputs, request.out,
+            prediction_settings(model.spec, changes, request.overrides),
+            OutputSettings(request.formats, seg_type), options.get("select"), request.workers,
+            request.scheduler, request.fresh,
+        )  # fmt: skip
+        return run(wanted, job)
+
+    def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
+        """See :meth:`Task.evaluate`: each case is measured on its own grid."""
+        from medseg_nca.tasks.segmentation.evaluation import (
+            EvaluateSegmentation,
+            resolve_settings,
+            run,
+        )
+
+        self.check_options(request.options, self.evaluate_options)
+        self.check_data(request.data)
+        model = loaded(request.model)
+        settings = resolve_settings(model, request.overrides)
+        assert request.data is not None
+        wanted = EvaluateSegmentation(
+            model, request.data, request.out, request.split, settings.evaluation,
+            settings.prediction, settings.data.format, settings.data.labels,
+            bool(request.options.get("save_predictions")), request.workers, request.scheduler,
+            request.fresh,
+        )  # fmt: skip
+        return run(wanted, job)
+
+    def table(self, tree: Tree) -> Table:
+        """See :meth:`Task.table`: a row for each label."""
+        parts = {**tree["labels"], MERGED: tree[MERGED]}
+        rows = [
+            (name, *(_number(part[m]["mean"]) for m in SHOWN), str(part["dice"]["n"]))
+            for name, part in parts.items()
+        ]
+        columns = ("label", *(METRICS[metric].heading() for metric in SHOWN), "n")
+        summary = (
+            f"Mean Dice {_number(tree['mean_dice'])} over {len(tree['cases'])} cases; "
+            f"{tree['seconds']['median']:.2f} s a case."
+        )
+        title = f"{tree['model']['name']} on {tree['data']['name']}"
+        return Table(title, columns, tuple(rows), summary)
+
+    def published(self, tree: Tree) -> Mapping[str, float | None]:
+        """See :meth:`Task.published`."""
+        parts = {**tree["labels"], MERGED: tree[MERGED]}
+        numbers = {
+            f"{metric}_{name}": part[metric]["mean"]
+            for name, part in parts.items()
+            for metric in PUBLISHED
+        }
+        return {"mean_dice": tree["mean_dice"], **numbers}
+
+    def comparable(self, tree: Tree) -> Mapping[str, Better]:
+        """See :meth:`Task.comparable`."""
+        return {name: metric.better for name, metric in METRICS.items() if metric.better}
+
+    def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
+        """See :meth:`Task.case_values`: a row for each label, and for all labels as one."""
+        cases = {case["id"]: case for case in tree["cases"]}
+        rows = {
+            name: {i: case["labels"][name].get(metric) for i, case in cases.items()}
+            for name in tree["labels"]
+        }
+        return {**rows, MERGED: {i: case[MERGED].get(metric) for i, case in cases.items()}}
+
+    def heading(self, metric: str) -> str:
+        """See :meth:`Task.heading`."""
+        return METRICS[metric].heading()
+
+    def make_reference(self, model: TrainedModel) -> dict[str, str]:
+        """See :meth:`Task.make_reference`."""
+        from medseg_nca.tasks.segmentation.reference import make_reference
+
+        return make_reference(loaded(model))
+
+    def check_reference(self, model: TrainedModel) -> Agreement:
+        """See :meth:`Task.check_reference`."""
+        from medseg_nca.tasks.segmentation.reference import check_reference
+
+        return check_reference(loaded(model))
+
+    def tags(self, model: TrainedModel) -> Mapping[str, str]:
+        """See :meth:`Task.tags`."""
+        spec = loaded(model).spec
+        return {
+            "dims": str(spec.plan.dims),
+            "labels": ", ".join(spec.labels.names),
+            "members": str(len(spec.members) or ""),
+        }
+
+    def answer(self, model: TrainedModel, value: Any) -> Any:
+        """See :meth:`Task.answer`: label maps ``(B, *spatial)`` of images ``(B, C, *spatial)``."""
+        from medseg_nca.tasks.segmentation.arrays import label_maps
+
+        return label_maps(loaded(model), value)
+
+
+def loaded(model: TrainedModel) -> LoadedModel:
+    """The model as one of segmentation.
 
     Raises:
-        DataError: if the training part of the split is empty.
-        ConfigError: if the settings name a label that the data do not have.
+        ConfigError: if it is of another task.
     """
+    from medseg_nca.inference.bundle import LoadedModel
 
-    def __init__(self, settings: RunSettings, store: PreparedStore, split: Split) -> None:
-        if not split.train:
-            raise DataError("The training part of the split is empty.", hint="Use more cases.")
-        self.settings = settings
-        self.store = store
-        self.split = split
-        self.multi_label = store.labels.multi_label
-        self.prediction = settings.prediction
-        self.trial: IslandTrial | None = None
-        strange = strange_labels(self.prediction, store.labels)
-        if strange is not None:
-            raise ConfigError(strange)
-        training = settings.training
-        # On a device without memory: only what the levels look at is asked.
-        with torch.device("meta"):
-            specs = build_model(self.model_settings).views
-        self.samples = SampleSource(
-            store, split.train, specs, settings.augment, settings.seed, training.foreground
-        )
-        self.criterion = create_loss(
-            training.loss.name, multi_label=self.multi_label, **training.loss.params
-        )
-
-    @property
-    def model_settings(self) -> ModelSettings:
-        """The model's settings with the channels and levels that the data ask for."""
-        sizes: dict[str, object] = {
-            "dims": self.store.plan.dims,
-            "in_channels": self.store.plan.in_channels,
-            "out_channels": self.store.labels.channels,
-        }
-        model = self.settings.model
-        if isinstance(model, NcaModelSettings) and model.levels == "auto":
-            sizes["levels"] = auto_levels(self.store.plan)
-        if isinstance(model, NcaModelSettings) and model.focus is not None:
-            background = not self.multi_label
-            sizes["focus"] = model.focus.changed(background=background)
-        return model.changed(**sizes)
-
-    def build_model(self) -> SegmentationModel:
-        """See :meth:`Task.build_model`."""
-        return build_model(self.model_settings)
-
-    def sample(self, index: int) -> Batch:
-        """See :meth:`Task.sample`."""
-        return self.samples[index]
-
-    def collate(self, samples: Sequence[Batch]) -> Batch:
-        """See :meth:`Task.collate`: the views of a level follow each other, sample by sample."""
-        return join(samples)
-
-    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """The weighted mean of the levels' losses, and the penalty on overflowing states."""
-        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
-        weights = sum(output.weight for output in outputs)
-        parts: Parts = {}
-        total = batch["views"][0].image.new_zeros(())
-        for number, (output, target) in enumerate(zip(outputs, batch["targets"], strict=True)):
-            value = self.criterion(output.logits.float(), target)
-            parts[f"loss_level_{number}"] = value.detach()
-            total = total + output.weight / weights * value
-        training = self.settings.training
-        penalty = sum(
-            (overflow(o.state, training.overflow_bound) for o in outputs), torch.zeros(())
-        )
-        parts["overflow"] = penalty.detach()
-        return total + training.overflow * penalty, parts
-
-    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """See :meth:`Task.constant_answer`; each level has its own best answer."""
-        weights = self._level_weights()
-        loss = sum(
-            weight / sum(weights) * constant_loss(
-                self.criterion, [batch["targets"][level] for batch in batches], self.multi_label
-            )
-            for level, weight in enumerate(weights)
-        )  # fmt: skip
-        return ConstantAnswer(loss, self._constant_score())
-
-    def _level_weights(self) -> list[float]:
-        settings = self.model_settings
-        if not isinstance(settings, NcaModelSettings):
-            return [1.0]
-        return [level.loss_weight for level in settings.resolved_levels]
-
-    def _constant_score(self) -> float:
-        labels = self.store.labels
-        found = constant_predictions(self._validation_cases(), labels)
-        scores = [summarise(rows, labels.names).score for rows in found]
-        return max((s for s in scores if not math.isnan(s)), default=float("nan"))
-
-    def validate(
-        self, model: nn.Module, device: torch.device, job: Job | None = None
-    ) -> Validation:
-        """Dice of every label on the source grid of every validation case."""
-        cases = self._validation_cases()
-        # Training does not end because an image needs more memory than was thought of.
-        predictor = Predictor(
-            self._loaded(model, device), self._validation_settings(), keeps_budget=False
-        )
-        rows: dict[str, Mapping[str, float | None]] = {}
-        for case in cases:
-            image, truth = read_labelled(case, self.store.labels.known_values)
-            predicted = predictor.predict(image, job).label_map.array[0]
-            rows[case.id] = dice_by_label(predicted, truth.array[0], self.store.labels)
-        return summarise(rows, self.store.labels.names)
-
-    def _validation_cases(self) -> list[PreparedCase]:
-        chosen = self.split.val[: self.settings.training.validate_cases]
-        known = {case.id: case for case in self.store.cases}
-        return [known[i] for i in chosen if i in known and known[i].label is not None]
-
-    def _validation_settings(self) -> PredictionSettings:
-        """One plain pass: what costs more is for the final evaluation."""
-        return self.prediction.changed(flips=(), uncertainty=0)
-
-    def settle(self, model: nn.Module, device: torch.device) -> None:
-        """See :meth:`Task.settle`: flips, and which islands of the labels are errors."""
-        loaded, cases = self._loaded(model, device), self._validation_cases()
-        augment = self.settings.augment
-        self.prediction, self.trial = settle_prediction(loaded, self.prediction, augment, cases)
-
-    def keep(
-        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
-    ) -> None:
-        """See :meth:`Task.keep`; the evidence on islands is kept for an ensemble's decision."""
-        super().keep(model, device, folder, validation)
-        if self.trial is not None:
-            write_json(folder.parent / EVIDENCE, self.trial.to_dict())
-
-    def _loaded(self, model: nn.Module, device: torch.device) -> LoadedModel:
-        assert isinstance(model, SegmentationModel)
-        return LoadedModel(model.eval(), self.spec(None), Path(), device)
-
-    def spec(self, validation: Validation | None) -> ModelSpec:
-        """What is written beside the weights."""
-        return ModelSpec(
-            name=self.settings.name,
-            task=self.settings.task,
-            model=self.model_settings,
-            labels=self.store.labels,
-            plan=self.store.plan,
-            prediction=self.prediction,
-            seed=self.settings.seed,
-            training_data=self.store.name,
-            training_data_hash=self.store.dataset_hash,
-            metrics=dict(validation.metrics) if validation else {},
-            package_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-
-    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
-        """Write ``weights.safetensors`` and ``model.json``."""
-        assert isinstance(model, SegmentationModel)
-        save_bundle(folder, model, self.spec(validation))
-
-    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """Overlays of the worst and the median validation case, and the automaton at work."""
-        from medseg_nca.tasks.segmentation.pictures import draw_validation
-
-        cases = self._validation_cases()
-        if not cases:
-            return []
-        return draw_validation(self._loaded(model, device), cases, folder)
+    if not isinstance(model, LoadedModel):
+        raise ConfigError(f"{model.spec.name}: is a model of the task {model.spec.task}.")
+    return model
 
 
-def join(samples: Sequence[Batch]) -> Batch:
-    """Join samples of views and targets to one batch."""
-    levels = range(len(samples[0]["views"]))
-    return {
-        "views": [
-            View(
-                *(torch.cat(parts) for parts in zip(*(s["views"][k] for s in samples), strict=True))
-            )
-            for k in levels
-        ],
-        "targets": [torch.cat([s["targets"][k] for s in samples]) for k in levels],
-        "case": [case for s in samples for case in s["case"]],
-    }
-
-
-def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:
-    """Mean Dice over the cases of each label, then over the labels; None is left out."""
-    metrics: dict[str, float] = {}
-    for name in names:
-        values = [v for row in rows.values() if (v := row[name]) is not None]
-        if values:
-            metrics[f"dice_{name}"] = float(np.mean(values))
-    if not metrics:
-        return Validation(float("nan"), {})
-    score = float(np.mean(list(metrics.values())))
-    cases = {
-        case: float(np.mean([v for v in row.values() if v is not None] or [0.0]))
-        for case, row in rows.items()
-    }
-    return Validation(score, {"dice": score, **metrics}, cases)
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +17,15 @@ from numpy.typing import NDArray
 
 from medseg_nca.config import PreprocessPlan
 from medseg_nca.errors import ModelError
-from medseg_nca.inference.bundle import SPEC, LoadedModel, ModelSpec
+from medseg_nca.inference.bundle import SPEC, LoadedModel
 from medseg_nca.inference.predictor import Predictor
-from medseg_nca.io.atomic import write_text
 from medseg_nca.io.volume import Volume
+from medseg_nca.tasks.base import Agreement
 
 FORMULA = "waves-1"
 SIDE = {2: 64, 3: 24}  # voxels an axis: the label map stays within a few kilobytes
 AGREEMENT = 0.995  # share of voxels; other processors and torch versions stay far above it
 LABEL_TYPE = np.dtype("<u2")
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How a prediction compares with the stored one. ``share`` of the voxels are equal."""
-
-    identical: bool
-    share: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether it is the same model as far as arithmetic allows."""
-        return self.identical or self.share >= AGREEMENT
 
 
 def synthetic_volume(plan: PreprocessPlan) -> Volume:
@@ -109,15 +95,9 @@ def check_reference(loaded: LoadedModel) -> Agreement:
         )
     labels = _predict(loaded)
     if _digest(labels) == stored.get("sha256"):
-        return Agreement(True, 1.0)
-    return Agreement(False, float((labels == _decode(stored, labels.shape, where)).mean()))
-
-
-def store_reference(folder: Path, loaded: LoadedModel) -> ModelSpec:
-    """Write ``model.json`` with a stored prediction into a folder; returns it."""
-    spec = loaded.spec.changed(reference=make_reference(loaded))
-    write_text(folder / SPEC, spec.to_json())
-    return spec
+        return Agreement(True, True, "identical")
+    share = float((labels == _decode(stored, labels.shape, where)).mean())
+    return Agreement(False, share >= AGREEMENT, f"{share:.2%} of the voxels agree")
 
 
 def _predict(loaded: LoadedModel) -> NDArray[np.uint16]:
