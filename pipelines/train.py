@@ -319,7 +319,8 @@ def _fit(trainer: Trainer) -> TrainingResult:
 
 def _finish(trainer: Trainer, training: Training, out: Path, tracker: RunTracker) -> None:
     """Draw what there is to see, and hand everything to the tracking store."""
-    figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png")]
+    best = trainer.counters.best_iteration
+    figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png", best=best)]
     learner = trainer.learner
     figures += learner.figures(trainer.evaluated_model, trainer.fabric.device, out / "figures")
     for path in (

@@ -19,7 +19,9 @@ MOST_NAMED = 10
 NEVER_DRAWN = ("iteration", "wall_s", "seconds")
 
 
-def plot_history(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "") -> Path:
+def plot_history(
+    rows: Sequence[Mapping[str, Any]], path: Path, title: str = "", *, best: int | None = None
+) -> Path:
     """Draw the rows of ``history.csv``.
 
     Args:
@@ -27,6 +29,7 @@ def plot_history(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "")
             numbers, or text as a CSV reader gives it; what is missing or empty is skipped.
         path: of the PNG.
         title: above the figure.
+        best: iteration of the validation whose weights are kept; its score is marked.
 
     Returns:
         ``path``.
@@ -50,6 +53,8 @@ def plot_history(rows: Sequence[Mapping[str, Any]], path: Path, title: str = "")
         style(axes, title=word, x="iteration")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         _draw(axes, word, series)
+        if best is not None and word == _by_scale(metrics)[0][0]:
+            _mark_best(axes, series, best)
     return save(figure, path)
 
 
@@ -99,7 +104,6 @@ def _draw(axes: Axes, word: str, series: Mapping[str, Series]) -> None:
         axes.set_yscale("log")
     if word.startswith("Validation") and max(values) <= 1:
         axes.set_ylim(min(0.0, *values), 1.0)
-        _mark_best(axes, series)
     if word == "Learning rate":
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_ylim(bottom=0)
@@ -115,12 +119,14 @@ def _word(name: str) -> str:
     )
 
 
-def _mark_best(axes: Axes, series: Mapping[str, Series]) -> None:
-    x, y = next(iter(series.values()))
-    best = int(np.argmax(y))
-    axes.scatter([x[best]], [y[best]], s=46, color=PALETTE[5], zorder=4)
+def _mark_best(axes: Axes, series: Mapping[str, Series], best: int) -> None:
+    """Mark the score, which is the first of the validation's numbers, where it was best."""
+    points = dict(zip(*next(iter(series.values())), strict=True))
+    if best not in points:
+        return
+    axes.scatter([best], [points[best]], s=46, color=PALETTE[5], zorder=4)
     axes.annotate(
-        f"{y[best]:.3f}", (x[best], y[best]), xytext=(0, 7), textcoords="offset points",
+        f"{points[best]:.3f}", (best, points[best]), xytext=(0, 7), textcoords="offset points",
         ha="center", fontsize=9, color=PALETTE[5], fontweight="bold",
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ def test_a_version_carries_what_is_known_of_it(tmp_path: Path) -> None:
         pass
     version = register.run(run, "hippo", tracking=settings.tracking, description="the first")
     assert version.uri == "models:/hippo/1"
-    assert (version.evaluated, version.dice, version.dice_of) == (True, 0.81, "evaluation")
+    assert (version.evaluated, version.score, version.score_of) == (True, 0.81, "evaluation")
     assert version.status == "pending"
     assert version.run_id == tracker.run_id
     assert version.weights_sha256 == spec.weights_sha256
@@ -68,14 +68,14 @@ def test_a_version_without_an_evaluation_is_not_promoted(tmp_path: Path) -> None
     store = new_store(tmp_path / "store")
     spec = make_run(tmp_path / "run")
     version = register.run(tmp_path / "run", "hippo", tracking=store)
-    assert (version.evaluated, version.dice, version.dice_of) == (False, 0.5, "validation")
+    assert (version.evaluated, version.score, version.score_of) == (False, 0.5, "validation")
     with pytest.raises(ModelError, match="has no evaluation") as caught:
         promote("hippo", "1", "champion", tracking=store)
     assert "medseg-nca evaluate" in str(caught.value.hint)
     folder = evaluate(tmp_path / "evaluated", spec)
     promoted = promote("hippo", "1", "champion", tracking=store, evaluation=folder)
     assert promoted.aliases == ("champion",)
-    assert (promoted.status, promoted.dice) == ("approved", 0.81)
+    assert (promoted.status, promoted.score) == ("approved", 0.81)
     register.run(tmp_path / "run", "hippo", tracking=store, evaluation=folder)
     promote("hippo", "2", "champion", tracking=store)
     assert show("hippo", "champion", store).version == "2"
@@ -92,7 +92,7 @@ def test_an_evaluation_that_was_logged_to_the_run_since_counts(tmp_path: Path) -
     later = RunTracker(connect(str(settings.tracking.uri)), tracker.run_id, run)
     folder = evaluate(tmp_path / "evaluated", spec, dice=0.7)
     later.log_artifact(folder / "metrics.json", "evaluation_test")
-    assert promote("hippo", "1", "champion", tracking=settings.tracking).dice == 0.7
+    assert promote("hippo", "1", "champion", tracking=settings.tracking).score == 0.7
 
 
 def test_an_evaluation_is_found_where_it_was_written(tmp_path: Path) -> None:
@@ -101,11 +101,11 @@ def test_an_evaluation_is_found_where_it_was_written(tmp_path: Path) -> None:
     spec = make_run(run)
     for side, dice in (("train", 0.9), ("test", 0.6), ("val", 0.7)):
         remember_evaluation(run, side, evaluate(tmp_path / side, spec, dice))
-    assert register.run(run, "hippo", tracking=store).dice == 0.6
+    assert register.run(run, "hippo", tracking=store).score == 0.6
     (tmp_path / "test" / "metrics.json").unlink()
-    assert register.run(run, "hippo", tracking=store).dice == 0.7
+    assert register.run(run, "hippo", tracking=store).score == 0.7
     evaluate(run / "evaluation", spec, 0.5)
-    assert register.run(run, "hippo", tracking=store).dice == 0.5
+    assert register.run(run, "hippo", tracking=store).score == 0.5
 
 
 @pytest.mark.parametrize("place", [".", "model"])
@@ -130,7 +130,7 @@ def test_a_model_that_learned_nothing_is_registered_by_force_only(
     [
         ('{"mean_dice": 0.9, "model": {"weights_sha256": "0123"}}', "evaluates other weights"),
         ('{"mean_dice": 0.9}', "evaluates other weights"),
-        ('{"cases": []}', "no entry 'mean_dice'"),
+        ('{"cases": []}', "no entry 'score'"),
         ("{", "not a readable evaluation"),
     ],
 )
@@ -210,7 +210,7 @@ def test_mlflow_loads_it_without_pickles_and_predicts_the_same(
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(store.uri)
     try:
-        model = mlflow.pyfunc.load_segmentation("models:/hippo/1")
+        model = mlflow.pyfunc.load_model("models:/hippo/1")
     finally:
         mlflow.set_tracking_uri(before)
     image = np.random.default_rng(0).normal(size=(2, channels, 14, 12, 10)[: dims + 2])
