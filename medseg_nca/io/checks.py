@@ -96,14 +96,19 @@ def check_values(path: Path, array: NDArray[Any], *, unknown: bool = False) -> N
         )
     if array.dtype.kind != "f":
         return
-    if unknown:
-        array = array[~np.isnan(array)]
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if not bad and array.dtype.itemsize > 4 and np.abs(array).max(initial=0) > FLOAT32_MAX:
+    if unknown:
+        bad -= int(np.count_nonzero(np.isnan(array)))
+    # fmax passes over NaN.
+    if (
+        not bad
+        and array.dtype.itemsize > 4
+        and np.fmax.reduce(np.abs(array), axis=None, initial=0) > FLOAT32_MAX
+    ):
         raise ImageError(f"{path}: has values beyond the range of float32 ({FLOAT32_MAX:.3g}).")
     if bad:
         raise ImageError(
-            f"{path}: {bad:,} of {array.size:,} values are NaN or infinite.",
+            f"{path}: {bad:,} of {array.size:,} values are {'' if unknown else 'NaN or '}infinite.",
             hint="Replace them by a number that means 'nothing' in this image, often 0.",
         )
 

@@ -112,3 +112,18 @@ def mean_of(rows: Sequence[Values], metric: str) -> float | None:
     """Mean of a metric over cases, without those that have none; None if no case has one."""
     known = [v for row in rows if (v := row[metric]) is not None]
     return float(np.mean(known)) if known else None
+
+
+def skill(errors: Sequence[float], constant: Sequence[float]) -> float:
+    """One minus the ratio of a model's RMSE to that of a constant predictor (Murphy 1988).
+
+    1 is perfect, 0 no better than the constant, below 0 worse.
+
+    Args:
+        errors: RMSE of each target.
+        constant: of the constant predictor, above 0.
+
+    Returns:
+        The mean over the targets.
+    """
+    return float(np.mean([1 - own / other for own, other in zip(errors, constant, strict=True)]))

@@ -19,7 +19,13 @@ from medseg_nca.datasets.splits import Split, read_split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
-from medseg_nca.metrics.regression import METRICS, Values, constant_metrics, mean_of, real_metrics
+from medseg_nca.metrics.regression import (
+    METRICS,
+    Values,
+    constant_metrics,
+    mean_of,
+    real_metrics,
+)
 from medseg_nca.metrics.summary import bootstrap_interval, interval_key
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation, Tree
 from medseg_nca.tasks.regression.begin import SPLIT, choose, data_of
@@ -36,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 # Voxels of a case that the figure of agreement shows.
 _SAMPLED = 2000
+SCORE = "skill"
 
 
 class EvaluateSettings(Settings):
@@ -114,9 +121,9 @@ def evaluate_pairs(
     tree = {
         **describe_results(
             model, data=source.name, data_hash=source.hash, split=side, cases=len(chosen),
-            score=tree["score_name"], value=tree["score_value"], better="lower",
+            score=SCORE, value=tree["skill"], better="higher",
         ),
-        **{key: value for key, value in tree.items() if not key.startswith("score_")},
+        **tree,
         "settings": settings.model_dump(mode="json"),
         "notes": [reason, *notes],
         "failed": [{"id": name, "error": text} for name, text in failed.items()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model
 from medseg_nca.job import Job
-from medseg_nca.metrics.regression import Values, constant_metrics, real_metrics
+from medseg_nca.metrics.regression import Values, constant_metrics, real_metrics, skill
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.regression.losses import constant_loss, masked_loss
@@ -133,17 +134,22 @@ class RegressionLearner(Learner):
             * constant_loss([batch["targets"][level] for batch in batches], self.options)
             for level, weight in enumerate(weights)
         )  # fmt: skip
+        return ConstantAnswer(loss, 0.0 if self._validation_pairs() else float("nan"))
+
+    @cached_property
+    def _constant_errors(self) -> list[float]:
+        """Mean RMSE of the constant predictor on the validation part, for each target."""
         facts = self.data.facts
-        rows = {
-            pair.id: [
-                constant_metrics(known.average, channel)
+        rows = [
+            [
+                constant_metrics(known.average, channel)["rmse"] or 0.0
                 for known, channel in zip(
                     facts.targets, read_pair(pair, facts.unknown).target, strict=True
                 )
             ]
             for pair in self._validation_pairs()
-        }
-        return ConstantAnswer(loss, self._summary(rows).score)
+        ]
+        return [float(error) for error in np.mean(rows, axis=0)]
 
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
@@ -164,7 +170,7 @@ class RegressionLearner(Learner):
         return self._summary(rows)
 
     def _summary(self, rows: Rows) -> Validation:
-        """Score is minus the mean RMSE, of each target in its standard deviations."""
+        """The score is the skill: 1 is perfect, the constant predictor has 0."""
         targets = self.data.facts.targets
         if not rows:
             return Validation(float("nan"), {})
@@ -175,13 +181,11 @@ class RegressionLearner(Learner):
                 known = [v for row in rows.values() if (v := row[index][metric]) is not None]
                 metrics[name] = float(np.mean(known))
         cases = {
-            name: -float(np.mean([
-                (values["rmse"] or 0.0) / target.spread
-                for values, target in zip(row, targets, strict=True)
-            ]))
+            name: skill([values["rmse"] or 0.0 for values in row], self._constant_errors)
             for name, row in rows.items()
-        }  # fmt: skip
-        return Validation(float(np.mean(list(cases.values()))), metrics, cases)
+        }
+        score = float(np.mean(list(cases.values())))
+        return Validation(score, {"skill": score, **metrics}, cases)
 
     def _validation_pairs(self) -> list[Pair]:
         chosen = self.data.split.val[: self.settings.training.validate_cases]

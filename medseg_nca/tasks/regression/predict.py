@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.cases.prediction_inputs import CaseInput, find_cases
+from medseg_nca.config import Settings
 from medseg_nca.config.loading import parse_override, validate
 from medseg_nca.config.presets import merge
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.datasets.hashing import file_hash
-from medseg_nca.errors import ConfigError, MemoryBudgetError, OutputError, PartialFailure
+from medseg_nca.errors import DataError, MemoryBudgetError, OutputError, PartialFailure
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.atomic import remove_leftovers, write_json
 from medseg_nca.io.formats import image_suffix
@@ -147,11 +148,13 @@ def predict_files(
         Interrupted: if the job was cancelled.
         PartialFailure: after the last file, if some failed; the others are written.
     """
+    if not request.inputs:
+        raise DataError("There is nothing to predict.", hint="Name files or folders.")
     out, formats = request.out, _formats(request.formats, facts)
-    predictor = RealPredictor(model, facts, overridden(facts.prediction, request.overrides))
+    predictor = RealPredictor(model, facts, overridden(facts, request))
     earlier = {} if request.fresh else _earlier(out)
     written = {(out / f.name).resolve() for r in earlier.values() for f in r.files.values()}
-    cases = find_cases(request.inputs, facts.plan, results=written)
+    cases = find_cases(request.inputs, facts.plan, request.options.get("select"), results=written)
     _refuse_overwriting(cases, out, formats, predictor.settings)
     with open_scheduler(
         min(request.workers, len(cases)), request.scheduler, work_folder(out)
@@ -192,20 +195,23 @@ def predict_files(
     return results
 
 
-def overridden(settings: PredictionSettings, overrides: Sequence[str]) -> PredictionSettings:
-    """The settings with ``prediction.KEY=VALUE`` laid over them.
+class PredictSettings(Settings):
+    """What ``medseg-nca predict --set`` can change."""
+
+    prediction: PredictionSettings = PredictionSettings()
+
+
+def overridden(facts: RegressionFacts, request: PredictRequest) -> PredictionSettings:
+    """The prediction settings of a model, with those of a request laid over them.
 
     Raises:
-        ConfigError: for any other key, or a value that does not fit.
+        ConfigError: for an unknown key or a value that does not fit.
     """
+    settings = facts.prediction.changed(**request.options.get("prediction", {}))
     tree: Tree = {"prediction": settings.model_dump()}
-    for text in overrides:
-        change = parse_override(text)
-        for key in change:
-            if key != "prediction":
-                raise ConfigError(f"--set {text}: {unknown('section', key, ['prediction'])}")
-        tree = merge(tree, change)
-    return validate(PredictionSettings, tree["prediction"], source="--set prediction")
+    for text in request.overrides:
+        tree = merge(tree, parse_override(text))
+    return validate(PredictSettings, tree, source="--set").prediction
 
 
 def predict_one(work: RealWork, job: Job) -> RealRecord:

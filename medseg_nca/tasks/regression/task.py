@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,13 +11,13 @@ import numpy as np
 from torch import nn
 
 from medseg_nca.errors import ConfigError, DataError, ImageError
+from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
 from medseg_nca.inference.task_model import (
     TaskModel,
     TaskSpec,
     check_task_model,
     load_task_model,
 )
-from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 from medseg_nca.metrics.regression import METRICS
 from medseg_nca.models import build_model
@@ -35,14 +36,12 @@ from medseg_nca.tasks.base import (
 )
 from medseg_nca.tasks.regression.options import (
     TASK_NAME,
-    RegressionFacts,
     RegressionOptions,
     facts_of,
 )
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tracking.stored_answer import compare_answer, store_answer
 
-FORMULA = "waves-1"
 # Values of the stored answer: some ten kilobytes.
 _MOST_STORED = 2**13
 
@@ -51,9 +50,10 @@ class Regression(Task):
     """Learn dense real-valued targets of pairs of images."""
 
     name: ClassVar[str] = TASK_NAME
-    score: ClassVar[str] = "RMSE"
+    score: ClassVar[str] = "skill"
     data_use: ClassVar[Literal["required", "optional", "none"]] = "optional"
     options_class: ClassVar[type[RegressionOptions]] = RegressionOptions
+    predict_options: ClassVar[frozenset[str]] = frozenset({"prediction", "select"})
     defaults: ClassVar[Mapping[str, Any]] = {
         "training.iterations": 2000,
         "training.batch_size": 4,
@@ -73,9 +73,9 @@ class Regression(Task):
         from medseg_nca.tasks.regression.begin import FACTS, SPLIT, data_of, learned_data
         from medseg_nca.tasks.regression.learner import RegressionLearner
 
-        settings, decisions = self.decided(start.settings)
+        settings, decisions = self.decided(start)
         options = self.options(settings)
-        start = Start(start.data, start.out, settings, start.device, start.first, start.follows)
+        start = replace(start, settings=settings)
         data = learned_data(start, options, job)
         learner = RegressionLearner(settings, options, data)
         return Training(
@@ -151,6 +151,10 @@ class Regression(Task):
         """See :meth:`Task.comparable`."""
         return {name: metric.better for name, metric in METRICS.items()}
 
+    def heading(self, metric: str) -> str:
+        """See :meth:`Task.heading`."""
+        return METRICS[metric].title
+
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
         """See :meth:`Task.case_values`; a row for each target.
 
@@ -180,7 +184,6 @@ class Regression(Task):
     def _answer_to_formula(self, trained: TrainedModel) -> Any:
         """Standardised values: those of all units fit into float16."""
         from medseg_nca.tasks.regression.values import standardised
-        from medseg_nca.tracking.reference import synthetic_volume
 
         model = task_model(trained)
         facts = facts_of(model.spec, model.folder)
@@ -215,21 +218,13 @@ class Regression(Task):
         Raises:
             ImageError: if the array does not fit.
         """
-        from medseg_nca.tracking.reference import model_affine
-
         own = task_model(model)
         facts = facts_of(own.spec, own.folder)
-        affine = model_affine(facts.plan)
-        if isinstance(value, Mapping):
-            if "image" not in value:
-                raise ImageError('The input needs the key "image"; "affine" may be given too.')
-            if value.get("affine") is not None:
-                affine = np.asarray(value["affine"], dtype=np.float64)
-            value = value["image"]
-        images = np.asarray(value)
-        _check_batch(images, facts)
         predictor = RealPredictor(own, facts)
-        return np.stack([predictor.predict(Volume(i, affine)).values.array for i in images])
+        volumes = volumes_of(value, facts.plan)
+        for volume in volumes:
+            check_values(volume.array)
+        return np.stack([predictor.predict(volume).values.array for volume in volumes])
 
 
 def task_model(model: TrainedModel) -> TaskModel:
@@ -242,18 +237,16 @@ def _build(spec: TaskSpec) -> nn.Module:
     return build_model(spec.model)
 
 
-def _check_batch(images: Any, facts: RegressionFacts) -> None:
-    plan = facts.plan
-    channels = len(plan.channels)
-    fits = images.ndim == plan.dims + 2 and images.shape[1] == channels and images.size
-    if not fits or images.dtype.kind not in "biuf":
+def check_values(array: Any) -> None:
+    """Refuse arrays that are no image.
+
+    Raises:
+        ImageError: if a value is no real number.
+    """
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise ImageError(
-            f"The image has shape {images.shape} and type {images.dtype}; (batch, channels, "
-            f"*spatial) real numbers with {channels} channels and {plan.dims} spatial axes are "
-            "needed."
+            f"The image, of type {array.dtype}, holds values that are no real numbers."
         )
-    if not np.isfinite(images).all():
-        raise ImageError("The image holds NaN or infinity.")
 
 
 def _thinning(shape: Sequence[int]) -> int:
