@@ -96,5 +96,6 @@ def test_a_change_of_unit_scales_errors_and_leaves_ratios(
         assert scaled[name] == pytest.approx(plain[name] * factor, abs=1e-9)
     assert scaled["abs_rel"] == pytest.approx(plain["abs_rel"])
     rmse, mae = plain["rmse"], plain["mae"]
-    assert rmse is not None and mae is not None
+    assert rmse is not None
+    assert mae is not None
     assert rmse >= mae - 1e-12

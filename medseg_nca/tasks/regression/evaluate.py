@@ -25,6 +25,7 @@ from medseg_nca.metrics.regression import (
     constant_metrics,
     mean_of,
     real_metrics,
+    skill,
 )
 from medseg_nca.metrics.summary import bootstrap_interval, interval_key
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation, Tree
@@ -226,12 +227,12 @@ def _tree(
         }
         for name, measured in found.items()
     ]
-    # Errors of targets in different units are brought to their standard deviations.
-    single = len(facts.targets) == 1
-    scaled = [targets[t.name]["rmse"]["mean"] / (1 if single else t.spread) for t in facts.targets]
+    parts = targets.values()
+    found_skill = skill(
+        [part["rmse"]["mean"] for part in parts], [part["constant"]["rmse"] for part in parts]
+    )
     return {
-        "score_name": "RMSE" if single else "RMSE / SD",
-        "score_value": _number(float(np.mean(scaled))),
+        "skill": _number(found_skill),
         "confidence": settings.confidence,
         "targets": targets,
         "cases": cases,

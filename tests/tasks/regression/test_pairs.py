@@ -77,10 +77,10 @@ def test_a_target_on_another_grid_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"target\.nii\.gz.*another grid.*\(2, 2\) and \(2, 3\)"):
         read_pair(one, None)
     write_array(tmp_path / "target.nii.gz", np.arange(4.0).reshape(1, 2, 2), (2, 1, 1))
-    with pytest.raises(ImageError, match="another grid.*affine"):
+    with pytest.raises(ImageError, match=r"another grid.*affine"):
         read_pair(one, None)
     write_array(tmp_path / "target.nii.gz", np.arange(8.0).reshape(1, 2, 2, 2))
-    with pytest.raises(ImageError, match="another grid.*3 axes and 2"):
+    with pytest.raises(ImageError, match=r"another grid.*3 axes and 2"):
         read_pair(one, None)
 
 

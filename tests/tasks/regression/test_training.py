@@ -1,4 +1,4 @@
-"""Trainings of the task: data made in the run folder, repeatable, resumed, in 3D, with a network."""
+"""Trainings of the task: data made in the run folder, repeatable, resumed, 3D, networks."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_three_axes_two_channels_two_targets(tmp_path: Path) -> None:
         image = np.stack([target[1], rng.normal(size=(12, 10, 8))]).astype(np.float32)
         write_array(tmp_path / "set" / "images" / f"c{number}.nii.gz", image, (1, 1, 2))
         write_array(tmp_path / "set" / "targets" / f"c{number}.nii.gz", target, (1, 1, 2))
-    settings = tiny_settings("options.transform=none", "augment.flip_axes=[0]",
-                             "model.levels=[{scale: [2, 2, 1], steps: 2}, {scale: 1, steps: 2}]")  # fmt: skip
+    levels = "model.levels=[{scale: [2, 2, 1], steps: 2}, {scale: 1, steps: 2}]"
+    settings = tiny_settings("options.transform=none", "augment.flip_axes=[0]", levels)
     train.run(tmp_path / "set", tmp_path / "run", settings)
     spec = TASK.read(tmp_path / "run" / "model")
     assert (spec.model.dims, spec.model.in_channels, spec.model.out_channels) == (3, 2, 2)
