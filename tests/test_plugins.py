@@ -136,8 +136,7 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| a")]
     listed = {row[3].strip(" `") for row in rows}
-    # The example has no task yet.
-    assert listed == used | {"medseg_nca.tasks"}
+    assert listed == used
     assert listed == {e.others.group for e in (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS)} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
     }  # fmt: skip
@@ -183,6 +182,36 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
     with np.load(next(out.glob("*.npz"))) as archive:
         assert archive["labels"].shape == read_volume(image).shape
         np.testing.assert_allclose(archive["affine"], read_volume(image).affine)
+
+
+def test_a_task_is_trained_evaluated_registered_and_predicts(
+    installed: Path, tmp_path: Path
+) -> None:
+    run, out, store = tmp_path / "run", tmp_path / "out", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    settings = ["--config", "example_task_run", "--out", run, "--no-tracking"]
+    text = command([installed], "train", *settings, "--set", "options.levle=0.5", code=2)
+    assert "unknown key 'levle'; did you mean 'level'?" in text
+    text = command([installed], "train", *settings, "--data", tmp_path, code=2)
+    assert "learns from no data set" in text
+    command([installed], "train", *settings)
+    assert json.loads((run / "training.json").read_text("utf-8"))["task"] == "example_task"
+    text = command([installed], "evaluate", "--model", run)
+    assert "seed_3" in text
+    text = command([installed], "compare", run, run)
+    assert "error, lower is better" in text
+    text = command([installed], "predict", "--model", run, "--out", out, "--flips", "0", code=2)
+    assert "example_task: Unknown option 'prediction'" in text
+    registered = ["models", "register", run, "--name", "reach", "--tracking-uri", store]
+    command([installed], *registered)
+    promoted = ["models", "promote", "reach", "1", "--alias", "champion", "--tracking-uri", store]
+    command([installed], *promoted)
+    name = ("models:/reach@champion", "--tracking-uri", store)
+    assert "identical" in command([installed], "models", "verify", *name)
+    text = command([installed], "predict", "--model", *name, "--out", out)
+    assert "seed 1: " in text
+    assert len(json.loads((out / "predictions.json").read_text("utf-8"))) == 2
+    text = command([], "predict", "--model", run, "--out", out, code=2)
+    assert "Unknown task 'example_task'" in text
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ a class of its own. The commands, MLflow and the registry know this seam and no 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -18,13 +18,13 @@ from medseg_nca.errors import ConfigError, DataError, PartialFailure
 from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
 from medseg_nca.suggest import unknown
+from medseg_nca.training.start import Start, Training
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
+    from medseg_nca.inference.task_model import TaskModel, TaskSpec
     from medseg_nca.recipe import Decision
-    from medseg_nca.training.learner import Learner
-    from medseg_nca.training.timing import IterationTime, TimeTable
 
 __all__ = [
     "Agreement",
@@ -34,6 +34,7 @@ __all__ = [
     "Evaluation",
     "PredictRequest",
     "Predicted",
+    "StandardTask",
     "Start",
     "Table",
     "Task",
@@ -44,56 +45,6 @@ __all__ = [
 
 Tree = dict[str, Any]
 Better = Literal["higher", "lower", "zero"]
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a training begins from.
-
-    Attributes:
-        data: folder or file of the data set; None where none was given.
-        out: the run folder.
-        settings: of the run, with the task's own options checked.
-        device: of the training.
-        first: whether this is the first process of the training, which writes.
-        follows: whether the run goes on, or another process has begun it: what lies in the run
-            folder is then taken, not made.
-        decisions: what the run decided when it began; the settings hold it, and nothing is decided
-            again. None where nothing was decided yet.
-    """
-
-    data: Path | None
-    out: Path
-    settings: RunSettings
-    device: torch.device
-    first: bool = True
-    follows: bool = False
-    decisions: tuple[Decision, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Training:
-    """All that a training needs.
-
-    Attributes:
-        learner: what is learned.
-        settings: of the run, with every "auto" decided.
-        decisions: what was decided, with reasons.
-        data: what the trained model is to be evaluated on; None where the task needs no data.
-        data_hash: of the data set; "" where there is none.
-        held_out: the side of the split to evaluate on.
-        files: of the run folder, which the tracking store gets too.
-        time_table: says what fits into the run's minutes; None where there is nothing to say.
-    """
-
-    learner: Learner
-    settings: RunSettings
-    decisions: tuple[Decision, ...] = ()
-    data: Path | None = None
-    data_hash: str = ""
-    held_out: str = "test"
-    files: tuple[Path, ...] = ()
-    time_table: Callable[[IterationTime], TimeTable] | None = None
 
 
 @dataclass(frozen=True)
@@ -388,3 +339,40 @@ class Task(ABC):
         Raises:
             ImageError: if the input does not fit, with what is needed.
         """
+
+
+class StandardTask(Task):
+    """A task whose models are two files as :mod:`medseg_nca.inference.task_model` writes them."""
+
+    @abstractmethod
+    def build(self, spec: TaskSpec) -> nn.Module:
+        """Return the network that a model's description asks for, untrained.
+
+        It is also called on torch's "meta" device, and may raise any error for strange settings.
+        """
+
+    def read(self, folder: Path) -> TaskSpec:
+        """See :meth:`Task.read`."""
+        from medseg_nca.inference.task_model import check_task_model
+
+        return check_task_model(folder, self.name, self.build)
+
+    def load(self, folder: Path, device: str = "auto") -> TaskModel:
+        """See :meth:`Task.load`."""
+        from medseg_nca.inference.task_model import load_task_model
+
+        return load_task_model(folder, self.name, self.build, device)
+
+    def own(self, model: TrainedModel) -> TaskModel:
+        """Return the model as one of this task.
+
+        Raises:
+            ConfigError: if it is of another one.
+        """
+        from medseg_nca.inference.task_model import TaskModel
+
+        if not isinstance(model, TaskModel) or model.spec.task != self.name:
+            raise ConfigError(
+                f"{model.spec.name}: is a model of the task {model.spec.task}, not of {self.name}."
+            )
+        return model

@@ -104,15 +104,36 @@ class Learner(ABC):
         """
         return ConstantAnswer()
 
-    def settle(self, model: nn.Module, device: torch.device) -> None:  # noqa: B027
-        """Decide on validation data how the final model is used; it is saved afterwards."""
+    def settle(  # noqa: B027
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> None:
+        """Decide on validation data how the final model is used; it is saved afterwards.
+
+        Args:
+            model: in evaluation mode.
+            device: of the training.
+            job: looked at before every case at least.
+
+        Raises:
+            Interrupted: if the job was cancelled; nothing is decided then.
+        """
 
     def keep(
-        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
+        self,
+        model: nn.Module,
+        device: torch.device,
+        folder: Path,
+        validation: Validation | None,
+        job: Job | None = None,
     ) -> None:
-        """Save the final model; and again when it is settled how it is used, which may fail."""
+        """Save the final model; and again when it is settled how it is used, which may fail.
+
+        Raises:
+            Interrupted: if the job was cancelled; the model is saved, and a resumed training
+                settles how it is used.
+        """
         self.save(model, folder, validation)
-        self.settle(model, device)
+        self.settle(model, device, job)
         self.save(model, folder, validation)
 
     def state_dict(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Trainer:
 
         Raises:
             DivergenceError: if the loss diverged more often than the guard allows.
-            Interrupted: if the job was cancelled; the checkpoint is written.
+            Interrupted: if the job was cancelled; the checkpoint is written, at the end the model.
         """
         if self.counters.iteration == 0:
             self._save()
@@ -147,8 +147,8 @@ class Trainer:
         if self.fabric.is_global_zero:
             with suppress(Interrupted):  # it is at its end anyway
                 self.meter.reach(1000)
-            model, folder = self.evaluated_model.eval(), self.run / "model"
-            self.learner.keep(model, self.fabric.device, folder, self.validation)
+            model, folder, job = self.evaluated_model.eval(), self.run / "model", self.job.silent()
+            self.learner.keep(model, self.fabric.device, folder, self.validation, job)
         verdict = self.watch.verdict(self.counters)
         remarks = (*too_short(self.counters, self.training, reason), *verdict.reasons)
         for remark in remarks if not self.told_short else verdict.reasons:

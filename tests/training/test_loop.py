@@ -222,13 +222,36 @@ def test_a_model_is_there_before_it_is_settled_how_it_is_used(tmp_path: Path) ->
         def save(self, *what: Any) -> None:
             self.steps += ("save",)
 
-        def settle(self, model: torch.nn.Module, device: torch.device) -> None:
+        def settle(self, model: torch.nn.Module, device: torch.device, job: Any = None) -> None:
             assert not model.training
             self.steps += ("settle",)
 
     task = Settling()
     trainer_of(tmp_path, task, iterations=2).fit()
     assert task.steps == ("save", "settle", "save")
+
+
+def test_a_training_that_is_cancelled_while_it_is_settled_is_finished_by_a_resumed_one(
+    tmp_path: Path,
+) -> None:
+    class Settling(Growing):
+        settled = False
+
+        def settle(self, model: torch.nn.Module, device: torch.device, job: Any = None) -> None:
+            if not self.settled:
+                trainer.job.cancel("Enough.")
+            job.check()
+
+    task = Settling()
+    trainer = trainer_of(tmp_path, task, iterations=2)
+    with pytest.raises(Interrupted, match="Enough"):
+        trainer.fit()
+    saved = (tmp_path / "model" / "model.pt").read_bytes()
+    task.settled = True
+    again = trainer_of(tmp_path, task, iterations=2)
+    again.resume()
+    assert again.fit().iterations == 2
+    assert (tmp_path / "model" / "model.pt").read_bytes() == saved
 
 
 def test_patience_ends_a_training(tmp_path: Path) -> None:

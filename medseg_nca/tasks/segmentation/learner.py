@@ -161,17 +161,24 @@ class SegmentationLearner(Learner):
         """One plain pass: what costs more is for the final evaluation."""
         return self.prediction.changed(flips=(), uncertainty=0)
 
-    def settle(self, model: nn.Module, device: torch.device) -> None:
+    def settle(self, model: nn.Module, device: torch.device, job: Job | None = None) -> None:
         """See :meth:`Learner.settle`: flips, and which islands of the labels are errors."""
         loaded, cases = self._loaded(model, device), self._validation_cases()
         augment = self.settings.augment
-        self.prediction, self.trial = settle_prediction(loaded, self.prediction, augment, cases)
+        self.prediction, self.trial = settle_prediction(
+            loaded, self.prediction, augment, cases, job
+        )
 
     def keep(
-        self, model: nn.Module, device: torch.device, folder: Path, validation: Validation | None
+        self,
+        model: nn.Module,
+        device: torch.device,
+        folder: Path,
+        validation: Validation | None,
+        job: Job | None = None,
     ) -> None:
         """See :meth:`Learner.keep`; the evidence on islands is kept for an ensemble's decision."""
-        super().keep(model, device, folder, validation)
+        super().keep(model, device, folder, validation, job)
         if self.trial is not None:
             write_json(folder.parent / EVIDENCE, self.trial.to_dict())
 

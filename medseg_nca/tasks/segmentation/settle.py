@@ -17,6 +17,7 @@ from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.largest import MIN_CASES, IslandTrial, compare_maps, judge, too_few
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
 
 # In mean Dice: every prediction takes at least twice as long from then on.
 WORTH_A_FLIP = 0.002
@@ -32,6 +33,7 @@ def settle_prediction(
     settings: PredictionSettings,
     augment: AugmentSettings,
     cases: Sequence[PreparedCase],
+    job: Job | None = None,
 ) -> tuple[PredictionSettings, IslandTrial | None]:
     """Decide what the settings leave to the training: flips first, and with them the islands.
 
@@ -40,14 +42,19 @@ def settle_prediction(
         settings: with which it will be used.
         augment: how its samples were changed in training.
         cases: of the validation.
+        job: looked at before every case.
 
     Returns:
         The settings with ``flips`` and ``largest`` decided, nothing being done where there is no
         evidence for it; and the evidence on islands, if it was asked for.
+
+    Raises:
+        Interrupted: if the job was cancelled.
     """
+    job = job or Job()
     try:
-        settings = _settle_flips(loaded, settings, augment, cases)
-        return _settle_largest(loaded, settings, cases)
+        settings = _settle_flips(loaded, settings, augment, cases, job)
+        return _settle_largest(loaded, settings, cases, job)
     except NonFiniteStateError as error:
         logger.warning("Flips and islands are not decided: %s", error.message)
         nothing = {"flips": settings.flip_axes, "largest": settings.kept_labels}
@@ -56,7 +63,7 @@ def settle_prediction(
 
 def _settle_flips(
     loaded: LoadedModel, settings: PredictionSettings, augment: AugmentSettings,
-    cases: Sequence[PreparedCase],
+    cases: Sequence[PreparedCase], job: Job,
 ) -> PredictionSettings:  # fmt: skip
     """Whether flips that the training has shown are averaged."""
     if settings.flips != "auto":
@@ -70,7 +77,7 @@ def _settle_flips(
         verdict = too_few(len(cases))
     else:
         without, with_them = (
-            _predicted(loaded, settings.changed(flips=some), cases) for some in ((), axes)
+            _predicted(loaded, settings.changed(flips=some), cases, job) for some in ((), axes)
         )
         labels = loaded.spec.labels
         verdict = judge(
@@ -87,13 +94,13 @@ def _settle_flips(
 
 
 def _settle_largest(
-    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase]
+    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job
 ) -> tuple[PredictionSettings, IslandTrial | None]:
     """Of which labels only the largest part is kept."""
     if settings.largest != "auto":
         return settings, None
     trial = IslandTrial(loaded.spec.labels)
-    predicted = _predicted(loaded, settings, cases)
+    predicted = _predicted(loaded, settings, cases, job)
     for case, (found, truth, spacing) in zip(cases, predicted, strict=True):
         trial.add(found, truth.array[0], spacing, case.id)
     names, reasons = trial.decide()
@@ -103,7 +110,7 @@ def _settle_largest(
 
 
 def _predicted(
-    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase]
+    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job
 ) -> Iterator[Case]:
     """Label map with all islands, truth and spacing of each case."""
     plain = settings.changed(largest=(), uncertainty=0, probabilities=False, unlike="warn")
@@ -111,4 +118,4 @@ def _predicted(
     predictor = Predictor(loaded, plain, keeps_budget=False)
     for case in cases:
         image, truth = read_labelled(case, loaded.spec.labels.known_values)
-        yield predictor.predict(image).label_map.array[0], truth, image.spacing
+        yield predictor.predict(image, job).label_map.array[0], truth, image.spacing

@@ -14,6 +14,7 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
 from medseg_nca.tasks.segmentation import settle
 from tests.tracking.tiny import save_tiny
 
@@ -38,7 +39,8 @@ class Known:
         self.settings = settings
         Known.seen.append(settings)
 
-    def predict(self, volume: Volume) -> Any:
+    def predict(self, volume: Volume, job: Job) -> Any:
+        job.check()
         found = truth()
         if bool(self.settings.flip_axes) != Known.better:
             found[0, 2] = 0
