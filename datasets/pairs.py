@@ -209,7 +209,7 @@ def _pair(item: Any, number: int, file: Path, pattern: re.Pattern[str] | None) -
 
 
 def _made(cases: Iterable[Pair], notes: PairNotes, root: Path, source: Path) -> PairSet:
-    found: Any = sorted_cases(cases, source)  # type: ignore[type-var]  # it looks at the id only
+    found = sorted_cases(cases, source)
     return PairSet(notes.name or root.resolve().name, root, found, notes)
 
 

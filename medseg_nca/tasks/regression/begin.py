@@ -185,7 +185,7 @@ def _look(
         whole = all(float(value).is_integer() for value in found.values)
         found.few = whole and len(found.values) <= _FEW
     if learns:
-        mask = known.any(0)[None].astype(np.uint8)
+        mask = known.any(axis=0, keepdims=True).astype(np.uint8)
         label = Volume(mask, read.image.affine, (pair.target,))
         found.cases[pair.id] = measure(read.image, label)
         found.sums.add(read.target)
@@ -234,6 +234,12 @@ def choose(
             reason = "The run never split this data set: all its cases are evaluated."
         return pairs.cases, "all", reason, notes
     wanted = set(split.side(side))
+    if not wanted:
+        raise DataError(
+            f"The run's split has no {side} case.",
+            hint="Choose another --split, or --split all to take every case; the model has seen "
+            "those of train.",
+        )
     chosen = tuple(pair for pair in pairs.cases if pair.id in wanted)
     if not chosen:
         raise DataError(

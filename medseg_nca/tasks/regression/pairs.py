@@ -155,8 +155,8 @@ class PreparedPairs:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)  # it is made again
         image, target = prepare_pair(read_pair(self.pairs[case_id], self.facts.unknown), self.facts)
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, image=image, target=target)
+        with atomic_file(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, image=image, target=target)
         return image, target
 
 

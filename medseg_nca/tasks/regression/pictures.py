@@ -104,7 +104,7 @@ def _bar(figure: Figure, shown: Any, panels: Sequence[Axes], label: str) -> None
     bar = figure.colorbar(shown, ax=list(panels), shrink=0.85, pad=0.02)
     bar.set_label(label, fontsize=8.5, color=FAINT)
     bar.ax.tick_params(labelsize=8, colors=FAINT, length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def draw_agreement(truth: NDArray[Any], predicted: NDArray[Any], label: str, path: Path) -> Path:

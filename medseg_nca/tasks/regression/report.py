@@ -18,7 +18,7 @@ from medseg_nca.tasks.base import Tree
 from medseg_nca.tasks.regression.pairs import read_pair
 from medseg_nca.tasks.regression.pictures import Example, axis_label, draw_agreement, draw_example
 from medseg_nca.tasks.regression.predictor import RealPredictor
-from medseg_nca.viz.report import Code, Items, Picture, Section, Table, Text, write_report
+from medseg_nca.viz.report import Block, Code, Items, Picture, Section, Table, Text, write_report
 
 if TYPE_CHECKING:
     from medseg_nca.tasks.regression.evaluate import Measured
@@ -113,7 +113,7 @@ def write_real_report(tree: Tree, figures: Sequence[Figure], spec: TaskSpec, pat
     if failed:
         notes.append(Text(f"{len(failed)} cases failed and are not in these results.", "note"))
     if notes or failed:
-        blocks = [*notes, *([Items(failed)] if failed else [])]
+        blocks: list[Block] = [*notes, *([Items(failed)] if failed else [])]
         sections.insert(1, Section("To be aware of", blocks))
     return write_report(
         path, f"{spec.name}: evaluation", sections,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg_nca.datasets.pairs import open_pairs
 from medseg_nca.errors import (
     ConfigError,
     DataError,
@@ -23,7 +24,8 @@ from medseg_nca.job import Job
 from medseg_nca.pipelines import compare
 from medseg_nca.tasks.base import EvaluateRequest, PredictRequest
 from medseg_nca.tasks.regression import TASK
-from tests.tasks.regression.work import write_array
+from tests.cli.runner import complains, run
+from tests.tasks.regression.work import TINY, write_array
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +267,45 @@ def test_a_stored_answer_is_recognised(model: TaskModel) -> None:
 def test_tags_say_what_the_values_are(model: TaskModel) -> None:
     tags = TASK.tags(model)
     assert (tags["targets"], tags["unit"], tags["transform"]) == ("depth", "mm", "log")
+
+
+def test_the_command_line_generates_and_refuses(tmp_path: Path) -> None:
+    made = run("data", "phantom", tmp_path / "set", "--kind", "distance", "--cases", 1,
+               "--size", "16x16x16")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    assert [pair.id for pair in open_pairs(tmp_path / "set").cases] == ["phantom_00000"]
+    refused = run("data", "phantom", tmp_path / "no", "--kind", "depth", "--dims", 3)
+    assert refused.exit_code == 2
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "overrides"),
+    [
+        (("no target", "p1.tiff"), ()),
+        (("options", "los", "loss"), ("options.los=l1",)),
+    ],
+)
+def test_bad_data_end_the_training_with_a_word(
+    tmp_path: Path, words: tuple[str, ...], overrides: tuple[str, ...]
+) -> None:
+    write_array(tmp_path / "images" / "p1.tiff", np.arange(400.0).reshape(1, 20, 20))
+    (tmp_path / "targets").mkdir()
+    sets = [word for text in (*TINY, *overrides) for word in ("--set", text)]
+    result = run("train", "--config", "phantom_depth", "--data", tmp_path,
+                 "--out", tmp_path / "run", *sets)  # fmt: skip
+    complains(result, *words)
+
+
+def test_a_model_of_another_task_is_not_taken(trained: Path, tmp_path: Path) -> None:
+    content = (trained / "model" / "model.json").read_text()
+    (tmp_path / "model.json").write_text(content.replace('"regression"', '"segmentation"', 1))
+    with pytest.raises(ModelError, match="task segmentation, not of regression"):
+        TASK.read(tmp_path)
+
+
+def test_another_number_of_axes_is_named(model: TaskModel, tmp_path: Path) -> None:
+    write_array(tmp_path / "a.nii.gz", np.random.default_rng(0).random((1, 8, 8, 8)))
+    with pytest.raises(PartialFailure) as caught:
+        predict(model, tmp_path / "out", tmp_path / "a.nii.gz")
+    assert "has 3 axes" in caught.value.failures["a"]
