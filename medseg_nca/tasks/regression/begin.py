@@ -185,7 +185,7 @@ def _look(
         whole = all(float(value).is_integer() for value in found.values)
         found.few = whole and len(found.values) <= _FEW
     if learns:
-        mask = known.any(axis=0, keepdims=True).astype(np.uint8)
+        mask = np.asarray(known.any(axis=0, keepdims=True), np.uint8)
         label = Volume(mask, read.image.affine, (pair.target,))
         found.cases[pair.id] = measure(read.image, label)
         found.sums.add(read.target)

@@ -12,12 +12,7 @@ from torch import nn
 
 from medseg_nca.errors import ConfigError, DataError, ImageError
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
-from medseg_nca.inference.task_model import (
-    TaskModel,
-    TaskSpec,
-    check_task_model,
-    load_task_model,
-)
+from medseg_nca.inference.task_model import TaskModel, TaskSpec
 from medseg_nca.job import Job
 from medseg_nca.metrics.regression import METRICS
 from medseg_nca.models import build_model
@@ -27,9 +22,9 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    StandardTask,
     Start,
     Table,
-    Task,
     TrainedModel,
     Training,
     Tree,
@@ -46,7 +41,7 @@ from medseg_nca.tracking.stored_answer import compare_answer, store_answer
 _MOST_STORED = 2**13
 
 
-class Regression(Task):
+class Regression(StandardTask):
     """Learn dense real-valued targets of pairs of images."""
 
     name: ClassVar[str] = TASK_NAME
@@ -88,15 +83,19 @@ class Regression(Task):
             files=(start.out / SPLIT, start.out / FACTS),
         )
 
+    def build(self, spec: TaskSpec) -> nn.Module:
+        """See :meth:`StandardTask.build`."""
+        return build_model(spec.model)
+
     def read(self, folder: Path) -> TaskSpec:
-        """See :meth:`Task.read`."""
-        spec = check_task_model(folder, TASK_NAME, _build)
+        """See :meth:`Task.read`; what the model knows of its data is checked too."""
+        spec = super().read(folder)
         facts_of(spec, folder)
         return spec
 
     def load(self, folder: Path, device: str = "auto") -> TaskModel:
-        """See :meth:`Task.load`."""
-        model = load_task_model(folder, TASK_NAME, _build, device)
+        """See :meth:`Task.load`; what the model knows of its data is checked too."""
+        model = super().load(folder, device)
         facts_of(model.spec, folder)
         return model
 
@@ -105,7 +104,7 @@ class Regression(Task):
         from medseg_nca.tasks.regression.predict import predict_files
 
         self.check_options(request.options, self.predict_options)
-        model = task_model(request.model)
+        model = self.own(request.model)
         return predict_files(request, model, facts_of(model.spec, model.folder), job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
@@ -113,7 +112,7 @@ class Regression(Task):
         from medseg_nca.tasks.regression.evaluate import evaluate_pairs
 
         self.check_options(request.options, self.evaluate_options)
-        model = task_model(request.model)
+        model = self.own(request.model)
         return evaluate_pairs(request, model, facts_of(model.spec, model.folder), job)
 
     def table(self, tree: Tree) -> Table:
@@ -185,7 +184,7 @@ class Regression(Task):
         """Standardised values: those of all units fit into float16."""
         from medseg_nca.tasks.regression.values import standardised
 
-        model = task_model(trained)
+        model = self.own(trained)
         facts = facts_of(model.spec, model.folder)
         plain = facts.prediction.changed(uncertainty=0, unlike="warn")
         predictor = RealPredictor(model, facts, plain, keeps_budget=False)
@@ -195,7 +194,7 @@ class Regression(Task):
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
         """See :meth:`Task.tags`."""
-        own = task_model(model)
+        own = self.own(model)
         facts = facts_of(own.spec, own.folder)
         return {
             "targets": ", ".join(facts.names),
@@ -218,23 +217,13 @@ class Regression(Task):
         Raises:
             ImageError: if the array does not fit.
         """
-        own = task_model(model)
+        own = self.own(model)
         facts = facts_of(own.spec, own.folder)
         predictor = RealPredictor(own, facts)
         volumes = volumes_of(value, facts.plan)
         for volume in volumes:
             check_values(volume.array)
         return np.stack([predictor.predict(volume).values.array for volume in volumes])
-
-
-def task_model(model: TrainedModel) -> TaskModel:
-    """The model as this task made it."""
-    assert isinstance(model, TaskModel)
-    return model
-
-
-def _build(spec: TaskSpec) -> nn.Module:
-    return build_model(spec.model)
 
 
 def check_values(array: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,9 +39,9 @@ def images(trained: Path) -> list[Path]:
     return sorted((trained / "phantom" / "images").iterdir())
 
 
-def predict(model: TaskModel, out: Path, *inputs: Path, **more: object) -> dict[str, object]:
+def predict(model: TaskModel, out: Path, *inputs: Path, **more: object) -> dict[str, Any]:
     TASK.predict(PredictRequest(model, inputs, out, **more), Job())  # type: ignore[arg-type]
-    tree: dict[str, object] = json.loads((out / "predictions.json").read_text())
+    tree: dict[str, Any] = json.loads((out / "predictions.json").read_text())
     return tree
 
 
@@ -52,7 +53,7 @@ def test_pictures_give_floating_point_tiff(
     assert found.array.dtype == np.float32
     assert found.shape == read_volume(images[0]).shape
     assert (tree["task"], tree["targets"], tree["unit"]) == ("regression", ["depth"], "mm")
-    first = tree["predictions"][0]  # type: ignore[index]
+    first = tree["predictions"][0]
     assert first["ranges"]["depth"] == pytest.approx([found.array.min(), found.array.max()])
     assert first["outputs"] == {"values": str(tmp_path / "phantom_00000.tiff")}
 
@@ -163,7 +164,7 @@ def test_nothing_to_predict_is_said(model: TaskModel, tmp_path: Path) -> None:
         predict(model, tmp_path)
 
 
-def evaluated(model: TaskModel, out: Path, **more: object) -> dict[str, object]:
+def evaluated(model: TaskModel, out: Path, **more: object) -> dict[str, Any]:
     evaluation = TASK.evaluate(EvaluateRequest(model, out=out, **more), Job())  # type: ignore[arg-type]
     assert evaluation.tree == json.loads((out / "metrics.json").read_text())
     return evaluation.tree
@@ -176,8 +177,8 @@ def test_an_evaluation_measures_beside_a_constant(
     tree = evaluated(model, tmp_path / "out", data=None)
     split = json.loads((trained / "split.json").read_text())
     assert tree["split"] == {"name": "test", "cases": len(split["test"])}
-    assert [case["id"] for case in tree["cases"]] == split["test"]  # type: ignore[index]
-    part = tree["targets"]["depth"]  # type: ignore[index]
+    assert [case["id"] for case in tree["cases"]] == split["test"]
+    part = tree["targets"]["depth"]
     average = model.spec.facts["targets"][0]["average"]
     own, constant = [], []
     for name in split["test"]:
@@ -203,8 +204,8 @@ def test_the_terminal_sees_the_constant_in_the_same_table(
     assert [row[0] for row in table.rows] == ["depth", "depth, constant"]
     assert {len(row) for row in table.rows} == {len(table.columns)}
     assert "RMSE mm" in table.columns
-    assert TASK.published(tree)["rmse"] == tree["targets"]["depth"]["rmse"]["mean"]  # type: ignore[index]
-    assert any("seen" in note for note in tree["notes"])  # type: ignore[union-attr]
+    assert TASK.published(tree)["rmse"] == tree["targets"]["depth"]["rmse"]["mean"]
+    assert any("seen" in note for note in tree["notes"])
 
 
 def test_a_model_compared_with_itself_differs_in_nothing(

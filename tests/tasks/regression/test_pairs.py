@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +24,13 @@ def pair(folder: Path, target: np.ndarray, suffix: str = ".nii.gz") -> Pair:
     return Pair("a", (folder / f"image{suffix}",), folder / f"target{suffix}")
 
 
-def facts(transform: str = "none", **changes: object) -> RegressionFacts:
+def facts(transform: Any = "none", **changes: object) -> RegressionFacts:
     plan = PreprocessPlan(dims=2, channels=("image",), crop_size=(4, 4), orientation=None)
     target = TargetFacts(name="t", mean=2, sd=0.5, average=2, spread=0.5, low=1, high=4)
     return RegressionFacts(
         plan=plan.changed(**changes),
         targets=(target,),
-        transform=transform,  # type: ignore[arg-type]
+        transform=transform,
     )
 
 
@@ -42,7 +43,7 @@ def test_nan_and_the_number_for_unknown_are_unknown(tmp_path: Path, suffix: str)
 
 @pytest.mark.parametrize("bits", [np.uint8, np.uint16])
 def test_pictures_are_targets_too(tmp_path: Path, bits: type) -> None:
-    values = np.array([[[0, 7], [200, 9]]]).astype(bits)
+    values: Any = np.array([[[0, 7], [200, 9]]]).astype(bits)
     write_array(tmp_path / "i.png", values)
     write_array(tmp_path / "t.png", values)
     found = read_pair(Pair("a", (tmp_path / "i.png",), tmp_path / "t.png"), unknown=0)
@@ -117,7 +118,7 @@ def test_between_voxels_only_what_is_known_is_mixed(tmp_path: Path) -> None:
     read = read_pair(pair(tmp_path, target), None)
     image, found = prepare_pair(read, facts(spacing=(2.0, 1.0), normalise="none", clip=False))
     assert image.shape == (1, 2, 2)
-    expected = [[[-2, np.nan], [0, 2]]]
+    expected = np.array([[[-2, np.nan], [0, 2]]])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from medseg_nca.tasks.regression.predictor import RealPredictor
 
 
 def predictor(
-    settings: PredictionSettings | None = None, transform: str = "none", **plan: object
+    settings: PredictionSettings | None = None, transform: Any = "none", **plan: object
 ) -> RealPredictor:
     """Two levels with weights that are not zero."""
     torch.manual_seed(0)
@@ -43,7 +44,7 @@ def predictor(
     facts = RegressionFacts(
         plan=PreprocessPlan.model_validate(own),
         targets=targets,
-        transform=transform,  # type: ignore[arg-type]
+        transform=transform,
     )
     spec = TaskSpec(name="tiny", task="regression", model=model, facts=facts.model_dump())
     loaded = TaskModel(module.eval(), spec, Path(), torch.device("cpu"))

@@ -47,7 +47,7 @@ def test_between_voxels_the_mean_stays_the_mean(scale: tuple[int, int]) -> None:
     arrays = RealCase(slope[None] * 0, slope[None])
     moved = Warp((16, 16), np.eye(2) * 1.00001, np.array([8.5, 8.0]))
     cells = tuple(16 // s for s in scale)
-    total, known = arrays.target(moved, (0, 0), cells, scale)  # type: ignore[arg-type]
+    total, known = arrays.target(moved, (0, 0), cells, scale)
     found = (total / known.clamp_min(1e-6))[1:-1, 1:]
     centres = (torch.arange(cells[0]) + 0.5) * scale[0] - 0.5 + 0.5
     torch.testing.assert_close(found, centres[1:-1, None].expand_as(found), atol=0.01, rtol=0)
@@ -66,7 +66,7 @@ FOUND = torch.tensor([[[[5.0, 100.0]]]])
 @pytest.mark.parametrize(("name", "value"), [("l1", 3.0), ("mse", 9.0), ("huber", 0.5 * 2.75)])
 def test_losses_count_where_the_target_is_known(name: str, value: float) -> None:
     """Huber with delta 0.5: 0.5 * (3 - 0.25)."""
-    options = RegressionOptions(loss=name)  # type: ignore[arg-type]
+    options = RegressionOptions(loss=name)
     found = FOUND.clone().requires_grad_()
     loss = masked_loss(found, TARGET, options)
     assert loss.item() == pytest.approx(value)

@@ -19,7 +19,7 @@ from tests.tasks.regression.work import tiny_settings, write_array, write_pairs
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
-    return load_file(run / "model" / "weights.safetensors")  # type: ignore[no-any-return]
+    return load_file(run / "model" / "weights.safetensors")
 
 
 def same(first: Path, second: Path) -> bool:
