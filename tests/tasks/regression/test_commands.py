@@ -67,6 +67,9 @@ def test_other_files_keep_format_and_grid(
     found, source = (read_volume(tmp_path / n / f"a{suffix}") for n in ("out", "in"))
     assert np.allclose(found.affine, source.affine)
     assert found.shape == source.shape
+    assert found.array.dtype == np.float32
+    # The input's own whole numbers leave no trace: values lie between them.
+    assert np.abs(found.array - np.rint(found.array)).max() > 0.01
 
 
 def test_a_format_can_be_asked_for(model: TaskModel, images: list[Path], tmp_path: Path) -> None:

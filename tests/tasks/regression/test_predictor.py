@@ -15,7 +15,9 @@ from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError, Interrupted, MemoryBudgetError
 from medseg_nca.inference.task_model import TaskModel, TaskSpec
 from medseg_nca.io.peek import Extent
+from medseg_nca.io.read import read_volume
 from medseg_nca.io.volume import Volume
+from medseg_nca.io.write import write_volume
 from medseg_nca.job import Job
 from medseg_nca.models import build_model
 from medseg_nca.tasks.regression.options import RegressionFacts, TargetFacts
@@ -146,3 +148,12 @@ def test_cancelled_it_stops() -> None:
     job.cancel()
     with pytest.raises(Interrupted):
         predictor().predict(image(20, 20), job)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".tiff"])
+def test_several_targets_go_to_a_file_and_come_back(tmp_path: Path, suffix: str) -> None:
+    found = predictor().predict(image(20, 24)).values
+    write_volume(found, tmp_path / f"a{suffix}")
+    read = read_volume(tmp_path / f"a{suffix}")
+    # NIfTI has a third axis before the channels.
+    assert np.array_equal(read.array.reshape(found.array.shape), found.array)

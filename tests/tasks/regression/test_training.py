@@ -31,7 +31,7 @@ def test_a_run_without_data_makes_them(trained: Path) -> None:
     assert len(open_pairs(trained / "phantom").cases) == 6
     split = json.loads((trained / "split.json").read_text())
     assert len(split["train"]) == 3
-    result = json.loads((trained / "result.json").read_text())
+    result = json.loads((trained / "training.json").read_text())
     assert (result["task"], result["held_out"], result["score"]) == ("regression", "test", "skill")
     assert result["constant"]["score"] == 0
     assert {path.name for path in (trained / "figures").iterdir()} >= {
