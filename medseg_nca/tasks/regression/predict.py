@@ -156,6 +156,35 @@ def predict_files(
     written = {(out / f.name).resolve() for r in earlier.values() for f in r.files.values()}
     cases = find_cases(request.inputs, facts.plan, request.options.get("select"), results=written)
     _refuse_overwriting(cases, out, formats, predictor.settings)
+    found = _run_each(cases, request, predictor, formats, earlier, job)
+    results = [_result(case, found[index], out) for index, case in enumerate(cases)]
+    _write_list(results, predictor, out)
+    finish(out)
+    if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
+        raise MemoryBudgetError(str(found[0].error))
+    for result in results:
+        for words in result.training.get("unlike", ()):
+            logger.warning("%s is unlike the images of the training: %s.", result.source, words)
+    failed = {result.name: result.error for result in results if result.error}
+    if failed:
+        raise PartialFailure(
+            f"{len(failed)} of {len(results)} inputs failed; {out / PREDICTIONS} says why.",
+            hint="Mend them and run the same command again; only they are predicted anew.",
+            failures=failed,
+        )
+    return results
+
+
+def _run_each(
+    cases: Sequence[CaseInput],
+    request: PredictRequest,
+    predictor: RealPredictor,
+    formats: tuple[str, ...],
+    earlier: Mapping[str, RealRecord],
+    job: Job,
+) -> dict[int, Outcome[RealRecord]]:
+    """Predict all cases, wherever the request wants it; what became of each, by its number."""
+    out = request.out
     with open_scheduler(
         min(request.workers, len(cases)), request.scheduler, work_folder(out)
     ) as spread:
@@ -177,22 +206,7 @@ def predict_files(
             found[outcome.index] = outcome
             if outcome.error:
                 logger.error("%s", _reason(cases[outcome.index], outcome))
-    results = [_result(case, found[index], out) for index, case in enumerate(cases)]
-    _write_list(results, predictor, out)
-    finish(out)
-    if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
-        raise MemoryBudgetError(str(found[0].error))
-    for result in results:
-        for words in result.training.get("unlike", ()):
-            logger.warning("%s is unlike the images of the training: %s.", result.source, words)
-    failed = {result.name: result.error for result in results if result.error}
-    if failed:
-        raise PartialFailure(
-            f"{len(failed)} of {len(results)} inputs failed; {out / PREDICTIONS} says why.",
-            hint="Mend them and run the same command again; only they are predicted anew.",
-            failures=failed,
-        )
-    return results
+    return found
 
 
 class PredictSettings(Settings):
