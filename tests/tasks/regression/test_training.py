@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from medseg_nca.config.loading import load_settings
 from medseg_nca.datasets.pairs import open_pairs
 from medseg_nca.errors import ConfigError, DataError, Interrupted, ModelError
+from medseg_nca.io.read import read_volume
 from medseg_nca.job import Job, Progress
 from medseg_nca.pipelines import train
 from medseg_nca.tasks.regression import TASK
-from tests.tasks.regression.work import tiny_settings, write_array, write_pairs
+from tests.tasks.regression.work import TINY, tiny_settings, write_array, write_pairs
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:
@@ -44,7 +46,6 @@ def test_the_model_says_what_it_learned_from(trained: Path) -> None:
     facts = spec.facts["targets"][0]
     split = json.loads((trained / "split.json").read_text())
     pairs = {pair.id: pair for pair in open_pairs(trained / "phantom").cases}
-    from medseg_nca.io.read import read_volume
 
     values = np.concatenate([
         read_volume(pairs[name].target).array.ravel() for name in split["train"]
@@ -96,8 +97,6 @@ def test_three_axes_two_channels_two_targets(tmp_path: Path) -> None:
 
 
 def test_a_network_learns_the_same_way(trained: Path, tmp_path: Path) -> None:
-    from medseg_nca.config.loading import load_settings
-    from tests.tasks.regression.work import TINY
 
     own = [text for text in TINY if not text.startswith("model.")]
     settings = load_settings("phantom_depth", (*own, "model=unet", "training.iterations=1"))
@@ -208,3 +207,16 @@ def test_it_learns_the_depth(tmp_path: Path) -> None:
     result = train.run(None, tmp_path / "run", settings)
     assert result.training.learned
     assert result.training.best_score > 0.4
+
+
+def test_without_a_preset_the_task_decides_what_is_open(tmp_path: Path) -> None:
+    wanted = ("task=regression", "training.iterations=2", "tracking.enabled=false", "device=cpu",
+              "model.cell.channels=6", "model.cell.update.hidden=8")  # fmt: skip
+    settings = load_settings(None, wanted)
+    data = write_pairs(tmp_path / "set", shape=(24, 24))
+    train.run(data, tmp_path / "run", settings)
+    rows = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    decided = {row["key"]: row["value"] for row in rows}
+    assert decided["training.optimiser"] == "muon"
+    spec = TASK.read(tmp_path / "run" / "model")
+    assert len(spec.model.levels) == len(spec.facts["plan"]["scales"])  # type: ignore[union-attr]
