@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -179,7 +179,15 @@ def names_for(count: int, dims: int) -> tuple[str, ...]:
     return tuple(f"channel_{i}" for i in range(count))
 
 
-def sorted_cases(cases: Iterable[Case], source: Path) -> tuple[Case, ...]:
+class _Named(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=_Named)
+
+
+def sorted_cases(cases: Iterable[Named], source: Path) -> tuple[Named, ...]:
     """Sort by id.
 
     Raises:

@@ -129,19 +129,48 @@ def fetch(name: str, out: Path, source: str | None, no_checksum: bool, keep: boo
 @click.argument("out", type=FOLDER)
 @click.option("--cases", type=click.IntRange(min=1), default=24, show_default=True)
 @click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--dims", type=click.Choice(["2", "3"]), default="3", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["organ", "depth", "distance"]),
+    default="organ",
+    show_default=True,
+    help="Organs with label maps; or, for a regression, pictures with their depth, or volumes with "
+    "distances.",
+)
+@click.option(
+    "--dims", type=click.Choice(["2", "3"]), help="Axes of an organ's image.  [default: 3]"
+)
 @click.option("--size", metavar="XxYxZ", help="Approximate voxels per axis, for example 48x40x24.")
 @click.option("--spacing", metavar="XxYxZ", help="Approximate millimetres per axis.")
 def phantom(
-    out: Path, cases: int, seed: int, dims: str, size: str | None, spacing: str | None
+    out: Path,
+    cases: int,
+    seed: int,
+    kind: str,
+    dims: str | None,
+    size: str | None,
+    spacing: str | None,
 ) -> None:
     """Generate a data set of made-up patients in the new folder OUT.
 
     Each image shows an organ of two touching parts with a lesion in it. It is warped at random,
     tilted, and has partial volume, a bias field and noise. Case i of a seed is always the same.
     """
+    if kind != "organ" and (dims or spacing):
+        raise click.UsageError(f"--dims and --spacing are for organs, not for --kind {kind}.")
     announce(f"Generating {cases} cases in {out}.")
     from medseg_nca.cli.progress import ProgressBars
+
+    if kind != "organ":
+        from medseg_nca.datasets.depth_phantom import write_depth_phantom
+
+        with ProgressBars(passing=("generating",)) as bars:
+            write_depth_phantom(
+                out, cases, seed, 2 if kind == "depth" else 3,
+                size=_numbers(size, int, "--size"), job=bars.job,
+            )  # fmt: skip
+        click.echo(str(out))
+        return
     from medseg_nca.datasets.adapters.phantom import write_phantom
 
     with ProgressBars(passing=("generating",)) as bars:
@@ -149,7 +178,7 @@ def phantom(
             out,
             cases,
             seed,
-            cast(Literal[2, 3], int(dims)),
+            cast(Literal[2, 3], int(dims or 3)),
             size=_numbers(size, int, "--size"),
             spacing=_numbers(spacing, float, "--spacing"),
             job=bars.job,

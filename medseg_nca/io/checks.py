@@ -78,8 +78,13 @@ def check_claim(
     raise ImageError(f"{path}: is truncated: {text}, the file has {size:,}.", hint=DAMAGED)
 
 
-def check_values(path: Path, array: NDArray[Any]) -> None:
+def check_values(path: Path, array: NDArray[Any], *, unknown: bool = False) -> None:
     """Refuse values that are not real numbers.
+
+    Args:
+        path: the file, for the message.
+        array: its values.
+        unknown: whether NaN is allowed.
 
     Raises:
         ImageError: with the number of values that are NaN or infinite.
@@ -92,11 +97,18 @@ def check_values(path: Path, array: NDArray[Any]) -> None:
     if array.dtype.kind != "f":
         return
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
-    if not bad and array.dtype.itemsize > 4 and np.abs(array).max(initial=0) > FLOAT32_MAX:
+    if unknown:
+        bad -= int(np.count_nonzero(np.isnan(array)))
+    # fmax passes over NaN.
+    if (
+        not bad
+        and array.dtype.itemsize > 4
+        and np.fmax.reduce(np.abs(array), axis=None, initial=0) > FLOAT32_MAX
+    ):
         raise ImageError(f"{path}: has values beyond the range of float32 ({FLOAT32_MAX:.3g}).")
     if bad:
         raise ImageError(
-            f"{path}: {bad:,} of {array.size:,} values are NaN or infinite.",
+            f"{path}: {bad:,} of {array.size:,} values are {'' if unknown else 'NaN or '}infinite.",
             hint="Replace them by a number that means 'nothing' in this image, often 0.",
         )
 

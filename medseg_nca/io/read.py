@@ -46,6 +46,15 @@ def read_volume(path: Path, *, allow_4d: bool = True) -> Volume:
     return volume
 
 
+def read_values(path: Path) -> Volume:
+    """Read one file as :func:`read_volume` does, and let NaN pass: it says that nothing is known.
+
+    Raises:
+        ImageError: as :func:`read_volume`, but for NaN.
+    """
+    return _read(Path(path), label=False, unknown=True)
+
+
 def read_image(paths: Sequence[Path]) -> Volume:
     """Read the channels of one image: one file with all of them, or one file each.
 
@@ -141,7 +150,7 @@ def _read_annotation(path: Path, image: Volume | None, segments: Legend | None) 
     return read_label_file(path, image, segments)
 
 
-def _read(path: Path, *, label: bool) -> Volume:
+def _read(path: Path, *, label: bool, unknown: bool = False) -> Volume:
     if path.exists() and _is_dicom(path):
         return _read_dicom([path])
     suffix = image_suffix(path)
@@ -158,7 +167,7 @@ def _read(path: Path, *, label: bool) -> Volume:
         )
     volume = _dispatch(path, suffix, label)
     check_affine(path, volume.affine)
-    check_values(path, volume.array)
+    check_values(path, volume.array, unknown=unknown)
     return volume
 
 

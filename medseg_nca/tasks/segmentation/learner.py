@@ -29,12 +29,12 @@ from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
-from medseg_nca.models.views import View
 from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tasks.segmentation.settle import settle_prediction
 from medseg_nca.tasks.segmentation.targets import overflow
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.level_samples import join
 
 
 class SegmentationLearner(Learner):
@@ -219,21 +219,6 @@ class SegmentationLearner(Learner):
         if not cases:
             return []
         return draw_validation(self._loaded(model, device), cases, folder)
-
-
-def join(samples: Sequence[Batch]) -> Batch:
-    """Join samples, each of views and targets by level, to one batch."""
-    levels = range(len(samples[0]["views"]))
-    return {
-        "views": [
-            View(
-                *(torch.cat(parts) for parts in zip(*(s["views"][k] for s in samples), strict=True))
-            )
-            for k in levels
-        ],
-        "targets": [torch.cat([s["targets"][k] for s in samples]) for k in levels],
-        "case": [case for s in samples for case in s["case"]],
-    }
 
 
 def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, ...]) -> Validation:

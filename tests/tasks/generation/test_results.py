@@ -100,9 +100,7 @@ def test_formats_and_options_of_other_tasks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="written as png"):
         TASK.predict(PredictRequest(model, [], tmp_path, formats=("nifti",)), Job())
     with pytest.raises(ConfigError, match="--flips: is no option"):
-        TASK.predict(
-            PredictRequest(model, [], tmp_path, options={"flips": 0}), Job()
-        )
+        TASK.predict(PredictRequest(model, [], tmp_path, options={"flips": 0}), Job())
     with pytest.raises(DataError, match="without a data set"):
         TASK.evaluate(EvaluateRequest(model, tmp_path, tmp_path / "out"), Job())
 

@@ -1,0 +1,253 @@
+"""From the data of a run to what its training needs: pairs, split, plan and facts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from medseg_nca.config import RunSettings
+from medseg_nca.config.bounds import MAX_CHANNELS
+from medseg_nca.config.explain import explain
+from medseg_nca.config.presets import Tree
+from medseg_nca.datasets.depth_phantom import write_depth_phantom
+from medseg_nca.datasets.layout import names_for, read_json_object
+from medseg_nca.datasets.pairs import SEGMENTATION, Pair, PairSet, open_pairs
+from medseg_nca.datasets.rules import few_cases
+from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
+from medseg_nca.errors import ConfigError, DataError
+from medseg_nca.io.atomic import write_json
+from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
+from medseg_nca.recipe.sample_demands import sample_demands
+from medseg_nca.tasks.base import Start
+from medseg_nca.tasks.regression.learner import LearnedData, fitted_model
+from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
+from medseg_nca.tasks.regression.pairs import ReadPair, check_like, read_pair
+from medseg_nca.tasks.regression.predictor import check_prediction
+from medseg_nca.tasks.regression.values import TargetSums
+from medseg_nca.transforms.fingerprint import CaseFingerprint, measure
+from medseg_nca.transforms.planning import make_plan
+
+logger = logging.getLogger(__name__)
+
+SPLIT, FACTS, PREPARED, PHANTOM = "split.json", "facts.json", "prepared", "phantom"
+# Whole numbers, and no more of them than this in all targets: these are labels.
+_FEW = 16
+
+
+def data_of(given: Path | None, options: RegressionOptions, out: Path, job: Job) -> Path:
+    """The data set: what is given, or a made-up one in ``out``, made if it is not there.
+
+    Raises:
+        DataError: if none is given, and the options do not ask for the made-up one.
+    """
+    if given is not None:
+        return given
+    if options.data != "phantom":
+        raise DataError(
+            "The task regression needs pairs of images and targets.",
+            hint="Name them with --data DIR, or set options.data=phantom for a made-up data set.",
+        )
+    wanted, folder = options.phantom, out / PHANTOM
+    if not folder.is_dir():
+        logger.info("Making %d cases of the phantom in %s.", wanted.cases, folder)
+        write_depth_phantom(
+            folder, wanted.cases, wanted.seed, wanted.dims, wanted.size, job=job.silent()
+        )
+    return folder
+
+
+def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedData:
+    """Read, check, split and plan the data of a run; one that goes on takes what it began with.
+
+    Args:
+        start: of the training; its settings hold no "auto" of the recipe.
+        options: of the task.
+        job: told how far it is, under the phase "measuring".
+
+    Raises:
+        DataError: if a pair cannot be learned from, naming it; or the data set is not the one that
+            the run was started with.
+        ConfigError: if a setting does not fit the data.
+    """
+    pairs = open_pairs(data_of(start.data, options, start.out, job))
+    digest = pairs.hash
+    kept = start.follows and (start.out / SPLIT).is_file() and (start.out / FACTS).is_file()
+    if kept:
+        split, facts = read_split(start.out / SPLIT), _read_facts(start.out / FACTS)
+        if split.dataset_hash != digest:
+            raise DataError(
+                f"{start.out / SPLIT}: the data set is not the one that the run was started with.",
+                hint="Resume with the same data, or start a new run.",
+            )
+    else:
+        split = make_split(pairs, start.settings.data.split, digest)
+        for problem in few_cases(split.train, split.val):
+            logger.warning("%s %s", problem.message, problem.hint)
+        facts = _planned(pairs, split, start.settings, options, job)
+        write_split(split, start.out / SPLIT)
+        write_json(start.out / FACTS, facts.model_dump(mode="json"))
+    return LearnedData(
+        pairs.name, digest, {pair.id: pair for pair in pairs.cases}, split, facts,
+        start.out / PREPARED,
+    )  # fmt: skip
+
+
+@dataclass
+class _Found:
+    """What is known of the pairs that were looked at."""
+
+    sums: TargetSums
+    cases: dict[str, CaseFingerprint] = field(default_factory=dict)
+    first: ReadPair | None = None
+    values: set[float] = field(default_factory=set)  # few whole numbers; empty once there are more
+    few: bool = True
+
+
+def _planned(
+    pairs: PairSet, split: Split, settings: RunSettings, options: RegressionOptions, job: Job
+) -> RegressionFacts:
+    """Look at every pair, and decide from those of the training how they are prepared."""
+    notes, train = pairs.notes, set(split.train)
+    unknown = notes.unknown if options.unknown is None else options.unknown
+    found = _Found(TargetSums(options.transform))
+    total = len(pairs.cases)
+    for number, pair in enumerate(pairs.cases, 1):
+        _look(pair, found, unknown, options, learns=pair.id in train)
+        job.report("measuring", number, total, unit="cases")
+    if found.few and not options.few_values:
+        shown = ", ".join(f"{value:g}" for value in sorted(found.values))
+        raise DataError(
+            f"{pairs.root}: all targets together hold {len(found.values)} whole numbers ({shown}): "
+            "they look like label maps.",
+            hint=f"{SEGMENTATION} If they are real targets: options.few_values=true.",
+        )
+    assert found.first is not None
+    image, target = found.first.image, found.first.target
+    channels = notes.channels or names_for(image.channels, image.dims)
+    names = notes.targets or _target_names(len(target))
+    for what, said, there in (
+        ("channels", channels, image.channels), ("targets", names, len(target)),
+    ):  # fmt: skip
+        if len(said) != there:
+            raise DataError(
+                f"{pairs.root}: names {len(said)} {what} ({', '.join(said)}), and the files have "
+                f"{there}."
+            )
+    if max(image.channels, len(target)) > MAX_CHANNELS:
+        raise DataError(f"{pairs.root}: at most {MAX_CHANNELS} channels can be used.")
+    plan_settings = settings.preprocess
+    if plan_settings.crop == "nonzero":
+        raise ConfigError(
+            "preprocess.crop: nonzero would leave targets outside the crop without an answer.",
+            hint="Leave it out for the task regression.",
+        )
+    check_prediction(settings.prediction, image.dims)
+    plan = make_plan(
+        found.cases, plan_settings.changed(crop="none"), channels, notes.modality,
+        partial(sample_demands, settings),
+    )  # fmt: skip
+    prediction = settings.prediction
+    if prediction.flips == "auto":
+        prediction = prediction.changed(flips=())
+    fitted_model(settings.model, plan, len(target))
+    return RegressionFacts(
+        plan=plan, targets=found.sums.facts(names), transform=options.transform, unit=notes.unit,
+        unknown=unknown, prediction=prediction,
+    )  # fmt: skip
+
+
+def _look(
+    pair: Pair, found: _Found, unknown: float | None, options: RegressionOptions, *, learns: bool
+) -> None:
+    read = read_pair(pair, unknown)
+    if found.first is None:
+        found.first = read
+    first = found.first
+    check_like(pair, read, first.image.dims, first.image.channels, len(first.target))
+    known = ~np.isnan(read.target)
+    values = read.target[known]
+    if options.transform == "log" and values.min() <= 0:
+        raise DataError(
+            f"{pair.target}: holds {values.min():g}, and options.transform=log needs targets "
+            "above 0.",
+            hint="If this number says that nothing is known, set options.unknown; else set "
+            "options.transform=none.",
+        )
+    if found.few:
+        found.values |= set(np.unique(values)[: _FEW + 1].tolist())
+        whole = all(float(value).is_integer() for value in found.values)
+        found.few = whole and len(found.values) <= _FEW
+    if learns:
+        mask = np.asarray(known.any(axis=0, keepdims=True), np.uint8)
+        label = Volume(mask, read.image.affine, (pair.target,))
+        found.cases[pair.id] = measure(read.image, label)
+        found.sums.add(read.target)
+
+
+def _target_names(count: int) -> tuple[str, ...]:
+    return ("target",) if count == 1 else tuple(f"target_{i}" for i in range(count))
+
+
+def _read_facts(path: Path) -> RegressionFacts:
+    tree: Tree = read_json_object(path)
+    try:
+        return RegressionFacts.model_validate(tree)
+    except ValidationError as error:
+        raise DataError(
+            f"{path}: is damaged ({explain(RegressionFacts, error)}).", hint="Start a new run."
+        ) from error
+
+
+def choose(
+    pairs: PairSet, split: Split | None, side: str
+) -> tuple[tuple[Pair, ...], str, str, tuple[str, ...]]:
+    """Choose the pairs of one side of a run's split.
+
+    Args:
+        pairs: the data set.
+        split: of the run; None where the model did not come with one.
+        side: "test", "val", "train" or "all".
+
+    Returns:
+        The pairs, the name of the side, one sentence that says why these, and what the reader of
+        the results should beware of.
+
+    Raises:
+        DataError: if none of them is in the data set.
+    """
+    known: Sequence[str] = () if split is None else split.side("all")
+    shared = [pair for pair in pairs.cases if pair.id in set(known)]
+    if side == "all" or split is None or not shared:
+        notes: tuple[str, ...] = ()
+        if shared:
+            notes = (f"{len(shared)} of these cases are in the run's split; the model has seen "
+                     "some of them.",)  # fmt: skip
+        reason = "All cases, as asked."
+        if side != "all":
+            reason = "The run never split this data set: all its cases are evaluated."
+        return pairs.cases, "all", reason, notes
+    wanted = set(split.side(side))
+    if not wanted:
+        raise DataError(
+            f"The run's split has no {side} case.",
+            hint="Choose another --split, or --split all to take every case; the model has seen "
+            "those of train.",
+        )
+    chosen = tuple(pair for pair in pairs.cases if pair.id in wanted)
+    if not chosen:
+        raise DataError(
+            f"None of the run's {len(wanted)} {side} cases is in the data set.",
+            hint="Choose another --split, or --split all to take every case; the model has seen "
+            "those of train.",
+        )
+    notes = ()
+    if split.dataset_hash and split.dataset_hash != pairs.hash:
+        notes = ("The data set has changed since the run split it; cases are matched by id.",)
+    return chosen, side, f"The {side} cases of the run's split.", notes

@@ -1,0 +1,276 @@
+"""Measure a model on pairs, on their own grid, beside a constant predictor."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg_nca.config import Settings
+from medseg_nca.config.loading import parse_override, read_settings, validate
+from medseg_nca.config.presets import merge
+from medseg_nca.config.training import EvaluationSettings, PredictionSettings
+from medseg_nca.datasets.pairs import Pair, open_pairs
+from medseg_nca.datasets.splits import Split, read_split
+from medseg_nca.errors import DataError
+from medseg_nca.inference.task_model import TaskModel
+from medseg_nca.job import Job
+from medseg_nca.metrics.regression import (
+    METRICS,
+    Values,
+    constant_metrics,
+    mean_of,
+    real_metrics,
+    skill,
+)
+from medseg_nca.metrics.summary import bootstrap_interval, interval_key
+from medseg_nca.tasks.base import EvaluateRequest, Evaluation, Tree
+from medseg_nca.tasks.regression.begin import SPLIT, choose, data_of
+from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
+from medseg_nca.tasks.regression.pairs import check_like, read_pair
+from medseg_nca.tasks.regression.predictor import RealPredictor
+from medseg_nca.tasks.regression.report import write_figures, write_real_report
+from medseg_nca.tasks.regression.shared import SharedRegression
+from medseg_nca.tracking.results import describe_results, write_results
+from medseg_nca.work.case_records import finish, work_folder
+from medseg_nca.work.scheduler import counted, open_scheduler
+
+logger = logging.getLogger(__name__)
+
+# Voxels of a case that the figure of agreement shows.
+_SAMPLED = 2000
+SCORE = "skill"
+
+
+class EvaluateSettings(Settings):
+    """What ``medseg-nca evaluate --set`` can change."""
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+    prediction: PredictionSettings = PredictionSettings()
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """One pair to evaluate, with what."""
+
+    pair: Pair
+    model: SharedRegression
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of a pair.
+
+    Attributes:
+        values: metrics of each target channel.
+        constant: those of the constant predictor.
+        sample: some known voxels of each channel, ``(2, n)``: truth and prediction.
+        unlike: in what the image is unlike those of the training.
+    """
+
+    values: tuple[Values, ...]
+    constant: tuple[Values, ...]
+    sample: tuple[NDArray[np.float32], ...]
+    unlike: tuple[str, ...] = ()
+
+
+def evaluate_pairs(
+    request: EvaluateRequest, model: TaskModel, facts: RegressionFacts, job: Job
+) -> Evaluation:
+    """Evaluate a model; writes ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+
+    Raises:
+        DataError: if there is no data set, or every case failed.
+        ConfigError: if a setting does not fit.
+        OutputError: if the results cannot be written.
+        SchedulerError: if no worker can be used.
+        Interrupted: if the job was cancelled.
+    """
+    settings = _settings(request, model, facts)
+    source = open_pairs(_data(request, model, job))
+    chosen, side, reason, notes = choose(source, _split(model), request.split)
+    logger.info("%s", reason)
+    predictor = RealPredictor(model, facts, settings.prediction)
+    out = request.out
+    count = min(request.workers, len(chosen))
+    found: dict[str, Measured] = {}
+    failed: dict[str, str] = {}
+    with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
+        shared = SharedRegression(predictor, work_folder(out) if spread.separate else None)
+        items = [Measuring(pair, shared) for pair in chosen]
+        running = spread.run_each(measure_pair, items, _files, job)
+        for outcome in counted(running, job, "evaluating", len(items)):
+            name = chosen[outcome.index].id
+            if outcome.result is None:
+                failed[name] = str(outcome.error)
+                logger.error("%s: %s", name, outcome.error)
+            else:
+                found[name] = outcome.result
+    finish(out)
+    if not found:
+        raise DataError(
+            f"{source.root}: all {len(failed)} cases failed, each as said above.",
+            hint="Give pairs of the kind that the model was trained on.",
+        )
+    found = {pair.id: found[pair.id] for pair in chosen if pair.id in found}
+    notes = (*notes, *_unlike(found))
+    tree = _tree(found, facts, settings.evaluation)
+    tree = {
+        **describe_results(
+            model, data=source.name, data_hash=source.hash, split=side, cases=len(chosen),
+            score=SCORE, value=tree["skill"], better="higher",
+        ),
+        **tree,
+        "settings": settings.model_dump(mode="json"),
+        "notes": [reason, *notes],
+        "failed": [{"id": name, "error": text} for name, text in failed.items()],
+    }  # fmt: skip
+    figures = write_figures(tree, found, {p.id: p for p in chosen}, predictor, out / "figures")
+    write_real_report(tree, figures, model.spec, out / "report.html")
+    write_results(tree, _rows(tree), out)
+    return Evaluation(out, tree, failed)
+
+
+def measure_pair(work: Measuring, job: Job) -> Measured:
+    """Predict a pair's image and compare with its target.
+
+    Raises:
+        DataError: if the pair cannot be used.
+    """
+    predictor = work.model.predictor
+    facts = predictor.facts
+    read = read_pair(work.pair, facts.unknown)
+    channels = len(facts.plan.channels)
+    check_like(work.pair, read, facts.plan.dims, channels, len(facts.targets))
+    prediction = predictor.predict(read.image, job)
+    found = prediction.values.array
+    values, constant, sample = [], [], []
+    for known, predicted, truth in zip(facts.targets, found, read.target, strict=True):
+        values.append(real_metrics(predicted, truth))
+        constant.append(constant_metrics(known.average, truth))
+        sample.append(_sample(predicted, truth))
+    return Measured(tuple(values), tuple(constant), tuple(sample), prediction.likeness.unlike)
+
+
+def _sample(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float32]:
+    places = np.flatnonzero(~np.isnan(truth))
+    if len(places) > _SAMPLED:
+        places = np.random.default_rng(0).choice(places, _SAMPLED, replace=False)
+    return np.stack([truth.flat[places], predicted.flat[places]])
+
+
+def _files(work: Measuring) -> Sequence[Path]:
+    return (*work.pair.images, work.pair.target)
+
+
+def _settings(
+    request: EvaluateRequest, model: TaskModel, facts: RegressionFacts
+) -> EvaluateSettings:
+    tree: Tree = {"prediction": facts.prediction.model_dump()}
+    stored = model.folder.parent / "settings.yaml"
+    if stored.is_file():
+        tree["evaluation"] = read_settings(stored).evaluation.model_dump()
+    for text in request.overrides:
+        tree = merge(tree, parse_override(text))
+    return validate(EvaluateSettings, tree, source="--set")
+
+
+def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
+    """What is given, or the made-up data set that the model learned from."""
+    options = validate(RegressionOptions, model.spec.options, source="options of the model")
+    run = model.folder.parent
+    place = run if request.data is None and (run / SPLIT).is_file() else request.out
+    return data_of(request.data, options, place, job)
+
+
+def _split(model: TaskModel) -> Split | None:
+    """The split of the run that trained the model; None where it did not come with one."""
+    for folder in (model.folder, model.folder.parent):
+        if (folder / SPLIT).is_file():
+            return read_split(folder / SPLIT)
+    return None
+
+
+def _unlike(found: Mapping[str, Measured]) -> tuple[str, ...]:
+    strange = [name for name, measured in found.items() if measured.unlike]
+    if not strange:
+        return ()
+    words = found[strange[0]].unlike[0]
+    return (f"{len(strange)} images are unlike those of the training; of {strange[0]}: {words}.",)
+
+
+def _tree(
+    found: Mapping[str, Measured], facts: RegressionFacts, settings: EvaluationSettings
+) -> Tree:
+    targets = {
+        target.name: _target(
+            [m.values[index] for m in found.values()],
+            [m.constant[index] for m in found.values()], facts.unit, settings,
+        )
+        for index, target in enumerate(facts.targets)
+    }  # fmt: skip
+    cases = [
+        {
+            "id": name,
+            "targets": {
+                target.name: {k: _number(v) for k, v in measured.values[index].items()}
+                for index, target in enumerate(facts.targets)
+            },
+            "constant": {
+                target.name: _number(measured.constant[index]["rmse"])
+                for index, target in enumerate(facts.targets)
+            },
+        }
+        for name, measured in found.items()
+    ]
+    parts = targets.values()
+    found_skill = skill(
+        [part["rmse"]["mean"] for part in parts], [part["constant"]["rmse"] for part in parts]
+    )
+    return {
+        "skill": _number(found_skill),
+        "confidence": settings.confidence,
+        "targets": targets,
+        "cases": cases,
+    }
+
+
+def _target(
+    rows: Sequence[Values], constant: Sequence[Values], unit: str, settings: EvaluationSettings
+) -> Tree:
+    """All metrics of one target, with the constant predictor's and the ratio of both RMSE."""
+    tree: Tree = {"unit": unit}
+    for metric in METRICS:
+        column = np.array([np.nan if (v := row[metric]) is None else v for row in rows])
+        known = column[~np.isnan(column)]
+        interval = bootstrap_interval(
+            column, resamples=settings.bootstrap, confidence=settings.confidence
+        )
+        tree[metric] = {
+            "mean": _number(mean_of(rows, metric)),
+            "median": _number(float(np.median(known)) if known.size else None),
+            "sd": _number(float(known.std(ddof=1)) if known.size > 1 else None),
+            interval_key(settings.confidence): interval and [_number(v) for v in interval],
+            "n": int(known.size),
+        }
+    tree["constant"] = {metric: _number(mean_of(constant, metric)) for metric in METRICS}
+    own, other = mean_of(rows, "rmse"), mean_of(constant, "rmse")
+    tree["ratio"] = _number(other / own) if own and other is not None else None
+    return tree
+
+
+def _rows(tree: Tree) -> list[Tree]:
+    return [
+        {"case": case["id"], "target": name, **values, "constant_rmse": case["constant"][name]}
+        for case in tree["cases"]
+        for name, values in case["targets"].items()
+    ]
+
+
+def _number(value: float | None) -> float | None:
+    """A plain number for JSON, to 6 digits: more would be noise."""
+    return None if value is None or np.isnan(value) else float(f"{value:.6g}")

@@ -1,0 +1,222 @@
+"""What a training of the task learns: masked losses on every level, RMSE in native space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg_nca import __version__
+from medseg_nca.config import PreprocessPlan, RunSettings
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.datasets.pairs import Pair
+from medseg_nca.datasets.splits import Split
+from medseg_nca.errors import DataError
+from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model
+from medseg_nca.job import Job
+from medseg_nca.metrics.regression import Values, constant_metrics, real_metrics, skill
+from medseg_nca.models import LevelOutput, SegmentationModel, build_model
+from medseg_nca.models.auto import auto_levels
+from medseg_nca.tasks.regression.losses import constant_loss, masked_loss
+from medseg_nca.tasks.regression.options import TASK_NAME, RegressionFacts, RegressionOptions
+from medseg_nca.tasks.regression.pairs import PreparedPairs, read_pair
+from medseg_nca.tasks.regression.predictor import RealPredictor
+from medseg_nca.tasks.regression.samples import PairSamples
+from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.level_samples import join
+
+Rows = Mapping[str, Sequence[Values]]
+
+
+@dataclass(frozen=True)
+class LearnedData:
+    """What a training learns from.
+
+    Attributes:
+        name, hash: of the data set.
+        pairs: by id.
+        split: of them.
+        facts: of the training part.
+        folder: for prepared arrays.
+    """
+
+    name: str
+    hash: str
+    pairs: Mapping[str, Pair]
+    split: Split
+    facts: RegressionFacts
+    folder: Path
+
+
+def fitted_model(model: ModelSettings, plan: PreprocessPlan, outputs: int) -> ModelSettings:
+    """The model's settings with the channels and levels that the data ask for.
+
+    Focus runs a level only where the one before found a label; there are none, so it is left out.
+    """
+    sizes: dict[str, object] = {
+        "dims": plan.dims, "in_channels": plan.in_channels, "out_channels": outputs,
+    }  # fmt: skip
+    if isinstance(model, NcaModelSettings):
+        sizes["focus"] = None
+        if model.levels == "auto":
+            sizes["levels"] = auto_levels(plan)
+    return model.changed(**sizes)
+
+
+class RegressionLearner(Learner):
+    """Learn the targets of pairs.
+
+    Raises:
+        DataError: if the training part of the split is empty.
+        ConfigError: if the model does not fit the data.
+    """
+
+    def __init__(
+        self, settings: RunSettings, options: RegressionOptions, data: LearnedData
+    ) -> None:
+        if not data.split.train:
+            raise DataError("The training part of the split is empty.", hint="Use more cases.")
+        self.settings, self.options, self.data = settings, options, data
+        facts = data.facts
+        self.model_settings = fitted_model(settings.model, facts.plan, len(facts.targets))
+        # On a device without memory: only what the levels look at is asked.
+        with torch.device("meta"):
+            specs = build_model(self.model_settings).views
+        prepared = PreparedPairs(data.folder, data.pairs, facts, data.hash)
+        self.samples = PairSamples(
+            prepared, data.split.train, specs, settings.augment, settings.seed,
+            settings.training.foreground,
+        )  # fmt: skip
+
+    def build_model(self) -> SegmentationModel:
+        """See :meth:`Learner.build_model`."""
+        return build_model(self.model_settings)
+
+    def sample(self, index: int) -> Batch:
+        """See :meth:`Learner.sample`."""
+        return self.samples[index]
+
+    def collate(self, samples: Sequence[Batch]) -> Batch:
+        """See :meth:`Learner.collate`: the views of a level follow each other, sample by sample."""
+        return join(samples)
+
+    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
+        """The weighted mean of the levels' losses, and the penalty on overflowing states."""
+        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
+        weights = sum(output.weight for output in outputs)
+        parts: Parts = {}
+        total = penalty = batch["views"][0].image.new_zeros(())
+        bound = self.settings.training.overflow_bound
+        for number, (output, target) in enumerate(zip(outputs, batch["targets"], strict=True)):
+            value = masked_loss(output.logits.float(), target, self.options)
+            parts[f"loss_level_{number}"] = value.detach()
+            total = total + output.weight / weights * value
+            if output.state is not None:
+                state = output.state
+                penalty = penalty + (state - state.clamp(-bound, bound)).abs().mean()
+        parts["overflow"] = penalty.detach()
+        return total + self.settings.training.overflow * penalty, parts
+
+    def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
+        """See :meth:`Learner.constant_answer`; each level has its own best constant."""
+        model = self.model_settings
+        weights = [1.0]
+        if isinstance(model, NcaModelSettings):
+            weights = [level.loss_weight for level in model.resolved_levels]
+        loss = sum(
+            weight / sum(weights)
+            * constant_loss([batch["targets"][level] for batch in batches], self.options)
+            for level, weight in enumerate(weights)
+        )  # fmt: skip
+        return ConstantAnswer(loss, 0.0 if self._validation_pairs() else float("nan"))
+
+    @cached_property
+    def _constant_errors(self) -> list[float]:
+        """Mean RMSE of the constant predictor on the validation part, for each target."""
+        facts = self.data.facts
+        rows = [
+            [
+                constant_metrics(known.average, channel)["rmse"] or 0.0
+                for known, channel in zip(
+                    facts.targets, read_pair(pair, facts.unknown).target, strict=True
+                )
+            ]
+            for pair in self._validation_pairs()
+        ]
+        return [float(error) for error in np.mean(rows, axis=0)]
+
+    def validate(
+        self, model: nn.Module, device: torch.device, job: Job | None = None
+    ) -> Validation:
+        """RMSE and MAE on the source grid of every validation case."""
+        job, facts = job or Job(), self.data.facts
+        settings = facts.prediction.changed(flips=(), uncertainty=0)
+        # Training does not end because an image needs more memory than was thought of.
+        predictor = RealPredictor(self._loaded(model, device), facts, settings, keeps_budget=False)
+        rows: dict[str, list[Values]] = {}
+        for pair in self._validation_pairs():
+            job.check()
+            read = read_pair(pair, facts.unknown)
+            found = predictor.predict(read.image, job).values.array
+            rows[pair.id] = [
+                real_metrics(*channel) for channel in zip(found, read.target, strict=True)
+            ]
+        return self._summary(rows)
+
+    def _summary(self, rows: Rows) -> Validation:
+        """The score is the skill: 1 is perfect, the constant predictor has 0."""
+        targets = self.data.facts.targets
+        if not rows:
+            return Validation(float("nan"), {})
+        metrics: dict[str, float] = {}
+        for metric in ("rmse", "mae"):
+            for index, target in enumerate(targets):
+                name = metric if len(targets) == 1 else f"{metric}_{target.name}"
+                known = [v for row in rows.values() if (v := row[index][metric]) is not None]
+                metrics[name] = float(np.mean(known))
+        cases = {
+            name: skill([values["rmse"] or 0.0 for values in row], self._constant_errors)
+            for name, row in rows.items()
+        }
+        score = float(np.mean(list(cases.values())))
+        return Validation(score, {"skill": score, **metrics}, cases)
+
+    def _validation_pairs(self) -> list[Pair]:
+        chosen = self.data.split.val[: self.settings.training.validate_cases]
+        return [self.data.pairs[name] for name in chosen if name in self.data.pairs]
+
+    def _loaded(self, model: nn.Module, device: torch.device) -> TaskModel:
+        return TaskModel(model.eval(), self.spec(None), Path(), device)
+
+    def spec(self, validation: Validation | None) -> TaskSpec:
+        """What is written beside the weights."""
+        return TaskSpec(
+            name=self.settings.name,
+            task=TASK_NAME,
+            model=self.model_settings,
+            options=self.options.model_dump(mode="json"),
+            facts=self.data.facts.model_dump(mode="json"),
+            seed=self.settings.seed,
+            training_data=self.data.name,
+            training_data_hash=self.data.hash,
+            metrics=dict(validation.metrics) if validation else {},
+            package_version=__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+    def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
+        """Write ``weights.safetensors`` and ``model.json``."""
+        save_task_model(folder, model, self.spec(validation))
+
+    def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
+        """The worst and the median validation case: image, truth, prediction and error."""
+        from medseg_nca.tasks.regression.pictures import draw_validation
+
+        predictor = RealPredictor(self._loaded(model, device), self.data.facts, keeps_budget=False)
+        return draw_validation(predictor, self._validation_pairs(), folder)

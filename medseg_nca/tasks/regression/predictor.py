@@ -1,0 +1,252 @@
+"""The one predictor of the task: from a volume to real values on the same grid.
+
+Validation, ``evaluate``, ``predict`` and serving all use it, so they cannot disagree. Tiles and the
+memory budget are those of :class:`medseg_nca.models.SegmentationModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medseg_nca.config.training import PredictionSettings
+from medseg_nca.errors import ConfigError, ImageError, MemoryBudgetError
+from medseg_nca.inference.memory import Footprint
+from medseg_nca.inference.predictor import flip_sets, stream_padded
+from medseg_nca.inference.task_model import TaskModel
+from medseg_nca.io.peek import Extent
+from medseg_nca.io.volume import Volume
+from medseg_nca.job import Job
+from medseg_nca.models import RunOptions, SegmentationModel
+from medseg_nca.models.base import Sink
+from medseg_nca.tasks.regression.options import RegressionFacts
+from medseg_nca.tasks.regression.values import restored_values
+from medseg_nca.transforms.grid import Grid, planned_grids
+from medseg_nca.transforms.likeness import Likeness, compare
+from medseg_nca.transforms.prepare import check_axes, prepare, restore
+
+Floats = NDArray[np.float32]
+_FLOAT = 4
+# As in medseg_nca.inference.memory: a reader's copies, and a percentile search.
+_COPIES_READ, _SEARCH = 3, 5
+# What of a label map's prediction settings has no meaning here.
+_OF_LABELS = ("probabilities", "largest")
+
+
+@dataclass(frozen=True)
+class RealPrediction:
+    """What the model says about one volume, all on its grid.
+
+    Attributes:
+        values: ``(K, *shape)`` float32, in the targets' unit.
+        likeness: of the image with those of the training.
+        uncertainty: ``(K, *shape)`` float32, the standard deviation over stochastic passes, in the
+            same unit, if asked for.
+    """
+
+    values: Volume
+    likeness: Likeness
+    uncertainty: Volume | None = None
+
+
+class RealPredictor:
+    """Runs a model.
+
+    Args:
+        model: of the task.
+        facts: of the model.
+        settings: replaces the prediction settings that the model carries.
+        keeps_budget: refuse an image that needs more than ``settings.memory_budget_gb``; else it is
+            predicted with as little memory as it needs.
+
+    Raises:
+        ConfigError: if the settings do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: TaskModel,
+        facts: RegressionFacts,
+        settings: PredictionSettings | None = None,
+        *,
+        keeps_budget: bool = True,
+    ) -> None:
+        assert isinstance(model.module, SegmentationModel)
+        self.model, self.module, self.facts = model, model.module, facts
+        self.settings = settings or facts.prediction
+        self.keeps_budget = keeps_budget
+        check_prediction(self.settings, facts.plan.dims)
+        if self.settings.uncertainty and not self.module.stochastic:
+            raise ConfigError(
+                f"Model {model.spec.name!r} has no fire mask, so that its passes would all be the "
+                "same.",
+                hint="Leave prediction.uncertainty out.",
+            )
+
+    def check_memory(self, extent: Extent, name: str) -> None:
+        """Refuse an image for which the memory budget is too small, before it is read.
+
+        Raises:
+            MemoryBudgetError: with what is needed at least, and the option to change.
+        """
+        plan = self.facts.plan
+        known = len(extent.shape) == plan.dims and (
+            plan.spacing is None or extent.affine is not None
+        )
+        if known and self.keeps_budget:
+            self._refuse(self._footprint(extent, name), extent, name)
+
+    @torch.inference_mode()
+    def predict(self, volume: Volume, job: Job | None = None) -> RealPrediction:
+        """Predict one volume ``(C, *shape)``.
+
+        Args:
+            volume: the image.
+            job: told how far it is, under the phase :data:`medseg_nca.job.ONE_CASE`; looked at
+                before every pass, tile and batch of steps.
+
+        Raises:
+            ImageError: if the volume does not fit the model or cannot be used; or is unlike those
+                of the training and the settings refuse such.
+            MemoryBudgetError: if the memory budget is too small.
+            Interrupted: if the job was cancelled.
+        """
+        job = job or Job()
+        job.check()
+        check_axes(volume, self.facts.plan)
+        likeness = self._compare(volume)
+        extent = Extent.of(volume)
+        found = self._footprint(extent, volume.name)
+        left = found.left(self.settings.memory_budget_gb * 1e9)
+        if self.keeps_budget:
+            self._refuse(found, extent, volume.name)
+        else:
+            left = max(left, found.model or 0.0)
+        prepared = prepare(volume, likeness.plan)
+        image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.model.device)
+        trace = prepared.trace
+        del prepared
+        mean, spread = self._passes(image, left / 1e9, job)
+        del image
+        values = volume.with_array(restore(mean, trace))
+        if spread is None:
+            return RealPrediction(values, likeness)
+        return RealPrediction(values, likeness, volume.with_array(restore(spread, trace)))
+
+    def _compare(self, volume: Volume) -> Likeness:
+        found = compare(Grid.of(volume), self.facts.plan, match=self.settings.match_spacing)
+        if found.unlike and self.settings.unlike == "refuse":
+            raise ImageError(
+                f"{volume.name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
+                hint="Use a model for such images, or let it pass with a warning: "
+                "prediction.unlike=warn.",
+            )
+        return found
+
+    def _passes(self, image: Tensor, memory_gb: float, job: Job) -> tuple[Floats, Floats | None]:
+        """Mean and standard deviation ``(K, *S)`` over the passes, in the unit (Welford 1962)."""
+        settings = self.settings
+        count, sets = max(settings.uncertainty, 1), list(flip_sets(settings.flip_axes))
+        shape = (self.module.out_channels, *image.shape[2:])
+        mean = squares = np.zeros(0, np.float32)
+        for number in range(count):
+            sums = np.zeros(shape, np.float32)
+            for turn, axes in enumerate(sets):
+                options = RunOptions(
+                    seed=settings.seed + number,
+                    fire="sample" if settings.uncertainty else settings.fire,
+                    memory_gb=memory_gb,
+                    precision=settings.precision,
+                    job=job.part(number * len(sets) + turn, count * len(sets)),
+                )
+                flipped = image.flip([axis + 2 for axis in axes]) if axes else image
+                sink = adding(sums, axes, 1 / len(sets))
+                stream_padded(self.module, flipped, self.facts.plan.crop_size, options, sink)
+            values = restored_values(sums, self.facts)
+            if number == 0:
+                mean = values
+                continue
+            step = values - mean
+            mean += step / (number + 1)
+            step *= values - mean
+            squares = step if number == 1 else squares + step
+        if count == 1:
+            return mean, np.zeros_like(mean) if settings.uncertainty else None
+        return mean, np.sqrt(squares / (count - 1))
+
+    def _footprint(self, extent: Extent, name: str) -> Footprint:
+        """What a prediction of an image of this extent needs; a sum of arrays, in bytes."""
+        plan, settings, outputs = self.facts.plan, self.settings, self.module.out_channels
+        shape, spaced = extent.shape, False
+        if extent.affine is not None:
+            rows = tuple(tuple(float(v) for v in row) for row in extent.affine)
+            grid = Grid(extent.shape, rows)
+            likeness = compare(grid, plan, match=settings.match_spacing)
+            oriented, target = planned_grids(grid, likeness.plan, name)
+            shape, spaced = target.shape, target != oriented
+        voxels, cells = prod(extent.shape), prod(shape)
+        channels = 1 if plan.colour == "grey" else extent.channels
+        padded = [max(n, s) for n, s in zip(shape, plan.crop_size, strict=True)]
+        copies = (padded != list(shape)) + bool(settings.flip_axes)
+        image = channels * cells * _FLOAT
+        before = image if spaced or plan.colour == "grey" else 0
+        source = float(extent.channels * voxels * extent.item_bytes)
+        results = 5 if settings.uncertainty else 1
+        kept = results * outputs * cells * _FLOAT
+        return Footprint(
+            source=source,
+            reading=_COPIES_READ * source,
+            preparing=float(before + image + _SEARCH * cells),
+            held=float(image + copies * channels * prod(padded) * _FLOAT + kept),
+            model=self.module.least_bytes(padded, RunOptions(precision=settings.precision)),
+            ending=float(kept + 3 * outputs * voxels * _FLOAT * (2 if settings.uncertainty else 1)),
+        )
+
+    def _refuse(self, found: Footprint, extent: Extent, name: str) -> None:
+        budget = self.settings.memory_budget_gb
+        if found.least <= budget * 1e9:
+            return
+        size, enough = " x ".join(map(str, extent.shape)), -(-found.least // 1e7) / 100
+        raise MemoryBudgetError(
+            f"{name}: an image of {size} voxels needs at least {enough:g} GB of memory; the budget "
+            f"is {budget:g} GB.",
+            hint=f"Set prediction.memory_budget_gb to {enough:g} or more, or use "
+            "prediction.precision=bfloat16, no flips and no uncertainty.",
+        )
+
+
+def adding(sums: Floats, axes: Sequence[int], weight: float) -> Sink:
+    """A sink that adds logits of an image flipped along some axes, as the image was."""
+
+    def sink(window: tuple[slice, ...], logits: Tensor) -> None:
+        place = tuple(
+            slice(n - w.stop, n - w.start) if axis in axes else w
+            for axis, (w, n) in enumerate(zip(window, sums.shape[1:], strict=True))
+        )
+        part = logits[0].flip([a + 1 for a in axes]) if axes else logits[0]
+        sums[(slice(None), *place)] += weight * part.float().cpu().numpy()
+
+    return sink
+
+
+def check_prediction(settings: PredictionSettings, dims: int) -> None:
+    """Refuse prediction settings that make no sense for real values.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    wrong = [axis for axis in settings.flip_axes if not 0 <= axis < dims]
+    if wrong:
+        raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
+    for name in _OF_LABELS:
+        if getattr(settings, name) not in ("auto", False, ()):
+            raise ConfigError(
+                f"prediction.{name} is for label maps; the task regression has none.",
+                hint="Leave it out.",
+            )
