@@ -26,7 +26,7 @@ from medseg_nca.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from medseg_nca.tasks.base import Table
+    from medseg_nca.tasks.base import ResultTable
 
 
 @click.command()
@@ -107,13 +107,13 @@ def evaluate(
         say_next("models", "register", run_folder, "--name", model_name(run_folder))
 
 
-def _show_evaluation(results: Table, out: Path) -> None:
+def _show_evaluation(results: ResultTable, out: Path) -> None:
     from rich.markup import escape
-    from rich.table import Table as RichTable
+    from rich.table import Table
 
     from medseg_nca.cli.console import print_table
 
-    table = RichTable(title=escape(results.title))
+    table = Table(title=escape(results.title))
     for number, column in enumerate(results.columns):
         table.add_column(column, justify="right" if number else "left")
     for row in results.rows:

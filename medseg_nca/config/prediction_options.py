@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from medseg_nca.config.base import Settings
+from medseg_nca.config.loading import parse_override, validate
+from medseg_nca.config.presets import merge
+from medseg_nca.config.training import PredictionSettings
 
 # Option to field of ``prediction``; an option that turns something off stands for its opposite.
 FIELDS = {
@@ -21,14 +26,31 @@ FIELDS = {
 OPPOSITE = frozenset({"keep_spacing"})
 
 
-def prediction_values(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of the fields of ``prediction`` that options give.
+class PredictSettings(Settings):
+    """What ``medseg-nca predict --set`` can change."""
+
+    prediction: PredictionSettings = PredictionSettings()
+
+
+def prediction_settings(
+    settings: PredictionSettings, options: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> PredictionSettings:
+    """Return settings with the options of a command laid over them.
 
     Args:
-        options: by name; those that are no field of ``prediction`` are left out.
+        settings: those that a model carries.
+        options: by name; those that are no option of a prediction are left out.
+        overrides: such as ``prediction.seed=3``; they count more than options.
+
+    Raises:
+        ConfigError: for an unknown key or a value that does not fit.
     """
-    return {
+    changes = {
         FIELDS[name]: not value if name in OPPOSITE else value
         for name, value in options.items()
         if name in FIELDS
     }
+    tree: dict[str, Any] = {"prediction": settings.changed(**changes).model_dump()}
+    for override in overrides:
+        tree = merge(tree, parse_override(override))
+    return validate(PredictSettings, tree, source="--set").prediction

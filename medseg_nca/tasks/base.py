@@ -34,9 +34,9 @@ __all__ = [
     "Evaluation",
     "PredictRequest",
     "Predicted",
+    "ResultTable",
     "StandardTask",
     "Start",
-    "Table",
     "Task",
     "TrainedModel",
     "Training",
@@ -145,7 +145,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """The results as the terminal shows them. ``summary`` is a sentence below the rows."""
 
     title: str
@@ -305,7 +305,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def table(self, tree: Tree) -> Table:
+    def table(self, tree: Tree) -> ResultTable:
         """Return the part of ``metrics.json`` that the terminal shows."""
 
     @abstractmethod

@@ -13,9 +13,9 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    ResultTable,
     StandardTask,
     Start,
-    Table,
     TrainedModel,
     Training,
     Tree,
@@ -101,12 +101,12 @@ class Classification(StandardTask):
         self.check_options(request.options, self.evaluate_options)
         return evaluate_model(self.own(request.model), request, job)
 
-    def table(self, tree: Tree) -> Table:
+    def table(self, tree: Tree) -> ResultTable:
         """See :meth:`Task.table`: a row for each class."""
         title = f"{tree['model']['name']} on {tree['split']['name']} of {tree['data']['name']}"
         text = "; ".join(f"{word} {with_interval(tree, name)}" for name, word in WORDS.items())
         summary = f"{text[:1].upper()}{text[1:]}; {tree['split']['cases']} images."
-        return Table(title, ("class", *COLUMNS), tuple(class_rows(tree)), summary)
+        return ResultTable(title, ("class", *COLUMNS), tuple(class_rows(tree)), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
         """See :meth:`Task.published`."""

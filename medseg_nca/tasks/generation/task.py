@@ -14,9 +14,9 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    ResultTable,
     StandardTask,
     Start,
-    Table,
     TrainedModel,
     Training,
     Tree,
@@ -78,7 +78,7 @@ class Generation(StandardTask):
             )
         return run(request, self.own(request.model), job)
 
-    def table(self, tree: Tree) -> Table:
+    def table(self, tree: Tree) -> ResultTable:
         """See :meth:`Task.table`: a row for each length of growth, and for each wound."""
         rows = [
             (f"after {time} the trained steps", _tiny(tree["loss"][time]),
@@ -95,7 +95,7 @@ class Generation(StandardTask):
             f"{score['name']}: {_number(score['value'])}, the mean of {len(tree['cases'])} growths."
         )
         columns = ("", "loss", "PSNR (dB)", "mended after")
-        return Table(tree["model"]["name"], columns, tuple(rows), summary)
+        return ResultTable(tree["model"]["name"], columns, tuple(rows), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
         """See :meth:`Task.published`."""

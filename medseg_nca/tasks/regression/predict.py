@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.cases.prediction_inputs import CaseInput, find_cases
-from medseg_nca.config import Settings
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.prediction_options import prediction_values
-from medseg_nca.config.presets import merge
+from medseg_nca.config.prediction_options import prediction_settings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import DataError, MemoryBudgetError, OutputError, PartialFailure
@@ -152,7 +149,9 @@ def predict_files(
     if not request.inputs:
         raise DataError("There is nothing to predict.", hint="Name files or folders.")
     out, formats = request.out, _formats(request.formats, facts)
-    predictor = RealPredictor(model, facts, overridden(facts, request))
+    predictor = RealPredictor(
+        model, facts, prediction_settings(facts.prediction, request.options, request.overrides)
+    )
     earlier = {} if request.fresh else _earlier(out)
     written = {(out / f.name).resolve() for r in earlier.values() for f in r.files.values()}
     cases = find_cases(request.inputs, facts.plan, request.options.get("select"), results=written)
@@ -208,25 +207,6 @@ def _run_each(
             if outcome.error:
                 logger.error("%s", _reason(cases[outcome.index], outcome))
     return found
-
-
-class PredictSettings(Settings):
-    """What ``medseg-nca predict --set`` can change."""
-
-    prediction: PredictionSettings = PredictionSettings()
-
-
-def overridden(facts: RegressionFacts, request: PredictRequest) -> PredictionSettings:
-    """The prediction settings of a model, with those of a request laid over them.
-
-    Raises:
-        ConfigError: for an unknown key or a value that does not fit.
-    """
-    settings = facts.prediction.changed(**prediction_values(request.options))
-    tree: Tree = {"prediction": settings.model_dump()}
-    for text in request.overrides:
-        tree = merge(tree, parse_override(text))
-    return validate(PredictSettings, tree, source="--set").prediction
 
 
 def predict_one(work: RealWork, job: Job) -> RealRecord:

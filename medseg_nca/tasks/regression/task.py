@@ -23,9 +23,9 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    ResultTable,
     StandardTask,
     Start,
-    Table,
     TrainedModel,
     Training,
     Tree,
@@ -118,7 +118,7 @@ class Regression(StandardTask):
         model = self.own(request.model)
         return evaluate_pairs(request, model, facts_of(model.spec, model.folder), job)
 
-    def table(self, tree: Tree) -> Table:
+    def table(self, tree: Tree) -> ResultTable:
         """See :meth:`Task.table`; the constant predictor stands below each target."""
         rows = []
         for name, part in tree["targets"].items():
@@ -132,7 +132,7 @@ class Regression(StandardTask):
             for metric in METRICS.values()
         ]
         ratios = ", ".join(f"{_shown(part['ratio'])} times" for part in tree["targets"].values())
-        return Table(
+        return ResultTable(
             f"{tree['model']['name']} on {tree['data']['name']} "
             f"({tree['split']['name']}, {tree['split']['cases']} cases)",
             ("target", *titles),

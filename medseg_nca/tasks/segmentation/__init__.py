@@ -1,7 +1,7 @@
 """The task segmentation: its models map images to label maps."""
 
-from medseg_nca.tasks.segmentation.task import Segmentation
+from medseg_nca.tasks.segmentation.task import SegmentationTask
 
-TASK = Segmentation()
+TASK = SegmentationTask()
 
-__all__ = ["TASK", "Segmentation"]
+__all__ = ["TASK", "SegmentationTask"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medseg_nca.config import Settings
-from medseg_nca.config.prediction_options import FIELDS, prediction_values
+from medseg_nca.config.prediction_options import FIELDS, prediction_settings
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.job import Job
 from medseg_nca.metrics.definitions import MERGED, METRICS
@@ -17,8 +17,8 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    ResultTable,
     Start,
-    Table,
     Task,
     TrainedModel,
     Training,
@@ -37,7 +37,7 @@ class NoOptions(Settings):
     """No options: the settings of segmentation have sections of their own."""
 
 
-class Segmentation(Task):
+class SegmentationTask(Task):
     """The task whose models map images and volumes to label maps."""
 
     name = "segmentation"
@@ -69,7 +69,6 @@ class Segmentation(Task):
         """Implement :meth:`Task.predict`: a label map on the grid of each input."""
         from medseg_nca.cases.predict_case import OutputSettings
         from medseg_nca.tasks.segmentation.prediction import PredictSegmentation, run
-        from medseg_nca.tasks.segmentation.prediction_settings import prediction_settings
 
         self.check_options(request.options, self.predict_options)
         if not request.inputs:
@@ -78,12 +77,11 @@ class Segmentation(Task):
             )
         model, options = loaded(request.model), request.options
         seg_type = options.get("seg_type", "binary")
-        changes = prediction_values(options)
         if seg_type == "fractional":
-            changes["probabilities"] = True
+            options = {**options, "probabilities": True}
         wanted = PredictSegmentation(
             model, request.inputs, request.out,
-            prediction_settings(model.spec, changes, request.overrides),
+            prediction_settings(model.spec.prediction, options, request.overrides),
             OutputSettings(request.formats, seg_type), options.get("select"), request.workers,
             request.scheduler, request.fresh,
         )  # fmt: skip
@@ -110,7 +108,7 @@ class Segmentation(Task):
         )  # fmt: skip
         return run(wanted, job)
 
-    def table(self, tree: Tree) -> Table:
+    def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each label."""
         parts = {**tree["labels"], MERGED: tree[MERGED]}
         rows = [
@@ -123,7 +121,7 @@ class Segmentation(Task):
             f"{tree['seconds']['median']:.2f} s a case."
         )
         title = f"{tree['model']['name']} on {tree['data']['name']}"
-        return Table(title, columns, tuple(rows), summary)
+        return ResultTable(title, columns, tuple(rows), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
         """Implement :meth:`Task.published`."""

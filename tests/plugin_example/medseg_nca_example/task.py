@@ -23,9 +23,9 @@ from medseg_nca.tasks.base import (
     EvaluateRequest,
     Evaluation,
     PredictRequest,
+    ResultTable,
     StandardTask,
     Start,
-    Table,
     TrainedModel,
     Training,
     Tree,
@@ -153,9 +153,9 @@ class ExampleTask(StandardTask):
         write_results(tree, cases, request.out)
         return Evaluation(request.out, tree)
 
-    def table(self, tree: Tree) -> Table:
+    def table(self, tree: Tree) -> ResultTable:
         rows = tuple((case["id"], f"{case['error']:.3f}") for case in tree["cases"])
-        return Table(tree["model"]["name"], ("seed", "error"), rows)
+        return ResultTable(tree["model"]["name"], ("seed", "error"), rows)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
         return {"error": tree["score"]["value"]}

@@ -83,7 +83,7 @@ def test_a_format_can_be_asked_for(model: TaskModel, images: list[Path], tmp_pat
 def test_uncertainty_is_written_beside(
     model: TaskModel, images: list[Path], tmp_path: Path
 ) -> None:
-    predict(model, tmp_path, images[0], options={"prediction": {"uncertainty": 2}})
+    predict(model, tmp_path, images[0], options={"uncertainty": 2})
     spread = read_volume(tmp_path / "phantom_00000_uncertainty.tiff").array
     assert spread.min() >= 0
     assert spread.max() > 0
@@ -152,7 +152,7 @@ def test_workers_give_the_same(model: TaskModel, images: list[Path], tmp_path: P
         ({"options": {"seg_type": "binary"}}, "unknown option.*seg-type|seg-type"),
         ({"overrides": ("prediction.flip=[0]",)}, "flip"),
         ({"overrides": ("training.lr=1",)}, "training"),
-        ({"options": {"prediction": {"largest": ("x",)}}}, "for label maps"),
+        ({"options": {"largest": ("x",)}}, "--largest: is no option"),
     ],
 )
 def test_options_that_make_no_sense_are_named(
