@@ -169,6 +169,16 @@ def test_a_function_fits_a_screen(file: Path) -> None:
     assert not too_long, f"at most {MAX_FUNCTION} lines: perhaps two functions"
 
 
+def test_a_class_name_is_used_once() -> None:
+    places: dict[str, list[str]] = {}
+    for file in sources():
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module_name(file))
+    twice = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert not twice
+
+
 def test_a_checkout_does_not_shadow_the_other_datasets_package(tmp_path: Path) -> None:
     for name in LINKED:
         (tmp_path / name).mkdir()

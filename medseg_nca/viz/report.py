@@ -95,7 +95,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Code:
+class Preformatted:
     """Preformatted text, folded away under its caption."""
 
     text: str

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medseg_nca.errors import OutputError
-from medseg_nca.viz.report import Code, Items, Picture, Section, Table, Text, write_report
+from medseg_nca.viz.report import Items, Picture, Preformatted, Section, Table, Text, write_report
 
 EVIL = '<script>alert("x")</script>&'
 VOID = {"meta", "img", "br"}
@@ -40,7 +40,7 @@ def page_fixture(tmp_path: Path) -> str:
     picture = tmp_path / "p.png"
     Image.new("RGB", (4, 4)).save(picture)
     blocks = [
-        Text(EVIL, "note"), Items([EVIL]), Code(EVIL, EVIL), Picture(picture, EVIL),
+        Text(EVIL, "note"), Items([EVIL]), Preformatted(EVIL, EVIL), Picture(picture, EVIL),
         Table([EVIL, "b"], [[EVIL, EVIL]], EVIL), Table(["a"], [["x"]], EVIL, closed=True),
     ]  # fmt: skip
     path = write_report(

@@ -26,7 +26,7 @@ from medseg_nca.tasks.classification.classify import TASK_NAME, classify
 from medseg_nca.tasks.classification.network import ClassifyingNca, answer_loss
 from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.prepare import Facts
-from medseg_nca.tasks.classification.survey import Part
+from medseg_nca.tasks.classification.survey import DataPart
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
 from medseg_nca.transforms.intensity_changes import Place, apply, draw_changes
 from medseg_nca.transforms.warp import check_flips, draw_warp
@@ -56,8 +56,8 @@ class ClassificationLearner(Learner):
         settings: RunSettings,
         options: ClassificationOptions,
         facts: Facts,
-        train: Part,
-        val: Part,
+        train: DataPart,
+        val: DataPart,
         data: tuple[str, str],
     ) -> None:
         check_flips(settings.augment, facts.dims)

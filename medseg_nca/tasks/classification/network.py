@@ -24,7 +24,7 @@ _STEPS = 7
 
 
 @dataclass(frozen=True)
-class Answer:
+class ClassAnswer:
     """What the automaton says of a batch after some number of steps.
 
     Attributes:
@@ -134,7 +134,7 @@ class ClassifyingNca(nn.Module):
 
     def forward(
         self, image: Tensor, seed: int = 0, steps: int | None = None, record: Record | None = None
-    ) -> Answer:
+    ) -> ClassAnswer:
         """Answer images at inference; an image's answer does not depend on the others.
 
         Args:
@@ -148,7 +148,7 @@ class ClassifyingNca(nn.Module):
         count = self.usual_steps if steps is None else steps
         return self.read(roll_out(self.engine, self.cell, state, count, fire, record=record))
 
-    def training_answers(self, image: Tensor, seed: int, looks: int) -> list[Answer]:
+    def training_answers(self, image: Tensor, seed: int, looks: int) -> list[ClassAnswer]:
         """Answer as training needs it: random masks, a random number of steps, several looks.
 
         Args:
@@ -172,14 +172,14 @@ class ClassifyingNca(nn.Module):
             answers.append(self.read(state))
         return answers
 
-    def read(self, state: Tensor) -> Answer:
+    def read(self, state: Tensor) -> ClassAnswer:
         """Read the answer from a state ``(B, C, *cells)``."""
         cells = state.movedim(1, -1).flatten(1, -2)
         alive = self.alive(state)
         says = cells.new_ones(cells.shape[:2]) if alive is None else alive.flatten(1).float()
         shares = says / says.sum(1, keepdim=True)
         if self.readout == "votes":
-            return Answer(self.head(cells), shares, state)
+            return ClassAnswer(self.head(cells), shares, state)
         hidden = cells[..., self.in_channels :]
         if self.readout == "attention":
             logits = self.head(hidden, says)
@@ -187,7 +187,7 @@ class ClassifyingNca(nn.Module):
             mean = (hidden * shares[..., None]).sum(1)
             most = hidden.masked_fill(says[..., None] == 0, -torch.inf).amax(1)
             logits = self.head(torch.cat((mean, most), -1))
-        return Answer(logits[:, None], logits.new_ones(len(logits), 1), state)
+        return ClassAnswer(logits[:, None], logits.new_ones(len(logits), 1), state)
 
     def cell_shares(self, state: Tensor) -> Tensor:
         """What each cell says by itself, for pictures, from a state ``(B, C, *cells)``.
@@ -241,7 +241,7 @@ class AttentionHead(nn.Module):
 
 
 def answer_loss(
-    answer: Answer,
+    answer: ClassAnswer,
     target: Tensor,
     kind: str,
     smoothing: float,

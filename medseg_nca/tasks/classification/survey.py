@@ -32,7 +32,7 @@ _ENDS = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
-class Part:
+class DataPart:
     """The images of one side, prepared.
 
     Attributes:
@@ -90,7 +90,7 @@ def survey(
     settings: RunSettings,
     options: ClassificationOptions,
     job: Job,
-) -> tuple[Facts, Part, Part]:
+) -> tuple[Facts, DataPart, DataPart]:
     """Read the images of a training, decide how they are prepared, and prepare them.
 
     Unreadable ones are left out with a warning.
@@ -128,11 +128,11 @@ def survey(
     missing = [name for number, name in enumerate(data.classes) if number not in set(truth)]
     if missing:
         raise DataError(f"No training image of the class {missing[0]!r} can be read.")
-    training = Part(ids, _normalised(raw, facts, options), truth)
+    training = DataPart(ids, _normalised(raw, facts, options), truth)
     job.report("reading", len(train), len(train) + len(val), unit="images")
     seen, ids, truth = _read_part(data, val, (count, size, grey), options, reader)
     job.report("reading", len(train) + len(val), len(train) + len(val), unit="images")
-    return facts, training, Part(ids, _normalised(seen, facts, options), truth)
+    return facts, training, DataPart(ids, _normalised(seen, facts, options), truth)
 
 
 def _check_axes(image: ClassImage, array: NDArray[Any], first: tuple[int, ...]) -> None:

@@ -42,7 +42,7 @@ class Wounded:
 
 
 @dataclass(frozen=True)
-class Case:
+class GrownCase:
     """One target grown with one fire seed.
 
     Attributes:
@@ -89,7 +89,7 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
     names = list(model.spec.facts["targets"])
     wishes = [(target, options.seed + k) for target in range(len(names))
               for k in range(options.count)]  # fmt: skip
-    cases: list[Case] = []
+    cases: list[GrownCase] = []
     failed: dict[str, str] = {}
     for number, (target, seed) in enumerate(wishes):
         job.report("evaluating", number, len(wishes), unit="cases")
@@ -106,7 +106,9 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
     return Evaluation(request.out, tree, failed)
 
 
-def measure(model: TaskModel, target: int, seed: int, options: EvaluationOptions, job: Job) -> Case:
+def measure(
+    model: TaskModel, target: int, seed: int, options: EvaluationOptions, job: Job
+) -> GrownCase:
     """Grow one target with one fire seed for all times, and wound it.
 
     Raises:
@@ -144,7 +146,7 @@ def measure(model: TaskModel, target: int, seed: int, options: EvaluationOptions
         "persistence": losses[_GROWN * trained] / max(losses[trained], 1e-12),
         "damage": {w: _healing(wounded) for w, wounded in wounds.items()},
     }
-    return Case(row["id"], row, tuple(losses), tuple(film.frames), tuple(film.numbers), wounds)
+    return GrownCase(row["id"], row, tuple(losses), tuple(film.frames), tuple(film.numbers), wounds)
 
 
 def _hurt(
@@ -181,7 +183,10 @@ def _healing(wounded: Wounded) -> Tree:
 
 
 def _tree(
-    model: TaskModel, cases: Sequence[Case], failed: Mapping[str, str], options: EvaluationOptions
+    model: TaskModel,
+    cases: Sequence[GrownCase],
+    failed: Mapping[str, str],
+    options: EvaluationOptions,
 ) -> Tree:
     module = module_of(model)
     rows = [case.row for case in cases]

@@ -46,7 +46,7 @@ _SAMPLED = 2000
 SCORE = "skill"
 
 
-class EvaluateSettings(Settings):
+class EvaluateRegressionSettings(Settings):
     """What ``medseg-nca evaluate --set`` can change."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -54,7 +54,7 @@ class EvaluateSettings(Settings):
 
 
 @dataclass(frozen=True)
-class Measuring:
+class EvaluatingPair:
     """One pair to evaluate, with what."""
 
     pair: Pair
@@ -101,7 +101,7 @@ def evaluate_pairs(
     failed: dict[str, str] = {}
     with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
         shared = SharedRegression(predictor, work_folder(out) if spread.separate else None)
-        items = [Measuring(pair, shared) for pair in chosen]
+        items = [EvaluatingPair(pair, shared) for pair in chosen]
         running = spread.run_each(measure_pair, items, _files, job)
         for outcome in counted(running, job, "evaluating", len(items)):
             name = chosen[outcome.index].id
@@ -135,7 +135,7 @@ def evaluate_pairs(
     return Evaluation(out, tree, failed)
 
 
-def measure_pair(work: Measuring, job: Job) -> Measured:
+def measure_pair(work: EvaluatingPair, job: Job) -> Measured:
     """Predict a pair's image and compare with its target.
 
     Raises:
@@ -163,20 +163,20 @@ def _sample(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArr
     return np.stack([truth.flat[places], predicted.flat[places]])
 
 
-def _files(work: Measuring) -> Sequence[Path]:
+def _files(work: EvaluatingPair) -> Sequence[Path]:
     return (*work.pair.images, work.pair.target)
 
 
 def _settings(
     request: EvaluateRequest, model: TaskModel, facts: RegressionFacts
-) -> EvaluateSettings:
+) -> EvaluateRegressionSettings:
     tree: Tree = {"prediction": facts.prediction.model_dump()}
     stored = model.folder.parent / "settings.yaml"
     if stored.is_file():
         tree["evaluation"] = read_settings(stored).evaluation.model_dump()
     for text in request.overrides:
         tree = merge(tree, parse_override(text))
-    return validate(EvaluateSettings, tree, source="--set")
+    return validate(EvaluateRegressionSettings, tree, source="--set")
 
 
 def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:

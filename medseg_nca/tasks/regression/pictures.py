@@ -25,7 +25,7 @@ _BINS = 80
 
 
 @dataclass(frozen=True)
-class Example:
+class PairExample:
     """A case to be drawn, one target channel of it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Example:
     predicted: NDArray[Any]
 
 
-def draw_example(example: Example, label: str, path: Path) -> Path:
+def draw_example(example: PairExample, label: str, path: Path) -> Path:
     """Draw image, truth, prediction and error of a case; of a volume its fullest slice.
 
     Truth and prediction share a colour scale; that of the error is symmetric around 0.
@@ -163,7 +163,7 @@ def draw_validation(predictor: RealPredictor, pairs: Sequence[Pair], folder: Pat
     paths = []
     for word, place in (("worst", 0), ("median", len(scored) // 2)):
         _, error, name, read, found = scored[place]
-        example = Example(
+        example = PairExample(
             name, f"{word} validation case", f"RMSE {error:.3g} {facts.unit}".rstrip(),
             read.image, read.target[0], found[0],
         )  # fmt: skip

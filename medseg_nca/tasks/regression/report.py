@@ -16,9 +16,23 @@ from medseg_nca.metrics.regression import METRICS
 from medseg_nca.metrics.summary import interval_key
 from medseg_nca.tasks.base import Tree
 from medseg_nca.tasks.regression.pairs import read_pair
-from medseg_nca.tasks.regression.pictures import Example, axis_label, draw_agreement, draw_example
+from medseg_nca.tasks.regression.pictures import (
+    PairExample,
+    axis_label,
+    draw_agreement,
+    draw_example,
+)
 from medseg_nca.tasks.regression.predictor import RealPredictor
-from medseg_nca.viz.report import Block, Code, Items, Picture, Section, Table, Text, write_report
+from medseg_nca.viz.report import (
+    Block,
+    Items,
+    Picture,
+    Preformatted,
+    Section,
+    Table,
+    Text,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from medseg_nca.tasks.regression.evaluate import Measured
@@ -85,12 +99,12 @@ def ranked(tree: Tree, target: str) -> dict[str, str]:
     return {word: scored[place][1] for word, place in places.items()}
 
 
-def _example(pair: Pair, word: str, index: int, predictor: RealPredictor) -> Example:
+def _example(pair: Pair, word: str, index: int, predictor: RealPredictor) -> PairExample:
     read = read_pair(pair, predictor.facts.unknown)
     found = predictor.predict(read.image).values.array[index]
     error = float(np.sqrt(np.nanmean((found - read.target[index]) ** 2)))
     score = f"RMSE {error:.3g} {predictor.facts.unit}".rstrip()
-    return Example(pair.id, word, score, read.image, read.target[index], found)
+    return PairExample(pair.id, word, score, read.image, read.target[index], found)
 
 
 def write_real_report(tree: Tree, figures: Sequence[Figure], spec: TaskSpec, path: Path) -> Path:
@@ -105,7 +119,7 @@ def write_real_report(tree: Tree, figures: Sequence[Figure], spec: TaskSpec, pat
         Section("Cases", [_cases(tree)]),
         Section("How to read it", [Items(RULES)]),
         Section("Where it comes from", [
-            _origin(tree), Code(json.dumps(tree["settings"], indent=2), "Settings"),
+            _origin(tree), Preformatted(json.dumps(tree["settings"], indent=2), "Settings"),
         ]),
     ]  # fmt: skip
     notes = [Text(note, "note") for note in tree["notes"][1:]]

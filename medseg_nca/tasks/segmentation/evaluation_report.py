@@ -19,7 +19,16 @@ from medseg_nca.metrics.definitions import MERGED, METRICS
 from medseg_nca.metrics.summary import interval_key
 from medseg_nca.viz.boxes import plot_boxes
 from medseg_nca.viz.overlay import plot_case
-from medseg_nca.viz.report import Block, Code, Items, Picture, Section, Table, Text, write_report
+from medseg_nca.viz.report import (
+    Block,
+    Items,
+    Picture,
+    Preformatted,
+    Section,
+    Table,
+    Text,
+    write_report,
+)
 
 Tree = dict[str, Any]
 BOXES = ("dice", "hd95", "nsd")
@@ -232,6 +241,6 @@ def _settings(tree: Tree, spec: ModelSpec) -> list[Block]:
         "Preprocessing": spec.plan.model_dump(mode="json"),
     }
     return [
-        Code(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), caption)
+        Preformatted(yaml.safe_dump(part, sort_keys=False, allow_unicode=True), caption)
         for caption, part in parts.items()
     ]

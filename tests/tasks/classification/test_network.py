@@ -9,7 +9,7 @@ import torch
 
 from medseg_nca.config.model import NcaModelSettings
 from medseg_nca.errors import ConfigError
-from medseg_nca.tasks.classification.network import Answer, ClassifyingNca, answer_loss
+from medseg_nca.tasks.classification.network import ClassAnswer, ClassifyingNca, answer_loss
 
 READOUTS = ("votes", "pooled", "attention")
 
@@ -61,7 +61,7 @@ def test_the_image_never_changes_and_cells_may_be_coarse() -> None:
 
 def test_votes_are_the_mean_of_the_cells_probabilities() -> None:
     logits = torch.tensor([[[0.0, math.log(3)], [math.log(4), 0.0]]])  # (1/4, 3/4), (4/5, 1/5)
-    answer = Answer(logits, torch.tensor([[0.5, 0.5]]), torch.zeros(1))
+    answer = ClassAnswer(logits, torch.tensor([[0.5, 0.5]]), torch.zeros(1))
     expected = torch.tensor([[(0.25 + 0.8) / 2, (0.75 + 0.2) / 2]])
     assert torch.allclose(answer.probabilities(), expected)
 
@@ -69,7 +69,7 @@ def test_votes_are_the_mean_of_the_cells_probabilities() -> None:
 def test_the_losses_of_two_cells() -> None:
     """Cells give the true class 1/4 and 4/5, so together 0.525."""
     logits = torch.tensor([[[0.0, math.log(3)], [math.log(4), 0.0]]])
-    answer = Answer(logits, torch.tensor([[0.5, 0.5]]), torch.zeros(1))
+    answer = ClassAnswer(logits, torch.tensor([[0.5, 0.5]]), torch.zeros(1))
     target = torch.tensor([0])
     cells = -(math.log(0.25) + math.log(0.8)) / 2
     both = -math.log(0.525)
@@ -82,7 +82,7 @@ def test_the_losses_of_two_cells() -> None:
 
 def test_weights_of_classes_weigh_images() -> None:
     logits = torch.tensor([[[0.0, 0.0]], [[math.log(3), 0.0]]])
-    answer = Answer(logits, torch.ones(2, 1), torch.zeros(1))
+    answer = ClassAnswer(logits, torch.ones(2, 1), torch.zeros(1))
     found = answer_loss(
         answer, torch.tensor([0, 1]), "cross_entropy", 0.0, torch.tensor([1.0, 3.0])
     )
