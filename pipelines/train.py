@@ -161,13 +161,7 @@ def run(
             trainer = Trainer(training.learner, settings, out, fabric, (Tracked(tracker),), job)
             parameters = sum(p.numel() for p in trainer.model.parameters())
             logger.info("%s: %d parameters.", settings.model.name, parameters)
-            if resume and trainer.has_checkpoint:
-                trainer.resume()
-            elif fabric.world_size == 1:
-                plan = _timed(plan, trainer, training)
-            if fabric.is_global_zero:
-                show(plan)
-            result = _fit(trainer)
+            result = _trained(trainer, training, plan, resume, show)
             if fabric.is_global_zero:
                 _finish(trainer, training, out, tracker)
                 tell(result, tracker)
@@ -177,6 +171,20 @@ def run(
     if fabric.is_global_zero:
         write_json(out / RESULT, summary.to_dict())
     return summary
+
+
+def _trained(
+    trainer: Trainer, training: Training, plan: RunPlan, resume: bool, show: Show
+) -> TrainingResult:
+    """Train, or go on with a training that has a checkpoint; the plan is shown before."""
+    if resume and trainer.has_checkpoint:
+        trainer.resume()
+    elif trainer.fabric.world_size == 1:
+        plan = _timed(plan, trainer, training)
+    if trainer.fabric.is_global_zero:
+        show(plan)
+    with on_stop_signal(trainer.job.cancel):
+        return trainer.fit()
 
 
 def plan_only(data: Path | None, out: Path, settings: RunSettings) -> RunPlan:
@@ -310,11 +318,6 @@ def _fabric(settings: RunSettings) -> Fabric:
     fabric = Fabric(accelerator=device.type, devices=devices, num_nodes=nodes, precision=precision)
     fabric.launch()
     return fabric
-
-
-def _fit(trainer: Trainer) -> TrainingResult:
-    with on_stop_signal(trainer.job.cancel):
-        return trainer.fit()
 
 
 def _finish(trainer: Trainer, training: Training, out: Path, tracker: RunTracker) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.loading import validate
 from medseg_nca.errors import ConfigError, DataError, PartialFailure
+from medseg_nca.inference.requests import EvaluateRequest, PredictRequest
 from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
 from medseg_nca.training.start import Start, Training
@@ -47,33 +48,6 @@ Tree = dict[str, Any]
 Better = Literal["higher", "lower", "zero"]
 
 
-@dataclass(frozen=True)
-class PredictRequest:
-    """What a prediction is asked to do.
-
-    Attributes:
-        model: a trained model of the task.
-        inputs: files and folders to predict; empty for a task that needs no input.
-        out: folder of the results, created if it does not exist.
-        formats: names of the output formats; empty stands for the task's usual formats.
-        overrides: changes to the settings that the model carries, each as ``--set`` takes it.
-        options: further options by name; :attr:`Task.predict_options` are those a task knows.
-        workers: number of processes that work at the same time.
-        scheduler: address of a Dask scheduler that shares out the cases; None uses this machine.
-        fresh: whether cases that an earlier call finished are predicted again.
-    """
-
-    model: TrainedModel
-    inputs: Sequence[Path]
-    out: Path
-    formats: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    workers: int = 1
-    scheduler: str | None = None
-    fresh: bool = False
-
-
 class Predicted(Protocol):
     """What became of one input."""
 
@@ -83,33 +57,6 @@ class Predicted(Protocol):
 
     def to_dict(self) -> Tree:
         """Return the plain values that ``--json`` prints."""
-
-
-@dataclass(frozen=True)
-class EvaluateRequest:
-    """What an evaluation is asked to do.
-
-    Attributes:
-        model: a trained model of the task.
-        data: folder of the data set; None for a task that needs no data.
-        out: folder of the results, created if it does not exist.
-        split: "test", "val", "train" or "all".
-        overrides: changes to the settings that the model carries, each as ``--set`` takes it.
-        options: further options by name; :attr:`Task.evaluate_options` are those a task knows.
-        workers: number of processes that work at the same time.
-        scheduler: address of a Dask scheduler that shares out the cases; None uses this machine.
-        fresh: whether cases that an earlier call finished are evaluated again.
-    """
-
-    model: TrainedModel
-    data: Path | None
-    out: Path
-    split: str = "test"
-    overrides: tuple[str, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    workers: int = 1
-    scheduler: str | None = None
-    fresh: bool = False
 
 
 @dataclass(frozen=True)

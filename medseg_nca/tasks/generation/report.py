@@ -11,7 +11,7 @@ from medseg_nca.viz.growth import growth_gif, growth_strip, plot_losses
 from medseg_nca.viz.report import Block, Items, Picture, Section, Table, Text, write_report
 
 if TYPE_CHECKING:
-    from medseg_nca.tasks.generation.evaluation import Case, Wounded
+    from medseg_nca.tasks.generation.evaluation import GrownCase, Wounded
 
 Tree = dict[str, Any]
 FIGURES = "figures"
@@ -22,7 +22,7 @@ _WORDS = {
 
 
 def write_evaluation_report(
-    tree: Tree, cases: Sequence[Case], out: Path, *, animation: bool
+    tree: Tree, cases: Sequence[GrownCase], out: Path, *, animation: bool
 ) -> None:
     """Write the figures, each growth's first seed of a target, and the report.
 
@@ -77,7 +77,7 @@ def _summary(tree: Tree) -> Section:
     return Section("In short", blocks)
 
 
-def _pictures(case: Case, tree: Tree, folder: Path, animation: bool) -> list[Block]:
+def _pictures(case: GrownCase, tree: Tree, folder: Path, animation: bool) -> list[Block]:
     name = case.row["target"]
     trained = tree["trained_steps"]
     wanted = {*(round(trained * s) for s in (0.25, 0.5, 0.75, 1)),
