@@ -98,6 +98,7 @@ def serve(
     GET /docs on the server lists all requests. Ctrl-C or SIGTERM stops it: what is computed is
     finished first, and what waits is computed after the next start.
     """
+    _check_packages()
     announce(f"Starting to serve {', '.join(models)}.")
     from medseg_nca.serving.server import serve as run
     from medseg_nca.serving.settings import Limits, ServeSettings
@@ -113,3 +114,16 @@ def serve(
         workers=workers, tracking_uri=tracking_uri, limits=limits,
     )  # fmt: skip
     run(settings, lambda url: click.echo(f"Listening on {url}"))
+
+
+def _check_packages() -> None:
+    from importlib.util import find_spec
+
+    from medseg_nca.errors import DependencyError
+
+    for package in ("fastapi", "uvicorn", "python_multipart"):
+        if find_spec(package) is None:
+            raise DependencyError(
+                f"Serving needs the package {package}, which is not installed.",
+                hint="pip install 'medseg-nca[serve]'",
+            )

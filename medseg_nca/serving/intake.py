@@ -155,6 +155,13 @@ def check_fit(received: Received, plan: PreprocessPlan, voxels: int) -> None:
     """
     if received.kind == "dicom":
         return
+    wanted = len(plan.channels)
+    if len(received.files) not in (1, wanted):
+        raise ImageError(
+            f"The archive holds {len(received.files)} image files; the model takes one"
+            + (f", or one for each of its {wanted} channels." if wanted > 1 else "."),
+            hint="Send one image at a time.",
+        )
     shape, channels = _shape(received.files)
     if shape is None:
         return
@@ -164,7 +171,6 @@ def check_fit(received: Received, plan: PreprocessPlan, voxels: int) -> None:
             f"The image has {size} = {count:,} voxels; this server takes {voxels:,}.",
             hint="Crop or resample it, or ask who runs the server for more (--max-voxels).",
         )
-    wanted = len(plan.channels)
     if len(shape) != plan.dims or (channels is not None and channels != wanted):
         held = f"{len(shape)} axes ({size})" + (
             "" if channels is None else f", {channels} channels"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -111,11 +114,25 @@ def _run(running: Running, place: socket.socket, listening: Callable[[str], None
         lifespan="on",
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a client is told already
     if listening is not None:
         host, port = place.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
         listening(f"{'https' if settings.tls else 'http'}://{name}:{port}")
-    _Server(config, running).run(sockets=[place])
+    before = _expect_signals()
+    try:
+        _Server(config, running).run(sockets=[place])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _expect_signals() -> dict[signal.Signals, Any]:
+    """Take the signals that uvicorn raises once more when it has stopped: the rest is to be done."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGTERM, signal.SIGINT)}  # fmt: skip
 
 
 def _bind(settings: ServeSettings) -> socket.socket:
