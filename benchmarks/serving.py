@@ -2,11 +2,11 @@
 
     python benchmarks/serving.py IMAGE [--model zoo:hippocampus] [--repeats 50] [--clients 1]
 
-Starts `medseg-nca serve` on a free port with a folder of its own, waits until it is ready, and sends
-the image again and again: to /infer (one request), and as a job (POST, events, GET of the label map).
-The table has the median and the 95th percentile of what the client waited, and beside them what the
-server computed of it. With --clients several send at the same time, and requests that found the queue
-full are counted.
+Starts `medseg-nca serve` on a free port with a folder of its own, waits until it is ready, and
+sends the image again and again: to /infer (one request), and as a job (POST, events, GET of the
+label map). The table has the median and the 95th percentile of what the client waited, and beside
+them what the server computed of it. With --clients several send at the same time, and requests that
+found the queue full are counted.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
 import threading
@@ -22,6 +21,7 @@ from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.quiet import quiet_server
 from medseg_nca.serving.security.listening import check_listening
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
@@ -29,8 +29,6 @@ from medseg_nca.serving.security.users import UserFile
 from medseg_nca.serving.sessions import Sessions
 from medseg_nca.serving.settings import ServeSettings
 from medseg_nca.serving.studies import Studies
-
-logger = logging.getLogger(__name__)
 
 # Connections at a time; more wait in the system.
 _CONNECTIONS = 200
@@ -50,6 +48,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     users = None if settings.users is None else UserFile(settings.users)
     check_listening(settings, 0 if users is None else len(users.names))
     entries = parse_models(settings.models)
+    quiet_server()
     place = _bind(settings)
     try:
         store = JobStore(settings.state)
@@ -113,8 +112,6 @@ def _run(running: Running, place: socket.socket, listening: Callable[[str], None
         ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
         lifespan="on",
     )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a client is told already
     if listening is not None:
         host, port = place.getsockname()[:2]
         name = f"[{host}]" if ":" in host else host
@@ -128,7 +125,7 @@ def _run(running: Running, place: socket.socket, listening: Callable[[str], None
 
 
 def _expect_signals() -> dict[signal.Signals, Any]:
-    """Take the signals that uvicorn raises once more when it has stopped: the rest is to be done."""
+    """Take the signals that uvicorn raises again when it has stopped: more is to be done then."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.signal(number, lambda *_: None)

@@ -105,7 +105,8 @@ def test_the_alias_is_followed_without_a_gap_and_back(tmp_path: Path) -> None:
     client.set_registered_model_alias("hippo", "champion", "3")
     assert not catalogue.look()  # it was changed after it was registered
     assert version() == "1"
-    lines = [json.loads(line) for line in (tmp_path / "state" / "audit.log").open()]
+    text = (tmp_path / "state" / "audit.log").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     assert [(line["model"], line["outcome"]) for line in lines] == [
         ("hippo@2", "in service"),
         ("hippo@1", "in service"),

@@ -66,7 +66,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_tried_once_more(
     tmp_path: Path, model: str
 ) -> None:
     server = start(tmp_path, "--models", model).ready()
-    job = server.send(volume((180, 180, 180)), model="tiny").json()
+    job = server.send(volume((120, 120, 120)), model="tiny").json()
     while server.get(f"/v1/jobs/{job['id']}").json()["state"] != "running":
         time.sleep(0.02)
     (worker,) = workers_of(server)
@@ -86,7 +86,7 @@ def test_sigterm_lets_the_computation_finish_and_the_result_arrive(
     answers = []
 
     def infer() -> None:
-        files = {"file": ("a", volume((140, 140, 140)))}
+        files = {"file": ("a", volume((120, 120, 120)))}
         answers.append(server.post("/infer/tiny?output=json", files=files))
 
     thread = threading.Thread(target=infer)
@@ -107,7 +107,7 @@ def test_sigterm_lets_the_computation_finish_and_the_result_arrive(
 
 def test_a_job_beyond_the_deadline_is_ended(tmp_path: Path, model: str) -> None:
     server = start(tmp_path, "--models", model, "--deadline", "0.01").ready()
-    answer = server.post("/infer/tiny", files={"file": ("a", volume((180, 180, 180)))})
+    answer = server.post("/infer/tiny", files={"file": ("a", volume((120, 120, 120)))})
     assert answer.status_code == 504, answer.text
     assert "longer than 0.01 s" in answer.json()["detail"]
     assert server.stop() == 0

@@ -46,13 +46,13 @@ def log_in(server: Server, name: str, password: str = PASSWORD) -> Server:
 def test_nothing_but_health_is_open(secured: Server) -> None:
     assert secured.get("/auth/").json()["enabled"] is True
     tree = secured.get("/openapi.json").json()
-    open_to_all = {
-        path
-        for path, methods in tree["paths"].items()
-        for method in methods
-        if secured.client.request(method, path.replace("{", "").replace("}", "")).status_code
-        not in (401, 405)
-    }
+    open_to_all = set()
+    with secured.client as client:
+        for path, methods in tree["paths"].items():
+            for method in methods:
+                answer = client.request(method, path.replace("{", "").replace("}", ""))
+                if answer.status_code != 401:
+                    open_to_all.add(path)
     assert open_to_all == {"/health/live", "/health/ready", "/metrics", "/auth", "/auth/token"}
 
 

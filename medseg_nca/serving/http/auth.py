@@ -43,6 +43,8 @@ async def log_in(request: Request) -> JSONResponse:
         raise Refused(404, "This server has no users; nobody has to log in.")
     async with form_of(request) as form:
         name, password = text_of(form, "username")[:64], text_of(form, "password")
+    if not name or not password:
+        raise Refused(422, "A username and a password are needed.")
     address = request.client.host if request.client else ""
     keys = (f"name {name}", f"address {address}")
     wait = server.logins.wait(*keys)

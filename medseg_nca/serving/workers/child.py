@@ -6,7 +6,6 @@ ends it: the signals that a terminal or an init system sends to all processes ar
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from medseg_nca.errors import Interrupted
 from medseg_nca.job import Job, Progress
 from medseg_nca.serving.errors import failure_of
+from medseg_nca.serving.quiet import quiet_worker
 from medseg_nca.serving.workers.messages import (
     Cancel,
     Finished,
@@ -43,9 +43,7 @@ def work(pipe: Connection, device: str, threads: int, most_models: int) -> None:
     use_threads(threads)
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     threading.Thread(target=_end_with_server, name="parent", daemon=True).start()
-    # What a library prints or logs may hold what a client sent; the server logs what is fit for it.
-    logging.getLogger("medseg_nca").addHandler(logging.NullHandler())
-    logging.getLogger("medseg_nca").propagate = False
+    quiet_worker()
     _Worker(pipe, device, most_models).run()
 
 
