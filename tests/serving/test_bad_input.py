@@ -63,6 +63,7 @@ def test_a_header_that_claims_too_much(server: Server) -> None:
 
 def test_more_voxels_than_the_server_takes(server: Server) -> None:
     both(server, volume((100, 100, 40)), 413, "400,000 voxels", "300,000")
+    assert "--max-voxels" in infer(server, volume((100, 100, 40))).json()["hint"]
     said(server.send(picture(600), model="nuclei"), 413, "600 x 600")
 
 
