@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-EXTRAS ?= dev,cluster,peers
+EXTRAS ?= dev,cluster,peers,serve
 KERNELS := medseg_nca/nca/kernels
 
 .PHONY: demo test check docs install clean

@@ -157,6 +157,8 @@ def check_hashes(found: Located) -> None:
     Raises:
         ModelError: if a file was changed, or the version has no sha256 of it.
     """
+    if not found.hashes:
+        return
     from medseg_nca.inference.bundle import file_sha256
 
     for name, expected in found.hashes.items():

@@ -1,0 +1,1 @@
+"""The HTTP service: registered models for the tools of clinicians."""

@@ -1,0 +1,87 @@
+"""Logging in, as MONAI Label's clients do it, and by a cookie for the pages of this server."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.running import COOKIE, Client, answers, reader, running, token_of
+from medseg_nca.serving.http.uploads import form_of, text_of
+
+router = APIRouter(prefix="/auth", tags=["login"])
+_FORM: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": {
+        "type": "object",
+        "required": ["username", "password"],
+        "properties": {
+            "username": {"type": "string"},
+            "password": {"type": "string", "format": "password"},
+            "grant_type": {"type": "string", "enum": ["password"]},
+        },
+    }}}}
+}  # fmt: skip
+
+
+@router.get("")
+@router.get("/", include_in_schema=False)
+async def enabled(request: Request) -> dict[str, Any]:
+    """Say whether clients have to log in."""
+    on = running(request).tokens is not None
+    return {"enabled": on, "client_id": "", "realm": "medseg_nca" if on else ""}
+
+
+@router.post("/token", openapi_extra=_FORM, responses=answers(404, 422, 429))
+async def log_in(request: Request) -> JSONResponse:
+    """Give a bearer token for a name and a password."""
+    server = running(request)
+    if server.tokens is None or server.users is None:
+        raise Refused(404, "This server has no users; nobody has to log in.")
+    async with form_of(request) as form:
+        name, password = text_of(form, "username")[:64], text_of(form, "password")
+    if not name or not password:
+        raise Refused(422, "A username and a password are needed.")
+    address = request.client.host if request.client else ""
+    keys = (f"name {name}", f"address {address}")
+    wait = server.logins.wait(*keys)
+    if wait > 0:
+        server.metrics.count("logins_total", outcome="limited")
+        raise Refused(429, "Too many wrong passwords.", retry_after=math.ceil(wait))
+    user = await run_in_threadpool(server.users.check, name, password)
+    known = name if server.users.get(name) is not None else "unknown"
+    if user is None:
+        server.logins.failed(*keys)
+        server.metrics.count("logins_total", outcome="refused")
+        server.audit.write("login", user=known, outcome="refused")
+        raise Refused(401, "Name or password is wrong.")
+    token = await run_in_threadpool(server.tokens.issue, user)
+    server.metrics.count("logins_total", outcome="done")
+    server.audit.write("login", user=user.name, outcome="done")
+    age = int(server.settings.limits.token_age)
+    answer = JSONResponse({"access_token": token, "token_type": "bearer", "expires_in": age})
+    answer.set_cookie(
+        COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=server.settings.tls
+    )
+    return answer
+
+
+@router.get("/token/valid", responses=answers())
+async def valid(client: Annotated[Client, Depends(reader)]) -> dict[str, str]:
+    """Answer 200 for a token that is good."""
+    return {"user": client.name}
+
+
+@router.post("/logout", responses=answers())
+async def log_out(request: Request, client: Annotated[Client, Depends(reader)]) -> JSONResponse:
+    """Make the token of this request good for nothing."""
+    server, token = running(request), token_of(request)
+    if server.tokens is not None and token is not None:
+        await run_in_threadpool(server.tokens.revoke, token)
+        server.audit.write("login", user=client.name, outcome="logged out")
+    answer = JSONResponse({})
+    answer.delete_cookie(COOKIE)
+    return answer

@@ -1,0 +1,248 @@
+"""The surface of its own: send an image, watch its job, fetch what was made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+
+from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.problems import problem
+from medseg_nca.serving.http.running import (
+    Client,
+    Running,
+    answers,
+    job_of,
+    reader,
+    running,
+    sender,
+)
+from medseg_nca.serving.http.submit import check_options, submit
+from medseg_nca.serving.http.uploads import file_of, form_of, incoming, take, text_of
+from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord
+from medseg_nca.serving.jobs.store import OUTPUT
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+# Seconds between two looks at a job, and at least between two events.
+_LOOK, _BETWEEN = 10.0, 0.1
+_FORM: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
+        "type": "object",
+        "required": ["file"],
+        "properties": {
+            "file": {"type": "string", "format": "binary",
+                     "description": "An image, or a zip archive of one DICOM series."},
+            "model": {"type": "string", "description": "Served name; may be left out if one only."},
+            "format": {"type": "string", "enum": ["", "nifti", "nrrd", "mha", "png", "tiff"],
+                       "description": "Of the label map; the input's own if not given."},
+            "objects": {"type": "string", "description":
+                        "DICOM objects with commas: dicom-seg, rtstruct, sr, sc; or none."},
+            "probabilities": {"type": "boolean"},
+            "uncertainty": {"type": "integer", "description": "Stochastic passes, 2 to 32."},
+            "select": {"type": "string", "description":
+                       "Which DICOM series, for example SeriesNumber=4."},
+        },
+    }}}}
+}  # fmt: skip
+
+
+@router.post("/jobs", status_code=202, openapi_extra=_FORM, responses=answers(404, 413, 422, 503))
+async def create_job(request: Request, client: Annotated[Client, Depends(sender)]) -> JSONResponse:
+    """Send an image; the answer names the job that computes it."""
+    server = running(request)
+    server.service.room()
+    async with form_of(request) as form, incoming(server) as folder:
+        names = [served.entry.name for served in server.catalogue.all]
+        name = text_of(form, "model") or (names[0] if len(names) == 1 else "")
+        if not name:
+            raise Refused(422, f"model: name one of {', '.join(names)}.")
+        served = server.catalogue.get(name)
+        options = check_options(_options(form), served)
+        received = await take(server, file_of(form, "file"), folder)
+        options = JobOptions(**{**options.to_tree(), "kind": received.kind})
+        job = await submit(server, client, served, received, folder, options)
+    return JSONResponse(describe(server, job), 202, {"Location": f"/v1/jobs/{job.id}"})
+
+
+@router.get("/jobs", responses=answers())
+def list_jobs(
+    request: Request,
+    client: Annotated[Client, Depends(reader)],
+    most: Annotated[int, Query(ge=1, le=1000, description="How many.")] = 100,
+) -> dict[str, Any]:
+    """List the newest jobs first: your own, or those of all for an admin."""
+    server = running(request)
+    return {"jobs": [describe(server, job) for job in server.store.newest(client.owner, most)]}
+
+
+@router.get("/jobs/{job_id}", responses=answers(404))
+def get_job(
+    request: Request, job_id: str, client: Annotated[Client, Depends(reader)]
+) -> dict[str, Any]:
+    """Say where a job stands."""
+    return describe(running(request), job_of(request, job_id, client))
+
+
+@router.delete("/jobs/{job_id}", responses=answers(404))
+def delete_job(
+    request: Request, job_id: str, client: Annotated[Client, Depends(sender)]
+) -> dict[str, Any]:
+    """Cancel a job that waits or is at work; remove one that has ended, with its results."""
+    server, job = running(request), job_of(request, job_id, client)
+    if not job.is_finished:
+        server.service.cancel(job)
+        return describe(server, server.store.get(job.id) or job)
+    server.store.remove(job.id)
+    server.audit.write("job", user=client.name, outcome="removed", job=job.id, series=job.series)
+    return {"id": job.id, "state": "removed"}
+
+
+@router.get(
+    "/jobs/{job_id}/outputs/{kind}",
+    responses=answers(404, 409, 422, 503, 504),
+    response_class=FileResponse,
+)
+def get_output(
+    request: Request, job_id: str, kind: str, client: Annotated[Client, Depends(reader)]
+) -> Response:
+    """Fetch what was made: label_map, probabilities, uncertainty, dicom_seg, ... or report."""
+    server, job = running(request), job_of(request, job_id, client)
+    if job.failure is not None:
+        return problem(job.failure)
+    if job.state != "done":
+        raise Refused(409, f"The job is {job.state}; its results are not there yet.", retry_after=1)
+    if kind == "report":
+        return JSONResponse(_report(job))
+    outputs = job.result["outputs"]
+    if kind not in outputs:
+        raise Refused(404, f"There is no such output; there are {', '.join([*outputs, 'report'])}.")
+    return output_file(server, job, kind)
+
+
+@router.get("/jobs/{job_id}/events", responses=answers(404), response_class=StreamingResponse)
+async def get_events(
+    request: Request, job_id: str, client: Annotated[Client, Depends(reader)]
+) -> StreamingResponse:
+    """Follow a job by server-sent events; each holds what GET of the job says, the last one too."""
+    job = job_of(request, job_id, client)
+    return StreamingResponse(_events(running(request), job), media_type="text/event-stream")
+
+
+def output_file(server: Running, job: JobRecord, kind: str) -> FileResponse:
+    """An output of a job that is done, under a name that says what it is."""
+    output = job.result["outputs"][kind]
+    path = server.store.folder(job.id) / OUTPUT / output["file"]
+    if not path.is_file():
+        raise Refused(404, "The result was removed.", hint="Send the image again.")
+    suffix = output["file"].partition(".")[2]
+    return FileResponse(path, media_type=output["type"], filename=f"{kind}.{suffix}")
+
+
+def describe(server: Running, job: JobRecord) -> dict[str, Any]:
+    """What a client is told of a job."""
+    model: dict[str, Any] = {"name": job.model}
+    tree: dict[str, Any] = {
+        "id": job.id,
+        "state": job.state,
+        "model": {**model, **(job.result.get("model") or {})},
+        "position": server.store.position(job),
+        "attempts": job.attempts,
+        "created": _time(job.created),
+        "started": _time(job.started),
+        "finished": _time(job.finished),
+    }
+    progress = server.service.progress(job.id)
+    if job.state == "running" and progress is not None:
+        share = progress.done / progress.total if progress.total else None
+        tree["progress"] = {"phase": progress.phase, "done": progress.done,
+                            "total": progress.total, "share": share}  # fmt: skip
+    if job.failure is not None:
+        tree["error"] = job.failure.to_tree()
+    if job.state == "done":
+        outputs = job.result["outputs"]
+        tree |= {name: job.result[name] for name in ("seconds", "warnings", "notes", "labels")}
+        tree["outputs"] = [
+            {"kind": kind, "href": f"/v1/jobs/{job.id}/outputs/{kind}",
+             **{name: value for name, value in output.items() if name != "file"}}
+            for kind, output in outputs.items()
+        ]  # fmt: skip
+    return tree
+
+
+def _report(job: JobRecord) -> dict[str, Any]:
+    return {
+        "job": job.id,
+        "computed": _time(job.finished),
+        "notice": "Research use only; this is not a medical device.",
+        **{name: value for name, value in job.result.items() if name != "outputs"},
+        "outputs": {kind: output["sha256"] for kind, output in job.result["outputs"].items()},
+    }
+
+
+async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
+    with server.service.watch(job.id) as changed:
+        while True:
+            changed.clear()
+            now = server.store.get(job.id)
+            if now is None:
+                return
+            yield f"event: job\ndata: {json.dumps(describe(server, now))}\n\n"
+            if now.is_finished or server.service.stopping:
+                return
+            await asyncio.sleep(_BETWEEN)
+            for _ in range(int(_LOOK)):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), 1.0)
+                if changed.is_set() or server.service.stopping:
+                    break
+            else:
+                yield ": still here\n\n"
+
+
+def _options(form: Any) -> JobOptions:
+    passes, probabilities = text_of(form, "uncertainty") or "0", text_of(form, "probabilities")
+    if not (passes.isascii() and passes.isdecimal() and len(passes) < 4):
+        raise Refused(422, "uncertainty: is no number of passes.")
+    if probabilities.lower() not in ("", "true", "false", "1", "0"):
+        raise Refused(422, "probabilities: is true or false.")
+    objects = tuple(part.strip() for part in text_of(form, "objects").split(",") if part.strip())
+    return JobOptions(
+        format=text_of(form, "format"), objects=tuple(dict.fromkeys(objects)),
+        probabilities=probabilities.lower() in ("true", "1"), uncertainty=int(passes),
+        select=text_of(form, "select"),
+    )  # fmt: skip
+
+
+def _time(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+async def wait_for(request: Request, job: JobRecord) -> JobRecord:
+    """Wait until a job has ended; it is cancelled if its client leaves.
+
+    Raises:
+        Refused: with 503 if the server stops before the job's turn has come.
+    """
+    server = running(request)
+    with server.service.watch(job.id) as changed:
+        while True:
+            changed.clear()
+            now = server.store.get(job.id)
+            if now is None:
+                raise Refused(409, "The job was removed.")
+            if now.is_finished:
+                return now
+            if await request.is_disconnected():
+                server.service.cancel(now, Failure(409, "The client left."))
+            if server.service.stopping and now.state == "queued":
+                server.service.cancel(now, Failure(503, "The server is stopping."))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), 0.25)

@@ -1,0 +1,134 @@
+"""What is known of a job."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+FINISHED: tuple[State, ...] = ("done", "failed", "cancelled")
+# A job that was at work when its worker or the server died is tried once more.
+MOST_ATTEMPTS = 2
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+
+
+def new_id() -> str:
+    """128 random bits, in letters that a URL and a folder may have."""
+    return secrets.token_urlsafe(16)
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be an id; nothing else becomes part of a path."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """How an image is to be predicted.
+
+    Attributes:
+        kind: of the upload: "image" (files of one image) or "dicom" (files of series).
+        format: of the label map (:func:`medseg_nca.io.write.result_formats`); "" is the input's
+            own, and NIfTI for DICOM.
+        objects: DICOM objects to make; without any it is "dicom-seg" for DICOM, and "none" is none.
+        probabilities: whether those of each label are wanted.
+        uncertainty: stochastic passes; 0 makes no map of uncertainty.
+        select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
+        export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
+            for none.
+        export_dtype: of its numbers; "" is the smallest that holds them.
+        export_compress: whether it is packed.
+    """
+
+    kind: Literal["image", "dicom"] = "image"
+    format: str = ""
+    objects: tuple[str, ...] = ()
+    probabilities: bool = False
+    uncertainty: int = 0
+    select: str = ""
+    export: str = ""
+    export_dtype: str = ""
+    export_compress: bool = True
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Read what ``to_tree`` made."""
+        return cls(**{**tree, "objects": tuple(tree["objects"])})
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job has no result.
+
+    Attributes:
+        status: the HTTP status that it stands for: 422 an image that cannot be used, 413 too large,
+            504 the deadline, 503 the worker died.
+        detail: what is wrong, without a path of this machine.
+        hint: the next step.
+    """
+
+    status: int
+    detail: str
+    hint: str | None = None
+
+    def to_tree(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the job at work is: ``done`` of ``total`` within a phase."""
+
+    phase: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One job, as the store knows it.
+
+    Attributes:
+        id: random; it is the name of the job's folder too.
+        number: counts all jobs; those with lower numbers are computed first.
+        owner: name of the user; "" where there are no users.
+        model: the name that the model is served under.
+        state: where it stands.
+        options: how it is to be predicted.
+        created: seconds since 1970, as the next two.
+        attempts: how often a worker began it.
+        started: when a worker began it last.
+        finished: when it came to its end.
+        result: of a job that is done: model, files, labels, warnings, seconds.
+        failure: of a job that failed or was cancelled.
+        bytes: that its folder takes.
+        series: what the audit log calls the image by.
+    """
+
+    id: str
+    number: int
+    owner: str
+    model: str
+    state: State
+    options: JobOptions
+    created: float
+    attempts: int = 0
+    started: float | None = None
+    finished: float | None = None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    failure: Failure | None = None
+    bytes: int = 0
+    series: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more will become of it."""
+        return self.state in FINISHED

@@ -1,0 +1,177 @@
+"""The place of one worker: keeps a process there, and gives it one job after another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from typing import TYPE_CHECKING
+
+from medseg_nca.serving.errors import FAULT, FAULT_HINT, Refused
+from medseg_nca.serving.jobs.records import Failure, JobRecord, State
+from medseg_nca.serving.jobs.store import INPUT
+from medseg_nca.serving.workers.messages import Finished, Run
+from medseg_nca.serving.workers.process import WorkerDied, WorkerProcess
+
+if TYPE_CHECKING:
+    from medseg_nca.serving.jobs.service import JobService
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at a job at work, and for one without a job.
+_LOOK, _IDLE = 0.1, 0.5
+# Seconds that a job has to end after it was cancelled; then its process is killed.
+GRACE = 10.0
+# Seconds before a process is started anew, when the last one did not live long.
+_BACKOFF = 5.0
+
+
+class Slot(threading.Thread):
+    """A thread for one worker process.
+
+    Args:
+        service: whose jobs it takes.
+        device: where its models compute.
+        threads: for one prediction.
+    """
+
+    def __init__(self, service: JobService, device: str, threads: int) -> None:
+        super().__init__(name=f"slot-{device}", daemon=True)
+        self._service, self._device, self._threads = service, device, threads
+        self._worker: WorkerProcess | None = None
+        self._born = 0.0
+
+    def has(self, key: str) -> bool:
+        """Whether a model is warm here."""
+        worker = self._worker
+        return worker is not None and worker.alive and worker.has(key)
+
+    def problem(self, key: str) -> str | None:
+        """Why a model cannot be loaded here."""
+        worker = self._worker
+        return None if worker is None else worker.problem(key)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that is there."""
+        worker = self._worker
+        return None if worker is None else worker.pid
+
+    def run(self) -> None:
+        """Work until the server stops."""
+        while not self._service.stopping:
+            try:
+                worker = self._living()
+                if worker is None or not self._prepared(worker):
+                    with self._service.wake:
+                        self._service.wake.wait(_LOOK)
+                    continue
+                job = self._service.take(_IDLE)
+            except Exception as error:
+                logger.error("A worker's place stumbled: %s.", type(error).__name__)
+                time.sleep(_IDLE)
+                continue
+            if job is not None:
+                self._compute_safely(worker, job)
+        if self._worker is not None:
+            self._worker.stop()
+
+    def _living(self) -> WorkerProcess | None:
+        """The process, a new one if it ended; None while a new one has to wait."""
+        if self._worker is not None and self._worker.alive:
+            return self._worker
+        if self._worker is not None:
+            if time.monotonic() - self._born < _BACKOFF:
+                return None
+            logger.warning("A worker process ended; another one takes its place.")
+        self._born = time.monotonic()
+        self._service.parts.metrics.count("worker_starts_total")
+        models = 2 * len(self._service.parts.catalogue.all)  # each, and the version after it
+        self._worker = WorkerProcess(
+            self._device, self._threads, models, self._service.changed, self._service.moved
+        )
+        return self._worker
+
+    def _prepared(self, worker: WorkerProcess) -> bool:
+        """Have the models loaded; whether all in service are warm, or cannot be."""
+        for model in self._service.parts.catalogue.wanted():
+            worker.load(model)
+        keys = [served.info.key for served in self._service.parts.catalogue.all]
+        return all(worker.has(key) or worker.problem(key) for key in keys)
+
+    def _compute_safely(self, worker: WorkerProcess, job: JobRecord) -> None:
+        try:
+            self._compute(worker, job)
+        except Exception as error:
+            logger.error("Job %s: the server has a fault (%s).", job.id, type(error).__name__)
+            self._service.parts.store.fail(job.id, Failure(500, FAULT, FAULT_HINT))
+            self._service.end(job.id)
+
+    def _compute(self, worker: WorkerProcess, job: JobRecord) -> None:
+        parts = self._service.parts
+        try:
+            served = parts.catalogue.get(job.model)
+        except Refused:
+            failure = Failure(503, f"Model {job.model} is no longer served.", "Send it again.")
+            self._fail(job, failure)
+            return
+        if (problem := worker.problem(served.info.key)) is not None:
+            self._fail(job, Failure(503, f"Model {job.model} cannot be loaded: {problem}"))
+            return
+        run = Run(
+            job.id, served.info, parts.store.folder(job.id) / INPUT,
+            parts.store.attempt_folder(job), job.options, parts.limits.voxels,
+        )  # fmt: skip
+        try:
+            finished, why = self._follow(worker, job, worker.run(run))
+        except WorkerDied:
+            why = self._service.unwanted(job.id)
+            if why is None:
+                self._service.put_back(job)
+            else:
+                self._fail(job, why)
+            return
+        if finished.failure is None and not finished.cancelled:
+            parts.store.finish(job)
+            self._service.end(job.id)
+        else:
+            self._fail(job, finished.failure or why or Failure(500, FAULT, FAULT_HINT))
+
+    def _follow(
+        self, worker: WorkerProcess, job: JobRecord, future: Future[Finished]
+    ) -> tuple[Finished, Failure | None]:
+        """Wait for a job; who does not want it any more, or the deadline, ends it.
+
+        Raises:
+            WorkerDied: if the process ended.
+        """
+        deadline = time.monotonic() + self._service.parts.limits.deadline
+        asked: float | None = None
+        while True:
+            try:
+                return future.result(_LOOK), self._service.unwanted(job.id)
+            except NotYet:
+                pass
+            self._prepared(worker)  # a new version is warmed beside the job
+            now = time.monotonic()
+            if self._service.unwanted(job.id) is None and now > deadline:
+                self._service.cancel(job, self._too_long())
+            if asked is None and self._service.unwanted(job.id) is not None:
+                asked = now
+                worker.cancel(job.id)
+            if asked is not None and now > asked + GRACE:
+                worker.kill()
+
+    def _too_long(self) -> Failure:
+        seconds = self._service.parts.limits.deadline
+        return Failure(
+            504, f"The job took longer than {seconds:g} s.",
+            "Send a smaller image, or ask who runs the server for more time (--deadline).",
+        )  # fmt: skip
+
+    def _fail(self, job: JobRecord, failure: Failure) -> None:
+        state: State = "cancelled" if failure.status == 409 else "failed"
+        self._service.parts.store.fail(job.id, failure, state)
+        self._service.end(job.id)

@@ -1,0 +1,344 @@
+"""Jobs that survive the server: a SQLite database, and a folder for each job.
+
+Order of writing, so that a kill at any moment loses and doubles nothing: the folder with the input
+is complete before the job is in the database, and only then does the client get its id. A worker
+writes into a folder of its attempt, which becomes ``output`` by one rename before the database says
+"done". When the server starts again, a job at work whose ``output`` is there is done; any other job
+at work goes back to its place in the queue, once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.records import (
+    FINISHED,
+    MOST_ATTEMPTS,
+    Failure,
+    JobOptions,
+    JobRecord,
+    State,
+)
+
+INPUT, OUTPUT, RESULT = "input", "output", "result.json"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    model TEXT NOT NULL,
+    state TEXT NOT NULL,
+    options TEXT NOT NULL,
+    created REAL NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    started REAL,
+    finished REAL,
+    result TEXT NOT NULL DEFAULT '{}',
+    failure TEXT,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    series TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
+CREATE TABLE IF NOT EXISTS tokens (
+    digest TEXT PRIMARY KEY,
+    user TEXT NOT NULL,
+    stamp TEXT NOT NULL,
+    expires REAL NOT NULL
+);
+"""
+_STOPPED_TWICE = Failure(
+    503,
+    "The server or its worker stopped twice while it computed this image.",
+    "Perhaps the image needs more memory than the machine has; try a smaller one.",
+)
+
+
+class JobStore:
+    """All jobs of one server; may be used from several threads.
+
+    Args:
+        state: folder of the server; made where it is missing. One server at a time uses it.
+
+    Raises:
+        ConfigError: if another server uses the folder, or it cannot be written.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.jobs, self.incoming = state / "jobs", state / "incoming"
+        try:
+            for folder in (self.jobs, self.incoming):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            state.chmod(0o700)
+            self._guard = _only_one(state / "lock")
+        except OSError as error:
+            raise ConfigError(
+                f"--state {state}: cannot be written ({error.strerror}).",
+                hint="Name a folder of your own.",
+            ) from error
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(
+            state / "jobs.sqlite", check_same_thread=False, isolation_level=None
+        )
+        self._database.row_factory = sqlite3.Row
+        with self._lock:
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Let another server use the folder."""
+        with self._lock:
+            self._database.close()
+        os.close(self._guard)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; other threads wait."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def folder(self, job_id: str) -> Path:
+        """Of a job; the id comes from the database, never from a client as it is."""
+        return self.jobs / job_id
+
+    def add(
+        self, job_id: str, received: Path, options: JobOptions, *, owner: str, model: str,
+        series: str = "", most: int | None = None,
+    ) -> JobRecord | None:  # fmt: skip
+        """Take a folder with an input in, and put its job at the end of the queue.
+
+        Args:
+            job_id: a new one.
+            received: a complete folder on the same disk; it is moved.
+            options: how it is to be predicted.
+            owner: name of the user.
+            model: served name.
+            series: for the audit log.
+            most: jobs that may wait; None if the queue is full then.
+        """
+        with self._lock:
+            if most is not None and self.count("queued") >= most:
+                return None
+            folder = self.folder(job_id)
+            folder.mkdir(mode=0o700)
+            os.replace(received, folder / INPUT)
+            with self.transaction() as database:
+                database.execute(
+                    "INSERT INTO jobs (id, owner, model, state, options, created, bytes, series) "
+                    "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+                    (job_id, owner, model, json.dumps(options.to_tree()), time.time(),
+                     _size(folder), series),
+                )  # fmt: skip
+            return self.get(job_id)
+
+    def get(self, job_id: str) -> JobRecord | None:
+        """One job; None if there is none of that id."""
+        found = self._select("WHERE id = ?", (job_id,))
+        return found[0] if found else None
+
+    def newest(self, owner: str | None = None, most: int = 100) -> Sequence[JobRecord]:
+        """The newest jobs first, of one user or of all."""
+        if owner is None:
+            return self._select("ORDER BY number DESC LIMIT ?", (most,))
+        return self._select("WHERE owner = ? ORDER BY number DESC LIMIT ?", (owner, most))
+
+    def count(self, state: State) -> int:
+        """How many jobs are in a state."""
+        with self._lock:
+            row = self._database.execute("SELECT COUNT(*) FROM jobs WHERE state = ?", (state,))
+            return int(row.fetchone()[0])
+
+    def position(self, job: JobRecord) -> int:
+        """How many jobs wait before this one, and one more; 0 if it does not wait."""
+        if job.state != "queued":
+            return 0
+        with self._lock:
+            row = self._database.execute(
+                "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND number <= ?", (job.number,)
+            )
+            return int(row.fetchone()[0])
+
+    def claim(self) -> JobRecord | None:
+        """The job that waits longest, which is at work from now on; None if none waits."""
+        with self.transaction() as database:
+            row = database.execute(
+                "SELECT id FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1"
+            ).fetchone()
+            if row is None:
+                return None
+            database.execute(
+                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? "
+                "WHERE id = ?",
+                (time.time(), row["id"]),
+            )
+        return self.get(row["id"])
+
+    def attempt_folder(self, job: JobRecord) -> Path:
+        """Where a worker writes what it makes of a job in this attempt."""
+        return self.folder(job.id) / f"attempt-{job.attempts}"
+
+    def finish(self, job: JobRecord) -> bool:
+        """Take over the results of an attempt; False if the job was no longer at work."""
+        folder = self.folder(job.id)
+        with self._lock:
+            os.replace(self.attempt_folder(job), folder / OUTPUT)
+            return self._finish_from(folder, job.id)
+
+    def fail(self, job_id: str, failure: Failure, state: State = "failed") -> bool:
+        """End a job that waits or is at work; False if it had ended before."""
+        with self.transaction() as database:
+            done = database.execute(
+                "UPDATE jobs SET state = ?, failure = ?, finished = ? "
+                "WHERE id = ? AND state IN ('queued', 'running')",
+                (state, json.dumps(failure.to_tree()), time.time(), job_id),
+            )
+        self._forget_input(job_id)
+        return done.rowcount > 0
+
+    def cancel_queued(self, job_id: str, failure: Failure) -> bool:
+        """End a job that waits; False if it does not wait."""
+        with self.transaction() as database:
+            done = database.execute(
+                "UPDATE jobs SET state = 'cancelled', failure = ?, finished = ? "
+                "WHERE id = ? AND state = 'queued'",
+                (json.dumps(failure.to_tree()), time.time(), job_id),
+            )
+        if done.rowcount:
+            self._forget_input(job_id)
+        return done.rowcount > 0
+
+    def put_back(self, job: JobRecord, *, counts: bool = True) -> JobRecord | None:
+        """Return a job to its place in the queue; it fails if it was tried often enough.
+
+        Args:
+            job: that was at work.
+            counts: whether the attempt counts.
+        """
+        if counts and job.attempts >= MOST_ATTEMPTS:
+            self.fail(job.id, _STOPPED_TWICE)
+            return self.get(job.id)
+        with self.transaction() as database:
+            database.execute(
+                "UPDATE jobs SET state = 'queued', attempts = attempts - ?, started = NULL "
+                "WHERE id = ? AND state = 'running'",
+                (0 if counts else 1, job.id),
+            )
+        shutil.rmtree(self.attempt_folder(job), ignore_errors=True)
+        return self.get(job.id)
+
+    def recover(self) -> list[JobRecord]:
+        """Put in order what a server that was killed left; call it once, before any work.
+
+        Returns:
+            The jobs that were at work, as they are now.
+        """
+        for left in self.incoming.iterdir():
+            shutil.rmtree(left, ignore_errors=True)
+        touched = []
+        for job in self._select("WHERE state = 'running'", ()):
+            if (self.folder(job.id) / OUTPUT / RESULT).is_file():
+                self._finish_from(self.folder(job.id), job.id)
+            else:
+                self.put_back(job)
+            touched.append(job.id)
+        known = {job.id for job in self._select("", ())}
+        for folder in self.jobs.iterdir():
+            if folder.name not in known:
+                shutil.rmtree(folder, ignore_errors=True)
+        return [job for job in map(self.get, touched) if job is not None]
+
+    def sweep(self, age: float, most_bytes: int) -> int:
+        """Remove finished jobs that are too old, or the oldest of too many; returns how many."""
+        marks = ", ".join("?" * len(FINISHED))
+        finished = self._select(f"WHERE state IN ({marks}) ORDER BY finished DESC", tuple(FINISHED))
+        before, total, removed = time.time() - age, 0, 0
+        for job in finished:
+            total += job.bytes
+            if (job.finished or 0.0) < before or total > most_bytes:
+                self.remove(job.id)
+                removed += 1
+        return removed
+
+    def remove(self, job_id: str) -> None:
+        """Forget a finished job, its folder first in the database and then on the disk."""
+        with self.transaction() as database:
+            database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+
+    def _finish_from(self, folder: Path, job_id: str) -> bool:
+        result = json.loads((folder / OUTPUT / RESULT).read_text(encoding="utf-8"))
+        size = _size(folder / OUTPUT)
+        with self.transaction() as database:
+            done = database.execute(
+                "UPDATE jobs SET state = 'done', result = ?, finished = ?, bytes = ? "
+                "WHERE id = ? AND state = 'running'",
+                (json.dumps(result), time.time(), size, job_id),
+            )
+        self._forget_input(job_id)
+        return done.rowcount > 0
+
+    def _forget_input(self, job_id: str) -> None:
+        """Images of patients are not kept longer than they are needed."""
+        for path in self.folder(job_id).glob("*"):
+            if path.name != OUTPUT:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _select(self, where: str, values: tuple[Any, ...]) -> list[JobRecord]:
+        with self._lock:
+            rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
+        return [_record(row) for row in rows]
+
+
+def _record(row: Mapping[str, Any]) -> JobRecord:
+    failure = row["failure"]
+    return JobRecord(
+        id=row["id"], number=row["number"], owner=row["owner"], model=row["model"],
+        state=row["state"], options=JobOptions.from_tree(json.loads(row["options"])),
+        created=row["created"], attempts=row["attempts"], started=row["started"],
+        finished=row["finished"], result=json.loads(row["result"]),
+        failure=None if failure is None else Failure(**json.loads(failure)),
+        bytes=row["bytes"], series=row["series"],
+    )  # fmt: skip
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _only_one(path: Path) -> int:
+    """Hold a lock on a file as long as this process lives.
+
+    Raises:
+        ConfigError: if another process holds it.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks; there the folder is the caller's care
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"--state {path.parent}: another server uses this folder.",
+            hint="Stop it, or give each server a folder of its own.",
+        ) from error
+    return handle

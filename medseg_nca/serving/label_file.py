@@ -1,0 +1,88 @@
+"""A label map as the file that a client asked for: suffix, type of the numbers, packed or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg_nca.errors import ConfigError, DataError
+from medseg_nca.inference.spec import ModelSpec
+from medseg_nca.io.itk import to_itk
+from medseg_nca.io.read import read_label
+from medseg_nca.io.volume import Volume
+from medseg_nca.io.write import write_volume
+from medseg_nca.serving.jobs.records import JobOptions
+
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".png", ".tif")
+DTYPES = ("uint8", "uint16", "int16", "int32", "uint32", "float32")
+
+
+def check_export(extension: str, dtype: str) -> None:
+    """Refuse what cannot be written, before anything is computed.
+
+    Raises:
+        ConfigError: with what is allowed.
+    """
+    for name, value, allowed in (("result_extension", extension, EXTENSIONS),
+                                 ("result_dtype", dtype, DTYPES)):  # fmt: skip
+        if value and value not in allowed:
+            raise ConfigError(f"{name} is {value[:40]!r}; it can be {', '.join(allowed)}.")
+
+
+def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> Path:
+    """Write a label map once more, on the same grid, beside the first one.
+
+    Args:
+        label_map: the file that there is.
+        options: what is asked for.
+        spec: of the model; its labels name the segments of ``.seg.nrrd``.
+
+    Raises:
+        DataError: if the format cannot hold it.
+    """
+    volume = read_label(label_map)
+    path = label_map.with_name(f"label{options.export}")
+    if options.export_dtype:
+        array = volume.array.astype(options.export_dtype)
+        if not np.array_equal(array, volume.array):
+            raise DataError(f"The numbers of the labels do not fit into {options.export_dtype}.")
+        volume = volume.with_array(array)
+    if options.export in (".nrrd", ".seg.nrrd") and volume.dims == 3:
+        _write_nrrd(volume, path, spec, compress=options.export_compress)
+    else:
+        write_volume(volume, path)
+    return path
+
+
+def _write_nrrd(volume: Volume, path: Path, spec: ModelSpec, *, compress: bool) -> None:
+    import SimpleITK as sitk  # noqa: N813
+
+    geometry = to_itk(volume.affine, volume.dims)
+    array = volume.array[0]
+    if array.dtype == np.int64:
+        array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
+    image: Any = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose()))
+    image.SetOrigin(geometry["origin"])
+    image.SetSpacing(geometry["spacing"])
+    image.SetDirection(geometry["direction"])
+    if path.name.endswith(".seg.nrrd"):
+        for key, value in _segments(volume, spec).items():
+            image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(path), useCompression=compress)
+
+
+def _segments(volume: Volume, spec: ModelSpec) -> dict[str, str]:
+    """What 3D Slicer reads of the segments in one layer (``.seg.nrrd``)."""
+    extent = " ".join(f"0 {size - 1}" for size in volume.shape)
+    found = {"Segmentation_MasterRepresentation": "Binary labelmap"}
+    for number, label in enumerate(spec.labels.labels):
+        found |= {
+            f"Segment{number}_ID": f"Segment_{label.written}",
+            f"Segment{number}_Name": label.name,
+            f"Segment{number}_LabelValue": str(label.written),
+            f"Segment{number}_Layer": "0",
+            f"Segment{number}_Extent": extent,
+        }
+    return found

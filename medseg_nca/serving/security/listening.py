@@ -1,0 +1,51 @@
+"""Where a server may listen."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from medseg_nca.errors import ConfigError
+from medseg_nca.serving.settings import ServeSettings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_listening(settings: ServeSettings, users: int) -> None:
+    """Refuse to be open to a network without users and TLS, unless that is said.
+
+    Args:
+        settings: of the server.
+        users: how many there are.
+
+    Raises:
+        ConfigError: with what is missing.
+    """
+    if settings.users is not None and not users:
+        raise ConfigError(
+            f"--users {settings.users}: has no user, so nobody could log in.",
+            hint=f"medseg-nca user add NAME --users {settings.users}",
+        )
+    if is_loopback(settings.host) or settings.insecure:
+        return
+    missing = [
+        name
+        for name, there in (
+            ("users (--users)", users > 0),
+            ("TLS (--tls-cert, --tls-key)", settings.tls),
+        )
+        if not there
+    ]
+    if missing:
+        raise ConfigError(
+            f"--host {settings.host}: a server that other machines reach needs "
+            f"{' and '.join(missing)}.",
+            hint="Give them, listen on 127.0.0.1, or say --insecure behind a proxy that does both.",
+        )

@@ -1,0 +1,150 @@
+"""A server from its settings to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from medseg_nca.config.training import TrackingSettings
+from medseg_nca.errors import ConfigError
+from medseg_nca.serving.audit import AuditLog
+from medseg_nca.serving.catalogue import Catalogue, Entry, parse_models
+from medseg_nca.serving.http.app import create_app
+from medseg_nca.serving.http.running import Running
+from medseg_nca.serving.jobs.service import JobService, Parts
+from medseg_nca.serving.jobs.store import JobStore
+from medseg_nca.serving.labels import Labels
+from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.quiet import quiet_server
+from medseg_nca.serving.security.listening import check_listening
+from medseg_nca.serving.security.login_limit import LoginLimit
+from medseg_nca.serving.security.tokens import Tokens
+from medseg_nca.serving.security.users import UserFile
+from medseg_nca.serving.sessions import Sessions
+from medseg_nca.serving.settings import ServeSettings
+from medseg_nca.serving.studies import Studies
+
+# Connections at a time; more wait in the system.
+_CONNECTIONS = 200
+
+
+def serve(settings: ServeSettings, listening: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; what is at work is finished first.
+
+    Args:
+        settings: of the server.
+        listening: told the URL once requests are taken.
+
+    Raises:
+        ConfigError: if it may not listen there, or a setting is wrong.
+        ModelError, TrackingError: if a model cannot be served.
+    """
+    users = None if settings.users is None else UserFile(settings.users)
+    check_listening(settings, 0 if users is None else len(users.names))
+    entries = parse_models(settings.models)
+    quiet_server()
+    os.umask(0o077)  # what is kept is for the server alone
+    place = _bind(settings)
+    try:
+        store = JobStore(settings.state)
+        try:
+            running = _running(settings, users, store, entries)
+            _run(running, place, listening)
+        finally:
+            store.close()
+    finally:
+        place.close()
+
+
+def _running(
+    settings: ServeSettings, users: UserFile | None, store: JobStore, entries: tuple[Entry, ...]
+) -> Running:
+    state, limits = settings.state, settings.limits
+    audit, metrics = AuditLog(state), Metrics()
+    tracking = TrackingSettings(uri=settings.tracking_uri)
+    catalogue = Catalogue(entries, state / "models", tracking, audit, metrics)
+    parts = Parts(store, catalogue, audit, metrics, limits)
+    return Running(
+        settings=settings,
+        store=store,
+        service=JobService(parts, settings.devices, settings.workers, settings.poll),
+        catalogue=catalogue,
+        audit=audit,
+        metrics=metrics,
+        studies=Studies(settings.studies, state / "images"),
+        labels=Labels(state / "labels"),
+        sessions=Sessions(state / "sessions", limits.session_age),
+        logins=LoginLimit(),
+        users=users,
+        tokens=None if users is None else Tokens(store, users, limits.token_age),
+    )
+
+
+class _Server(uvicorn.Server):
+    """Tells the queue at the first signal that no further job is to begin."""
+
+    def __init__(self, config: uvicorn.Config, running: Running) -> None:
+        super().__init__(config)
+        self._running = running
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; see uvicorn."""
+        self._running.service.begin_stop()
+        super().handle_exit(sig, frame)
+
+
+def _run(running: Running, place: socket.socket, listening: Callable[[str], None] | None) -> None:
+    settings = running.settings
+    config = uvicorn.Config(
+        create_app(running),
+        log_config=None,
+        access_log=False,  # addresses of requests hold ids of images
+        server_header=False,
+        date_header=True,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=int(settings.limits.deadline) + 30,
+        ssl_certfile=None if settings.tls_cert is None else str(settings.tls_cert),
+        ssl_keyfile=None if settings.tls_key is None else str(settings.tls_key),
+        lifespan="on",
+    )
+    if listening is not None:
+        host, port = place.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
+        listening(f"{'https' if settings.tls else 'http'}://{name}:{port}")
+    before = _expect_signals()
+    try:
+        _Server(config, running).run(sockets=[place])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _expect_signals() -> dict[signal.Signals, Any]:
+    """Take the signals that uvicorn raises again when it has stopped: more is to be done then."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, lambda *_: None)
+            for number in (signal.SIGTERM, signal.SIGINT)}  # fmt: skip
+
+
+def _bind(settings: ServeSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((settings.host.strip("[]"), settings.port))
+        place.listen(128)  # from here on connections wait, even before the models are loaded
+    except OSError as error:
+        place.close()
+        raise ConfigError(
+            f"--host {settings.host} --port {settings.port}: cannot be used ({error.strerror}).",
+            hint="Choose another port: --port 0 takes any that is free.",
+        ) from error
+    return place

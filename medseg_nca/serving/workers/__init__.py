@@ -1,0 +1,1 @@
+"""Processes that hold the models and compute, one or more for each device."""

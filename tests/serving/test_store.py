@@ -1,0 +1,169 @@
+"""Jobs survive whatever ends the server: none is lost, none is computed into two results."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord, is_id, new_id
+from medseg_nca.serving.jobs.store import INPUT, OUTPUT, RESULT, JobStore
+
+
+def add(store: JobStore, most: int | None = None) -> JobRecord | None:
+    received = store.incoming / new_id()
+    received.mkdir()
+    (received / "file_00001.png").write_bytes(b"x" * 10)
+    options = JobOptions(objects=("sr",))
+    return store.add(new_id(), received, options, owner="ann", model="m", most=most)
+
+
+def added(store: JobStore) -> JobRecord:
+    job = add(store)
+    assert job is not None
+    return job
+
+
+def made(store: JobStore, job: JobRecord) -> None:
+    """What a worker leaves."""
+    folder = store.attempt_folder(job)
+    folder.mkdir()
+    (folder / RESULT).write_text(json.dumps({"seconds": 1.5}))
+
+
+def test_a_job_is_computed_in_its_turn_and_kept(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    first, second = added(store), added(store)
+    assert (store.position(first), store.position(second)) == (1, 2)
+    claimed = store.claim()
+    assert claimed is not None
+    assert (claimed.id, claimed.state, claimed.attempts) == (first.id, "running", 1)
+    assert store.position(second) == 1
+    made(store, claimed)
+    assert store.finish(claimed)
+    store.close()
+
+    store = JobStore(tmp_path)
+    found = store.get(first.id)
+    assert found is not None
+    assert (found.state, found.result) == ("done", {"seconds": 1.5})
+    assert found.options == JobOptions(objects=("sr",))
+    assert not (store.folder(first.id) / INPUT).exists()  # an image is not kept longer than needed
+    waits = store.claim()
+    assert waits is not None
+    assert waits.id == second.id
+    store.close()
+
+
+def test_a_job_at_work_is_tried_once_more_and_in_its_place(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    first, second = added(store), added(store)
+    for attempt in (1, 2):
+        claimed = store.claim()
+        assert claimed is not None
+        assert (claimed.id, claimed.attempts) == (first.id, attempt)
+        store.close()  # the server was killed
+        store = JobStore(tmp_path)
+        (again,) = store.recover()
+        assert again.id == first.id
+    assert again.state == "failed"
+    assert again.failure is not None
+    assert again.failure.status == 503
+    assert [job.id for job in (store.claim(),) if job] == [second.id]
+    store.close()
+
+
+def test_a_result_that_was_whole_when_the_server_was_killed_is_not_made_again(
+    tmp_path: Path,
+) -> None:
+    store = JobStore(tmp_path)
+    added(store)
+    claimed = store.claim()
+    assert claimed is not None
+    made(store, claimed)
+    store.attempt_folder(claimed).rename(store.folder(claimed.id) / OUTPUT)
+    store.close()
+    store = JobStore(tmp_path)
+    (found,) = store.recover()
+    assert (found.state, found.attempts) == ("done", 1)
+    assert store.claim() is None
+    store.close()
+
+
+def test_what_a_killed_server_left_half_received_is_removed(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    (store.incoming / "half").mkdir()
+    (store.jobs / new_id() / INPUT).mkdir(parents=True)  # moved, and not yet in the database
+    kept = added(store)
+    store.recover()
+    assert not list(store.incoming.iterdir())
+    assert [folder.name for folder in store.jobs.iterdir()] == [kept.id]
+    store.close()
+
+
+def test_the_queue_takes_no_more_than_its_most(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    assert [add(store, most=2) is None for _ in range(3)] == [False, False, True]
+    assert store.count("queued") == 2
+    store.close()
+
+
+def test_a_job_that_has_ended_stays_as_it_is(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    job = added(store)
+    assert store.cancel_queued(job.id, Failure(409, "Cancelled."))
+    assert not store.fail(job.id, Failure(500, "Broken."))
+    found = store.get(job.id)
+    assert found is not None
+    assert (found.state, found.failure) == ("cancelled", Failure(409, "Cancelled."))
+    assert store.claim() is None
+    store.close()
+
+
+def test_an_attempt_that_the_server_gave_up_does_not_count(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    added(store)
+    for _ in range(3):
+        claimed = store.claim()
+        assert claimed is not None
+        assert claimed.attempts == 1
+        store.put_back(claimed, counts=False)
+    store.close()
+
+
+@pytest.mark.parametrize(("age", "most", "left"), [(-1, 10**9, 0), (60, 10**9, 2), (60, 1, 0)])
+def test_old_jobs_and_too_many_bytes_are_swept(
+    tmp_path: Path, age: float, most: int, left: int
+) -> None:
+    store = JobStore(tmp_path)
+    for _ in range(2):
+        added(store)
+        claimed = store.claim()
+        assert claimed is not None
+        made(store, claimed)
+        store.finish(claimed)
+    waits = added(store)
+    time.sleep(0.01)
+    assert store.sweep(age, most) == 2 - left
+    assert len(store.newest()) == left + 1
+    assert {folder.name for folder in store.jobs.iterdir()} == {job.id for job in store.newest()}
+    assert store.get(waits.id) is not None  # what waits is never swept
+    store.close()
+
+
+def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    with pytest.raises(ConfigError, match="another server"):
+        JobStore(tmp_path)
+    store.close()
+    JobStore(tmp_path).close()
+
+
+def test_ids_are_random_and_nothing_else_is_one() -> None:
+    assert len({new_id() for _ in range(1000)}) == 1000
+    assert all(is_id(new_id()) for _ in range(100))
+    for text in ("", ".", "..", "../../../../etc/passwd", "a" * 23, "a" * 21 + "/", "ä" * 22):
+        assert not is_id(text)
