@@ -31,6 +31,8 @@ from medseg_nca.serving.jobs.store import OUTPUT
 router = APIRouter(prefix="/v1", tags=["jobs"])
 # Seconds between two looks at a job, and at least between two events.
 _LOOK, _BETWEEN = 10.0, 0.1
+# What a job at work says of the automaton.
+_FACTS = ("level", "levels", "step", "steps")
 _FORM: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
         "type": "object",
@@ -45,6 +47,8 @@ _FORM: dict[str, Any] = {
                         "DICOM objects with commas: dicom-seg, rtstruct, sr, sc; or none."},
             "probabilities": {"type": "boolean"},
             "uncertainty": {"type": "integer", "description": "Stochastic passes, 2 to 32."},
+            "image": {"type": "boolean", "description":
+                      "Keep the image with the results, as NIfTI or PNG for a viewer."},
             "select": {"type": "string", "description":
                        "Which DICOM series, for example SeriesNumber=4."},
         },
@@ -161,7 +165,9 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
     if job.state == "running" and progress is not None:
         share = progress.done / progress.total if progress.total else None
         tree["progress"] = {"phase": progress.phase, "done": progress.done,
-                            "total": progress.total, "share": share}  # fmt: skip
+                            "total": progress.total, "share": share,
+                            **{name: progress.facts[name] for name in _FACTS
+                               if name in progress.facts}}  # fmt: skip
     if job.failure is not None:
         tree["error"] = job.failure.to_tree()
     if job.state == "done":
@@ -206,17 +212,22 @@ async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
 
 
 def _options(form: Any) -> JobOptions:
-    passes, probabilities = text_of(form, "uncertainty") or "0", text_of(form, "probabilities")
+    passes = text_of(form, "uncertainty") or "0"
     if not (passes.isascii() and passes.isdecimal() and len(passes) < 4):
         raise Refused(422, "uncertainty: is no number of passes.")
-    if probabilities.lower() not in ("", "true", "false", "1", "0"):
-        raise Refused(422, "probabilities: is true or false.")
     objects = tuple(part.strip() for part in text_of(form, "objects").split(",") if part.strip())
     return JobOptions(
         format=text_of(form, "format"), objects=tuple(dict.fromkeys(objects)),
-        probabilities=probabilities.lower() in ("true", "1"), uncertainty=int(passes),
-        select=text_of(form, "select"),
+        probabilities=_flag(form, "probabilities"), uncertainty=int(passes),
+        image=_flag(form, "image"), select=text_of(form, "select"),
     )  # fmt: skip
+
+
+def _flag(form: Any, name: str) -> bool:
+    text = text_of(form, name).lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise Refused(422, f"{name}: is true or false.")
+    return text in ("true", "1")
 
 
 def _time(seconds: float | None) -> str | None:
