@@ -28,6 +28,8 @@ from medseg_nca.serving.errors import TooLarge
 from medseg_nca.serving.settings import Limits
 
 _CHUNK = 2**18
+# Bytes of one member in the list of an archive: 46, its name, and what some programs add.
+_MOST_ENTRY = 1000
 _BEGINNINGS = (
     (b"NRRD", ".nrrd"), (b"ObjectType", ".mha"), (b"NDims", ".mha"), (b"Comment", ".mha"),
     (b"\x89PNG", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"BM", ".bmp"),
@@ -245,6 +247,7 @@ def _strange(files: list[Path]) -> str:
 
 def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
     """Write the members of a zip archive under names of our own, counting what comes out."""
+    _check_directory(archive, limits.members)
     try:
         with zipfile.ZipFile(archive) as packed:
             members = [member for member in packed.infolist() if _is_wanted(member)]
@@ -263,6 +266,24 @@ def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
             "The archive is damaged, or packed in a way that cannot be read.",
             hint="Make it anew as a plain zip archive.",
         ) from error
+
+
+def _check_directory(archive: Path, members: int) -> None:
+    """Refuse a list of members that is too long, which zipfile would read into memory as a whole.
+
+    It lies before the record of 22 bytes that ends the file (APPNOTE.TXT 4.3.16), whose bytes 12 to
+    15 are its length; that record may be followed by a comment of 65,535 bytes at most.
+    """
+    with archive.open("rb") as file:
+        file.seek(max(archive.stat().st_size - 2**16 - 64, 0))
+        tail = file.read()
+    place = tail.rfind(b"PK\5\6")
+    length = int.from_bytes(tail[place + 12 : place + 16], "little")
+    large = b"PK\6\7" in tail[max(place - 20, 0) : place]  # ZIP64: for archives beyond 4 GB
+    if place < 0 or large or length > members * _MOST_ENTRY:
+        raise TooLarge(
+            f"The archive has a list of members that is too long; this server takes {members:,}."
+        )
 
 
 def _extract(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -94,6 +94,17 @@ def test_a_series_with_a_gap(server: Server, tmp_path: Path) -> None:
     files = write(tmp_path, series)
     content = zipped({file.name: file.read_bytes() for file in files})
     both(server, content, 422, "missing")
+
+
+@pytest.mark.parametrize("name", ["slice_increment", "not_a_volume", "slice_orientation"])
+def test_real_series_that_make_no_volume(
+    server: Server, shared_data: Callable[[str], Path], name: str
+) -> None:
+    folder = shared_data("dicom") / "bad" / name
+    content = zipped({file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file()})
+    answer = infer(server, content)
+    assert answer.status_code in (413, 422), answer.text  # 413 where the archive is beyond 2 MB
+    assert "Traceback" not in answer.text
 
 
 def test_two_series_need_a_choice(server: Server, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_changed_weights_are_not_served(tmp_path: Path) -> None:
         open_catalogue(tmp_path / "state", parse_models([str(tmp_path / "tiny")]))
 
 
+@pytest.mark.slow
 def test_the_alias_is_followed_without_a_gap_and_back(tmp_path: Path) -> None:
     """In service is always one version; a candidate comes when it is warm, or never."""
     store = new_store(tmp_path / "store")

@@ -95,6 +95,9 @@ def test_a_bomb_is_refused_by_what_it_says_and_by_what_comes_out(tmp_path: Path)
 def test_too_many_members_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TooLarge, match="3 members"):
         take(tmp_path, zipped({f"{n}.png": picture() for n in range(3)}), members=2)
+    many = zipped({f"{n}": b"" for n in range(100)})
+    with pytest.raises(TooLarge, match="list of members"):
+        take(tmp_path, many, members=3)
 
 
 def test_what_systems_add_to_archives_is_passed_over(tmp_path: Path) -> None:

@@ -79,14 +79,19 @@ def test_a_zip_of_dicom_gives_a_seg_in_the_patients_study(server: Server, tmp_pa
 
 
 def test_events_tell_of_a_job_until_its_end(server: Server) -> None:
-    job = server.send(volume((40, 40, 40)), model="tiny").json()
-    states = []
+    job = server.send(volume((60, 60, 60)), model="tiny", uncertainty="32").json()
+    states, shares = [], []
     with server.client as client, client.stream("GET", f"/v1/jobs/{job['id']}/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         for line in stream.iter_lines():
             if line.startswith("data: "):
-                states.append(json.loads(line[6:])["state"])
+                now = json.loads(line[6:])
+                states.append(now["state"])
+                shares.append((now.get("progress") or {}).get("share"))
     assert states[-1] == "done"
+    seen = [share for share in shares if share is not None and 0 < share < 1]
+    assert len(seen) > 1
+    assert seen == sorted(seen)
     assert states == sorted(states, key=["queued", "running", "done"].index)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -35,6 +37,7 @@ def install(app: FastAPI) -> None:
     """Have all errors answered in this way."""
     app.add_exception_handler(MedsegError, _refused)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OSError, _no_room)
     app.add_exception_handler(RequestValidationError, _invalid)
 
 
@@ -48,6 +51,14 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     answer = problem(Failure(error.status_code, str(error.detail)))
     answer.headers.update(error.headers or {})
     return answer
+
+
+async def _no_room(request: Request, error: Exception) -> JSONResponse:
+    """A full disk is told; any other error of the system is a fault, which the guard answers."""
+    assert isinstance(error, OSError)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return problem(Failure(507, "The disk of the server is full.", "Tell who runs the server."))
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
