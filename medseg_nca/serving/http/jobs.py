@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -144,8 +144,11 @@ def output_file(server: Running, job: JobRecord, kind: str) -> FileResponse:
     path = server.store.folder(job.id) / OUTPUT / output["file"]
     if not path.is_file():
         raise Refused(404, "The result was removed.", hint="Send the image again.")
-    suffix = output["file"].partition(".")[2]
-    return FileResponse(path, media_type=output["type"], filename=f"{kind}.{suffix}")
+    return FileResponse(path, media_type=output["type"], filename=_name(kind, output))
+
+
+def _name(kind: str, output: Mapping[str, Any]) -> str:
+    return f"{kind}.{output['file'].partition('.')[2]}"
 
 
 def describe(server: Running, job: JobRecord) -> dict[str, Any]:
@@ -175,6 +178,7 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
         tree |= {name: job.result[name] for name in ("seconds", "warnings", "notes", "labels")}
         tree["outputs"] = [
             {"kind": kind, "href": f"/v1/jobs/{job.id}/outputs/{kind}",
+             "name": _name(kind, output),
              **{name: value for name, value in output.items() if name != "file"}}
             for kind, output in outputs.items()
         ]  # fmt: skip

@@ -93,8 +93,8 @@ async function display(job, shown = false) {
   const found = Object.fromEntries(job.outputs.map((output) => [output.kind, output]));
   const { label_map: map, image } = found;
   const [content, under] = await Promise.all([bytes(map.href), image && !shown ? bytes(image.href) : null]);
-  if (under !== null) await screen.image(under, nameOf("image", image), image.type);
-  await screen.labels(content, nameOf("label_map", map), map.type, job.labels, shown || under !== null);
+  if (under !== null) await screen.image(under, image.name, image.type);
+  if (!(await screen.labels(content, map.name, map.type, job.labels, shown || under !== null))) screen.blank(t("no_view"));
   writeResult();
 }
 
@@ -104,11 +104,6 @@ function writeResult() {
   if (samples.has(shownJob.id)) notes.push(t("sample_note"));
   if (!shownJob.outputs.some(({ kind }) => kind === "image")) notes.push(t("no_image"));
   showResult(shownJob, (value, on) => screen.toggle(value, on), notes);
-}
-
-/** The viewer tells formats by names. */
-function nameOf(kind, { type }) {
-  return `${kind}${{ "application/gzip": ".nii.gz", "image/png": ".png" }[type] ?? ".nii"}`;
 }
 
 async function open(id) {

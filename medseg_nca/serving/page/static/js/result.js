@@ -28,7 +28,7 @@ export function showResult(job, toggle, notes = []) {
   show($("result"));
 }
 
-const FORMATS = { "application/gzip": "NIfTI", "application/octet-stream": "NIfTI", "image/png": "PNG" };
+const FORMATS = { nii: "NIfTI", nrrd: "NRRD", mha: "MHA", png: "PNG", tiff: "TIFF" };
 
 export const hideResult = () => show($("result"), false);
 
@@ -70,8 +70,8 @@ function facts({ seconds, notes = [], model, attempts }) {
 
 function downloads({ id, outputs }) {
   const report = { kind: "report", href: `/v1/jobs/${id}/outputs/report` };
-  return [...outputs, report].map(({ kind, href, bytes, sha256, type }) => {
-    const text = [has(`output_${kind}`) ? t(`output_${kind}`) : kind, FORMATS[type]].filter(Boolean).join(", ");
+  return [...outputs, report].map(({ kind, href, bytes, sha256, name = "" }) => {
+    const text = [has(`output_${kind}`) ? t(`output_${kind}`) : kind, FORMATS[name.split(".")[1]]].filter(Boolean).join(", ");
     const link = make("a", { href, download: "", title: sha256 ? `sha256 ${sha256}` : "", data: { kind } }, text);
     if (bytes !== undefined) link.append(" ", make("span", { className: "soft", textContent: size(bytes) }));
     return make("li", {}, link);

@@ -48,7 +48,8 @@ export class Screen {
 
   /** Show nothing but a text. */
   blank(text) {
-    for (const id of ["volume", "flat", "tools", "keys"]) show($(id), false);
+    $("volume").classList.add("away");
+    for (const id of ["flat", "tools", "keys"]) show($(id), false);
     show($("blank"));
     $("blank-text").textContent = text;
   }
@@ -67,10 +68,7 @@ export class Screen {
   /** Show an image; false if this browser cannot. */
   async image(content, name, type) {
     this.#isFlat = type.startsWith("image/");
-    if (!this.#isFlat && !VolumeView.possible) {
-      this.blank(t("no_webgl"));
-      return false;
-    }
+    if (!this.#isFlat && !VolumeView.possible) return false;
     if (!this.#isFlat) this.#open();
     const shown = this.#isFlat ? await this.#flat.image(content, type) : await this.#volume.image(content, name);
     if (shown === false) return false;
@@ -78,13 +76,10 @@ export class Screen {
     return true;
   }
 
-  /** Show a label map over the image, or alone if there is none. */
+  /** Show a label map over the image, or alone if there is none; false if this browser cannot. */
   async labels(content, name, type, labels, hasImage) {
     this.#isFlat = type.startsWith("image/");
-    if (!this.#isFlat && !VolumeView.possible) {
-      this.blank(t("no_webgl"));
-      return;
-    }
+    if (this.#isFlat ? type !== "image/png" : !VolumeView.possible) return false;
     this.#open();
     if (this.#isFlat) {
       if (!hasImage) this.#flat.forgetImage();
@@ -94,6 +89,7 @@ export class Screen {
       await this.#volume.labels(content, name, labels);
     }
     this.#open();
+    return true;
   }
 
   /** Show or hide one label. */
@@ -103,7 +99,7 @@ export class Screen {
 
   #open() {
     show($("blank"), false);
-    show($("volume"), !this.#isFlat);
+    $("volume").classList.toggle("away", this.#isFlat);
     show($("flat"), this.#isFlat);
     for (const id of ["views", "centre", "keys"]) show($(id), !this.#isFlat);
     show($("tools"));

@@ -40,17 +40,20 @@ export function t(key, values = {}) {
   return (texts[key] ?? key).replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+/** For numbers and times: the reader's country, where it is one of the language. */
+const locale = () => navigator.languages.find((name) => name.startsWith(language)) ?? language;
+
 export const has = (key) => key in texts;
 
 export const number = (value, digits = 0) =>
-  new Intl.NumberFormat(language, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 
 /** The time, with the day unless it is today. */
 export function time(text) {
   const when = new Date(text);
   const isToday = when.toDateString() === new Date().toDateString();
   const style = isToday ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "short" };
-  return new Intl.DateTimeFormat(language, style).format(when);
+  return new Intl.DateTimeFormat(locale(), style).format(when);
 }
 
 /** Bytes in a unit that people read. */

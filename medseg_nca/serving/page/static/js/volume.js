@@ -5,8 +5,18 @@ import { colour } from "./colours.js";
 const SCRIPT = "/page/vendor/niivue/niivue.umd.js";
 const VIEWS = { axial: 0, coronal: 1, sagittal: 2, all: 3, render: 4 };
 const AXES = { axial: 2, coronal: 1, sagittal: 0 };
+const LABELS = 1002; // what NIfTI calls an image of labels
 // Of the image in 3D, so that the labels inside it are seen.
 const THROUGH = 0.16;
+const INSIDE = 0.02;
+
+const OPTIONS = {
+  dragAndDropEnabled: false, isRadiologicalConvention: true, logLevel: "error",
+  backColor: [0, 0, 0, 1], fontColor: [0.75, 0.8, 0.85, 1], crosshairColor: [0.35, 0.85, 0.85, 0.75],
+  crosshairWidth: 0.5, crosshairWidthUnit: "percent", show3Dcrosshair: false,
+  multiplanarShowRender: 1, multiplanarLayout: 2, // a grid of two by two, the last one in 3D
+  viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "",
+};
 
 let script = null;
 
@@ -24,10 +34,12 @@ function loaded() {
 export class VolumeView {
   #canvas;
   #moved;
+  #starting = null;
   #niivue = null;
   #labels = [];
   #hidden = new Set();
   #opacity = 0.55;
+  #outline = false;
   #view = "all";
 
   /** @param {() => void} moved is told when another slice is shown. */
@@ -64,6 +76,7 @@ export class VolumeView {
     this.#labels = labels;
     this.#hidden.clear();
     const map = await read(NVImage, content, name, { opacity: this.#opacity });
+    map.hdr.intent_code = LABELS; // outlines are drawn of such volumes alone
     map.setColormapLabel(this.#table());
     if (viewer.volumes.length === 0) {
       const ground = await NVImage.zerosLike(map, "uint8");
@@ -71,6 +84,7 @@ export class VolumeView {
       viewer.addVolume(ground);
     }
     viewer.addVolume(map);
+    this.#blend();
     this.#shown(viewer);
     this.centre();
   }
@@ -94,11 +108,12 @@ export class VolumeView {
 
   set opacity(share) {
     this.#opacity = share;
-    if (this.hasLabels) this.#niivue.setOpacity(1, share);
+    this.#blend();
   }
 
   set outline(on) {
-    this.#niivue?.setAtlasOutline(on ? 1 : 0);
+    this.#outline = on;
+    this.#blend();
   }
 
   /** Show or hide one label. */
@@ -136,20 +151,24 @@ export class VolumeView {
     this.#moved();
   }
 
-  async #start() {
-    const library = await loaded();
-    if (this.#niivue === null) {
-      this.#niivue = new library.Niivue({
-        dragAndDropEnabled: false, isRadiologicalConvention: true, backColor: [0, 0, 0, 1],
-        crosshairColor: [0.35, 0.85, 0.85, 0.75], fontColor: [0.75, 0.8, 0.85, 1], logLevel: "error",
-        show3Dcrosshair: false, crosshairWidth: 0.25, crosshairWidthUnit: "percent", viewModeHotKey: "", tileMargin: 4,
-        multiplanarShowRender: 1, multiplanarLayout: 2,
-        clipPlaneHotKey: "", cycleClipPlaneHotKey: "",
-      });
-      this.#niivue.onLocationChange = () => this.#moved();
-      await this.#niivue.attachToCanvas(this.#canvas);
-    }
-    return [this.#niivue, library];
+  /** As an outline, borders have the opacity and what is inside of them next to none. */
+  #blend() {
+    if (!this.hasLabels) return;
+    this.#niivue.opts.atlasOutline = this.#outline ? this.#opacity : 0;
+    this.#niivue.setOpacity(1, this.#outline ? INSIDE : this.#opacity);
+  }
+
+  /** The viewer and its library; whoever asks first waits until it is ready, as all others do. */
+  #start() {
+    this.#starting ??= (async () => {
+      const library = await loaded();
+      const viewer = new library.Niivue(OPTIONS);
+      viewer.onLocationChange = () => this.#moved();
+      await viewer.attachToCanvas(this.#canvas);
+      this.#niivue = viewer;
+      return [viewer, library];
+    })();
+    return this.#starting;
   }
 
   #clear(viewer) {
