@@ -81,6 +81,13 @@ def memory(process: int) -> float:
     return sum(p.memory_info().rss for p in (parent, *parent.children(recursive=True))) / 1e6
 
 
+def processor(process: int) -> float:
+    """Seconds of processor time of a process and its children, whatever else the machine does."""
+    parent = psutil.Process(process)
+    times = [p.cpu_times() for p in (parent, *parent.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
 @click.command()
 @click.argument("image", type=click.Path(exists=True, path_type=Path))
 @click.option("--model", default="zoo:hippocampus", show_default=True)
@@ -102,8 +109,10 @@ def main(image: Path, model: str, repeats: int, clients: int, queue: int) -> Non
               f"{time.perf_counter() - begin:.1f} s; {memory(process.pid):.0f} MB")  # fmt: skip
         content = image.read_bytes()
         if clients == 1:
+            before = processor(process.pid)
             waited, _, _ = measure(url, content, repeats, infer)
-            print(line("infer, in all", waited))
+            used = (processor(process.pid) - before) / (repeats + 1) * 1000
+            print(line("infer, in all", waited) + f"   processor {used:.0f} ms")
             waited, computed, _ = measure(url, content, repeats, job)
             print(line("job, in all", waited))
             print(line("  of it in the worker", computed))

@@ -66,7 +66,9 @@ def failure_of(error: BaseException, folder: Path | None = None) -> Failure:
     """
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     if isinstance(error, Refused):
-        status = error.status
+        return Failure(error.status, error.message, error.hint)
+    if isinstance(error, TooLarge):
+        return Failure(413, error.message, error.hint)
     if status == 500:
         return Failure(500, FAULT, FAULT_HINT)
     if isinstance(error, MemoryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -49,6 +50,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     check_listening(settings, 0 if users is None else len(users.names))
     entries = parse_models(settings.models)
     quiet_server()
+    os.umask(0o077)  # what is kept is for the server alone
     place = _bind(settings)
     try:
         store = JobStore(settings.state)

@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.io.dicom.build import classic, pixels, write
-from tests.serving.running import Server, picture, start, volume
+from tests.serving.running import STARTED, Server, picture, start, volume
 from tests.tracking.tiny import save_tiny
 
 CANARY = "Canary^Patient"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_server_stays() -> Iterator[None]:
+    """A test that fails leaves its server; it ends with the tests."""
+    yield
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,8 @@ from PIL import Image
 
 # Seconds; a machine that is busy with other work needs minutes to import torch.
 PATIENCE = 300.0
+# For whoever has to end what a failed test left.
+STARTED: list[subprocess.Popen[str]] = []
 
 
 @dataclass
@@ -101,6 +103,7 @@ def start(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> 
             stderr=file, text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
         )  # fmt: skip
+    STARTED.append(process)
     assert process.stdout is not None
     line = process.stdout.readline()
     process.stdout.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import nibabel as nib
@@ -63,6 +65,7 @@ def test_a_header_that_claims_too_much(server: Server) -> None:
 
 def test_more_voxels_than_the_server_takes(server: Server) -> None:
     both(server, volume((100, 100, 40)), 413, "400,000 voxels", "300,000")
+    assert "--max-voxels" in infer(server, volume((100, 100, 40))).json()["hint"]
     said(server.send(picture(600), model="nuclei"), 413, "600 x 600")
 
 
@@ -182,6 +185,24 @@ def test_pages_of_other_servers_may_not_send(server: Server) -> None:
     answer = server.post("/v1/jobs", data={"model": "tiny"}, headers=own)
     said(answer, 422, "no file")
     assert server.get("/health/live", headers={"host": "evil.example"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Host: [",
+        b"Host: localhost\r\nContent-Length: " + b"9" * 5000,
+        b"Host: localhost\r\nContent-Length: -1",
+        b"Host: localhost\r\nOrigin: [http://\r\nContent-Length: 0",
+    ],
+    ids=["host", "long length", "negative length", "origin"],
+)
+def test_headers_of_no_sense(server: Server, line: bytes) -> None:
+    place = urlsplit(server.url)
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), 60) as connection:
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\n" + line + b"\r\n\r\n")
+        status = int(connection.recv(100).split()[1])
+    assert 400 <= status < 500
 
 
 def test_no_file_of_the_server_is_named_by_a_client(server: Server) -> None:

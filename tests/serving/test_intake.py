@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.errors import ImageError
-from medseg_nca.serving.errors import TooLarge, clean, failure_of
+from medseg_nca.serving.errors import Refused, TooLarge, clean, failure_of
 from medseg_nca.serving.intake import Received, receive
 from medseg_nca.serving.settings import Limits
 from tests.serving.running import picture, volume, zipped
@@ -117,5 +117,7 @@ def test_no_path_of_this_machine_is_told() -> None:
     folder = Path("/srv/state/jobs/abc/input")
     text = f"{folder}/file_00001.nii: is empty, see /var/lib/x y/z.txt and and/or 3/4 mm."
     assert clean(text, folder) == "file_00001.nii: is empty, see x y/z.txt and and/or 3/4 mm."
+    ours = failure_of(Refused(401, "Log in first.", hint="POST /auth/token, or --users."))
+    assert (ours.status, ours.hint) == (401, "POST /auth/token, or --users.")
     fault = failure_of(ValueError("/home/ann/secret"))
     assert (fault.status, "secret" in fault.detail) == (500, False)

@@ -21,7 +21,7 @@ def client():
     # A new one each time: it reuses stale headers after a POST.
     made = MONAILabelClient(url, tmpdir=folder)
     if token:
-        made.update_auth(token)
+        made.update_auth({"token_type": "bearer", "access_token": token})
     return made
 said = {}
 said["auth"] = client().auth_enabled()
@@ -30,7 +30,7 @@ if said["auth"]:
 said["valid"] = client().auth_valid_token()
 said["info"] = sorted(client().info()["models"])
 session = client().create_session(image)["session_id"]
-said["session"] = client().get_session(session)["session_info"]["image"]
+said["session"] = client().get_session(session)["image"]
 file, params = client().infer("tiny", "", {"result_extension": ".nrrd"}, session_id=session)
 said["names"] = params["label_names"]
 file, params = client().infer("tiny", "", {"result_extension": ".nii.gz"}, file=image)

@@ -19,6 +19,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Bytes beyond the limit that are still taken and thrown away, so that the client reads the answer
 # and not that its connection was cut.
 _DRAIN = 64 * 2**20
+_DIGITS = 18  # of a length; Python refuses to read thousands
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -69,17 +70,17 @@ class Guard:
 
     def _refusal(self, method: str, headers: dict[str, str]) -> Refused | None:
         host = headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _name(host)
         if self._open and is_loopback(self._host) and not is_loopback(name):
             return Refused(421, "This server answers only to names of this machine.")
         origin = headers.get("origin")
         if method not in _SAFE and (
-            (origin is not None and urlsplit(origin).netloc != host)
+            (origin is not None and origin.partition("://")[2] != host)
             or headers.get("sec-fetch-site") == "cross-site"
         ):
             return Refused(403, "Pages of other servers may not send anything here.")
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._most:
+        if length.isdecimal() and (len(length) > _DIGITS or int(length) > self._most):
             return _too_large(self._most)
         return None
 
@@ -123,6 +124,14 @@ class _Answer:
             more = [(key, value) for key, value in _HEADERS if key not in there]
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         await self._send(message)
+
+
+def _name(host: str) -> str:
+    """Without the port; "" for what is no name."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _too_large(most: int) -> Refused:
