@@ -108,7 +108,8 @@ CONTRAST = """() => {
     return { rgb: [red, green, blue], alpha };
   };
   const light = (rgb) => {
-    const [r, g, b] = rgb.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    const [r, g, b] = rgb.map((value) => value / 255).map((v) =>
+      v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
@@ -122,9 +123,11 @@ CONTRAST = """() => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const element = walk.currentNode.parentElement;
-    const hidden = !element.checkVisibility({ visibilityProperty: true }) || element.closest(".visually-hidden, :disabled");
+    const hidden = !element.checkVisibility({ visibilityProperty: true }) ||
+      element.closest(".visually-hidden, :disabled");
     if (hidden || !walk.currentNode.data.trim() || element.tagName === "OPTION") continue;
-    const [one, other] = [light(parse(getComputedStyle(element).color).rgb), light(behind(element))];
+    const one = light(parse(getComputedStyle(element).color).rgb);
+    const other = light(behind(element));
     const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     if (contrast < 4.5) weak.push(`${walk.currentNode.data.trim()} ${contrast.toFixed(2)}`);
   }
@@ -132,7 +135,9 @@ CONTRAST = """() => {
 }"""
 
 # Names of all that can be used, and labels of all that can be filled in.
-NAMELESS = """() => [...document.querySelectorAll("button, a, input, select, canvas, progress, summary")].filter((element) => {
+NAMELESS = """() => [...document.querySelectorAll(
+  "button, a, input, select, canvas, progress, summary"
+)].filter((element) => {
   if (element.ariaLabel?.trim() || element.labels?.[0]?.textContent.trim()) return false;
   const by = element.getAttribute("aria-labelledby");
   if (by && document.getElementById(by)?.textContent.trim()) return false;

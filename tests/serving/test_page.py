@@ -31,7 +31,8 @@ RECORD = """() => {
   const card = document.getElementById("progress-card");
   new MutationObserver(() => {
     const bar = document.getElementById("progress-bar");
-    const now = [bar.hasAttribute("value") ? bar.value : null, document.getElementById("progress-text").textContent];
+    const text = document.getElementById("progress-text").textContent;
+    const now = [bar.hasAttribute("value") ? bar.value : null, text];
     if (JSON.stringify(seen.at(-1)) !== JSON.stringify(now)) seen.push(now);
   }).observe(card, { subtree: true, childList: true, attributes: true, characterData: true });
 }"""
@@ -104,10 +105,10 @@ def test_the_first_click_shows_a_segmentation(
 def test_a_volume_from_drop_to_download(chrome: Any, served: Server, tmp_path: Path) -> None:
     """Progress moves, the overlay follows its tools, the download is what `predict` writes."""
     small = nib.load(sample(served, "hippocampus", tmp_path / "small.nii.gz"))
-    large = np.kron(np.asanyarray(small.dataobj), np.ones((3, 3, 3), np.uint8))
+    large = np.kron(np.asanyarray(small.dataobj), np.ones((2, 2, 2), np.uint8))
     image = tmp_path / "Canary^Name.nii.gz"
     nib.save(nib.Nifti1Image(large, small.affine), image)
-    with visit(chrome, served.url) as opened:
+    with visit(chrome, served.url, viewport={"width": 1000, "height": 700}) as opened:
         page = opened.page
         page.evaluate(RECORD)
         page.set_input_files("#files", image)

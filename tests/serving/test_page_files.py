@@ -79,7 +79,9 @@ def test_the_page_loads_from_its_server_alone(server: Server) -> None:
     answer = server.get("/")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    policy = dict(
+        part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; ")
+    )
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
     assert "unsafe" not in answer.headers["content-security-policy"]
@@ -104,7 +106,8 @@ def test_files_are_packed_and_asked_for_once(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "nothing.js", "../files.py", "%2e%2e/files.py", "js", "..%2ffiles.py", "/etc/passwd"]
+    "name",
+    ["", "nothing.js", "../files.py", "%2e%2e/files.py", "js", "..%2ffiles.py", "/etc/passwd"],
 )
 def test_nothing_else_is_handed_out(server: Server, name: str) -> None:
     assert server.get(f"/page/{name}").status_code == 404
@@ -130,7 +133,10 @@ def test_each_model_can_take_its_made_up_image(server: Server, model: str) -> No
 
 
 def test_an_image_is_kept_for_the_viewer_as_it_was_sent(server: Server) -> None:
-    for content, model, name in ((volume(), "tiny", "image.nii.gz"), (picture(), "nuclei", "image.png")):
+    for content, model, name in (
+        (volume(), "tiny", "image.nii.gz"),
+        (picture(), "nuclei", "image.png"),
+    ):
         job = server.wait(server.send(content, model=model, image="true").json())
         outputs = {output["kind"]: output for output in job["outputs"]}
         assert outputs["image"]["name"] == name

@@ -37,10 +37,10 @@ async function segment(files, name, isSample = false) {
   hideResult();
   shownJob = null;
   progress.begin(name);
+  toView("progress-card");
   progress.sending(files.length > 1 ? t("packing", { count: number(files.length) }) : t("uploading"), null);
   screen.blank(t("blank_dicom"));
   try {
-    const preview = files.length > 1 ? Promise.resolve(false) : screen.preview(files[0]);
     const form = formOf(model, files.length > 1 ? await zip(files) : files[0]);
     const sent = await send("/v1/jobs", form, (share) => progress.sending(t("uploading"), share), mine.stop.signal);
     mine.id = sent.id;
@@ -48,7 +48,10 @@ async function segment(files, name, isSample = false) {
     if (isSample) samples.add(sent.id);
     progress.job(sent);
     history.refresh().catch(failed);
-    const job = await follow(sent.id, (now) => current === mine && progress.job(now));
+    const following = follow(sent.id, (now) => current === mine && progress.job(now));
+    // Drawing may take the browser seconds where there is no GPU; the server is at work meanwhile.
+    const preview = files.length > 1 ? false : screen.preview(files[0]);
+    const job = await following;
     const shown = (await preview) && KEPT.test(files[0].name);
     if (current === mine) await ended(job, shown);
   } catch (problem) {
@@ -79,6 +82,7 @@ async function ended(job, shown) {
   if (job.state === "done") {
     progress.showing();
     await display(job, shown);
+    toView("viewer");
     progress.end("done", t("done", { seconds: number(job.seconds, 2) }));
   } else {
     progress.end(job.state, t(job.state));
@@ -98,6 +102,11 @@ async function display(job, shown = false) {
   writeResult();
 }
 
+/** Where the page is one column: scroll to what happens now. */
+function toView(id) {
+  if (matchMedia("(max-width: 56rem)").matches) $(id).scrollIntoView({ block: "start" });
+}
+
 function writeResult() {
   if (shownJob === null) return;
   const notes = [];
@@ -111,7 +120,8 @@ async function open(id) {
   try {
     await display(await json(`/v1/jobs/${id}`));
     await history.refresh();
-    $("result-title").focus();
+    toView("viewer");
+    $("result-title").focus({ preventScroll: true });
   } catch (problem) {
     failed(problem);
   }

@@ -14,7 +14,7 @@ const OPTIONS = {
   dragAndDropEnabled: false, isRadiologicalConvention: true, logLevel: "error",
   backColor: [0, 0, 0, 1], fontColor: [0.75, 0.8, 0.85, 1], crosshairColor: [0.35, 0.85, 0.85, 0.75],
   crosshairWidth: 0.5, crosshairWidthUnit: "percent", show3Dcrosshair: false,
-  multiplanarShowRender: 1, multiplanarLayout: 2, // a grid of two by two, the last one in 3D
+  multiplanarLayout: 2, // a grid of two by two, the last one in 3D
   viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "",
 };
 
@@ -62,6 +62,7 @@ export class VolumeView {
   async image(content, name) {
     const [viewer, { NVImage }] = await this.#start();
     this.#clear(viewer);
+    viewer.opts.multiplanarShowRender = 0; // there is little to see of it in 3D yet, and it costs most
     viewer.addVolume(await read(NVImage, content, name, { colormap: "gray" }));
     this.#shown(viewer);
   }
@@ -73,6 +74,7 @@ export class VolumeView {
   async labels(content, name, labels) {
     const [viewer, { NVImage }] = await this.#start();
     while (viewer.volumes.length > 1) viewer.removeVolume(viewer.volumes[1]);
+    viewer.opts.multiplanarShowRender = 1;
     this.#labels = labels;
     this.#hidden.clear();
     const map = await read(NVImage, content, name, { opacity: this.#opacity });
