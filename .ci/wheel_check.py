@@ -26,6 +26,11 @@ SHIPPED = {
     ".so",
     ".dylib",
     ".dll",
+    ".html",
+    ".css",
+    ".js",
+    ".svg",
+    ".txt",
 }
 IMPORT_ALL = """
 import importlib, pathlib, sys

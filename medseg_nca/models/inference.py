@@ -284,7 +284,8 @@ class Inference:
         """Yield every part of the box, its new state ``(B, C, *part)``, and its awake cells."""
         plan = self._plan(level, start)
         ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
-        self.meter.facts = {"level": level + 1, "levels": self.last + 1}
+        steps = inference_steps(self.model.settings.resolved_levels[level])
+        self.meter.facts = {"level": level + 1, "levels": self.last + 1, "steps": steps}
         with naming(level):
             yield from ways[plan.way](level, start, plan)
 
@@ -320,6 +321,7 @@ class Inference:
         for first in range(0, steps, max(chunk, 1)):
             count = min(chunk, steps - first)
             state = engine.roll_out(cell, state, count, fire.advance(first), note)
+            self.meter.facts = {**self.meter.facts, "step": first + count}
             self.meter.advance(count * cells)
         yield box, state, fire.awake
 

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from medseg_nca import __version__
 from medseg_nca.serving.http import (
     auth,
+    docs,
     health,
     jobs,
     models,
@@ -50,7 +51,7 @@ def create_app(running: Running) -> FastAPI:
     )  # fmt: skip
     app.state.running = running
     problems.install(app)
-    for module in (health, models, jobs, auth, monai, monai_infer, monai_datastore, page):
+    for module in (health, models, jobs, auth, monai, monai_infer, monai_datastore, docs, page):
         app.include_router(module.router)
     _describe_problems(app)
     app.add_middleware(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -31,6 +31,8 @@ from medseg_nca.serving.jobs.store import OUTPUT
 router = APIRouter(prefix="/v1", tags=["jobs"])
 # Seconds between two looks at a job, and at least between two events.
 _LOOK, _BETWEEN = 10.0, 0.1
+# What a job at work says of the automaton.
+_FACTS = ("level", "levels", "step", "steps")
 _FORM: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
         "type": "object",
@@ -45,6 +47,8 @@ _FORM: dict[str, Any] = {
                         "DICOM objects with commas: dicom-seg, rtstruct, sr, sc; or none."},
             "probabilities": {"type": "boolean"},
             "uncertainty": {"type": "integer", "description": "Stochastic passes, 2 to 32."},
+            "image": {"type": "boolean", "description":
+                      "Keep the image with the results, as NIfTI or PNG for a viewer."},
             "select": {"type": "string", "description":
                        "Which DICOM series, for example SeriesNumber=4."},
         },
@@ -140,8 +144,11 @@ def output_file(server: Running, job: JobRecord, kind: str) -> FileResponse:
     path = server.store.folder(job.id) / OUTPUT / output["file"]
     if not path.is_file():
         raise Refused(404, "The result was removed.", hint="Send the image again.")
-    suffix = output["file"].partition(".")[2]
-    return FileResponse(path, media_type=output["type"], filename=f"{kind}.{suffix}")
+    return FileResponse(path, media_type=output["type"], filename=_name(kind, output))
+
+
+def _name(kind: str, output: Mapping[str, Any]) -> str:
+    return f"{kind}.{output['file'].partition('.')[2]}"
 
 
 def describe(server: Running, job: JobRecord) -> dict[str, Any]:
@@ -161,7 +168,9 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
     if job.state == "running" and progress is not None:
         share = progress.done / progress.total if progress.total else None
         tree["progress"] = {"phase": progress.phase, "done": progress.done,
-                            "total": progress.total, "share": share}  # fmt: skip
+                            "total": progress.total, "share": share,
+                            **{name: progress.facts[name] for name in _FACTS
+                               if name in progress.facts}}  # fmt: skip
     if job.failure is not None:
         tree["error"] = job.failure.to_tree()
     if job.state == "done":
@@ -169,6 +178,7 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
         tree |= {name: job.result[name] for name in ("seconds", "warnings", "notes", "labels")}
         tree["outputs"] = [
             {"kind": kind, "href": f"/v1/jobs/{job.id}/outputs/{kind}",
+             "name": _name(kind, output),
              **{name: value for name, value in output.items() if name != "file"}}
             for kind, output in outputs.items()
         ]  # fmt: skip
@@ -206,17 +216,22 @@ async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
 
 
 def _options(form: Any) -> JobOptions:
-    passes, probabilities = text_of(form, "uncertainty") or "0", text_of(form, "probabilities")
+    passes = text_of(form, "uncertainty") or "0"
     if not (passes.isascii() and passes.isdecimal() and len(passes) < 4):
         raise Refused(422, "uncertainty: is no number of passes.")
-    if probabilities.lower() not in ("", "true", "false", "1", "0"):
-        raise Refused(422, "probabilities: is true or false.")
     objects = tuple(part.strip() for part in text_of(form, "objects").split(",") if part.strip())
     return JobOptions(
         format=text_of(form, "format"), objects=tuple(dict.fromkeys(objects)),
-        probabilities=probabilities.lower() in ("true", "1"), uncertainty=int(passes),
-        select=text_of(form, "select"),
+        probabilities=_flag(form, "probabilities"), uncertainty=int(passes),
+        image=_flag(form, "image"), select=text_of(form, "select"),
     )  # fmt: skip
+
+
+def _flag(form: Any, name: str) -> bool:
+    text = text_of(form, name).lower()
+    if text not in ("", "true", "false", "1", "0"):
+        raise Refused(422, f"{name}: is true or false.")
+    return text in ("true", "1")
 
 
 def _time(seconds: float | None) -> str | None:

@@ -1,60 +1,85 @@
-"""The API as a page: made here from the OpenAPI description, with no script and no other server."""
+"""The page for people at ``/``; all that it loads comes from here, so that it works offline."""
 
 from __future__ import annotations
 
-from html import escape
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from medseg_nca import __version__
+from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.running import Client, reader, running, token_of
+from medseg_nca.serving.page.files import START, page_file
+from medseg_nca.serving.page.sample import make_sample
 
 router = APIRouter(include_in_schema=False)
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-       color-scheme: light dark; }
-code { font-size: 0.95em; } dt { margin-top: 1rem; } dd { margin-left: 2rem; }
-"""
+# The viewer draws its letters from images that it holds as data: URLs, and pictures come as blob:.
+# No script or style stands in the page itself, and nothing is evaluated.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
+        "img-src 'self' data: blob:", "base-uri 'none'", "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)  # fmt: skip
 
 
 @router.get("/")
-async def root() -> RedirectResponse:
-    """Until there is a page for people: the one for programs."""
-    return RedirectResponse("/docs")
+async def start(request: Request) -> Response:
+    """The page."""
+    return await _answer(request, START)
 
 
-@router.get("/docs")
-async def docs(request: Request) -> HTMLResponse:
-    """Every route, with what it takes and gives."""
-    tree = request.app.openapi()
-    parts = [
-        _operation(path, method, operation)
-        for path, methods in tree["paths"].items()
-        for method, operation in methods.items()
-    ]
-    title = escape(f"{tree['info']['title']} {tree['info']['version']}")
-    return HTMLResponse(
-        f"<!DOCTYPE html><html lang=en><meta charset=utf-8><title>{title}</title>"
-        f"<style>{_STYLE}</style><h1>{title}</h1><p>{escape(tree['info']['description'])}</p>"
-        f'<p>For programs: <a href="/openapi.json">openapi.json</a></p><dl>{"".join(parts)}</dl>'
-    )
+@router.get("/page/about")
+async def about(request: Request) -> dict[str, Any]:
+    """What the page shows and offers: who is logged in, if anybody has to be, and the limits."""
+    server, user = running(request), None
+    token = token_of(request)
+    if server.tokens is not None and token is not None:
+        user = await run_in_threadpool(server.tokens.user_of, token)
+    return {
+        "version": __version__,
+        "users": server.tokens is not None,
+        "user": None if user is None else user.name,
+        "may_send": server.tokens is None or (user is not None and user.may("user")),
+        "body_bytes": server.settings.limits.body_bytes,
+        "job_age": server.settings.limits.job_age,
+    }
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
-    text = operation.get("description") or operation.get("summary", "")
-    lines = [f"<dt><code>{method.upper()} {escape(path)}</code></dt><dd>{escape(text)}"]
-    items = [
-        (parameter["name"], parameter["in"], parameter.get("description", ""))
-        for parameter in operation.get("parameters", ())
-    ]
-    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-        for name, field in content.get("schema", {}).get("properties", {}).items():
-            items.append((name, kind, field.get("description", "")))
-    if items:
-        rows = "".join(
-            f"<li><code>{escape(name)}</code> ({escape(place)}) {escape(explained)}</li>"
-            for name, place, explained in items
-        )
-        lines.append(f"<ul>{rows}</ul>")
-    statuses = ", ".join(escape(status) for status in operation.get("responses", {}))
-    lines.append(f"<p>Answers: {statuses}</p></dd>")
-    return "".join(lines)
+@router.get("/page/ready")
+async def ready(request: Request) -> dict[str, bool]:
+    """As /health/ready, but without an error status, which a browser would log."""
+    return {"ready": running(request).service.ready() is None}
+
+
+@router.get("/page/sample/{name}")
+def sample(request: Request, name: str, client: Annotated[Client, Depends(reader)]) -> Response:
+    """A made-up image that the model can take."""
+    made = make_sample(running(request).catalogue.get(name).spec)
+    headers = {"Content-Disposition": f'attachment; filename="{made.name}"'}
+    return Response(made.content, media_type=made.type, headers=headers)
+
+
+@router.get("/page/{name:path}")
+async def file(request: Request, name: str) -> Response:
+    """A file of the page."""
+    return await _answer(request, name)
+
+
+async def _answer(request: Request, name: str) -> Response:
+    found = await run_in_threadpool(page_file, name)
+    if found is None:
+        raise Refused(404, "The page has no such file.")
+    headers = {
+        "Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "ETag": found.tag,
+        "Vary": "Accept-Encoding",
+    }  # fmt: skip
+    if request.headers.get("if-none-match") == found.tag:
+        return Response(status_code=304, headers=headers)
+    content = found.content
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = found.packed, "gzip"
+    return Response(content, media_type=found.type, headers=headers)

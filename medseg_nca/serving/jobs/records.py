@@ -36,6 +36,7 @@ class JobOptions:
         objects: DICOM objects to make; without any it is "dicom-seg" for DICOM, and "none" is none.
         probabilities: whether those of each label are wanted.
         uncertainty: stochastic passes; 0 makes no map of uncertainty.
+        image: whether the image is kept with the results, as a file that a viewer takes.
         select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
         export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
             for none.
@@ -48,6 +49,7 @@ class JobOptions:
     objects: tuple[str, ...] = ()
     probabilities: bool = False
     uncertainty: int = 0
+    image: bool = False
     select: str = ""
     export: str = ""
     export_dtype: str = ""
@@ -85,11 +87,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the job at work is: ``done`` of ``total`` within a phase."""
+    """How far the job at work is: ``done`` of ``total`` within a phase.
+
+    ``facts`` names the level of the automaton, of how many levels, and its step, where known.
+    """
 
     phase: str
     done: int
     total: int | None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,9 @@ class JobService:
     def moved(self, message: Moved) -> None:
         """Note how far a job is."""
         with self._lock:
-            self._progress[message.job_id] = Progress(message.phase, message.done, message.total)
+            self._progress[message.job_id] = Progress(
+                message.phase, message.done, message.total, message.facts
+            )
         self.tell(message.job_id)
 
     def unwanted(self, job_id: str, *, forget: bool = False) -> Failure | None:

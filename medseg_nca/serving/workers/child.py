@@ -119,7 +119,7 @@ class _Worker:
 
     def _listener(self, job_id: str) -> Any:
         def listen(progress: Progress) -> None:
-            self._send(Moved(job_id, progress.phase, progress.done, progress.total))
+            self._send(Moved(job_id, progress.phase, progress.done, progress.total, progress.facts))
 
         return listen
 

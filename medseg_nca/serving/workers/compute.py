@@ -30,6 +30,7 @@ from medseg_nca.serving.jobs.records import JobOptions
 from medseg_nca.serving.jobs.store import RESULT
 from medseg_nca.serving.label_file import write_label_file
 from medseg_nca.serving.workers.messages import ModelInfo, Run
+from medseg_nca.serving.workers.view import write_view
 from medseg_nca.work.case_records import finish
 from medseg_nca.work.shared_model import SharedModel
 
@@ -83,6 +84,8 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
             record = predict_case(work, job)
             finish(folder)
             files = {_kind(kind): folder / file.name for kind, file in record.files.items()}
+            if options.image:
+                files["image"] = write_view(case, folder, predictor.spec.plan.dims)
             if options.export:
                 files["label_file"] = write_label_file(files["label_map"], options, predictor.spec)
             seconds = round(time.perf_counter() - started, 4)

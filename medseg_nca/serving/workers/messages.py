@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg_nca.serving.jobs.records import Failure, JobOptions
@@ -77,12 +78,13 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Moved:
-    """From a worker: how far it is."""
+    """From a worker: how far it is; ``facts`` as those of :class:`medseg_nca.job.Progress`."""
 
     job_id: str
     phase: str
     done: int
     total: int | None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
