@@ -9,7 +9,17 @@ from pathlib import Path
 import medseg_nca
 
 # The packages whose version can change a number in a result.
-PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel", "SimpleITK", "mlflow")
+PACKAGES = (
+    "torch",
+    "monai",
+    "numpy",
+    "scipy",
+    "scikit-image",
+    "scikit-learn",
+    "nibabel",
+    "SimpleITK",
+    "mlflow",
+)
 TIMEOUT_S = 10
 
 

@@ -127,8 +127,8 @@ def promote(
     if not target.evaluated:
         raise ModelError(
             f"{target.uri}: has no evaluation, so it cannot be promoted.",
-            hint="Run `medseg-nca evaluate --model RUN --data DIR --out DIR`, then promote with "
-            "--evaluation DIR.",
+            hint="Run `medseg-nca evaluate --model RUN --out DIR`, with --data where the task needs "
+            "data, then promote with --evaluation DIR.",
         )
     if target.tags.get("learned") == "no":
         logger.warning("%s: its training has learned nothing.", target.uri)
