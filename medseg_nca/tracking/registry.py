@@ -127,7 +127,7 @@ def promote(
     if not target.evaluated:
         raise ModelError(
             f"{target.uri}: has no evaluation, so it cannot be promoted.",
-            hint="Run `medseg-nca evaluate --model RUN --out DIR`, with --data where the task needs "
+            hint="Run `medseg-nca evaluate --model RUN --out DIR`, with --data if the task needs "
             "data, then promote with --evaluation DIR.",
         )
     if target.tags.get("learned") == "no":
