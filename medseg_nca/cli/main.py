@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
-    "serve": ("medseg_nca.cli.serve:serve", "Serve models to 3D Slicer, OHIF and programs."),
+    "serve": ("medseg_nca.cli.serve:serve", "Serve models to 3D Slicer and to programs."),
     "user": ("medseg_nca.cli.user:user", "Add and remove users of a server."),
     "bench": ("medseg_nca.cli.bench:bench", "Measure speed and memory on this machine."),
 }

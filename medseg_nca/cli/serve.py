@@ -93,7 +93,7 @@ def serve(
     workers: int,
     tracking_uri: str | None,
 ) -> None:
-    """Serve models over HTTP: to 3D Slicer, to OHIF, and to programs.
+    """Serve models over HTTP: to 3D Slicer, other clients of MONAI Label, and programs.
 
     GET /docs on the server lists all requests. Ctrl-C or SIGTERM stops it: what is computed is
     finished first, and what waits is computed after the next start.
