@@ -310,8 +310,8 @@ def test_users_sign_in(chrome: Any, tmp_path: Path) -> None:
         found.stop()
 
 
-def test_the_picture_of_io_is_read(tmp_path: Path) -> None:
-    """The measure of these tests: it finds a label's colour, and no grey."""
+def test_the_colour_of_a_label_is_told_from_grey() -> None:
+    """What the tests above measure with."""
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[0, :] = (180, 120, 20)
     pixels[1, :] = 128
