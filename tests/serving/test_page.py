@@ -176,6 +176,24 @@ def test_a_picture_is_shown_and_downloaded(chrome: Any, served: Server, tmp_path
     assert found.any()
 
 
+def test_uncertainty_is_laid_over_the_volume(chrome: Any, served: Server) -> None:
+    with visit(chrome, served.url, viewport={"width": 1000, "height": 700}) as opened:
+        page = opened.page
+        page.click("summary")
+        page.check("#uncertainty")
+        page.click("#sample")
+        page.wait_for_selector(DONE)
+        page.check("input[name=view][value=axial]")
+        page.fill("#opacity", "0")
+        assert opened.orange("#volume") < 20
+        page.check("#uncertain")
+        assert opened.orange("#volume") > 100
+        page.uncheck("#uncertain")
+        assert opened.orange("#volume") < 20
+        assert page.locator("#downloads a[data-kind=uncertainty]").count() == 1
+        opened.check(served.url)
+
+
 def test_dicom_files_are_packed_by_the_page(chrome: Any, served: Server, tmp_path: Path) -> None:
     files = write(tmp_path / "in", classic(pixels((24, 28, 26)), modality="MR"))
     with visit(chrome, served.url) as opened:
@@ -292,8 +310,8 @@ def test_users_sign_in(chrome: Any, tmp_path: Path) -> None:
         found.stop()
 
 
-def test_the_picture_of_io_is_read(tmp_path: Path) -> None:
-    """The measure of these tests: it finds a label's colour, and no grey."""
+def test_the_colour_of_a_label_is_told_from_grey() -> None:
+    """What the tests above measure with."""
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[0, :] = (180, 120, 20)
     pixels[1, :] = 128

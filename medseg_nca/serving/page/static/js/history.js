@@ -34,7 +34,7 @@ export class History {
     const when = { time: time(job.created) };
     const about = make("div", { className: "about" },
       make("span", { className: "file", textContent: this.#names.get(job.id) ?? when.time }),
-      make("span", { className: "soft", textContent: `${job.model.name} · ` }, ...this.#state(job)),
+      make("span", { className: "soft", }, ...this.#state(job)),
     );
     const buttons = [];
     if (job.state === "done")
@@ -49,8 +49,9 @@ export class History {
   }
 
   #state(job) {
+    const when = this.#names.has(job.id) ? ` · ${time(job.created)}` : "";
     const state = make("span", { className: "state", textContent: t(`state_${job.state}`), title: job.error?.detail ?? "" });
-    return this.#names.has(job.id) ? [state, ` · ${time(job.created)}`] : [state];
+    return job.state === "done" ? [`${job.model.name}${when}`] : [`${job.model.name} · `, state, when];
   }
 
   /** A button that cancels a job, or deletes one that is over when it is pressed twice. */

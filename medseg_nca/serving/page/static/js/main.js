@@ -36,6 +36,7 @@ async function segment(files, name, isSample = false) {
   clearProblem();
   hideResult();
   shownJob = null;
+  history.current = null;
   progress.begin(name);
   toView("progress-card");
   progress.sending(files.length > 1 ? t("packing", { count: number(files.length) }) : t("uploading"), null);
@@ -56,6 +57,7 @@ async function segment(files, name, isSample = false) {
     if (current === mine) await ended(job, shown);
   } catch (problem) {
     if (current === mine) {
+      screen.idle();
       progress.end("failed", t(mine.stop.signal.aborted ? "cancelled" : "failed"));
       if (!mine.stop.signal.aborted) failed(problem);
     }
@@ -95,10 +97,11 @@ async function display(job, shown = false) {
   shownJob = job;
   history.current = job.id;
   const found = Object.fromEntries(job.outputs.map((output) => [output.kind, output]));
-  const { label_map: map, image } = found;
+  const { label_map: map, image, uncertainty } = found;
   const [content, under] = await Promise.all([bytes(map.href), image && !shown ? bytes(image.href) : null]);
   if (under !== null) await screen.image(under, image.name, image.type);
   if (!(await screen.labels(content, map.name, map.type, job.labels, shown || under !== null))) screen.blank(t("no_view"));
+  else if (uncertainty) await screen.uncertainty(await bytes(uncertainty.href), uncertainty.name);
   writeResult();
 }
 

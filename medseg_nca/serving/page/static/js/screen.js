@@ -27,6 +27,7 @@ export class Screen {
     $("outline").addEventListener("change", () => {
       this.#both((view) => (view.outline = $("outline").checked));
     });
+    $("uncertain").addEventListener("change", () => (this.#volume.uncertain = $("uncertain").checked));
     $("centre").addEventListener("click", () => this.#volume.centre());
     $("full").addEventListener("click", () => {
       if (document.fullscreenElement) document.exitFullscreen();
@@ -69,7 +70,6 @@ export class Screen {
   async image(content, name, type) {
     this.#isFlat = type.startsWith("image/");
     if (!this.#isFlat && !VolumeView.possible) return false;
-    if (!this.#isFlat) this.#open();
     const shown = this.#isFlat ? await this.#flat.image(content, type) : await this.#volume.image(content, name);
     if (shown === false) return false;
     this.#open();
@@ -80,7 +80,6 @@ export class Screen {
   async labels(content, name, type, labels, hasImage) {
     this.#isFlat = type.startsWith("image/");
     if (this.#isFlat ? type !== "image/png" : !VolumeView.possible) return false;
-    this.#open();
     if (this.#isFlat) {
       if (!hasImage) this.#flat.forgetImage();
       await this.#flat.labels(content, labels);
@@ -92,6 +91,18 @@ export class Screen {
     return true;
   }
 
+  /** Offer a map of uncertainty over the volume that is shown. */
+  async uncertainty(content, name) {
+    if (this.#isFlat || !VOLUMES.test(name)) return;
+    await this.#volume.uncertainty(content, name);
+    show($("uncertain-row"));
+  }
+
+  /** Nothing will come: say so where nothing is shown. */
+  idle() {
+    if (!$("blank").hidden) this.blank(t("blank"));
+  }
+
   /** Show or hide one label. */
   toggle(value, on) {
     this.#both((view) => view.toggle(value, on));
@@ -99,6 +110,8 @@ export class Screen {
 
   #open() {
     show($("blank"), false);
+    show($("uncertain-row"), false);
+    $("uncertain").checked = false;
     $("volume").classList.toggle("away", this.#isFlat);
     show($("flat"), this.#isFlat);
     for (const id of ["views", "centre", "keys"]) show($(id), !this.#isFlat);

@@ -9,11 +9,13 @@ const LABELS = 1002; // what NIfTI calls an image of labels
 // Of the image in 3D, so that the labels inside it are seen.
 const THROUGH = 0.16;
 const INSIDE = 0.02;
+const UNCERTAIN = 0.7;
+const CLEAR_BELOW = 1; // what the viewer calls transparent below the least value
 
 const OPTIONS = {
   dragAndDropEnabled: false, isRadiologicalConvention: true, logLevel: "error",
   backColor: [0, 0, 0, 1], fontColor: [0.75, 0.8, 0.85, 1], crosshairColor: [0.35, 0.85, 0.85, 0.75],
-  crosshairWidth: 0.5, crosshairWidthUnit: "percent", show3Dcrosshair: false,
+  crosshairWidth: 0.4, crosshairWidthUnit: "percent", show3Dcrosshair: false,
   multiplanarLayout: 2, // a grid of two by two, the last one in 3D
   viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "",
 };
@@ -40,6 +42,7 @@ export class VolumeView {
   #hidden = new Set();
   #opacity = 0.55;
   #outline = false;
+  #uncertainty = null;
   #view = "all";
 
   /** @param {() => void} moved is told when another slice is shown. */
@@ -61,10 +64,14 @@ export class VolumeView {
   /** Show an image alone. */
   async image(content, name) {
     const [viewer, { NVImage }] = await this.#start();
-    this.#clear(viewer);
-    viewer.opts.multiplanarShowRender = 0; // there is little to see of it in 3D yet, and it costs most
-    viewer.addVolume(await read(NVImage, content, name, { colormap: "gray" }));
-    this.#shown(viewer);
+    const image = await read(NVImage, content, name, { colormap: "gray" });
+    this.#atOnce(viewer, () => {
+      this.#clear(viewer);
+      viewer.opts.multiplanarShowRender = 0; // there is little to see of it in 3D yet, and it costs most
+      viewer.addVolume(image);
+      this.view = this.#view;
+    });
+    this.#moved();
   }
 
   /**
@@ -73,22 +80,41 @@ export class VolumeView {
    */
   async labels(content, name, labels) {
     const [viewer, { NVImage }] = await this.#start();
-    while (viewer.volumes.length > 1) viewer.removeVolume(viewer.volumes[1]);
-    viewer.opts.multiplanarShowRender = 1;
     this.#labels = labels;
     this.#hidden.clear();
     const map = await read(NVImage, content, name, { opacity: this.#opacity });
     map.hdr.intent_code = LABELS; // outlines are drawn of such volumes alone
     map.setColormapLabel(this.#table());
-    if (viewer.volumes.length === 0) {
-      const ground = await NVImage.zerosLike(map, "uint8");
-      [ground.cal_min, ground.cal_max] = [0, 1];
-      viewer.addVolume(ground);
-    }
-    viewer.addVolume(map);
-    this.#blend();
-    this.#shown(viewer);
-    this.centre();
+    const ground = await NVImage.zerosLike(map, "uint8");
+    [ground.cal_min, ground.cal_max] = [0, 1];
+    this.#atOnce(viewer, () => {
+      while (viewer.volumes.length > 1) viewer.removeVolume(viewer.volumes[1]);
+      this.#uncertainty = null;
+      viewer.opts.multiplanarShowRender = 1;
+      if (viewer.volumes.length === 0) viewer.addVolume(ground);
+      viewer.addVolume(map);
+      this.#blend();
+      this.view = this.#view;
+      this.centre();
+    });
+  }
+
+  /** Have a map of uncertainty at hand, which `uncertain` shows. */
+  async uncertainty(content, name) {
+    const [, { NVImage }] = await this.#start();
+    const map = await read(NVImage, content, name, { colormap: "inferno", opacity: UNCERTAIN });
+    map.cal_min = map.cal_max / 10;
+    map.colormapType = CLEAR_BELOW;
+    this.#uncertainty = map;
+  }
+
+  set uncertain(on) {
+    const viewer = this.#niivue;
+    if (this.#uncertainty === null) return;
+    this.#atOnce(viewer, () => {
+      if (on) viewer.addVolume(this.#uncertainty);
+      else if (viewer.volumes.includes(this.#uncertainty)) viewer.removeVolume(this.#uncertainty);
+    });
   }
 
   forgetImage() {
@@ -109,6 +135,7 @@ export class VolumeView {
   }
 
   set opacity(share) {
+    if (share === this.#opacity) return;
     this.#opacity = share;
     this.#blend();
   }
@@ -177,10 +204,15 @@ export class VolumeView {
     while (viewer.volumes.length) viewer.removeVolume(viewer.volumes[0]);
   }
 
-  #shown(viewer) {
-    this.view = this.#view;
-    viewer.updateGLVolume();
-    this.#moved();
+  /** Make several changes and draw once: in 3D that takes a processor without a GPU a second. */
+  #atOnce(viewer, change) {
+    viewer.drawScene = () => {};
+    try {
+      change();
+    } finally {
+      delete viewer.drawScene;
+    }
+    viewer.drawScene();
   }
 
   #table() {
