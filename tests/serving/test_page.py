@@ -176,6 +176,27 @@ def test_a_picture_is_shown_and_downloaded(chrome: Any, served: Server, tmp_path
     assert found.any()
 
 
+def test_another_job_may_be_opened_while_one_is_computed(
+    chrome: Any, served: Server, tmp_path: Path
+) -> None:
+    """The labels of the first then lie over its own image, not over the one that was opened."""
+    content = sample(served, "nuclei", tmp_path / "image.png").read_bytes()
+    other = served.wait(served.send(content, model="nuclei", image="true").json())
+    small = nib.load(sample(served, "hippocampus", tmp_path / "small.nii.gz"))
+    large = np.kron(np.asanyarray(small.dataobj), np.ones((2, 2, 2), np.uint8))
+    nib.save(nib.Nifti1Image(large, small.affine), tmp_path / "large.nii.gz")
+    with visit(chrome, served.url, viewport={"width": 1000, "height": 700}) as opened:
+        page = opened.page
+        page.set_input_files("#files", tmp_path / "large.nii.gz")
+        page.click(f"#history li[data-id='{other['id']}'] button:has-text('Open')")
+        page.wait_for_selector(DONE)
+        page.wait_for_selector("#result-model:has-text('hippocampus')")
+        assert page.is_visible("#volume")
+        assert page.is_hidden("#flat")
+        assert opened.orange("#volume") > 300
+        opened.check(served.url)
+
+
 def test_uncertainty_is_laid_over_the_volume(chrome: Any, served: Server) -> None:
     with visit(chrome, served.url, viewport={"width": 1000, "height": 700}) as opened:
         page = opened.page

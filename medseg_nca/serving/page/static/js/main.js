@@ -22,6 +22,7 @@ const history = new History(open, failed, names);
 let about = {};
 let shownJob = null;
 let current = null; // what the progress is of: {id, stop}
+let onScreen = null; // whose image was shown last: `current` of that time, or a job
 
 /** Segment files: one image, or several that are one (DICOM, channels). */
 async function segment(files, name, isSample = false) {
@@ -41,6 +42,7 @@ async function segment(files, name, isSample = false) {
   toView("progress-card");
   progress.sending(files.length > 1 ? t("packing", { count: number(files.length) }) : t("uploading"), null);
   screen.blank(t("blank_dicom"));
+  onScreen = mine;
   try {
     const form = formOf(model, files.length > 1 ? await zip(files) : files[0]);
     const sent = await send("/v1/jobs", form, (share) => progress.sending(t("uploading"), share), mine.stop.signal);
@@ -53,7 +55,7 @@ async function segment(files, name, isSample = false) {
     // Drawing may take the browser seconds where there is no GPU; the server is at work meanwhile.
     const preview = files.length > 1 ? false : screen.preview(files[0]);
     const job = await following;
-    const shown = (await preview) && KEPT.test(files[0].name);
+    const shown = (await preview) && KEPT.test(files[0].name) && onScreen === mine;
     if (current === mine) await ended(job, shown);
   } catch (problem) {
     if (current === mine) {
@@ -95,6 +97,7 @@ async function ended(job, shown) {
 /** Show a job that is done; its image too, unless it is shown already. */
 async function display(job, shown = false) {
   shownJob = job;
+  onScreen = job;
   history.current = job.id;
   const found = Object.fromEntries(job.outputs.map((output) => [output.kind, output]));
   const { label_map: map, image, uncertainty } = found;
