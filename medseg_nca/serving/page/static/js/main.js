@@ -22,6 +22,7 @@ const history = new History(open, failed, names);
 let about = {};
 let shownJob = null;
 let current = null; // what the progress is of: {id, stop}
+let drawing = Promise.resolve(); // what the screen is at
 let onScreen = null; // whose image was shown last: `current` of that time, or a job
 
 /** Segment files: one image, or several that are one (DICOM, channels). */
@@ -53,10 +54,10 @@ async function segment(files, name, isSample = false) {
     history.refresh().catch(failed);
     const following = follow(sent.id, (now) => current === mine && progress.job(now));
     // Drawing may take the browser seconds where there is no GPU; the server is at work meanwhile.
-    const preview = files.length > 1 ? false : screen.preview(files[0]);
+    const preview = inTurn(() => files.length === 1 && onScreen === mine && screen.preview(files[0]));
     const job = await following;
-    const shown = (await preview) && KEPT.test(files[0].name) && onScreen === mine;
-    if (current === mine) await ended(job, shown);
+    const shown = (await preview) && KEPT.test(files[0].name);
+    if (current === mine) await ended(job, () => shown && onScreen === mine);
   } catch (problem) {
     if (current === mine) {
       screen.idle();
@@ -66,6 +67,12 @@ async function segment(files, name, isSample = false) {
   } finally {
     history.refresh().catch(() => {});
   }
+}
+
+/** Let one thing after another draw, so that the parts of two never mix. */
+function inTurn(draw) {
+  drawing = drawing.catch(() => {}).then(draw);
+  return drawing;
 }
 
 function formOf(model, upload) {
@@ -81,11 +88,11 @@ function formOf(model, upload) {
   return form;
 }
 
-/** A job of this page has come to its end; `shown` says whether its image is on the screen. */
+/** A job of this page has come to its end; `shown` tells whether its image is on the screen. */
 async function ended(job, shown) {
   if (job.state === "done") {
     progress.showing();
-    await display(job, shown);
+    await inTurn(() => display(job, shown()));
     toView("viewer");
     progress.end("done", t("done", { seconds: number(job.seconds, 2) }));
   } else {
@@ -124,7 +131,8 @@ function writeResult() {
 async function open(id) {
   clearProblem();
   try {
-    await display(await json(`/v1/jobs/${id}`));
+    const job = await json(`/v1/jobs/${id}`);
+    await inTurn(() => display(job));
     await history.refresh();
     toView("viewer");
     $("result-title").focus({ preventScroll: true });
