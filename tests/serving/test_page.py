@@ -176,6 +176,28 @@ def test_a_picture_is_shown_and_downloaded(chrome: Any, served: Server, tmp_path
     assert found.any()
 
 
+def test_another_job_may_be_opened_while_one_is_computed(
+    chrome: Any, served: Server, tmp_path: Path
+) -> None:
+    """Whichever comes last is shown, labels and image of the same job."""
+    content = sample(served, "nuclei", tmp_path / "image.png").read_bytes()
+    other = served.wait(served.send(content, model="nuclei", image="true").json())
+    small = nib.load(sample(served, "hippocampus", tmp_path / "small.nii.gz"))
+    large = np.kron(np.asanyarray(small.dataobj), np.ones((2, 2, 2), np.uint8))
+    nib.save(nib.Nifti1Image(large, small.affine), tmp_path / "large.nii.gz")
+    with visit(chrome, served.url, viewport={"width": 1000, "height": 700}) as opened:
+        page = opened.page
+        page.set_input_files("#files", tmp_path / "large.nii.gz")
+        page.click(f"#history li[data-id='{other['id']}'] button:has-text('Open')")
+        page.wait_for_selector(DONE)
+        page.wait_for_timeout(1500)
+        last = page.inner_text("#result-model").split()[0]
+        place = {"hippocampus": "#volume", "nuclei": "#flat"}[last]
+        assert page.is_visible("#volume") == (place == "#volume")
+        assert opened.orange(place) > 300
+        opened.check(served.url)
+
+
 def test_uncertainty_is_laid_over_the_volume(chrome: Any, served: Server) -> None:
     with visit(chrome, served.url, viewport={"width": 1000, "height": 700}) as opened:
         page = opened.page

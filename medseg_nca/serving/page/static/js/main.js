@@ -22,6 +22,8 @@ const history = new History(open, failed, names);
 let about = {};
 let shownJob = null;
 let current = null; // what the progress is of: {id, stop}
+let drawing = Promise.resolve(); // what the screen is at
+let onScreen = null; // whose image was shown last: `current` of that time, or a job
 
 /** Segment files: one image, or several that are one (DICOM, channels). */
 async function segment(files, name, isSample = false) {
@@ -41,6 +43,7 @@ async function segment(files, name, isSample = false) {
   toView("progress-card");
   progress.sending(files.length > 1 ? t("packing", { count: number(files.length) }) : t("uploading"), null);
   screen.blank(t("blank_dicom"));
+  onScreen = mine;
   try {
     const form = formOf(model, files.length > 1 ? await zip(files) : files[0]);
     const sent = await send("/v1/jobs", form, (share) => progress.sending(t("uploading"), share), mine.stop.signal);
@@ -51,10 +54,10 @@ async function segment(files, name, isSample = false) {
     history.refresh().catch(failed);
     const following = follow(sent.id, (now) => current === mine && progress.job(now));
     // Drawing may take the browser seconds where there is no GPU; the server is at work meanwhile.
-    const preview = files.length > 1 ? false : screen.preview(files[0]);
+    const preview = inTurn(() => files.length === 1 && onScreen === mine && screen.preview(files[0]));
     const job = await following;
     const shown = (await preview) && KEPT.test(files[0].name);
-    if (current === mine) await ended(job, shown);
+    if (current === mine) await ended(job, () => shown && onScreen === mine);
   } catch (problem) {
     if (current === mine) {
       screen.idle();
@@ -64,6 +67,12 @@ async function segment(files, name, isSample = false) {
   } finally {
     history.refresh().catch(() => {});
   }
+}
+
+/** Let one thing after another draw, so that the parts of two never mix. */
+function inTurn(draw) {
+  drawing = drawing.catch(() => {}).then(draw);
+  return drawing;
 }
 
 function formOf(model, upload) {
@@ -79,11 +88,11 @@ function formOf(model, upload) {
   return form;
 }
 
-/** A job of this page has come to its end; `shown` says whether its image is on the screen. */
+/** A job of this page has come to its end; `shown` tells whether its image is on the screen. */
 async function ended(job, shown) {
   if (job.state === "done") {
     progress.showing();
-    await display(job, shown);
+    await inTurn(() => display(job, shown()));
     toView("viewer");
     progress.end("done", t("done", { seconds: number(job.seconds, 2) }));
   } else {
@@ -95,6 +104,7 @@ async function ended(job, shown) {
 /** Show a job that is done; its image too, unless it is shown already. */
 async function display(job, shown = false) {
   shownJob = job;
+  onScreen = job;
   history.current = job.id;
   const found = Object.fromEntries(job.outputs.map((output) => [output.kind, output]));
   const { label_map: map, image, uncertainty } = found;
@@ -121,7 +131,8 @@ function writeResult() {
 async function open(id) {
   clearProblem();
   try {
-    await display(await json(`/v1/jobs/${id}`));
+    const job = await json(`/v1/jobs/${id}`);
+    await inTurn(() => display(job));
     await history.refresh();
     toView("viewer");
     $("result-title").focus({ preventScroll: true });
