@@ -21,6 +21,7 @@ from medseg_nca.cli.main import OTHERS
 from medseg_nca.config.presets import NETWORKS
 from medseg_nca.datasets.adapters.phantom import write_phantom
 from medseg_nca.datasets.find import ADAPTERS
+from medseg_nca.datasets.find_classes import CLASS_LAYOUTS
 from medseg_nca.io.read import read_volume
 from medseg_nca.io.write import WRITERS
 from medseg_nca.metrics.definitions import MASK_METRICS
@@ -150,7 +151,7 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| a")]
     listed = {row[3].strip(" `") for row in rows}
     assert listed == used
-    kinds = (NETWORKS, ADAPTERS, WRITERS, ENGINES, TASKS, MASK_METRICS)
+    kinds = (NETWORKS, ADAPTERS, CLASS_LAYOUTS, WRITERS, ENGINES, TASKS, MASK_METRICS)
     assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
     }  # fmt: skip
@@ -170,6 +171,21 @@ def test_a_data_layout_and_presets_are_listed(installed: Path) -> None:
     text = command([installed], "config", "list")
     for name in ("example_run", "example_nca", "example_network", "Two small levels"):
         assert name in text
+
+
+def test_a_layout_of_classes_is_found(installed: Path, data: Path, tmp_path: Path) -> None:
+    images = sorted((data / "imagesTr").iterdir())
+    lines = [f"{image} {'ab'[number % 2]}" for number, image in enumerate(images)]
+    (tmp_path / "classes.txt").write_text("\n".join(lines))
+    program = """\
+import sys
+from pathlib import Path
+from medseg_nca.datasets.find_classes import open_classes
+data = open_classes(Path(sys.argv[1]))
+print(data.format, data.classes, len(data.images), data.images[0].read().shape, len(data.hash))
+"""
+    done = python([installed], "-c", program, tmp_path)
+    assert done.stdout == "example_classes ('a', 'b') 5 (1, 24, 20) 64\n", done.stderr
 
 
 def test_a_network_is_built_by_its_name(installed: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def train(
                  for word in (f"--{key.replace('_', '-')}", value)]  # fmt: skip
         if folds is not None or fold is not None:
             settings = pipeline.with_fold(settings, folds or 5, fold or 0)
-        _plan(data, out, settings, [*settings_words(config, overrides), *words], as_json)
+        _plan(data, out, settings, (settings_words(config, overrides), words), as_json)
         return
     show = partial(print_plan, stderr=as_json)
     with ProgressBars() as bars:
@@ -121,7 +122,11 @@ def _as_overrides(options: dict[str, Any]) -> list[str]:
 
 
 def _plan(
-    data: Path | None, out: Path, settings: RunSettings, words: list[object], as_json: bool
+    data: Path | None,
+    out: Path,
+    settings: RunSettings,
+    words: tuple[Sequence[object], ...],
+    as_json: bool,
 ) -> None:
     """Plan only; the words repeat the command for the training that comes next."""
     from medseg_nca.pipelines import train as pipeline
@@ -132,7 +137,8 @@ def _plan(
         return
     print_plan(plan)
     at = () if data is None else ("--data", data)
-    say_next("train", *words, *at, "--out", out)
+    first, last = words
+    say_next("train", *first, *at, "--out", out, *last)
 
 
 def _best(tree: dict[str, Any]) -> str:

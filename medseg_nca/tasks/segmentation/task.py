@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medseg_nca.config import Settings
+from medseg_nca.config.labels import MERGED
 from medseg_nca.config.prediction_options import FIELDS, prediction_settings
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.job import Job
-from medseg_nca.metrics.definitions import MERGED, METRICS
 from medseg_nca.tasks.base import (
     Agreement,
     Better,
@@ -110,6 +110,8 @@ class SegmentationTask(Task):
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each label."""
+        from medseg_nca.metrics.definitions import METRICS
+
         parts = {**tree["labels"], MERGED: tree[MERGED]}
         rows = [
             (name, *(_number(part[m]["mean"]) for m in SHOWN), str(part["dice"]["n"]))
@@ -135,6 +137,8 @@ class SegmentationTask(Task):
 
     def comparable(self, tree: Tree) -> Mapping[str, Better]:
         """Implement :meth:`Task.comparable`."""
+        from medseg_nca.metrics.definitions import METRICS
+
         return {name: metric.better for name, metric in METRICS.items() if metric.better}
 
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
@@ -148,6 +152,8 @@ class SegmentationTask(Task):
 
     def heading(self, metric: str) -> str:
         """Implement :meth:`Task.heading`."""
+        from medseg_nca.metrics.definitions import METRICS
+
         return METRICS[metric].heading()
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:

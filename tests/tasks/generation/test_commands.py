@@ -59,6 +59,8 @@ def test_a_model_is_registered_verified_promoted_and_loaded(run: Path) -> None:
     import mlflow
 
     uri = f"sqlite:///{run.parent / 'store.db'}"
+    fast = ("--set", "times=[1]", "--set", "count=1")
+    call("evaluate", "--model", run, *fast, "--tracking-uri", uri)
     call("models", "register", run, "--name", "emblem", "--force", "--tracking-uri", uri)
     call("models", "verify", "models:/emblem/1", "--tracking-uri", uri)
     call("models", "promote", "emblem", 1, "--alias", "champion", "--tracking-uri", uri)
