@@ -17,7 +17,7 @@ from medseg_nca.job import Job
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation
 from medseg_nca.tasks.generation.damage import fixed_damage
-from medseg_nca.tasks.generation.growth import Film, grow, module_of, wanted_of, wound
+from medseg_nca.tasks.generation.growth import Film, facts_of, grow, module_of, wanted_of, wound
 from medseg_nca.tasks.generation.learner import psnr
 from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
 from medseg_nca.tasks.generation.prediction import refuse_scheduler
@@ -86,7 +86,7 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
 
     options = evaluation_options(request.overrides)
     refuse_scheduler(request.scheduler)
-    names = list(model.spec.facts["targets"])
+    names = facts_of(model).targets
     wishes = [(target, options.seed + k) for target in range(len(names))
               for k in range(options.count)]  # fmt: skip
     cases: list[GrownCase] = []
@@ -116,7 +116,7 @@ def measure(
         Interrupted: if the job was cancelled.
     """
     module, wanted = module_of(model), wanted_of(model, target)
-    trained, name = module.steps, str(model.spec.facts["targets"][target])
+    trained, name = module.steps, facts_of(model).targets[target]
     ends = [time * trained for time in options.times]
     pictures = {*ends, *(round(trained * share) for share in (0.25, 0.5, 0.75))}
     film = Film(lambda step: step in pictures or (step <= trained), wanted)

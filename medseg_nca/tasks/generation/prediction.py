@@ -15,6 +15,7 @@ from torch import Tensor
 
 from medseg_nca.config.loading import parse_override, validate
 from medseg_nca.config.presets import merge
+from medseg_nca.datasets.layout import safe_id
 from medseg_nca.errors import (
     ConfigError,
     ImageError,
@@ -33,6 +34,7 @@ from medseg_nca.tasks.base import PredictRequest
 from medseg_nca.tasks.generation.damage import fixed_damage
 from medseg_nca.tasks.generation.growth import (
     Film,
+    facts_of,
     grow,
     module_of,
     shown,
@@ -124,7 +126,7 @@ def wishes(model: TaskModel, options: PredictionOptions) -> list[Wish]:
     Raises:
         ConfigError: if there is no such target, or the genome is of another length.
     """
-    module, names = module_of(model), tuple(model.spec.facts["targets"])
+    module, names = module_of(model), facts_of(model).targets
     if options.genome is not None:
         if len(options.genome) != len(names):
             raise ConfigError(
@@ -200,8 +202,8 @@ def _plan(
         for target, wanted, genome in wishes(model, options):
             for number in range(options.count):
                 parts = [start.name.partition(".")[0]] if start else []
-                several = len(model.spec.facts["targets"]) > 1
-                parts += [target or "mixed"] if several or not start else []
+                several = module_of(model).shape.targets > 1
+                parts += [safe_id(target or "mixed")] if several or not start else []
                 parts += [f"seed{options.seed + number}"] if options.count > 1 else []
                 name = "_".join(parts)
                 if name in names:
@@ -319,7 +321,7 @@ def picture_state(model: TaskModel, seen: Tensor, genome: Sequence[float]) -> Te
 def _write(seen: np.ndarray[Any, Any], stem: Path, suffix: str, model: TaskModel) -> dict[str, str]:
     if suffix == ".png":
         return {"image": str(rgba_png(seen, stem.parent / f"{stem.name}.png"))}
-    affine = np.array(model.spec.facts["affine"], float)
+    affine = np.array(facts_of(model).affine, float)
     outputs = {}
     for kind, values in (("image", seen[:-1]), ("alpha", seen[-1:])):
         path = stem.parent / f"{stem.name}{'' if kind == 'image' else '_alpha'}{suffix}"
