@@ -62,7 +62,8 @@ class Classification(StandardTask):
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`; the split of the run is ``split.json``."""
-        from medseg_nca.tasks.classification.begin import SPLIT, begin_training
+        from medseg_nca.datasets.redraw import SPLIT
+        from medseg_nca.tasks.classification.begin import begin_training
 
         settings, decisions = self.decided(start)
         options: ClassificationOptions = self.options(settings)

@@ -68,7 +68,8 @@ class Regression(StandardTask):
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`."""
-        from medseg_nca.tasks.regression.begin import FACTS, SPLIT, data_of, learned_data
+        from medseg_nca.datasets.redraw import SPLIT
+        from medseg_nca.tasks.regression.begin import FACTS, data_of, learned_data
         from medseg_nca.tasks.regression.learner import RegressionLearner
 
         settings, decisions = self.decided(start)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from medseg_nca.config.data import SplitSettings
-from medseg_nca.datasets.splits import read_split
+from medseg_nca.datasets.redraw import SEEN, kept_of
+from medseg_nca.datasets.splits import Split, read_split
 from medseg_nca.errors import (
     ConfigError,
     DataError,
@@ -102,6 +103,27 @@ def test_a_model_without_its_run_finds_the_split_again(
     found = TASK.evaluate(EvaluateRequest(TASK.load(alone, "cpu"), data, tmp_path / "e"), Job())
     split = read_split(run / "split.json")
     assert [case["id"] for case in found.tree["cases"]] == list(split.test)
+    # Where a file named the sides, the model holds their ids; where nothing is known, it is said.
+    tree = json.loads((alone / "model.json").read_text())
+    listed = split.changed(test=split.test[:2], train=(*split.train, *split.test[2:]))
+    for known, tested, words in (
+        (listed.model_dump(mode="json"), 2, "The test images of the run's split."),
+        (None, 40, "It is not known how the run split this data set: all images."),
+    ):
+        tree["facts"] |= {"split": None, "listed": known}
+        (alone / "model.json").write_text(json.dumps(tree))
+        request = EvaluateRequest(TASK.load(alone, "cpu"), data, tmp_path / "f")
+        about = TASK.evaluate(request, Job()).tree
+        assert (len(about["cases"]), about["split"]["reason"]) == (tested, words)
+    assert SEEN in about["notes"]
+
+
+def test_a_split_of_a_file_is_kept_by_its_ids() -> None:
+    split = Split(train=("a", "b"), test=("c",), dataset_hash="x")
+    assert kept_of(SplitSettings(file=Path("s.json")), split) == {"split": None, "listed": split}
+    assert kept_of(SplitSettings(seed=3), split) == {"split": SplitSettings(seed=3), "listed": None}
+    many = Split(train=tuple(f"{n:0100d}" for n in range(3000)))
+    assert kept_of(SplitSettings(file=Path("s.json")), many)["listed"] is None
 
 
 def test_other_data_are_taken_whole_and_noted(model: TaskModel, tmp_path: Path) -> None:
