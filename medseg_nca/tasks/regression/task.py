@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from medseg_nca.config.prediction_options import FIELDS
-from medseg_nca.errors import ConfigError, DataError, ImageError
+from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
 from medseg_nca.inference.task_model import TaskModel, TaskSpec
 from medseg_nca.job import Job
@@ -168,13 +168,10 @@ class Regression(StandardTask):
             from medseg_nca.suggest import unknown
 
             raise ConfigError(unknown("metric", metric, METRICS))
-        try:
-            return {
-                name: {case["id"]: case["targets"][name][metric] for case in tree["cases"]}
-                for name in tree["targets"]
-            }
-        except (KeyError, TypeError) as error:
-            raise DataError(f"metrics.json: a case lacks {error}.") from error
+        return {
+            name: {case["id"]: case["targets"][name][metric] for case in tree["cases"]}
+            for name in tree["targets"]
+        }
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
         """See :meth:`Task.make_reference`."""
