@@ -209,6 +209,7 @@ def _checked(data: Path | None, settings: RunSettings) -> tuple[Task, RunSetting
     task: Task = TASKS.get(settings.task)
     settings = task.checked(settings)
     task.check_data(data)
+    task.check_folds(settings)
     return task, settings
 
 
@@ -218,8 +219,8 @@ def run_folds(
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
 
-    The models of all folds are joined to an ensemble in ``out/ensemble``. The other arguments and
-    the errors are those of :func:`run`; each phase of the job counts all folds.
+    Where the task joins models, those of all folds become an ensemble in ``out/ensemble``. The
+    other arguments and the errors are those of :func:`run`; each phase of the job counts all folds.
     """
     results, job = [], job or Job()
     for fold in range(folds):
@@ -227,7 +228,10 @@ def run_folds(
         folder = out / f"fold_{fold}"
         again = resume and (folder / SETTINGS).exists()
         results.append(run(data, folder, part, resume=again, show=show, job=job.part(fold, folds)))
-    if os.environ.get("RANK", "0") == "0":
+    task: Task = TASKS.get(settings.task)
+    if not task.joins:
+        logger.info("The task %s joins no models: each fold has its own.", task.name)
+    elif os.environ.get("RANK", "0") == "0":
         _join([result.run for result in results], out / ENSEMBLE, settings.name)
     return results
 

@@ -127,6 +127,8 @@ class Task(ABC):
         defaults: values, by key, of settings that the user leaves to the recipe.
         predict_options: names in ``PredictRequest.options`` that the task understands.
         evaluate_options: names in ``EvaluateRequest.options`` that the task understands.
+        folds: whether a training can be one fold of a cross-validation: it has cases to divide.
+        joins: whether the models of several folds become one ensemble.
         joint_rows: names of the rows of a comparison that stand for several other rows; the
             comparison then gives the mean of those rows too.
     """
@@ -138,6 +140,8 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     predict_options: ClassVar[frozenset[str]] = frozenset()
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
+    folds: ClassVar[bool] = True
+    joins: ClassVar[bool] = False
     joint_rows: ClassVar[tuple[str, ...]] = ()
 
     def options(self, settings: RunSettings) -> Any:
@@ -190,6 +194,21 @@ class Task(ABC):
         if data is not None and self.data_use == "none":
             raise DataError(
                 f"{data}: the task {self.name} learns from no data set.", hint="Leave --data out."
+            )
+
+    def check_folds(self, settings: RunSettings) -> None:
+        """Refuse folds where the task has no cases to divide.
+
+        Raises:
+            ConfigError: if the settings ask for folds.
+        """
+        split = settings.data.split
+        if split.folds is None and split.fold is None:
+            return
+        if not self.folds or self.data_use == "none":
+            raise ConfigError(
+                f"The task {self.name} divides no data, so there are no folds.",
+                hint="Leave --folds and --fold (data.split.folds, data.split.fold) out.",
             )
 
     def check_options(self, given: Mapping[str, Any], known: frozenset[str]) -> None:

@@ -46,6 +46,7 @@ class Generation(StandardTask):
         "training.checkpoint_every": 0.1,
     }
     predict_options = frozenset({"seed"})
+    folds = False
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`."""

@@ -45,6 +45,7 @@ class SegmentationTask(Task):
     options_class: ClassVar[type[Settings]] = NoOptions
     predict_options = frozenset({*FIELDS, "seg_type", "select"})
     evaluate_options = frozenset({"save_predictions"})
+    joins = True
     joint_rows = (MERGED,)
 
     def begin(self, start: Start, job: Job) -> Training:

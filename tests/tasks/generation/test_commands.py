@@ -83,3 +83,14 @@ def test_what_is_wrong_is_refused_with_exit_code_two(tmp_path: Path) -> None:
         done = call("train", "--config", "growing_emblem", "--out", tmp_path / "run", *SETTINGS,
                     *words, code=2)  # fmt: skip
         assert text in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--folds", 3), ("--fold", 1), ("--set", "data.split.folds=3"), ("--plan-only", "--folds", 2)],
+)
+def test_there_are_no_folds_of_what_has_no_cases(tmp_path: Path, words: tuple[object, ...]) -> None:
+    done = call("train", "--config", "growing_emblem", "--out", tmp_path / "run", *SETTINGS, *words,
+                code=2)  # fmt: skip
+    assert "there are no folds" in done.output
+    assert not (tmp_path / "run").exists()
