@@ -101,8 +101,8 @@ def raise_if_useless(results: Sequence[RunResult]) -> None:
         raise NothingLearned(
             f"{runs}: the model is no better than a constant answer; the warnings above and in "
             f"{LOG} say by how much.",
-            hint="Train longer, or lower training.lr; look at label maps with `medseg-nca data "
-            "check`. The model is kept, but not for use.",
+            hint="Train longer, or lower training.lr; see whether the data show what is to be "
+            "learned. The model is kept, but not for use.",
         )
 
 
