@@ -62,15 +62,13 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
 
     Args:
         overrides: as ``--set`` writes them.
-        options: of a request: ``seed`` and ``votes``.
+        options: of a request: ``seed``.
 
     Raises:
         ConfigError: for an unknown key, naming the nearest, or a value that does not fit.
     """
     given = dict(options or {})
     tree: Tree = {"prediction": {"seed": given["seed"]} if "seed" in given else {}}
-    if "votes" in given:
-        tree["options"] = {"votes": given["votes"]}
     for override in overrides:
         tree = merge(tree, parse_override(override))
     return validate(UseSettings, tree, source="settings")

@@ -148,7 +148,7 @@ def test_predictions_of_folders_files_and_arrays(model: TaskModel, tmp_path: Pat
         model,
         [inputs, tmp_path / "cut.npz", tmp_path / "a.npz"],
         tmp_path / "out",
-        options={"votes": True},
+        overrides=("options.votes=true",),
     )
     with pytest.raises(PartialFailure, match="2 of 6 inputs failed") as error:
         TASK.predict(request, Job())
