@@ -86,7 +86,7 @@ class Evaluation:
             raise PartialFailure(
                 f"{len(self.failed)} of {total} cases failed; {self.out / 'metrics.json'} says "
                 "why.",
-                hint="Mend or remove these files (`medseg-nca data check`) and evaluate again.",
+                hint="Mend what it names, or leave these cases out, and evaluate again.",
                 failures=self.failed,
             )
 
@@ -129,6 +129,8 @@ class Task(ABC):
         evaluate_options: names in ``EvaluateRequest.options`` that the task understands.
         folds: whether a training can be one fold of a cross-validation: it has cases to divide.
         joins: whether the models of several folds become one ensemble.
+        parallel: whether ``workers`` and ``scheduler`` of a request share out its cases.
+        keeps_cases: whether the cases that were finished stay where a command is interrupted.
         joint_rows: names of the rows of a comparison that stand for several other rows; the
             comparison then gives the mean of those rows too.
     """
@@ -142,6 +144,8 @@ class Task(ABC):
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
     folds: ClassVar[bool] = True
     joins: ClassVar[bool] = False
+    parallel: ClassVar[bool] = False
+    keeps_cases: ClassVar[bool] = False
     joint_rows: ClassVar[tuple[str, ...]] = ()
 
     def options(self, settings: RunSettings) -> Any:
@@ -210,6 +214,19 @@ class Task(ABC):
                 f"The task {self.name} divides no data, so there are no folds.",
                 hint="Leave --folds and --fold (data.split.folds, data.split.fold) out.",
             )
+
+    def check_spread(self, request: PredictRequest | EvaluateRequest) -> None:
+        """Refuse processes and schedulers where the task works in one process.
+
+        Raises:
+            ConfigError: if the request asks for several.
+        """
+        if self.parallel or (request.workers <= 1 and request.scheduler is None):
+            return
+        option = "--workers" if request.scheduler is None else "--scheduler"
+        raise ConfigError(
+            f"{option}: the task {self.name} works in one process.", hint=f"Leave {option} out."
+        )
 
     def check_options(self, given: Mapping[str, Any], known: frozenset[str]) -> None:
         """Refuse options of a command that the task does not have.

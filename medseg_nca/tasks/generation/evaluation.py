@@ -20,7 +20,6 @@ from medseg_nca.tasks.generation.damage import fixed_damage
 from medseg_nca.tasks.generation.growth import Film, facts_of, grow, module_of, wanted_of, wound
 from medseg_nca.tasks.generation.learner import psnr
 from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
-from medseg_nca.tasks.generation.prediction import refuse_scheduler
 from medseg_nca.tracking.results import describe_results, write_results
 
 Tree = dict[str, Any]
@@ -85,7 +84,6 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
     from medseg_nca.tasks.generation.report import write_evaluation_report
 
     options = evaluation_options(request.overrides)
-    refuse_scheduler(request.scheduler)
     names = facts_of(model).targets
     wishes = [(target, options.seed + k) for target in range(len(names))
               for k in range(options.count)]  # fmt: skip

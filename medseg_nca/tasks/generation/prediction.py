@@ -156,7 +156,6 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
     """
     options = prediction_options(request)
     suffix = _suffix(request.formats, len(module_of(model).shape.grid))
-    refuse_scheduler(request.scheduler)
     plan = _plan(request, model, options)
     (request.out / PREDICTIONS).unlink(missing_ok=True)
     results: list[Grown] = []
@@ -179,18 +178,6 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
             failures=failed,
         )
     return results
-
-
-def refuse_scheduler(scheduler: str | None) -> None:
-    """Refuse the address of a scheduler.
-
-    Raises:
-        ConfigError: if there is one.
-    """
-    if scheduler is not None:
-        raise ConfigError(
-            "The task generation grows in one process.", hint="Leave out --scheduler."
-        )
 
 
 def _plan(

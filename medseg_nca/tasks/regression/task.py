@@ -49,6 +49,8 @@ class Regression(StandardTask):
     score: ClassVar[str] = "skill"
     data_use: ClassVar[Literal["required", "optional", "none"]] = "optional"
     options_class: ClassVar[type[RegressionOptions]] = RegressionOptions
+    parallel: ClassVar[bool] = True
+    keeps_cases: ClassVar[bool] = True
     predict_options: ClassVar[frozenset[str]] = frozenset(
         {*FIELDS, "select"} - {"probabilities", "largest"}
     )

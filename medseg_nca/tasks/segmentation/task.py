@@ -43,6 +43,8 @@ class SegmentationTask(Task):
     name = "segmentation"
     score = "Dice"
     options_class: ClassVar[type[Settings]] = NoOptions
+    parallel = True
+    keeps_cases = True
     predict_options = frozenset({*FIELDS, "seg_type", "select"})
     evaluate_options = frozenset({"save_predictions"})
     joins = True
