@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from medseg_nca.config import Settings
 from medseg_nca.config.loading import parse_override, validate
@@ -33,7 +34,7 @@ Tree = dict[str, Any]
 class SeedSettings(Settings):
     """``seed`` of the fire mask."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class FormatSettings(Settings):

@@ -46,7 +46,7 @@ class Facts(Settings):
     sd: Numbers
     low: Numbers
     high: Numbers
-    temperature: float = Field(1.0, gt=0, le=100)
+    temperature: float = Field(1.0, ge=0.02, le=50, allow_inf_nan=False)
     split: SplitSettings | None = None
     listed: Split | None = None
 

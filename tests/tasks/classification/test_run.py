@@ -299,6 +299,9 @@ def test_what_cannot_be_predicted_is_told(model: TaskModel, data: Path, tmp_path
     options = {"flips": (0,)}
     with pytest.raises(ConfigError, match=r"--flips: is no option of the task classification"):
         TASK.predict(PredictRequest(model, [data], tmp_path, options=options), Job())
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigError, match="seed"):
+            TASK.predict(PredictRequest(model, [data], tmp_path, options={"seed": seed}), Job())
     with pytest.raises(DataError, match="Unknown split 'tests'"):
         TASK.evaluate(EvaluateRequest(model, data, tmp_path, "tests"), Job())
 
@@ -341,6 +344,19 @@ def test_a_damaged_description_is_refused_by_name(run: Path, tmp_path: Path, par
     weights = (run / "model" / "weights.safetensors").read_bytes()
     (tmp_path / "weights.safetensors").write_bytes(weights)
     with pytest.raises(ModelError, match=f"{part}: .*size must be"):
+        TASK.load(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 60, 1e308])
+def test_a_temperature_that_no_calibration_finds_is_refused(
+    run: Path, tmp_path: Path, temperature: float
+) -> None:
+    tree = json.loads((run / "model" / "model.json").read_text())
+    tree["facts"]["temperature"] = temperature
+    (tmp_path / "model.json").write_text(json.dumps(tree))
+    weights = (run / "model" / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(ModelError, match="temperature"):
         TASK.load(tmp_path, "cpu")
 
 
