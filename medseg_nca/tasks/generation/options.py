@@ -17,6 +17,8 @@ MAX_GRID = 1024
 MAX_CELLS = 2**18
 Axis = Annotated[int, Field(ge=1, le=MAX_GRID)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Targets are a one each; what is far from them only breaks the growth.
+_Gene = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 _Row = tuple[Intensity, Intensity, Intensity, Intensity]
 Wound = Literal["none", "disc", "half", "corner"]
 WOUNDS: tuple[Wound, ...] = ("disc", "half", "corner")
@@ -95,7 +97,7 @@ class PredictionOptions(Settings):
 
     steps: int | None = Field(None, ge=1, le=MAX_STEPS * 10)
     target: Name | int | None = None
-    genome: Annotated[tuple[float, ...], Field(max_length=MAX_TARGETS)] | None = None
+    genome: Annotated[tuple[_Gene, ...], Field(max_length=MAX_TARGETS)] | None = None
     count: int = Field(1, ge=1, le=256)
     seed: int = Field(0, ge=0, lt=2**63)
     damage: Wound = "none"

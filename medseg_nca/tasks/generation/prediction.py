@@ -156,6 +156,7 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
     """
     options = prediction_options(request)
     suffix = _suffix(request.formats, len(module_of(model).shape.grid))
+    _check_damage(options, options.steps or module_of(model).steps)
     plan = _plan(request, model, options)
     (request.out / PREDICTIONS).unlink(missing_ok=True)
     results: list[Grown] = []
@@ -253,6 +254,16 @@ def _one(
     )
 
 
+def _check_damage(options: PredictionOptions, steps: int) -> None:
+    """Raises ConfigError if the damage is to be done after the last step."""
+    at = options.damage_at
+    if options.damage != "none" and at is not None and at > steps:
+        raise ConfigError(
+            f"damage_at is {at}, but only {steps} steps are taken.",
+            hint="Set more steps, or a smaller damage_at.",
+        )
+
+
 def grow_wounded(
     model: TaskModel, state: Tensor, steps: int, seed: int, options: PredictionOptions,
     film: Film | None, job: Job,
@@ -261,16 +272,11 @@ def grow_wounded(
 
     Returns:
         The state, and how many steps were taken in all.
-
-    Raises:
-        ConfigError: if the damage is to be done after the last step.
     """
     fire = mix(seed, 0)
     if options.damage == "none":
         return grow(model, state, steps, fire, 0, film, job)
     at = steps // 2 if options.damage_at is None else options.damage_at
-    if at > steps:
-        raise ConfigError(f"damage_at is {at}, but only {steps} steps are taken.")
     state, before = grow(model, state, at, fire, 0, film, job) if at else (state, 0)
     alpha = module_of(model).targets.amax(0)[-1].cpu()
     state = wound(model, state, fixed_damage(alpha, options.damage))

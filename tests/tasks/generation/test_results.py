@@ -85,15 +85,21 @@ def test_an_input_that_cannot_be_used_does_not_stop_the_others(tmp_path: Path) -
         (("genome=[1,0]",), "genome has 2"),
         (("damage=bite",), "damage"),
         (("damage=half", "damage_at=99"), "damage_at is 99"),
+        (("genome=[.nan]",), "genome"),
+        (("genome=[.inf]",), "genome"),
+        (("genome=[1e38]",), "genome"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     tmp_path: Path, overrides: tuple[str, ...], word: str
 ) -> None:
     request = PredictRequest(model_of(tmp_path), [], tmp_path / "out", overrides=overrides)
+    earlier = tmp_path / "out" / "predictions.json"
+    earlier.parent.mkdir()
+    earlier.write_text("{}")
     with pytest.raises(ConfigError, match=word):
         TASK.predict(request, Job())
-    assert not (tmp_path / "out" / "predictions.json").exists()
+    assert [path.name for path in earlier.parent.iterdir()] == ["predictions.json"]
 
 
 def test_formats_and_options_of_other_tasks_are_refused(tmp_path: Path) -> None:
