@@ -128,6 +128,13 @@ def test_an_input_is_never_overwritten(
     with pytest.raises(OutputError, match=r"a\.tiff: is an input"):
         predict(model, tmp_path, source)
     assert source.read_bytes() == before
+    picture = tmp_path / "pictures" / "b.png"
+    picture.parent.mkdir()
+    picture.write_bytes(images[0].read_bytes())
+    with pytest.raises(OutputError, match=r"b\.tiff: would lie beside an input"):
+        predict(model, picture.parent, picture)
+    assert list(picture.parent.iterdir()) == [picture]
+    predict(model, picture.parent / "out", picture)
 
 
 def test_cancelled_it_keeps_what_is_finished(
