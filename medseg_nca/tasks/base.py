@@ -67,7 +67,8 @@ class Evaluation:
         out: folder of the results: ``metrics.json``, ``metrics.csv``, ``report.html``, figures.
         tree: what ``metrics.json`` holds. Every task fills "task", "model" (with "name" and
             "weights_sha256"), "data" (with "name" and "hash"), "split" (with "name"), "cases"
-            (each with "id"), "notes", and "score" (with "name", "value" and "better").
+            (each with "id"), "failed" (a list, each with "id" and "error"), "notes", and "score"
+            (with "name", "value" and "better").
         failed: what went wrong, by the id of each failed case; the results hold the other cases.
     """
 

@@ -214,7 +214,7 @@ def _tree(
         "damage": {w: _summary([row["damage"][w] for row in rows]) for w in WOUNDS},
         "healing_time": HEALING_TIME * module.steps,
         "cases": rows,
-        "failed": dict(failed),
+        "failed": [{"id": name, "error": text} for name, text in failed.items()],
         "notes": _notes(rows, failed),
     }
 

@@ -180,6 +180,7 @@ def test_a_state_that_is_not_finite_is_told_with_its_step(tmp_path: Path) -> Non
         network(model).cell.update.output.weight.fill_(1e30)
     done = TASK.evaluate(EvaluateRequest(model, None, tmp_path / "out", overrides=FAST), Job())
     assert "after step" in done.failed["emblem/0"]
+    assert done.tree["failed"] == [{"id": i, "error": text} for i, text in done.failed.items()]
     with pytest.raises(PartialFailure):
         done.raise_for_failures()
     with pytest.raises(NonFiniteStateError, match="after step"):
