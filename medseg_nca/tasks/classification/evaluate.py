@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from medseg_nca.config import Settings
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings
 from medseg_nca.datasets.classes.base import ClassImage
 from medseg_nca.errors import DataError, ImageError
@@ -70,9 +69,7 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
     """
     given = dict(options or {})
     tree: Tree = {"prediction": {"seed": given["seed"]} if "seed" in given else {}}
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return validate(UseSettings, tree, source="settings")
+    return validate(UseSettings, with_overrides(tree, overrides), source="settings")
 
 
 @dataclass

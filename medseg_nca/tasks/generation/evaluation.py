@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
@@ -67,10 +66,7 @@ def evaluation_options(overrides: Sequence[str]) -> EvaluationOptions:
     Raises:
         ConfigError: naming the one that is unknown or wrong.
     """
-    tree: Tree = {}
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return validate(EvaluationOptions, tree, source="--set")
+    return validate(EvaluationOptions, with_overrides({}, overrides), source="--set")
 
 
 def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:

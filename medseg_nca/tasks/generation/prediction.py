@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.datasets.layout import safe_id
 from medseg_nca.errors import (
     ConfigError,
@@ -113,9 +112,7 @@ def prediction_options(request: PredictRequest) -> PredictionOptions:
     Raises:
         ConfigError: naming the option that is unknown or wrong.
     """
-    tree: dict[str, Any] = {}
-    for override in request.overrides:
-        tree = merge(tree, parse_override(override))
+    tree = with_overrides({}, request.overrides)
     tree |= {name: request.options[name] for name in ("seed",) if name in request.options}
     return validate(PredictionOptions, tree, source="--set")
 

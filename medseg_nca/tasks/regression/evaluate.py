@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config import Settings
-from medseg_nca.config.loading import parse_override, read_settings, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import read_settings, validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
 from medseg_nca.datasets.pairs import Pair, PairSet, open_pairs
 from medseg_nca.datasets.redraw import SPLIT, split_again, split_file
@@ -178,8 +177,7 @@ def _settings(
     stored = model.folder.parent / "settings.yaml"
     if stored.is_file():
         tree["evaluation"] = read_settings(stored).evaluation.model_dump()
-    for text in request.overrides:
-        tree = merge(tree, parse_override(text))
+    tree = with_overrides(tree, request.overrides)
     return validate(EvaluateRegressionSettings, tree, source="--set")
 
 
