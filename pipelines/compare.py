@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def run(
     settings = settings or EvaluationSettings()
     a, b = _read(first), _read(second)
     task, ids = _task_of(a, b), _ids_of(a, b)
-    known = task.comparable(a.tree)
+    known = _comparable(task, a)
     metric = metric or next(iter(known))
     if metric not in known:
         raise ConfigError(unknown("metric", metric, known))
@@ -110,6 +110,25 @@ def run(
         _draw(tree, pairs, out / "differences.png")
         write_json(out / "comparison.json", tree)
     return tree
+
+
+# What a tree that is no result of the task makes its readers raise.
+_DAMAGE = (LookupError, TypeError, ValueError, AttributeError)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    text = f"it lacks {error}" if isinstance(error, LookupError) else str(error)
+    return DataError(
+        f"{path}: is not the result of an evaluation ({text}).",
+        hint="Run `medseg-nca evaluate` again.",
+    )
+
+
+def _comparable(task: Task, side: _Side) -> Mapping[str, Better]:
+    try:
+        return task.comparable(side.tree)
+    except _DAMAGE as error:
+        raise _damaged(side.path, error) from error
 
 
 def _ids_of(a: _Side, b: _Side) -> list[str]:
@@ -146,8 +165,12 @@ def _read(path: Path) -> _Side:
         for case in tree["cases"]:
             if not isinstance(case["id"], str):
                 raise TypeError("a case without a name")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: is not the result of an evaluation ({error}).") from error
+        for name in ("model", "data"):
+            if not isinstance(tree.get(name, {}), dict):
+                raise TypeError(f"{name} is no mapping")
+        set(tree.get("labels", ()))  # raises TypeError where these are no names
+    except (OSError, *_DAMAGE) as error:
+        raise _damaged(file, error) from error
     return _Side(file, tree)
 
 
@@ -201,8 +224,8 @@ def _rows(
             name: np.array([math.nan if row[i] is None else float(row[i] or 0.0) for i in ids])
             for name, row in rows.items()
         }
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{side.path}: is not the result of an evaluation ({error}).") from error
+    except _DAMAGE as error:
+        raise _damaged(side.path, error) from error
     return {name: np.abs(values) for name, values in found.items()} if signed else found
 
 

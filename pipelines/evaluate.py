@@ -29,11 +29,12 @@ def run(request: EvaluateRequest, job: Job | None = None) -> Evaluation:
 
     Raises:
         DataError: if there is no data set, it does not fit the model, or every case failed.
-        ConfigError: if the task does not know an option.
+        ConfigError: if the task does not know an option, or works in one process only.
         OutputError: if the results cannot be written.
         Interrupted: if the job was cancelled.
     """
     task: Task = TASKS.get(request.model.spec.task)
+    task.check_spread(request)
     return task.evaluate(request, job or Job())
 
 

@@ -17,7 +17,8 @@ def run(request: PredictRequest, job: Job | None = None) -> Sequence[Predicted]:
         job: gets the progress, in the phase "predicting".
 
     Raises:
-        ConfigError: if the settings do not fit the model, or the task does not know an option.
+        ConfigError: if the settings do not fit the model, or the task does not know an
+            option or works in one process only.
         DataError: if there is nothing to predict.
         OutputError: if a result would overwrite an input, or cannot be written.
         Interrupted: if the job was cancelled.
@@ -25,4 +26,5 @@ def run(request: PredictRequest, job: Job | None = None) -> Sequence[Predicted]:
             are written.
     """
     task: Task = TASKS.get(request.model.spec.task)
+    task.check_spread(request)
     return task.predict(request, job or Job())

@@ -101,8 +101,8 @@ def raise_if_useless(results: Sequence[RunResult]) -> None:
         raise NothingLearned(
             f"{runs}: the model is no better than a constant answer; the warnings above and in "
             f"{LOG} say by how much.",
-            hint="Train longer, or lower training.lr; look at label maps with `medseg-nca data "
-            "check`. The model is kept, but not for use.",
+            hint="Train longer, or lower training.lr; see whether the data show what is to be "
+            "learned. The model is kept, but not for use.",
         )
 
 
@@ -209,6 +209,7 @@ def _checked(data: Path | None, settings: RunSettings) -> tuple[Task, RunSetting
     task: Task = TASKS.get(settings.task)
     settings = task.checked(settings)
     task.check_data(data)
+    task.check_folds(settings)
     return task, settings
 
 
@@ -218,8 +219,8 @@ def run_folds(
 ) -> list[RunResult]:  # fmt: skip
     """Train every fold of a cross-validation, each in ``out/fold_K``.
 
-    The models of all folds are joined to an ensemble in ``out/ensemble``. The other arguments and
-    the errors are those of :func:`run`; each phase of the job counts all folds.
+    Where the task joins models, those of all folds become an ensemble in ``out/ensemble``. The
+    other arguments and the errors are those of :func:`run`; each phase of the job counts all folds.
     """
     results, job = [], job or Job()
     for fold in range(folds):
@@ -227,7 +228,10 @@ def run_folds(
         folder = out / f"fold_{fold}"
         again = resume and (folder / SETTINGS).exists()
         results.append(run(data, folder, part, resume=again, show=show, job=job.part(fold, folds)))
-    if os.environ.get("RANK", "0") == "0":
+    task: Task = TASKS.get(settings.task)
+    if not task.joins:
+        logger.info("The task %s joins no models: each fold has its own.", task.name)
+    elif os.environ.get("RANK", "0") == "0":
         _join([result.run for result in results], out / ENSEMBLE, settings.name)
     return results
 

@@ -241,6 +241,8 @@ def test_a_task_is_trained_evaluated_registered_and_predicts(
     assert "error, lower is better" in text
     text = command([installed], "predict", "--model", run, "--out", out, "--flips", "0", code=2)
     assert "--flips: is no option of the task example_task" in text
+    text = command([installed], "evaluate", "--model", run, "--workers", "2", code=2)
+    assert "--workers: the task example_task works in one process" in text
     registered = ["models", "register", run, "--name", "reach", "--tracking-uri", store]
     command([installed], *registered)
     promoted = ["models", "promote", "reach", "1", "--alias", "champion", "--tracking-uri", store]

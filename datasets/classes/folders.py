@@ -26,6 +26,13 @@ SIDE_NAMES: dict[str, Side] = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 PATIENTS = "patients.csv"
+# Names of folders, images and answers, by the task that learns from them.
+_ANSWERS = {
+    "regression": (("images", "targets"),),
+    "segmentation": (
+        ("images", "labels"), ("images", "masks"), ("imagestr", "labelstr"),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class FoldersLayout:
 
     def open(self, path: Path) -> ClassData:
         """See :class:`ClassLayout`."""
+        _check_no_pairs(path)
         found = list(_search(path))
         patients = _patients(path)
         names = {item.path.relative_to(path).as_posix(): item for item in found}
@@ -63,6 +71,24 @@ class FoldersLayout:
         )  # fmt: skip
         classes = tuple(sorted({item.truth for item in found}))
         return ClassData(path.resolve().name, "folders", classes, images, partial(_hash, names))
+
+
+def _check_no_pairs(root: Path) -> None:
+    """Refuse folders of images beside folders of their answers: these are no classes.
+
+    Raises:
+        DataError: naming the task that the data set is for.
+    """
+    names = {folder.name.lower() for folder in _folders(root)}
+    for task, pairs in _ANSWERS.items():
+        for images, answers in pairs:
+            if names >= {images, answers}:
+                raise DataError(
+                    f"{root}: holds {images} and {answers} beside each other, which are no classes "
+                    f"but images and their answers, of the task {task}.",
+                    hint=f"Train the task {task} on it (`task: {task}` of a settings file), or "
+                    "give the folders the names of classes.",
+                )
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -69,6 +69,10 @@ def _labels(path: Path, name: str, arrays: dict[str, NDArray[Any]], images: int)
     if name not in arrays:
         raise DataError(f"{path}: there are images, but no {name}.")
     labels = arrays[name]
+    if labels.size == 0:
+        if images:
+            raise DataError(f"{path}: there are {images} images, and {name} is empty.")
+        return []  # an empty side; whoever opens the data set says if all of them are
     flat = labels.reshape(len(labels), -1) if labels.ndim else labels.reshape(1, 1)
     if flat.shape[1] != 1:
         raise DataError(
@@ -77,6 +81,8 @@ def _labels(path: Path, name: str, arrays: dict[str, NDArray[Any]], images: int)
         )
     if len(flat) != images:
         raise DataError(f"{path}: there are {images} images and {len(flat)} {name}.")
+    if flat.dtype.kind == "f" and not np.isfinite(flat).all():
+        raise DataError(f"{path}: {name} are not finite: one is NaN or infinite.")
     if flat.dtype.kind == "f" and not np.array_equal(flat, np.rint(flat)):
         raise DataError(f"{path}: {name} are fractions; classes are whole numbers.")
     return [int(value) for value in flat[:, 0]]

@@ -69,8 +69,8 @@ def evaluate(
     documentation of the other tasks says what they measure. The results are metrics.json,
     metrics.csv, report.html and figures.
 
-    Finished cases are kept: after an interruption the same command goes on, and evaluates only
-    cases that are missing or have changed.
+    A segmentation or a regression keeps finished cases: after an interruption the same command
+    goes on, and evaluates only cases that are missing or have changed.
     """
     check_workers(workers, scheduler)
     announce(f"Evaluating {model}." if data is None else f"Evaluating {model} on {data}.")
@@ -78,7 +78,7 @@ def evaluate(
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import evaluate as pipeline
     from medseg_nca.pipelines.run_folder import training_of
-    from medseg_nca.tasks import TASKS
+    from medseg_nca.tasks import TASKS, Task
     from medseg_nca.tasks.base import EvaluateRequest
     from medseg_nca.tracking.resolve import load_model
 
@@ -94,14 +94,15 @@ def evaluate(
     request = EvaluateRequest(
         loaded, data, out, split, overrides, options, workers or 1, scheduler, fresh
     )
-    with keeping_cases(), ProgressBars() as bars:
+    task: Task = TASKS.get(loaded.spec.task)
+    with keeping_cases(task.keeps_cases), ProgressBars() as bars:
         evaluation = pipeline.run(request, bars.job)
     if is_run:
         pipeline.publish(evaluation, run_folder, tracking_uri)
     if as_json:
         print_json({"out": str(out), **evaluation.tree})
     else:
-        _show_evaluation(TASKS.get(loaded.spec.task).table(evaluation.tree), out)
+        _show_evaluation(task.table(evaluation.tree), out)
     evaluation.raise_for_failures()
     if is_run and not as_json and training_of(run_folder).get("learned") is not False:
         say_next("models", "register", run_folder, "--name", model_name(run_folder))

@@ -112,8 +112,11 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
 
 
 @contextmanager
-def keeping_cases() -> Iterator[None]:
-    """Turn Ctrl-C in work that keeps finished cases into an error that says so.
+def keeping_cases(kept: bool = True) -> Iterator[None]:
+    """Turn Ctrl-C into an error that says what becomes of finished cases.
+
+    Args:
+        kept: whether they are kept.
 
     Raises:
         Interrupted: if Ctrl-C was pressed inside the block.
@@ -123,6 +126,11 @@ def keeping_cases() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
+        if not kept:
+            raise Interrupted(
+                "Interrupted; the results are not complete.",
+                hint="The same command begins anew.",
+            ) from interrupt
         raise Interrupted(
             "Interrupted; the finished cases are kept.", hint="The same command goes on from here."
         ) from interrupt

@@ -111,15 +111,16 @@ def predict(
     An image whose spacing is unlike that of the training is resampled to it, and the result back.
     Other differences from the images of the training are reported, and kept in predictions.json.
 
-    Finished images are kept: after an interruption the same command goes on, and predicts only
-    images that are missing or have changed. An image that fails does not stop the others; the exit
-    code is then 3.
+    A segmentation or a regression keeps finished images: after an interruption the same command
+    goes on, and predicts only images that are missing or have changed. An image that fails does not
+    stop the others; the exit code is then 3.
     """
     check_workers(workers, scheduler)
     announce(f"Predicting with {model}; the results go to {out}.")
     from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.pipelines import predict as pipeline
+    from medseg_nca.tasks import TASKS, Task
     from medseg_nca.tasks.base import PredictRequest
     from medseg_nca.tracking.resolve import load_model
 
@@ -136,7 +137,8 @@ def predict(
     request = PredictRequest(
         loaded, inputs, out, _names(formats), overrides, given, workers or 1, scheduler, fresh
     )
-    with keeping_cases(), ProgressBars() as bars:
+    task: Task = TASKS.get(loaded.spec.task)
+    with keeping_cases(task.keeps_cases), ProgressBars() as bars:
         results = pipeline.run(request, bars.job)
     if as_json:
         print_json([result.to_dict() for result in results])

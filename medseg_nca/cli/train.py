@@ -41,7 +41,9 @@ AGAIN = ("max_minutes", "seed", "device")
 @set_option
 @click.option("--fold", type=int, help="Train only this fold, from 0 (of --folds, or of 5).")
 @click.option(
-    "--folds", type=click.IntRange(min=2), help="Train this many folds, and join their models."
+    "--folds",
+    type=click.IntRange(min=2),
+    help="Train this many folds, and join their models where the task can.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--plan-only", is_flag=True, help="Prepare, plan and print the plan; train nothing.")

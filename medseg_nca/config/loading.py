@@ -56,6 +56,17 @@ def parse_override(text: str) -> Tree:
     return tree_of(".".join(parts), parsed)
 
 
+def with_overrides(tree: Tree, overrides: Sequence[str]) -> Tree:
+    """Return a tree with changes as ``--set`` writes them; later ones win.
+
+    Raises:
+        ConfigError: as :func:`parse_override` raises it.
+    """
+    for override in overrides:
+        tree = merge(tree, parse_override(override))
+    return tree
+
+
 def validate(model: type[S], tree: Any, *, source: str) -> S:
     """Build settings from a mapping; errors name the source, the key and the nearest known key.
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg_nca.config.base import Settings
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.config.training import PredictionSettings
 
 # Option to field of ``prediction``; an option that turns something off stands for its opposite.
@@ -51,6 +50,4 @@ def prediction_settings(
         if name in FIELDS
     }
     tree: dict[str, Any] = {"prediction": settings.changed(**changes).model_dump()}
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return validate(PredictSettings, tree, source="--set").prediction
+    return validate(PredictSettings, with_overrides(tree, overrides), source="--set").prediction

@@ -67,7 +67,8 @@ class Evaluation:
         out: folder of the results: ``metrics.json``, ``metrics.csv``, ``report.html``, figures.
         tree: what ``metrics.json`` holds. Every task fills "task", "model" (with "name" and
             "weights_sha256"), "data" (with "name" and "hash"), "split" (with "name"), "cases"
-            (each with "id"), "notes", and "score" (with "name", "value" and "better").
+            (each with "id"), "failed" (a list, each with "id" and "error"), "notes", and "score"
+            (with "name", "value" and "better").
         failed: what went wrong, by the id of each failed case; the results hold the other cases.
     """
 
@@ -86,7 +87,7 @@ class Evaluation:
             raise PartialFailure(
                 f"{len(self.failed)} of {total} cases failed; {self.out / 'metrics.json'} says "
                 "why.",
-                hint="Mend or remove these files (`medseg-nca data check`) and evaluate again.",
+                hint="Mend what it names, or leave these cases out, and evaluate again.",
                 failures=self.failed,
             )
 
@@ -127,6 +128,10 @@ class Task(ABC):
         defaults: values, by key, of settings that the user leaves to the recipe.
         predict_options: names in ``PredictRequest.options`` that the task understands.
         evaluate_options: names in ``EvaluateRequest.options`` that the task understands.
+        folds: whether a training can be one fold of a cross-validation: it has cases to divide.
+        joins: whether the models of several folds become one ensemble.
+        parallel: whether ``workers`` and ``scheduler`` of a request share out its cases.
+        keeps_cases: whether the cases that were finished stay where a command is interrupted.
         joint_rows: names of the rows of a comparison that stand for several other rows; the
             comparison then gives the mean of those rows too.
     """
@@ -138,6 +143,10 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     predict_options: ClassVar[frozenset[str]] = frozenset()
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
+    folds: ClassVar[bool] = True
+    joins: ClassVar[bool] = False
+    parallel: ClassVar[bool] = False
+    keeps_cases: ClassVar[bool] = False
     joint_rows: ClassVar[tuple[str, ...]] = ()
 
     def options(self, settings: RunSettings) -> Any:
@@ -191,6 +200,34 @@ class Task(ABC):
             raise DataError(
                 f"{data}: the task {self.name} learns from no data set.", hint="Leave --data out."
             )
+
+    def check_folds(self, settings: RunSettings) -> None:
+        """Refuse folds where the task has no cases to divide.
+
+        Raises:
+            ConfigError: if the settings ask for folds.
+        """
+        split = settings.data.split
+        if split.folds is None and split.fold is None:
+            return
+        if not self.folds or self.data_use == "none":
+            raise ConfigError(
+                f"The task {self.name} divides no data, so there are no folds.",
+                hint="Leave --folds and --fold (data.split.folds, data.split.fold) out.",
+            )
+
+    def check_spread(self, request: PredictRequest | EvaluateRequest) -> None:
+        """Refuse processes and schedulers where the task works in one process.
+
+        Raises:
+            ConfigError: if the request asks for several.
+        """
+        if self.parallel or (request.workers <= 1 and request.scheduler is None):
+            return
+        option = "--workers" if request.scheduler is None else "--scheduler"
+        raise ConfigError(
+            f"{option}: the task {self.name} works in one process.", hint=f"Leave {option} out."
+        )
 
     def check_options(self, given: Mapping[str, Any], known: frozenset[str]) -> None:
         """Refuse options of a command that the task does not have.

@@ -175,6 +175,10 @@ def test_npz_of_pictures_and_volumes(
         ({"images": np.zeros((2, 3, 3)), "labels": np.zeros(3)}, "2 images and 3 labels"),
         ({"images": np.zeros((2, 3, 3)), "labels": np.zeros((2, 14))}, "several labels"),
         ({"images": np.zeros((2, 3, 3)), "labels": np.array([0.5, 1])}, "fractions"),
+        ({"images": np.zeros((2, 3, 3)), "labels": np.array([np.inf, 1])}, "not finite"),
+        ({"images": np.zeros((2, 3, 3)), "labels": np.array([np.nan, 1])}, "not finite"),
+        ({"images": np.zeros((0, 3, 3)), "labels": np.zeros((0, 1))}, "no image in it"),
+        ({"images": np.zeros((2, 3, 3)), "labels": np.zeros((0, 1))}, "labels is empty"),
     ],
 )
 def test_a_wrong_npz_is_refused_by_name(
@@ -238,3 +242,22 @@ def test_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
         picture(tmp_path / name)
     with pytest.raises(DataError, match="The class 'b' has no image in the training part"):
         split_classes(open_classes(tmp_path), SplitSettings())
+
+
+@pytest.mark.parametrize(
+    ("folders", "task"),
+    [
+        (("images", "targets"), "regression"),
+        (("images", "labels"), "segmentation"),
+        (("imagesTr", "labelsTr", "imagesTs"), "segmentation"),
+    ],
+)
+def test_images_beside_their_answers_are_no_classes(
+    tmp_path: Path, folders: tuple[str, ...], task: str
+) -> None:
+    for name in folders:
+        picture(tmp_path / name / "1.png")
+    with pytest.raises(DataError, match=f"of the task {task}") as caught:
+        open_classes(tmp_path)
+    assert caught.value.hint is not None
+    assert f"task: {task}" in caught.value.hint

@@ -143,3 +143,28 @@ def test_command(tmp_path: Path) -> None:
     )
     assert tree["labels"]["a"]["difference"] == pytest.approx(0.15)
     assert CliRunner().invoke(cli, ["compare", str(a), str(tmp_path)]).exit_code == 2
+
+
+CASE = {"id": "a/0", "target": "a", "seed": 0, "steps": 1, "persistence": 1.0, "damage": {}}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"task": "generation", "cases": [CASE]},  # no times
+        {"task": "generation", "cases": [CASE], "times": []},
+        {"task": "generation", "cases": [CASE], "times": ["1x"]},  # a case without numbers
+        {"task": "generation", "cases": [{**CASE, "loss": None, "psnr": 1}], "times": ["1x"]},
+        {"task": "regression", "cases": [{"id": "a"}], "targets": {"depth": {}}},
+        {"task": "regression", "cases": [{"id": "a", "targets": []}], "targets": 3},
+        {"task": "classification", "cases": [{"id": "a"}], "classes": {"x": {"n": 1}}},
+        {"task": "classification", "cases": [{"id": "a"}], "classes": ["x"]},
+        {"task": "segmentation", "cases": [{"id": "a"}], "labels": [{}]},
+        {"task": "segmentation", "cases": [{"id": "a"}], "labels": {"x": {}}, "model": "m"},
+    ],
+)
+def test_a_damaged_result_of_any_task_is_named(tmp_path: Path, tree: dict[str, Any]) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(tree))
+    with pytest.raises(DataError, match=r"metrics\.json: is not the result"):
+        compare.run(path, path)

@@ -9,6 +9,7 @@ from medseg_nca.config import RunSettings
 from medseg_nca.datasets.class_split import check_sides, missing_notes, side_counts, split_classes
 from medseg_nca.datasets.classes.base import ClassData
 from medseg_nca.datasets.find_classes import open_classes
+from medseg_nca.datasets.redraw import SPLIT, kept_of
 from medseg_nca.datasets.splits import Split, read_split, write_split
 from medseg_nca.errors import DataError
 from medseg_nca.job import Job
@@ -19,8 +20,6 @@ from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.survey import survey
 
 logger = logging.getLogger(__name__)
-
-SPLIT = "split.json"
 
 
 def open_data(
@@ -71,6 +70,7 @@ def begin_training(
     known = {image.id: image for image in data.images}
     train, val = ([known[name] for name in side] for side in (split.train, split.val))
     facts, training, validation = survey(data, train, val, settings, options, job)
+    facts = facts.changed(**kept_of(settings.data.split, split))
     settings = settings.changed(model=resolved(settings.model, facts))
     build_network(settings.model, options, facts)  # what does not fit is told before the training
     learner = ClassificationLearner(

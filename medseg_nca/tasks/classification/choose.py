@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from medseg_nca.datasets.class_split import split_classes
 from medseg_nca.datasets.classes.base import ClassData, ClassImage
 from medseg_nca.datasets.find_classes import open_classes, rename_classes
-from medseg_nca.datasets.splits import SIDES, Split, read_split
+from medseg_nca.datasets.redraw import SEEN, split_again, split_file
+from medseg_nca.datasets.splits import SIDES, Split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel
-from medseg_nca.tasks.classification.begin import SPLIT
 from medseg_nca.tasks.classification.classify import Classifier
 
 
@@ -82,11 +83,14 @@ def choose(model: TaskModel, data: ClassData, part: str) -> Chosen:
     if split is not None:
         reason = f"The {part} images of the run's split."
         return _side(data, split.side(part), part, reason)
+    if data.hash == model.spec.training_data_hash:
+        reason = "It is not known how the run split this data set: all images."
+        return Chosen(data, data.images, "all", reason, _seen(model, data))
     notes = ("The model was trained on another data set.",)
     if any(image.split is not None for image in data.images):
         names = [image.id for image in data.images if image.split == part]
         return _side(data, names, part, f"The {part} images, as the data set says.", notes)
-    run = _split_file(model) if data.named else None
+    run = split_file(model.folder) if data.named else None
     names = [] if run is None else [i for i in run.side("all") if i in _ids(data)]
     if run is not None and names:
         note = "The data set has changed since the run split it; images are matched by name."
@@ -98,22 +102,13 @@ def _own_split(model: TaskModel, data: ClassData) -> Split | None:
     """How the training divided this very data set."""
     if data.hash != model.spec.training_data_hash:
         return None
-    found, facts = _split_file(model), Classifier.of(model).facts
-    if found is not None and found.dataset_hash == data.hash:
-        return found
-    if facts.split is None:
-        return None
+    facts = Classifier.of(model).facts
     # Names of classes take no part in the draw, but their order would.
     order = {name: place for place, name in enumerate(facts.classes)}
     same = replace(data, classes=tuple(sorted(data.classes, key=order.__getitem__)))
-    return split_classes(same, facts.split)
-
-
-def _split_file(model: TaskModel) -> Split | None:
-    for folder in (model.folder, model.folder.parent):
-        if (folder / SPLIT).is_file():
-            return read_split(folder / SPLIT)
-    return None
+    return split_again(
+        model.folder, data.hash, facts.split, facts.listed, partial(split_classes, same)
+    )
 
 
 def _ids(data: ClassData) -> set[str]:
@@ -123,7 +118,7 @@ def _ids(data: ClassData) -> set[str]:
 def _seen(model: TaskModel, data: ClassData) -> tuple[str, ...]:
     if data.hash != model.spec.training_data_hash:
         return ()
-    return ("The model was trained on a part of these images; the results are too good.",)
+    return (SEEN,)
 
 
 def _side(

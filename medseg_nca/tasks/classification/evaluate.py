@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from medseg_nca.config import Settings
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings
 from medseg_nca.datasets.classes.base import ClassImage
 from medseg_nca.errors import DataError, ImageError
@@ -33,7 +33,7 @@ Tree = dict[str, Any]
 class SeedSettings(Settings):
     """``seed`` of the fire mask."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 class FormatSettings(Settings):
@@ -62,18 +62,14 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
 
     Args:
         overrides: as ``--set`` writes them.
-        options: of a request: ``seed`` and ``votes``.
+        options: of a request: ``seed``.
 
     Raises:
         ConfigError: for an unknown key, naming the nearest, or a value that does not fit.
     """
     given = dict(options or {})
     tree: Tree = {"prediction": {"seed": given["seed"]} if "seed" in given else {}}
-    if "votes" in given:
-        tree["options"] = {"votes": given["votes"]}
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return validate(UseSettings, tree, source="settings")
+    return validate(UseSettings, with_overrides(tree, overrides), source="settings")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from skimage.transform import resize
 from medseg_nca.config import Settings
 from medseg_nca.config.bounds import MAX_CELL_VOXELS, MAX_CHANNELS, MAX_LABELS, Name, check_axes
 from medseg_nca.config.data import SplitSettings
+from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import ImageError
 from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.transforms.intensity import to_grey
@@ -33,6 +34,7 @@ class Facts(Settings):
         low, high: ends of the range of intensities, for ``inside``.
         temperature: by which the logarithms of the answer's probabilities are divided.
         split: how the data were divided; None where a file did it.
+        listed: the sides, where a file named them.
     """
 
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_LABELS)]
@@ -44,8 +46,9 @@ class Facts(Settings):
     sd: Numbers
     low: Numbers
     high: Numbers
-    temperature: float = Field(1.0, gt=0, le=100)
+    temperature: float = Field(1.0, ge=0.02, le=50, allow_inf_nan=False)
     split: SplitSettings | None = None
+    listed: Split | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

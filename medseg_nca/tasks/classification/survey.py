@@ -123,7 +123,6 @@ def survey(
     facts = Facts(
         classes=data.classes, own_names=data.own_names, channels=count, size=size, grey=grey,
         mean=mean, sd=sd, low=low, high=high,
-        split=None if settings.data.split.file else settings.data.split,
     )  # fmt: skip
     missing = [name for number, name in enumerate(data.classes) if number not in set(truth)]
     if missing:

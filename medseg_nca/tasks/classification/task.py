@@ -58,11 +58,12 @@ class Classification(StandardTask):
         "augment.flip_axes": (),
         "augment.rotate90": False,
     }
-    predict_options = frozenset({"seed", "votes"})
+    predict_options = frozenset({"seed"})
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`; the split of the run is ``split.json``."""
-        from medseg_nca.tasks.classification.begin import SPLIT, begin_training
+        from medseg_nca.datasets.redraw import SPLIT
+        from medseg_nca.tasks.classification.begin import begin_training
 
         settings, decisions = self.decided(start)
         options: ClassificationOptions = self.options(settings)
@@ -88,7 +89,7 @@ class Classification(StandardTask):
         return build(spec)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[ClassPrediction]:
-        """See :meth:`Task.predict`; with the option ``votes`` also a GIF for each image."""
+        """See :meth:`Task.predict`; with ``options.votes=true`` also a GIF for each."""
         from medseg_nca.tasks.classification.predict import predict_images
 
         self.check_options(request.options, self.predict_options)

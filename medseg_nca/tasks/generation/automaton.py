@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medseg_nca.config.loading import validate
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.inference.task_model import TaskSpec
@@ -17,6 +18,7 @@ from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.engines.base import Record
 from medseg_nca.nca.fire import mix
 from medseg_nca.nca.stepwise import around
+from medseg_nca.tasks.generation.options import GenerationFacts, GenerationOptions
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,10 @@ class Shape:
         """What ``model.json`` says.
 
         Raises:
-            KeyError, TypeError, ValueError: if it says none.
+            ConfigError: naming what is wrong with its options or facts.
         """
-        facts, options = spec.facts, spec.options
-        return cls(
-            tuple(int(n) for n in facts["grid"]), int(facts["visible"]), len(facts["targets"]),
-            str(options["genome"]), tuple(tuple(map(float, p)) for p in options["seeds"]),
-        )  # fmt: skip
+        options, facts = read_parts(spec)
+        return cls(facts.grid, facts.visible, len(facts.targets), options.genome, options.seeds)
 
 
 class GrowingNca(nn.Module):
@@ -155,6 +154,23 @@ class GrowingNca(nn.Module):
             self.engine, self.cell, state, steps, fire,
             checkpoint=self.settings.checkpoint, record=record,
         )  # fmt: skip
+
+
+def read_parts(spec: TaskSpec) -> tuple[GenerationOptions, GenerationFacts]:
+    """The options and facts of a model.
+
+    Raises:
+        ConfigError: naming what is wrong with them.
+    """
+    options = validate(GenerationOptions, spec.options, source="options")
+    facts = validate(GenerationFacts, spec.facts, source="facts")
+    if any(len(place) != len(facts.grid) for place in options.seeds):
+        raise ConfigError(f"options.seeds: each needs {len(facts.grid)} numbers, as the grid has.")
+    if facts.visible != (4 if len(facts.grid) == 2 else 2):
+        raise ConfigError(
+            f"facts.visible is {facts.visible}: of pictures 4 channels are seen, of volumes 2."
+        )
+    return options, facts
 
 
 def build(spec: TaskSpec) -> GrowingNca:

@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation
 from medseg_nca.tasks.generation.damage import fixed_damage
-from medseg_nca.tasks.generation.growth import Film, grow, module_of, wanted_of, wound
+from medseg_nca.tasks.generation.growth import Film, facts_of, grow, module_of, wanted_of, wound
 from medseg_nca.tasks.generation.learner import psnr
 from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
-from medseg_nca.tasks.generation.prediction import refuse_scheduler
 from medseg_nca.tracking.results import describe_results, write_results
 
 Tree = dict[str, Any]
@@ -68,10 +66,7 @@ def evaluation_options(overrides: Sequence[str]) -> EvaluationOptions:
     Raises:
         ConfigError: naming the one that is unknown or wrong.
     """
-    tree: Tree = {}
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return validate(EvaluationOptions, tree, source="--set")
+    return validate(EvaluationOptions, with_overrides({}, overrides), source="--set")
 
 
 def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
@@ -85,8 +80,7 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
     from medseg_nca.tasks.generation.report import write_evaluation_report
 
     options = evaluation_options(request.overrides)
-    refuse_scheduler(request.scheduler)
-    names = list(model.spec.facts["targets"])
+    names = facts_of(model).targets
     wishes = [(target, options.seed + k) for target in range(len(names))
               for k in range(options.count)]  # fmt: skip
     cases: list[GrownCase] = []
@@ -116,7 +110,7 @@ def measure(
         Interrupted: if the job was cancelled.
     """
     module, wanted = module_of(model), wanted_of(model, target)
-    trained, name = module.steps, str(model.spec.facts["targets"][target])
+    trained, name = module.steps, facts_of(model).targets[target]
     ends = [time * trained for time in options.times]
     pictures = {*ends, *(round(trained * share) for share in (0.25, 0.5, 0.75))}
     film = Film(lambda step: step in pictures or (step <= trained), wanted)
@@ -133,7 +127,8 @@ def measure(
         if end == _GROWN * trained:
             settled = state
     assert settled is not None
-    losses = film.losses
+    losses, settled_loss = film.losses, film.losses[_GROWN * trained]
+    constant = float(wanted.flatten(1).var(1, correction=0).mean())
     wounds: dict[str, Wounded] = {w: _hurt(model, settled, wanted, w, seed, job) for w in WOUNDS}
     row: Tree = {
         "id": f"{name}/{seed}",
@@ -142,9 +137,11 @@ def measure(
         "steps": taken,
         "loss": {f"{t}x": losses[t * trained] for t in options.times},
         "psnr": {f"{t}x": psnr(losses[t * trained]) for t in options.times},
+        "settled_psnr": psnr(settled_loss),
         "lowest_loss": min(losses),
-        "persistence": losses[_GROWN * trained] / max(losses[trained], 1e-12),
-        "damage": {w: _healing(wounded) for w, wounded in wounds.items()},
+        "constant_loss": constant,
+        "persistence": settled_loss / max(losses[trained], 1e-12),
+        "damage": {w: healing(wounded, constant) for w, wounded in wounds.items()},
     }
     return GrownCase(row["id"], row, tuple(losses), tuple(film.frames), tuple(film.numbers), wounds)
 
@@ -167,11 +164,17 @@ def _hurt(
     return Wounded(tuple(film.losses), (*frames, *film.frames), numbers)
 
 
-def _healing(wounded: Wounded) -> Tree:
-    """Losses before, after and at the end, and the step from which on the wound is healed."""
+def healing(wounded: Wounded, constant: float) -> Tree:
+    """Losses before, after and at the end, and the step from which on the wound is healed.
+
+    There is nothing to heal where nothing had grown (before the wound the answer was no better than
+    a constant), nor where the wound did no harm (the loss stayed within the limit).
+    """
     before, hurt, *after = wounded.losses
     limit = HEALED * before
-    healed = next((step for step, loss in enumerate(after, 1) if loss <= limit), None)
+    healed = None
+    if before < constant and hurt > limit:
+        healed = next((step for step, loss in enumerate(after, 1) if loss <= limit), None)
     return {
         "loss_before": before,
         "loss_damaged": hurt,
@@ -190,11 +193,11 @@ def _tree(
 ) -> Tree:
     module = module_of(model)
     rows = [case.row for case in cases]
-    key = f"{options.times[len(options.times) // 2]}x"
-    value = _mean([row["psnr"][key] for row in rows])
+    # Of one length whatever times are asked for, so that scores can be compared.
+    value = _mean([row["settled_psnr"] for row in rows])
     tree = describe_results(
         model, data="", data_hash="", split="all", cases=len(rows),
-        score=f"PSNR after {key} the trained steps (dB)", value=value, better="higher",
+        score=f"PSNR after {_GROWN}x the trained steps (dB)", value=value, better="higher",
     )  # fmt: skip
     times = [f"{t}x" for t in options.times]
     return {
@@ -207,7 +210,7 @@ def _tree(
         "damage": {w: _summary([row["damage"][w] for row in rows]) for w in WOUNDS},
         "healing_time": HEALING_TIME * module.steps,
         "cases": rows,
-        "failed": dict(failed),
+        "failed": [{"id": name, "error": text} for name, text in failed.items()],
         "notes": _notes(rows, failed),
     }
 
@@ -220,12 +223,18 @@ def _notes(rows: Sequence[Tree], failed: Mapping[str, str]) -> list[str]:
                 f"{row['id']}: is not kept: the loss grows {row['persistence']:.1f}-fold from the "
                 "trained steps to ten times as many."
             )
-        notes += [
-            f"{row['id']}: {wound} is not mended within the steps looked at."
-            for wound, entry in row["damage"].items()
-            if entry["steps_to_heal"] is None
-        ]
+        for name, entry in row["damage"].items():
+            if entry["steps_to_heal"] is None:
+                notes.append(f"{row['id']}: {name} {_why_unhealed(row, entry)}.")
     return notes
+
+
+def _why_unhealed(row: Tree, entry: Tree) -> str:
+    if entry["loss_before"] >= row["constant_loss"]:
+        return "has nothing to mend: what was cut is no better than a constant answer"
+    if entry["loss_damaged"] <= HEALED * entry["loss_before"]:
+        return "did no harm that could be mended"
+    return "is not mended within the steps looked at"
 
 
 def _summary(entries: Sequence[Tree]) -> Tree:

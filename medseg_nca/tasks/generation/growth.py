@@ -13,7 +13,8 @@ from torch import Tensor
 
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
-from medseg_nca.tasks.generation.automaton import GrowingNca
+from medseg_nca.tasks.generation.automaton import GrowingNca, read_parts
+from medseg_nca.tasks.generation.options import GenerationFacts
 
 FloatArray = NDArray[np.float32]
 
@@ -51,6 +52,15 @@ class Film:
         if self.keep(step):
             self.frames.append(seen[0].float().cpu().numpy().copy())
             self.numbers.append(step)
+
+
+def facts_of(model: TaskModel) -> GenerationFacts:
+    """What a model of this task knows of its targets.
+
+    Raises:
+        ConfigError: naming what is wrong; a model that was read from its files has no such fault.
+    """
+    return read_parts(model.spec)[1]
 
 
 def module_of(model: TaskModel) -> GrowingNca:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from medseg_nca.config import Settings
-from medseg_nca.config.bounds import MAX_STEPS, Name
+from medseg_nca.config.bounds import MAX_STEPS, Intensity, Name, PlainName
 
 EMBLEM = "emblem"
 MAX_TARGETS = 64
 MAX_GRID = 1024
+# Cells of a grid: what fits into a training step on an ordinary machine.
+MAX_CELLS = 2**18
 Axis = Annotated[int, Field(ge=1, le=MAX_GRID)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Targets are a one each; what is far from them only breaks the growth.
+_Gene = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+_Row = tuple[Intensity, Intensity, Intensity, Intensity]
 Wound = Literal["none", "disc", "half", "corner"]
 WOUNDS: tuple[Wound, ...] = ("disc", "half", "corner")
 
@@ -57,6 +63,28 @@ class GenerationOptions(Settings):
         return self
 
 
+class GenerationFacts(Settings):
+    """``facts`` of ``model.json``: what the weights do not say of what is grown.
+
+    targets: their names, which become names of files. grid: cells an axis. visible: channels that
+    are seen, alpha the last: 4 of pictures, 2 of volumes. affine: of the grid of volumes, voxel
+    index to RAS+ mm, as four rows.
+    """
+
+    targets: Annotated[tuple[PlainName, ...], Field(min_length=1, max_length=MAX_TARGETS)]
+    grid: Annotated[tuple[Axis, ...], Field(min_length=2, max_length=3)]
+    visible: Literal[2, 4]
+    affine: tuple[_Row, _Row, _Row, _Row]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("targets must have names of their own")
+        if prod(self.grid) > MAX_CELLS:
+            raise ValueError(f"grid has {prod(self.grid)} cells; at most {MAX_CELLS} can be grown")
+        return self
+
+
 class PredictionOptions(Settings):
     """How a trained automaton is grown.
 
@@ -69,7 +97,7 @@ class PredictionOptions(Settings):
 
     steps: int | None = Field(None, ge=1, le=MAX_STEPS * 10)
     target: Name | int | None = None
-    genome: Annotated[tuple[float, ...], Field(max_length=MAX_TARGETS)] | None = None
+    genome: Annotated[tuple[_Gene, ...], Field(max_length=MAX_TARGETS)] | None = None
     count: int = Field(1, ge=1, le=256)
     seed: int = Field(0, ge=0, lt=2**63)
     damage: Wound = "none"

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_nca.config.loading import parse_override, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import validate, with_overrides
+from medseg_nca.datasets.layout import safe_id
 from medseg_nca.errors import (
     ConfigError,
     ImageError,
@@ -33,6 +33,7 @@ from medseg_nca.tasks.base import PredictRequest
 from medseg_nca.tasks.generation.damage import fixed_damage
 from medseg_nca.tasks.generation.growth import (
     Film,
+    facts_of,
     grow,
     module_of,
     shown,
@@ -111,9 +112,7 @@ def prediction_options(request: PredictRequest) -> PredictionOptions:
     Raises:
         ConfigError: naming the option that is unknown or wrong.
     """
-    tree: dict[str, Any] = {}
-    for override in request.overrides:
-        tree = merge(tree, parse_override(override))
+    tree = with_overrides({}, request.overrides)
     tree |= {name: request.options[name] for name in ("seed",) if name in request.options}
     return validate(PredictionOptions, tree, source="--set")
 
@@ -124,7 +123,7 @@ def wishes(model: TaskModel, options: PredictionOptions) -> list[Wish]:
     Raises:
         ConfigError: if there is no such target, or the genome is of another length.
     """
-    module, names = module_of(model), tuple(model.spec.facts["targets"])
+    module, names = module_of(model), facts_of(model).targets
     if options.genome is not None:
         if len(options.genome) != len(names):
             raise ConfigError(
@@ -154,7 +153,7 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
     """
     options = prediction_options(request)
     suffix = _suffix(request.formats, len(module_of(model).shape.grid))
-    refuse_scheduler(request.scheduler)
+    _check_damage(options, options.steps or module_of(model).steps)
     plan = _plan(request, model, options)
     (request.out / PREDICTIONS).unlink(missing_ok=True)
     results: list[Grown] = []
@@ -179,18 +178,6 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
     return results
 
 
-def refuse_scheduler(scheduler: str | None) -> None:
-    """Refuse the address of a scheduler.
-
-    Raises:
-        ConfigError: if there is one.
-    """
-    if scheduler is not None:
-        raise ConfigError(
-            "The task generation grows in one process.", hint="Leave out --scheduler."
-        )
-
-
 def _plan(
     request: PredictRequest, model: TaskModel, options: PredictionOptions
 ) -> list[tuple[Grown, Tensor | None]]:
@@ -200,8 +187,8 @@ def _plan(
         for target, wanted, genome in wishes(model, options):
             for number in range(options.count):
                 parts = [start.name.partition(".")[0]] if start else []
-                several = len(model.spec.facts["targets"]) > 1
-                parts += [target or "mixed"] if several or not start else []
+                several = module_of(model).shape.targets > 1
+                parts += [safe_id(target or "mixed")] if several or not start else []
                 parts += [f"seed{options.seed + number}"] if options.count > 1 else []
                 name = "_".join(parts)
                 if name in names:
@@ -264,6 +251,16 @@ def _one(
     )
 
 
+def _check_damage(options: PredictionOptions, steps: int) -> None:
+    """Raises ConfigError if the damage is to be done after the last step."""
+    at = options.damage_at
+    if options.damage != "none" and at is not None and at > steps:
+        raise ConfigError(
+            f"damage_at is {at}, but only {steps} steps are taken.",
+            hint="Set more steps, or a smaller damage_at.",
+        )
+
+
 def grow_wounded(
     model: TaskModel, state: Tensor, steps: int, seed: int, options: PredictionOptions,
     film: Film | None, job: Job,
@@ -272,16 +269,11 @@ def grow_wounded(
 
     Returns:
         The state, and how many steps were taken in all.
-
-    Raises:
-        ConfigError: if the damage is to be done after the last step.
     """
     fire = mix(seed, 0)
     if options.damage == "none":
         return grow(model, state, steps, fire, 0, film, job)
     at = steps // 2 if options.damage_at is None else options.damage_at
-    if at > steps:
-        raise ConfigError(f"damage_at is {at}, but only {steps} steps are taken.")
     state, before = grow(model, state, at, fire, 0, film, job) if at else (state, 0)
     alpha = module_of(model).targets.amax(0)[-1].cpu()
     state = wound(model, state, fixed_damage(alpha, options.damage))
@@ -319,7 +311,7 @@ def picture_state(model: TaskModel, seen: Tensor, genome: Sequence[float]) -> Te
 def _write(seen: np.ndarray[Any, Any], stem: Path, suffix: str, model: TaskModel) -> dict[str, str]:
     if suffix == ".png":
         return {"image": str(rgba_png(seen, stem.parent / f"{stem.name}.png"))}
-    affine = np.array(model.spec.facts["affine"], float)
+    affine = np.array(facts_of(model).affine, float)
     outputs = {}
     for kind, values in (("image", seen[:-1]), ("alpha", seen[-1:])):
         path = stem.parent / f"{stem.name}{'' if kind == 'image' else '_alpha'}{suffix}"

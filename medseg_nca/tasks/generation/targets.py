@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,12 @@ from medseg_nca.io.picture import rgba_of
 from medseg_nca.io.raster import read_picture
 from medseg_nca.io.read import read_volume
 from medseg_nca.tasks.generation.emblem import draw_emblem
-from medseg_nca.tasks.generation.options import EMBLEM, MAX_GRID, GenerationOptions
+from medseg_nca.tasks.generation.options import EMBLEM, MAX_CELLS, MAX_GRID, GenerationOptions
 
 FloatArray = NDArray[np.float32]
 PICTURES = (".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jpg", ".jpeg")
 # Of the grid, on each side of a target, where nothing else is said.
 _MARGIN = 1 / 8
-# Cells of a grid: what fits into a training step on an ordinary machine.
-_MAX_CELLS = 2**18
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def load_targets(options: GenerationOptions) -> Targets:
     names = tuple(_short(name) for name in options.names)
     if len(set(names)) < len(names):
         raise ConfigError(
-            "options.targets: two targets have the same name without folder and suffix.",
+            "options.targets: two targets have the same name without folder and suffix (letters, "
+            "digits, _ and - count).",
             hint="Rename one of the files.",
         )
     return Targets(names, np.stack(laid), moved)
@@ -171,9 +171,9 @@ def _grid(options: GenerationOptions, size: Sequence[int]) -> tuple[int, ...]:
             hint="Give one number for all axes, or one for each.",
         )
     cells = int(np.prod(grid))
-    if cells > _MAX_CELLS or max(grid) > MAX_GRID:
+    if cells > MAX_CELLS or max(grid) > MAX_GRID:
         raise ConfigError(
-            f"A grid of {_size(grid)} has {cells:,} cells; a grown one has at most {_MAX_CELLS:,}.",
+            f"A grid of {_size(grid)} has {cells:,} cells; a grown one has at most {MAX_CELLS:,}.",
             hint="Make the target smaller.",
         )
     wrong = [p for p in options.seeds if len(p) != len(grid)]
@@ -199,7 +199,9 @@ def _lay(name: str, array: FloatArray, grid: tuple[int, ...]) -> FloatArray:
 
 
 def _short(name: str) -> str:
-    return Path(name).name.partition(".")[0] or "target"
+    """A name that is also one of files, as :class:`GenerationFacts` asks for."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", Path(name).name.partition(".")[0])
+    return plain if plain[:1].isalnum() else f"target{plain}"
 
 
 def _size(sizes: Sequence[int]) -> str:

@@ -46,6 +46,7 @@ class Generation(StandardTask):
         "training.checkpoint_every": 0.1,
     }
     predict_options = frozenset({"seed"})
+    folds = False
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`."""
@@ -146,11 +147,13 @@ class Generation(StandardTask):
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
         """See :meth:`Task.tags`."""
-        facts = self.own(model).spec.facts
+        from medseg_nca.tasks.generation.growth import facts_of
+
+        facts = facts_of(self.own(model))
         return {
-            "dims": str(len(facts["grid"])),
-            "grid": " x ".join(map(str, facts["grid"])),
-            "targets": ", ".join(facts["targets"]),
+            "dims": str(len(facts.grid)),
+            "grid": " x ".join(map(str, facts.grid)),
+            "targets": ", ".join(facts.targets),
         }
 
     def answer(self, model: TrainedModel, value: Any) -> Any:

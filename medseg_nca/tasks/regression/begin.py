@@ -18,6 +18,7 @@ from medseg_nca.config.presets import Tree
 from medseg_nca.datasets.depth_phantom import write_depth_phantom
 from medseg_nca.datasets.layout import names_for, read_json_object
 from medseg_nca.datasets.pairs import SEGMENTATION, Pair, PairSet, open_pairs
+from medseg_nca.datasets.redraw import SEEN, SPLIT, kept_of
 from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
 from medseg_nca.errors import ConfigError, DataError
@@ -36,7 +37,7 @@ from medseg_nca.transforms.planning import make_plan
 
 logger = logging.getLogger(__name__)
 
-SPLIT, FACTS, PREPARED, PHANTOM = "split.json", "facts.json", "prepared", "phantom"
+FACTS, PREPARED, PHANTOM = "facts.json", "prepared", "phantom"
 # Whole numbers, and no more of them than this in all targets: these are labels.
 _FEW = 16
 
@@ -159,7 +160,7 @@ def _planned(
     fitted_model(settings.model, plan, len(target))
     return RegressionFacts(
         plan=plan, targets=found.sums.facts(names), transform=options.transform, unit=notes.unit,
-        unknown=unknown, prediction=prediction,
+        unknown=unknown, prediction=prediction, **kept_of(settings.data.split, split),
     )  # fmt: skip
 
 
@@ -206,14 +207,15 @@ def _read_facts(path: Path) -> RegressionFacts:
 
 
 def choose(
-    pairs: PairSet, split: Split | None, side: str
+    pairs: PairSet, split: Split | None, side: str, trained_on: str = ""
 ) -> tuple[tuple[Pair, ...], str, str, tuple[str, ...]]:
     """Choose the pairs of one side of a run's split.
 
     Args:
         pairs: the data set.
-        split: of the run; None where the model did not come with one.
+        split: of the run; None where it is not known.
         side: "test", "val", "train" or "all".
+        trained_on: hash of the data set of the training, "" where it is not known.
 
     Returns:
         The pairs, the name of the side, one sentence that says why these, and what the reader of
@@ -230,7 +232,13 @@ def choose(
             notes = (f"{len(shared)} of these cases are in the run's split; the model has seen "
                      "some of them.",)  # fmt: skip
         reason = "All cases, as asked."
-        if side != "all":
+        if not shared and trained_on == pairs.hash:
+            notes = (SEEN,)
+            if side != "all":
+                reason = (
+                    "It is not known how the run split this data set: all its cases are evaluated."
+                )
+        elif side != "all":
             reason = "The run never split this data set: all its cases are evaluated."
         return pairs.cases, "all", reason, notes
     wanted = set(split.side(side))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config import Settings
-from medseg_nca.config.loading import parse_override, read_settings, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import read_settings, validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
-from medseg_nca.datasets.pairs import Pair, open_pairs
-from medseg_nca.datasets.splits import Split, read_split
+from medseg_nca.datasets.pairs import Pair, PairSet, open_pairs
+from medseg_nca.datasets.redraw import SPLIT, split_again, split_file
+from medseg_nca.datasets.splits import Split, make_split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
@@ -29,7 +30,7 @@ from medseg_nca.metrics.regression import (
 )
 from medseg_nca.metrics.summary import bootstrap_interval, interval_key
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation, Tree
-from medseg_nca.tasks.regression.begin import SPLIT, choose, data_of
+from medseg_nca.tasks.regression.begin import choose, data_of
 from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
 from medseg_nca.tasks.regression.pairs import check_like, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
@@ -92,7 +93,9 @@ def evaluate_pairs(
     """
     settings = _settings(request, model, facts)
     source = open_pairs(_data(request, model, job))
-    chosen, side, reason, notes = choose(source, _split(model), request.split)
+    chosen, side, reason, notes = choose(
+        source, _split(model, facts, source), request.split, model.spec.training_data_hash
+    )
     logger.info("%s", reason)
     predictor = RealPredictor(model, facts, settings.prediction)
     out = request.out
@@ -174,8 +177,7 @@ def _settings(
     stored = model.folder.parent / "settings.yaml"
     if stored.is_file():
         tree["evaluation"] = read_settings(stored).evaluation.model_dump()
-    for text in request.overrides:
-        tree = merge(tree, parse_override(text))
+    tree = with_overrides(tree, request.overrides)
     return validate(EvaluateRegressionSettings, tree, source="--set")
 
 
@@ -187,12 +189,14 @@ def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
     return data_of(request.data, options, place, job)
 
 
-def _split(model: TaskModel) -> Split | None:
-    """The split of the run that trained the model; None where it did not come with one."""
-    for folder in (model.folder, model.folder.parent):
-        if (folder / SPLIT).is_file():
-            return read_split(folder / SPLIT)
-    return None
+def _split(model: TaskModel, facts: RegressionFacts, pairs: PairSet) -> Split | None:
+    """The split of the run that trained the model; None where nobody knows it."""
+    digest = pairs.hash
+    if digest != model.spec.training_data_hash:
+        return split_file(model.folder)
+    draw = partial(make_split, pairs, dataset_hash=digest)
+    found = split_again(model.folder, digest, facts.split, facts.listed, draw)
+    return split_file(model.folder) if found is None else found
 
 
 def _unlike(found: Mapping[str, Measured]) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import PreprocessPlan, Settings
 from medseg_nca.config.bounds import MAX_CHANNELS, Name
+from medseg_nca.config.data import SplitSettings
 from medseg_nca.config.explain import explain
 from medseg_nca.config.training import PredictionSettings
+from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.spec import AS_TRAINED, SPEC
 from medseg_nca.inference.task_model import TaskSpec
@@ -84,7 +86,10 @@ class TargetFacts(Settings):
 
 
 class RegressionFacts(Settings):
-    """``facts`` of ``model.json``: all that decides an answer besides network and weights."""
+    """``facts`` of ``model.json``: all that decides an answer besides network and weights.
+
+    split: how the data were divided, None where a file did it; listed: the sides that it named.
+    """
 
     plan: PreprocessPlan
     targets: Annotated[tuple[TargetFacts, ...], Field(min_length=1, max_length=MAX_CHANNELS)]
@@ -92,6 +97,8 @@ class RegressionFacts(Settings):
     unit: str = Field("", max_length=20)
     unknown: Finite | None = None
     prediction: PredictionSettings = PredictionSettings()
+    split: SplitSettings | None = None
+    listed: Split | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

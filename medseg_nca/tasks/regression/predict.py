@@ -16,7 +16,7 @@ from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import DataError, MemoryBudgetError, OutputError, PartialFailure
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.atomic import remove_leftovers, write_json
-from medseg_nca.io.formats import image_suffix
+from medseg_nca.io.formats import image_suffix, stem
 from medseg_nca.io.peek import peek
 from medseg_nca.io.write import write_volume
 from medseg_nca.job import Job
@@ -297,6 +297,9 @@ def _refuse_overwriting(
     cases: Sequence[CaseInput], out: Path, formats: Sequence[str], settings: PredictionSettings
 ) -> None:
     inputs = {file.resolve() for case in cases for file in case.files}
+    # Beside an input, a.tiff of a.png would be another image of the same name: the next run would
+    # not know which of them to predict.
+    beside = {stem(file) for file in inputs if file.parent == out.resolve()}
     kinds = ("values", "uncertainty") if settings.uncertainty else ("values",)
     for case in cases:
         for kind in kinds:
@@ -305,6 +308,11 @@ def _refuse_overwriting(
                     raise OutputError(
                         f"{target}: is an input and would be overwritten.",
                         hint="Choose another --out.",
+                    )
+                if stem(target) in beside:
+                    raise OutputError(
+                        f"{target}: would lie beside an input of the same name.",
+                        hint="Choose an --out that is no folder of inputs.",
                     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from medseg_nca.config.prediction_options import FIELDS
-from medseg_nca.errors import ConfigError, DataError, ImageError
+from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
 from medseg_nca.inference.task_model import TaskModel, TaskSpec
 from medseg_nca.job import Job
@@ -49,6 +49,8 @@ class Regression(StandardTask):
     score: ClassVar[str] = "skill"
     data_use: ClassVar[Literal["required", "optional", "none"]] = "optional"
     options_class: ClassVar[type[RegressionOptions]] = RegressionOptions
+    parallel: ClassVar[bool] = True
+    keeps_cases: ClassVar[bool] = True
     predict_options: ClassVar[frozenset[str]] = frozenset(
         {*FIELDS, "select"} - {"probabilities", "largest"}
     )
@@ -68,7 +70,8 @@ class Regression(StandardTask):
 
     def begin(self, start: Start, job: Job) -> Training:
         """See :meth:`Task.begin`."""
-        from medseg_nca.tasks.regression.begin import FACTS, SPLIT, data_of, learned_data
+        from medseg_nca.datasets.redraw import SPLIT
+        from medseg_nca.tasks.regression.begin import FACTS, data_of, learned_data
         from medseg_nca.tasks.regression.learner import RegressionLearner
 
         settings, decisions = self.decided(start)
@@ -167,13 +170,10 @@ class Regression(StandardTask):
             from medseg_nca.suggest import unknown
 
             raise ConfigError(unknown("metric", metric, METRICS))
-        try:
-            return {
-                name: {case["id"]: case["targets"][name][metric] for case in tree["cases"]}
-                for name in tree["targets"]
-            }
-        except (KeyError, TypeError) as error:
-            raise DataError(f"metrics.json: a case lacks {error}.") from error
+        return {
+            name: {case["id"]: case["targets"][name][metric] for case in tree["cases"]}
+            for name in tree["targets"]
+        }
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
         """See :meth:`Task.make_reference`."""

@@ -30,8 +30,7 @@ from medseg_nca.cases.evaluation_inputs import (
 from medseg_nca.cases.training_notes import tell_of_training
 from medseg_nca.config import LabelTable, Settings
 from medseg_nca.config.data import DataSettings
-from medseg_nca.config.loading import parse_override, read_settings, validate
-from medseg_nca.config.presets import merge
+from medseg_nca.config.loading import read_settings, validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
 from medseg_nca.datasets.hashing import remember_hash
 from medseg_nca.errors import DataError
@@ -83,9 +82,7 @@ def resolve_settings(model: LoadedModel, overrides: Sequence[str] = ()) -> Evalu
     tree: Tree = {"prediction": model.spec.prediction.model_dump()}
     if stored.is_file():
         tree["evaluation"] = read_settings(stored).evaluation.model_dump()
-    for override in overrides:
-        tree = merge(tree, parse_override(override))
-    return validate(EvaluateSettings, tree, source="--set")
+    return validate(EvaluateSettings, with_overrides(tree, overrides), source="--set")
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,11 @@ class SegmentationTask(Task):
     name = "segmentation"
     score = "Dice"
     options_class: ClassVar[type[Settings]] = NoOptions
+    parallel = True
+    keeps_cases = True
     predict_options = frozenset({*FIELDS, "seg_type", "select"})
     evaluate_options = frozenset({"save_predictions"})
+    joins = True
     joint_rows = (MERGED,)
 
     def begin(self, start: Start, job: Job) -> Training:

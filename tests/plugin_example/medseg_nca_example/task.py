@@ -149,7 +149,7 @@ class ExampleTask(StandardTask):
             model, data="", data_hash="", split="all", cases=len(cases), score=self.score,
             value=mean, better="lower",
         )  # fmt: skip
-        tree |= {"cases": cases, "notes": []}
+        tree |= {"cases": cases, "failed": [], "notes": []}
         write_results(tree, cases, request.out)
         return Evaluation(request.out, tree)
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from medseg_nca.config.data import SplitSettings
-from medseg_nca.datasets.splits import read_split
+from medseg_nca.datasets.redraw import SEEN, kept_of
+from medseg_nca.datasets.splits import Split, read_split
 from medseg_nca.errors import (
     ConfigError,
     DataError,
@@ -102,6 +103,27 @@ def test_a_model_without_its_run_finds_the_split_again(
     found = TASK.evaluate(EvaluateRequest(TASK.load(alone, "cpu"), data, tmp_path / "e"), Job())
     split = read_split(run / "split.json")
     assert [case["id"] for case in found.tree["cases"]] == list(split.test)
+    # Where a file named the sides, the model holds their ids; where nothing is known, it is said.
+    tree = json.loads((alone / "model.json").read_text())
+    listed = split.changed(test=split.test[:2], train=(*split.train, *split.test[2:]))
+    for known, tested, words in (
+        (listed.model_dump(mode="json"), 2, "The test images of the run's split."),
+        (None, 40, "It is not known how the run split this data set: all images."),
+    ):
+        tree["facts"] |= {"split": None, "listed": known}
+        (alone / "model.json").write_text(json.dumps(tree))
+        request = EvaluateRequest(TASK.load(alone, "cpu"), data, tmp_path / "f")
+        about = TASK.evaluate(request, Job()).tree
+        assert (len(about["cases"]), about["split"]["reason"]) == (tested, words)
+    assert SEEN in about["notes"]
+
+
+def test_a_split_of_a_file_is_kept_by_its_ids() -> None:
+    split = Split(train=("a", "b"), test=("c",), dataset_hash="x")
+    assert kept_of(SplitSettings(file=Path("s.json")), split) == {"split": None, "listed": split}
+    assert kept_of(SplitSettings(seed=3), split) == {"split": SplitSettings(seed=3), "listed": None}
+    many = Split(train=tuple(f"{n:0100d}" for n in range(3000)))
+    assert kept_of(SplitSettings(file=Path("s.json")), many)["listed"] is None
 
 
 def test_other_data_are_taken_whole_and_noted(model: TaskModel, tmp_path: Path) -> None:
@@ -126,7 +148,7 @@ def test_predictions_of_folders_files_and_arrays(model: TaskModel, tmp_path: Pat
         model,
         [inputs, tmp_path / "cut.npz", tmp_path / "a.npz"],
         tmp_path / "out",
-        options={"votes": True},
+        overrides=("options.votes=true",),
     )
     with pytest.raises(PartialFailure, match="2 of 6 inputs failed") as error:
         TASK.predict(request, Job())
@@ -277,6 +299,9 @@ def test_what_cannot_be_predicted_is_told(model: TaskModel, data: Path, tmp_path
     options = {"flips": (0,)}
     with pytest.raises(ConfigError, match=r"--flips: is no option of the task classification"):
         TASK.predict(PredictRequest(model, [data], tmp_path, options=options), Job())
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigError, match="seed"):
+            TASK.predict(PredictRequest(model, [data], tmp_path, options={"seed": seed}), Job())
     with pytest.raises(DataError, match="Unknown split 'tests'"):
         TASK.evaluate(EvaluateRequest(model, data, tmp_path, "tests"), Job())
 
@@ -319,6 +344,19 @@ def test_a_damaged_description_is_refused_by_name(run: Path, tmp_path: Path, par
     weights = (run / "model" / "weights.safetensors").read_bytes()
     (tmp_path / "weights.safetensors").write_bytes(weights)
     with pytest.raises(ModelError, match=f"{part}: .*size must be"):
+        TASK.load(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 60, 1e308])
+def test_a_temperature_that_no_calibration_finds_is_refused(
+    run: Path, tmp_path: Path, temperature: float
+) -> None:
+    tree = json.loads((run / "model" / "model.json").read_text())
+    tree["facts"]["temperature"] = temperature
+    (tmp_path / "model.json").write_text(json.dumps(tree))
+    weights = (run / "model" / "weights.safetensors").read_bytes()
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(ModelError, match="temperature"):
         TASK.load(tmp_path, "cpu")
 
 

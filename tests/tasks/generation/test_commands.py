@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medseg_nca.cli.main import cli
-from tests.tasks.generation.growing import TINY
+from medseg_nca.tasks import TASKS
+from tests.tasks.generation.growing import TINY, model_of
 
 SETTINGS = [word for override in TINY for word in ("--set", override)]
 
@@ -85,3 +86,45 @@ def test_what_is_wrong_is_refused_with_exit_code_two(tmp_path: Path) -> None:
         done = call("train", "--config", "growing_emblem", "--out", tmp_path / "run", *SETTINGS,
                     *words, code=2)  # fmt: skip
         assert text in done.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--folds", 3), ("--fold", 1), ("--set", "data.split.folds=3"), ("--plan-only", "--folds", 2)],
+)
+def test_there_are_no_folds_of_what_has_no_cases(tmp_path: Path, words: tuple[object, ...]) -> None:
+    done = call("train", "--config", "growing_emblem", "--out", tmp_path / "run", *SETTINGS, *words,
+                code=2)  # fmt: skip
+    assert "there are no folds" in done.output
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("spread", [("--workers", 2), ("--scheduler", "tcp://127.0.0.1:1")])
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_what_grows_in_one_process_refuses_several(
+    tmp_path: Path, command: str, spread: tuple[object, ...]
+) -> None:
+    model_of(tmp_path)
+    done = call(
+        command, "--model", tmp_path / "model", "--out", tmp_path / "out", *spread, code=2
+    )  # fmt: skip
+    assert f"{spread[0]}: the task generation works in one process" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_an_interruption_promises_no_finished_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    model_of(tmp_path)
+    for task in (TASKS.get("generation"), TASKS.get("segmentation")):
+        monkeypatch.setattr(type(task), command, interrupt)
+    out = ("--out", tmp_path / "out")
+    done = CliRunner().invoke(cli, [str(w) for w in (command, "--model", tmp_path / "model", *out)])
+    assert "the results are not complete" in done.output
+    assert "kept" not in done.output
+    done = CliRunner().invoke(cli, [str(w) for w in (command, "--model", "zoo:nuclei", *out)])
+    assert "the finished cases are kept" in done.output

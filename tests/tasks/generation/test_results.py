@@ -24,6 +24,7 @@ from medseg_nca.io.write import write_volume
 from medseg_nca.job import Job
 from medseg_nca.tasks.base import EvaluateRequest, PredictRequest
 from medseg_nca.tasks.generation import TASK
+from medseg_nca.tasks.generation.evaluation import Wounded, healing
 from tests.tasks.generation.growing import model_of, network, square, write_png
 
 FAST = ("times=[1,2]", "count=2")
@@ -84,15 +85,21 @@ def test_an_input_that_cannot_be_used_does_not_stop_the_others(tmp_path: Path) -
         (("genome=[1,0]",), "genome has 2"),
         (("damage=bite",), "damage"),
         (("damage=half", "damage_at=99"), "damage_at is 99"),
+        (("genome=[.nan]",), "genome"),
+        (("genome=[.inf]",), "genome"),
+        (("genome=[1e38]",), "genome"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
     tmp_path: Path, overrides: tuple[str, ...], word: str
 ) -> None:
     request = PredictRequest(model_of(tmp_path), [], tmp_path / "out", overrides=overrides)
+    earlier = tmp_path / "out" / "predictions.json"
+    earlier.parent.mkdir()
+    earlier.write_text("{}")
     with pytest.raises(ConfigError, match=word):
         TASK.predict(request, Job())
-    assert not (tmp_path / "out" / "predictions.json").exists()
+    assert [path.name for path in earlier.parent.iterdir()] == ["predictions.json"]
 
 
 def test_formats_and_options_of_other_tasks_are_refused(tmp_path: Path) -> None:
@@ -137,12 +144,43 @@ def test_the_losses_of_an_evaluation_are_those_of_the_pictures(tmp_path: Path) -
     assert tree["cases"][0]["loss"]["1x"] == pytest.approx(loss, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("losses", "steps"),
+    [
+        ((0.01, 0.2, 0.1, 0.02, 0.01), 2),  # back at twice the loss before
+        ((0.01, 0.2, 0.1, 0.05, 0.03), None),  # never back
+        ((0.01, 0.02, 0.01, 0.01, 0.01), None),  # the wound did no harm
+        ((0.1, 0.5, 0.1, 0.1, 0.1), None),  # nothing had grown
+    ],
+)
+def test_only_what_had_grown_and_was_harmed_can_heal(
+    losses: tuple[float, ...], steps: int | None
+) -> None:
+    assert healing(Wounded(losses, (), ()), constant=0.1)["steps_to_heal"] == steps
+
+
+def test_the_score_does_not_depend_on_the_times_that_are_asked_for(tmp_path: Path) -> None:
+    model, scores = model_of(tmp_path), []
+    for times in ("times=[1]", "times=[1,2,12]"):
+        request = EvaluateRequest(model, None, tmp_path / "out", overrides=(times, "count=1"))
+        tree = TASK.evaluate(request, Job()).tree
+        scores.append(tree["score"])
+        assert all(entry["steps_to_heal"] is None for entry in tree["damage"].values())
+        assert any("nothing to mend" in note for note in tree["notes"])
+    grown = TASK.answer(model, {"steps": 10 * network(model).steps, "seed": 0})
+    loss = float(np.square(grown[0] - network(model).targets[0].numpy()).mean())
+    assert scores[0] == scores[1]
+    assert scores[0]["value"] == pytest.approx(-10 * np.log10(loss), rel=1e-5)
+    assert "10x" in scores[0]["name"]
+
+
 def test_a_state_that_is_not_finite_is_told_with_its_step(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     with torch.no_grad():
         network(model).cell.update.output.weight.fill_(1e30)
     done = TASK.evaluate(EvaluateRequest(model, None, tmp_path / "out", overrides=FAST), Job())
     assert "after step" in done.failed["emblem/0"]
+    assert done.tree["failed"] == [{"id": i, "error": text} for i, text in done.failed.items()]
     with pytest.raises(PartialFailure):
         done.raise_for_failures()
     with pytest.raises(NonFiniteStateError, match="after step"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from medseg_nca.datasets.pairs import open_pairs
+from medseg_nca.datasets.redraw import SEEN
 from medseg_nca.errors import (
     ConfigError,
     DataError,
@@ -126,6 +128,13 @@ def test_an_input_is_never_overwritten(
     with pytest.raises(OutputError, match=r"a\.tiff: is an input"):
         predict(model, tmp_path, source)
     assert source.read_bytes() == before
+    picture = tmp_path / "pictures" / "b.png"
+    picture.parent.mkdir()
+    picture.write_bytes(images[0].read_bytes())
+    with pytest.raises(OutputError, match=r"b\.tiff: would lie beside an input"):
+        predict(model, picture.parent, picture)
+    assert list(picture.parent.iterdir()) == [picture]
+    predict(model, picture.parent / "out", picture)
 
 
 def test_cancelled_it_keeps_what_is_finished(
@@ -197,6 +206,22 @@ def test_an_evaluation_measures_beside_a_constant(
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<figure>") == 3  # agreement, best and worst of two cases
     assert len((tmp_path / "out" / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_a_model_without_its_run_is_tested_on_the_same_pairs(trained: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "elsewhere" / "model"
+    shutil.copytree(trained / "model", alone)
+    split = json.loads((trained / "split.json").read_text())
+    for data in (None, trained / "phantom"):
+        tree = evaluated(TASK.load(alone, "cpu"), tmp_path / "out", data=data)
+        assert [case["id"] for case in tree["cases"]] == split["test"]
+    known = json.loads((alone / "model.json").read_text())
+    known["facts"] |= {"split": None, "listed": None}
+    (alone / "model.json").write_text(json.dumps(known))
+    tree = evaluated(TASK.load(alone, "cpu"), tmp_path / "out", data=trained / "phantom")
+    assert tree["split"]["name"] == "all"
+    assert tree["notes"][0].startswith("It is not known how the run split")
+    assert tree["notes"][1] == SEEN
 
 
 def test_the_terminal_sees_the_constant_in_the_same_table(

@@ -220,3 +220,15 @@ def test_without_a_preset_the_task_decides_what_is_open(tmp_path: Path) -> None:
     assert decided["training.optimiser"] == "muon"
     spec = TASK.read(tmp_path / "run" / "model")
     assert len(spec.model.levels) == len(spec.facts["plan"]["scales"])  # type: ignore[union-attr]
+
+
+def test_folds_of_a_task_that_joins_no_models_are_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="medseg_nca")
+    settings = tiny_settings("training.iterations=1", "data.split.test=0")
+    results = train.run_folds(None, tmp_path, settings, 2)
+    assert [result.run.name for result in results] == ["fold_0", "fold_1"]
+    assert not (tmp_path / "ensemble").exists()
+    assert "joins no models" in caplog.text
+    assert not [r for r in caplog.records if r.levelname == "WARNING" and "join" in r.message]
