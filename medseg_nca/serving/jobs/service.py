@@ -150,6 +150,8 @@ class JobService:
         if self.stopping:
             return "The server is stopping."
         for slot in self.slots:
+            if slot.trouble is not None:
+                return slot.trouble
             for served in self.parts.catalogue.all:
                 if not slot.has(served.info.key):
                     problem = slot.problem(served.info.key)
@@ -251,10 +253,13 @@ class JobService:
 
     def _note(self, job: JobRecord, outcome: str, seconds: float | None = None) -> None:
         version = (job.result.get("model") or {}).get("version", "")
-        self.parts.audit.write(
-            "job", user=job.owner, outcome=outcome, job=job.id, series=job.series,
-            model=f"{job.model}@{version}" if version else job.model, seconds=seconds,
-        )  # fmt: skip
+        try:
+            self.parts.audit.write(
+                "job", user=job.owner, outcome=outcome, job=job.id, series=job.series,
+                model=f"{job.model}@{version}" if version else job.model, seconds=seconds,
+            )  # fmt: skip
+        except OSError as error:  # a full disk must not keep a job from its end
+            logger.error("Job %s: no line in the audit log (%s).", job.id, error.strerror)
 
     def _full(self) -> Refused:
         limits, workers = self.parts.limits, len(self.slots)

@@ -109,10 +109,12 @@ class JobStore:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                # A full disk refuses the COMMIT too, and may have rolled back by itself.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def folder(self, job_id: str) -> Path:
         """Of a job; the id comes from the database, never from a client as it is."""
@@ -188,17 +190,21 @@ class JobStore:
                 "WHERE id = ?",
                 (time.time(), row["id"]),
             )
-        return self.get(row["id"])
+            return self.get(row["id"])
 
     def attempt_folder(self, job: JobRecord) -> Path:
         """Where a worker writes what it makes of a job in this attempt."""
         return self.folder(job.id) / f"attempt-{job.attempts}"
 
     def finish(self, job: JobRecord) -> bool:
-        """Take over the results of an attempt; False if the job was no longer at work."""
+        """Take over the results of an attempt; False if the job was no longer at work.
+
+        It may be called again where it raised.
+        """
         folder = self.folder(job.id)
         with self._lock:
-            os.replace(self.attempt_folder(job), folder / OUTPUT)
+            if not (folder / OUTPUT).is_dir():
+                os.replace(self.attempt_folder(job), folder / OUTPUT)
             return self._finish_from(folder, job.id)
 
     def fail(self, job_id: str, failure: Failure, state: State = "failed") -> bool:
