@@ -47,7 +47,7 @@ class Worker:
 
 
 def catalogue(folder: Path) -> Any:
-    info = ModelInfo("key", folder, "m", "1", "0" * 64)
+    info = ModelInfo("key", folder, "m", "1", "0" * 64, "0" * 64)
     served = SimpleNamespace(info=info, entry=SimpleNamespace(name="m"))
     return SimpleNamespace(
         all=(served,), wanted=lambda: (info,), get=lambda name: served, look=lambda: False,
