@@ -23,6 +23,7 @@ from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
 from medseg_nca.serving.quiet import quiet_server
+from medseg_nca.serving.security.desk import PasswordDesk
 from medseg_nca.serving.security.listening import check_listening
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
@@ -84,6 +85,7 @@ def _running(
         logins=LoginLimit(),
         users=users,
         tokens=None if users is None else Tokens(store, users, limits.token_age),
+        desk=None if users is None else PasswordDesk(users),
     )
 
 

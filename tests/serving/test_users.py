@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from click.testing import CliRunner
 
 from medseg_nca.cli.main import cli
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.jobs.store import JobStore
+from medseg_nca.serving.security.desk import PasswordDesk
 from medseg_nca.serving.security.listening import check_listening, is_loopback
-from medseg_nca.serving.security.login_limit import LoginLimit
+from medseg_nca.serving.security.login_limit import LoginLimit, Rule
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
 from medseg_nca.serving.settings import ServeSettings
@@ -87,15 +91,43 @@ def test_a_token_ends_with_time_password_user_and_logout(tmp_path: Path) -> None
 
 
 def test_after_some_wrong_passwords_one_has_to_wait() -> None:
-    limit = LoginLimit(most=3, window=0.2)
+    limit = LoginLimit(Rule(3, 0.2), Rule(4, 0.2), Rule(5, 0.2))
     for _ in range(3):
-        assert limit.wait("ann", "here") == 0
-        limit.failed("ann", "here")
-    assert 0 < limit.wait("ann", "elsewhere") <= 0.2
-    assert limit.wait("bob", "here") > 0
-    assert limit.wait("bob", "elsewhere") == 0
+        assert limit.begin("ann", "here") == 0
+    assert 0 < limit.begin("ann", "here") <= 0.2
+    assert limit.begin("ann", "elsewhere") == 0  # nobody locks a user out so soon
+    assert limit.begin("ann", "far away") == 0
+    assert limit.begin("ann", "further away") > 0
+    assert limit.begin("bob", "here") == 0
+    assert limit.begin("eve", "here") > 0
     time.sleep(0.21)
-    assert limit.wait("ann", "here") == 0
+    assert limit.begin("ann", "here") == 0
+    for _ in range(10):  # right passwords are not counted
+        assert limit.begin("tom", "home") == 0
+        limit.undo("tom", "home")
+
+
+def test_tries_at_once_are_no_more_than_tries_in_a_row() -> None:
+    limit = LoginLimit(Rule(5, 60.0))
+    with ThreadPoolExecutor(16) as threads:
+        waits = list(threads.map(lambda _: limit.begin("ann", "here"), range(60)))
+    assert waits.count(0.0) == 5
+
+
+def test_only_some_passwords_wait_to_be_checked(tmp_path: Path) -> None:
+    users = UserFile(tmp_path / "users.json")
+    users.add("ann", PASSWORD, "user")
+    desk = PasswordDesk(users, most=2)
+
+    async def ask() -> list[object]:
+        tries = (desk.check("ann", PASSWORD) for _ in range(5))
+        return list(await asyncio.gather(*tries, return_exceptions=True))
+
+    found = asyncio.run(ask())
+    refused = [one for one in found if isinstance(one, Refused)]
+    assert [one.status for one in refused] == [429] * 3
+    assert found.count(users.get("ann")) == 2
+    assert asyncio.run(desk.check("ann", "wrong horse")) is None  # there is room again
 
 
 def settings(tmp_path: Path, **changes: object) -> ServeSettings:

@@ -39,25 +39,29 @@ async def enabled(request: Request) -> dict[str, Any]:
 async def log_in(request: Request) -> JSONResponse:
     """Give a bearer token for a name and a password."""
     server = running(request)
-    if server.tokens is None or server.users is None:
+    if server.tokens is None or server.users is None or server.desk is None:
         raise Refused(404, "This server has no users; nobody has to log in.")
     async with form_of(request) as form:
         name, password = text_of(form, "username")[:64], text_of(form, "password")
     if not name or not password:
         raise Refused(422, "A username and a password are needed.")
     address = request.client.host if request.client else ""
-    keys = (f"name {name}", f"address {address}")
-    wait = server.logins.wait(*keys)
+    wait = server.logins.begin(name, address)
     if wait > 0:
         server.metrics.count("logins_total", outcome="limited")
         raise Refused(429, "Too many wrong passwords.", retry_after=math.ceil(wait))
-    user = await run_in_threadpool(server.users.check, name, password)
-    known = name if server.users.get(name) is not None else "unknown"
+    try:
+        user = await server.desk.check(name, password)
+    except Refused:  # it was not looked at
+        server.logins.undo(name, address)
+        server.metrics.count("logins_total", outcome="limited")
+        raise
     if user is None:
-        server.logins.failed(*keys)
+        known = await run_in_threadpool(server.users.get, name)
         server.metrics.count("logins_total", outcome="refused")
-        server.audit.write("login", user=known, outcome="refused")
+        server.audit.write("login", user="unknown" if known is None else name, outcome="refused")
         raise Refused(401, "Name or password is wrong.")
+    server.logins.undo(name, address)
     token = await run_in_threadpool(server.tokens.issue, user)
     server.metrics.count("logins_total", outcome="done")
     server.audit.write("login", user=user.name, outcome="done")
