@@ -57,6 +57,15 @@ def test_a_user_is_added_changed_and_removed(tmp_path: Path) -> None:
     assert "2 Error: Unknown user 'ann'" in command("remove", "ann", "--users", file)
 
 
+def test_commands_at_once_lose_no_user(tmp_path: Path) -> None:
+    names = [f"user{number}" for number in range(12)]
+    with ThreadPoolExecutor(6) as threads:  # each has a file of its own open, as a process has
+        list(threads.map(
+            lambda name: UserFile(tmp_path / "users.json").add(name, PASSWORD, "user"), names
+        ))  # fmt: skip
+    assert UserFile(tmp_path / "users.json").names == tuple(sorted(names))
+
+
 def test_what_is_no_file_of_users_is_named(tmp_path: Path) -> None:
     for text in ("", "[]", '{"users": {"ann": {"role": "king", "hash": "x"}}}'):
         (tmp_path / "users.json").write_text(text)
