@@ -60,12 +60,13 @@ async def log_in(request: Request) -> JSONResponse:
     if user is None:
         known = await run_in_threadpool(server.users.get, name)
         server.metrics.count("logins_total", outcome="refused")
-        server.audit.write("login", user="unknown" if known is None else name, outcome="refused")
+        user_name = "unknown" if known is None else name
+        await run_in_threadpool(server.audit.write, "login", user=user_name, outcome="refused")
         raise Refused(401, "Name or password is wrong.")
     server.logins.undo(name, address)
     token = await run_in_threadpool(server.tokens.issue, user)
     server.metrics.count("logins_total", outcome="done")
-    server.audit.write("login", user=user.name, outcome="done")
+    await run_in_threadpool(server.audit.write, "login", user=user.name, outcome="done")
     age = int(server.settings.limits.token_age)
     answer = JSONResponse({"access_token": token, "token_type": "bearer", "expires_in": age})
     answer.set_cookie(
@@ -106,7 +107,7 @@ async def log_out(request: Request, client: Annotated[Client, Depends(reader)]) 
     server, token = running(request), token_of(request)
     if server.tokens is not None and token is not None:
         await run_in_threadpool(server.tokens.revoke, token)
-        server.audit.write("login", user=client.name, outcome="logged out")
+        await run_in_threadpool(server.audit.write, "login", user=client.name, outcome="logged out")
     answer = JSONResponse({})
     answer.delete_cookie(COOKIE)
     return answer

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from medseg_nca.serving.errors import Refused
@@ -60,7 +61,7 @@ _FORM: dict[str, Any] = {
 async def create_job(request: Request, client: Annotated[Client, Depends(sender)]) -> JSONResponse:
     """Send an image; the answer names the job that computes it."""
     server = running(request)
-    server.service.room()
+    await run_in_threadpool(server.service.room)
     async with form_of(request) as form, incoming(server) as folder:
         names = [served.entry.name for served in server.catalogue.all]
         name = text_of(form, "model") or (names[0] if len(names) == 1 else "")
@@ -71,7 +72,8 @@ async def create_job(request: Request, client: Annotated[Client, Depends(sender)
         received = await take(server, file_of(form, "file"), folder)
         options = JobOptions(**{**options.to_tree(), "kind": received.kind})
         job = await submit(server, client, served, received, folder, options)
-    return JSONResponse(describe(server, job), 202, {"Location": f"/v1/jobs/{job.id}"})
+    about = await run_in_threadpool(describe, server, job)
+    return JSONResponse(about, 202, {"Location": f"/v1/jobs/{job.id}"})
 
 
 @router.get("/jobs", responses=answers())
@@ -134,7 +136,7 @@ async def get_events(
     request: Request, job_id: str, client: Annotated[Client, Depends(reader)]
 ) -> StreamingResponse:
     """Follow a job by server-sent events; each holds what GET of the job says, the last one too."""
-    job = job_of(request, job_id, client)
+    job = await run_in_threadpool(job_of, request, job_id, client)
     return StreamingResponse(_events(running(request), job), media_type="text/event-stream")
 
 
@@ -199,10 +201,11 @@ async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
     with server.service.watch(job.id) as changed:
         while True:
             changed.clear()
-            now = server.store.get(job.id)
+            now = await run_in_threadpool(server.store.get, job.id)
             if now is None:
                 return
-            yield f"event: job\ndata: {json.dumps(describe(server, now))}\n\n"
+            about = await run_in_threadpool(describe, server, now)
+            yield f"event: job\ndata: {json.dumps(about)}\n\n"
             if now.is_finished or server.service.stopping:
                 return
             await asyncio.sleep(_BETWEEN)
@@ -250,14 +253,16 @@ async def wait_for(request: Request, job: JobRecord) -> JobRecord:
     with server.service.watch(job.id) as changed:
         while True:
             changed.clear()
-            now = server.store.get(job.id)
+            now = await run_in_threadpool(server.store.get, job.id)
             if now is None:
                 raise Refused(409, "The job was removed.")
             if now.is_finished:
                 return now
             if await request.is_disconnected():
-                server.service.cancel(now, Failure(409, "The client left."))
+                left = Failure(409, "The client left.")
+                await run_in_threadpool(server.service.cancel, now, left)
             if server.service.stopping and now.state == "queued":
-                server.service.cancel(now, Failure(503, "The server is stopping."))
+                stopping = Failure(503, "The server is stopping.")
+                await run_in_threadpool(server.service.cancel, now, stopping)
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), 0.25)

@@ -65,8 +65,10 @@ async def add_image(
     async with form_of(request) as form, incoming(server) as folder:
         received = await take(server, file_of(form, "file"), folder)
         await run_in_threadpool(server.studies.add, image, received)
-    series = server.audit.name(image)
-    server.audit.write("image", user=client.name, outcome="kept", series=series)
+    await run_in_threadpool(
+        server.audit.write, "image", user=client.name, outcome="kept",
+        series=server.audit.name(image),
+    )  # fmt: skip
     return {"image": image}
 
 
@@ -107,14 +109,14 @@ async def save_label(
 ) -> dict[str, Any]:
     """Save a label map of an image; earlier ones of the tag are kept."""
     server = running(request)
-    found = server.studies.get(image)
+    found = await run_in_threadpool(server.studies.get, image)
     async with incoming(server) as folder:
         upload = await save_upload(request, folder, "label")
         saved = await run_in_threadpool(
             server.labels.save, found, tag or FINAL, upload, client.name
         )
-    server.audit.write(
-        "label", user=client.name, outcome=f"saved version {saved.version}",
+    await run_in_threadpool(
+        server.audit.write, "label", user=client.name, outcome=f"saved version {saved.version}",
         series=server.audit.name(image),
     )  # fmt: skip
     return {"image": image, "label": image, "tag": saved.tag, "version": saved.version}

@@ -61,7 +61,7 @@ async def infer(
     served = server.catalogue.get(model)
     if output not in OUTPUTS:
         raise Refused(422, "output: it can be all, image, json or dicom_seg.")
-    server.service.room()
+    await run_in_threadpool(server.service.room)
     async with form_of(request) as form, incoming(server) as folder:
         options = _options(json_of(form, "params"), output, served)
         received = await _source(server, client, form, image, session_id, folder)
