@@ -96,6 +96,7 @@ def test_a_result_that_was_whole_when_the_server_was_killed_is_not_made_again(
 def test_what_a_killed_server_left_half_received_is_removed(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     (store.incoming / "half").mkdir()
+    (store.incoming / "half.zip").write_bytes(b"PK")
     (store.jobs / new_id() / INPUT).mkdir(parents=True)  # moved, and not yet in the database
     kept = added(store)
     store.recover()

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.monai import datastore_stats, save_upload
 from medseg_nca.serving.http.running import Client, Running, answers, reader, running, sender
 from medseg_nca.serving.http.uploads import file_of, form_of, incoming, take
-from medseg_nca.serving.jobs.records import new_id
 from medseg_nca.serving.labels import FINAL
 from medseg_nca.serving.studies import LONGEST_ID, Image
 
 router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
 Id = Annotated[str, Query(min_length=1, max_length=LONGEST_ID, description="Id of an image.")]
+
+_BLOCK = 2**18
 
 
 def _form(part: str) -> dict[str, Any]:
@@ -73,9 +74,7 @@ async def add_image(
 
 
 @router.get("/image", responses=answers(404), response_class=FileResponse)
-def get_image(
-    request: Request, client: Annotated[Client, Depends(reader)], image: Id
-) -> FileResponse:
+def get_image(request: Request, client: Annotated[Client, Depends(reader)], image: Id) -> Response:
     """Fetch an image; a DICOM series comes as a zip archive."""
     server = running(request)
     found = server.studies.get(image)
@@ -84,11 +83,7 @@ def get_image(
     )
     if not found.dicom:
         return FileResponse(found.files[0], filename=f"image{found.suffix}")
-    archive = _zipped(server, found)
-    return FileResponse(
-        archive, media_type="application/zip", filename="image.zip",
-        background=BackgroundTask(archive.unlink),
-    )  # fmt: skip
+    return _zipped(server, found)
 
 
 @router.get("/image/info", responses=answers(404))
@@ -146,9 +141,22 @@ def get_label_info(
     return {"tag": saved.tag, "version": saved.version, "ts": int(saved.saved)}
 
 
-def _zipped(server: Running, image: Image) -> Path:
-    archive = server.store.incoming / f"{new_id()}.zip"
-    with zipfile.ZipFile(archive, "x", zipfile.ZIP_STORED) as packed:
+def _zipped(server: Running, image: Image) -> StreamingResponse:
+    """A zip archive from a file without a name, so that none stays behind, whatever happens."""
+    archive = tempfile.TemporaryFile(dir=server.store.incoming)  # noqa: SIM115  # blocks() ends it
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for number, path in enumerate(image.files, 1):
             packed.write(path, f"{number:05d}.dcm")
-    return archive
+    size = archive.tell()
+    archive.seek(0)
+
+    def blocks() -> Iterator[bytes]:
+        with archive:
+            while block := archive.read(_BLOCK):
+                yield block
+
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": 'attachment; filename="image.zip"',
+    }
+    return StreamingResponse(blocks(), media_type="application/zip", headers=headers)

@@ -256,7 +256,10 @@ class JobStore:
             The jobs that were at work, as they are now.
         """
         for left in self.incoming.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
         touched = []
         for job in self._select("WHERE state = 'running'", ()):
             if (self.folder(job.id) / OUTPUT / RESULT).is_file():
