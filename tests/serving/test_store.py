@@ -105,6 +105,28 @@ def test_what_a_killed_server_left_half_received_is_removed(tmp_path: Path) -> N
     store.close()
 
 
+@pytest.mark.parametrize("content", ["", '{"seconds": 1', "[]"])
+def test_a_result_that_is_not_whole_is_made_again(tmp_path: Path, content: str) -> None:
+    store = JobStore(tmp_path)
+    added(store)
+    claimed = store.claim()
+    assert claimed is not None
+    output = store.folder(claimed.id) / OUTPUT
+    output.mkdir()
+    (output / RESULT).write_text(content)
+    store.close()  # power was lost
+    store = JobStore(tmp_path)
+    (found,) = store.recover()
+    assert found.state == "queued"
+    again = store.claim()
+    assert again is not None
+    made(store, again)
+    assert store.finish(again)
+    found = store.get(again.id)  # type: ignore[assignment]
+    assert found.result == {"seconds": 1.5}
+    store.close()
+
+
 def test_the_queue_takes_no_more_than_its_most(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     assert [add(store, most=2) is None for _ in range(3)] == [False, False, True]

@@ -205,6 +205,7 @@ class JobStore:
         with self._lock:
             if not (folder / OUTPUT).is_dir():
                 os.replace(self.attempt_folder(job), folder / OUTPUT)
+                to_disk(folder)
             return self._finish_from(folder, job.id)
 
     def fail(self, job_id: str, failure: Failure, state: State = "failed") -> bool:
@@ -262,9 +263,10 @@ class JobStore:
                 left.unlink(missing_ok=True)
         touched = []
         for job in self._select("WHERE state = 'running'", ()):
-            if (self.folder(job.id) / OUTPUT / RESULT).is_file():
+            try:
                 self._finish_from(self.folder(job.id), job.id)
-            else:
+            except (OSError, ValueError):  # not there, or not whole after power was lost
+                shutil.rmtree(self.folder(job.id) / OUTPUT, ignore_errors=True)
                 self.put_back(job)
             touched.append(job.id)
         known = {job.id for job in self._select("", ())}
@@ -293,6 +295,8 @@ class JobStore:
 
     def _finish_from(self, folder: Path, job_id: str) -> bool:
         result = json.loads((folder / OUTPUT / RESULT).read_text(encoding="utf-8"))
+        if not isinstance(result, dict):
+            raise ValueError(f"{RESULT} is no object")
         size = _size(folder / OUTPUT)
         with self.transaction() as database:
             done = database.execute(
@@ -313,6 +317,18 @@ class JobStore:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
         return [_record(row) for row in rows]
+
+
+def to_disk(*paths: Path) -> None:
+    """Wait until files and lists of folders are on the disk, so that power may be lost after it."""
+    for path in paths:
+        if path.is_dir() and os.name == "nt":  # Windows opens no folder
+            continue
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _record(row: Mapping[str, Any]) -> JobRecord:

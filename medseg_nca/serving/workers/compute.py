@@ -27,7 +27,7 @@ from medseg_nca.io.volume import Volume, spacing_of
 from medseg_nca.job import Job
 from medseg_nca.serving.errors import TooLarge, clean
 from medseg_nca.serving.jobs.records import JobOptions
-from medseg_nca.serving.jobs.store import RESULT
+from medseg_nca.serving.jobs.store import RESULT, to_disk
 from medseg_nca.serving.label_file import write_label_file
 from medseg_nca.serving.workers.messages import ModelInfo, Run
 from medseg_nca.serving.workers.view import write_view
@@ -91,6 +91,7 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
             seconds = round(time.perf_counter() - started, 4)
             result = _result(record, files, predictor, run.model, warnings, seconds)
             write_json(folder / RESULT, result)
+            to_disk(*(path for path in folder.rglob("*") if path.is_file()), folder)
 
 
 def find_case(folder: Path, options: JobOptions, plan: PreprocessPlan) -> CaseInput:
