@@ -127,6 +127,23 @@ def test_a_result_that_is_not_whole_is_made_again(tmp_path: Path, content: str) 
     store.close()
 
 
+@pytest.mark.parametrize(("status", "state"), [(409, "cancelled"), (504, "failed")])
+def test_a_job_at_work_that_was_cancelled_is_not_computed_again(
+    tmp_path: Path, status: int, state: str
+) -> None:
+    store = JobStore(tmp_path)
+    job, other = added(store), added(store)
+    assert store.claim() is not None
+    store.leave(job.id, Failure(status, "Not wanted."))
+    store.close()  # the server was killed
+    store = JobStore(tmp_path)
+    (found,) = store.recover()
+    assert (found.id, found.state) == (job.id, state)
+    assert found.failure == Failure(status, "Not wanted.")
+    assert [one.id for one in (store.claim(),) if one] == [other.id]
+    store.close()
+
+
 def test_the_queue_takes_no_more_than_its_most(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     assert [add(store, most=2) is None for _ in range(3)] == [False, False, True]

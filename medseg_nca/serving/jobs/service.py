@@ -134,7 +134,10 @@ class JobService:
             self.end(job.id)
             return
         with self._lock:
+            if job.id in self._unwanted:
+                return
             self._unwanted[job.id] = failure
+        self.parts.store.leave(job.id, failure)
         # A job that was not at work after all must leave no note behind.
         now = self.parts.store.get(job.id)
         if now is None or now.is_finished:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from medseg_nca.serving.errors import FAULT, FAULT_HINT, Refused
@@ -171,7 +172,8 @@ class Slot(threading.Thread):
             self._prepared(worker)  # a new version is warmed beside the job
             now = time.monotonic()
             if self._service.unwanted(job.id) is None and now > deadline:
-                self._service.cancel(job, self._too_long())
+                with suppress(sqlite3.OperationalError):  # a full disk: it is left all the same
+                    self._service.cancel(job, self._too_long())
             if asked is None and self._service.unwanted(job.id) is not None:
                 asked = now
                 worker.cancel(job.id)

@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     result TEXT NOT NULL DEFAULT '{}',
     failure TEXT,
     bytes INTEGER NOT NULL DEFAULT 0,
-    series TEXT NOT NULL DEFAULT ''
+    series TEXT NOT NULL DEFAULT '',
+    unwanted TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 CREATE TABLE IF NOT EXISTS tokens (
@@ -95,6 +96,9 @@ class JobStore:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.executescript(_SCHEMA)
+            columns = {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}
+            if "unwanted" not in columns:  # of an earlier version
+                self._database.execute("ALTER TABLE jobs ADD COLUMN unwanted TEXT")
 
     def close(self) -> None:
         """Let another server use the folder."""
@@ -231,6 +235,14 @@ class JobStore:
             self._forget_input(job_id)
         return done.rowcount > 0
 
+    def leave(self, job_id: str, failure: Failure) -> None:
+        """Remember that a job at work is not wanted, should the server be killed before it ends."""
+        with self.transaction() as database:
+            database.execute(
+                "UPDATE jobs SET unwanted = ? WHERE id = ? AND state IN ('queued', 'running')",
+                (json.dumps(failure.to_tree()), job_id),
+            )
+
     def put_back(self, job: JobRecord, *, counts: bool = True) -> JobRecord | None:
         """Return a job to its place in the queue; it fails if it was tried often enough.
 
@@ -261,7 +273,7 @@ class JobStore:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-        touched = []
+        touched = self._end_unwanted()
         for job in self._select("WHERE state = 'running'", ()):
             try:
                 self._finish_from(self.folder(job.id), job.id)
@@ -274,6 +286,17 @@ class JobStore:
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
         return [job for job in map(self.get, touched) if job is not None]
+
+    def _end_unwanted(self) -> list[str]:
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT id, unwanted FROM jobs "
+                "WHERE state IN ('queued', 'running') AND unwanted IS NOT NULL"
+            ).fetchall()
+        for row in rows:
+            failure = Failure(**json.loads(row["unwanted"]))
+            self.fail(row["id"], failure, "cancelled" if failure.status == 409 else "failed")
+        return [row["id"] for row in rows]
 
     def sweep(self, age: float, most_bytes: int) -> int:
         """Remove finished jobs that are too old, or the oldest of too many; returns how many."""
