@@ -144,6 +144,28 @@ def test_a_job_at_work_that_was_cancelled_is_not_computed_again(
     store.close()
 
 
+def test_which_series_was_chosen_is_forgotten_when_a_job_ends(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    jobs = []
+    for _ in range(3):
+        received = store.incoming / new_id()
+        received.mkdir()
+        options = JobOptions(select="PatientID=CANARY-4711", objects=("sr",))
+        job = store.add(new_id(), received, options, owner="ann", model="m")
+        assert job is not None
+        jobs.append(job.id)
+    done = store.claim()
+    assert done is not None
+    assert done.options.select
+    made(store, done)
+    store.finish(done)
+    store.fail(jobs[1], Failure(500, "Broken."))
+    store.cancel_queued(jobs[2], Failure(409, "Cancelled."))
+    assert [job.options for job in store.newest()] == [JobOptions(objects=("sr",))] * 3
+    store.close()
+    assert b"CANARY" not in (tmp_path / "jobs.sqlite").read_bytes()
+
+
 def test_the_queue_takes_no_more_than_its_most(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     assert [add(store, most=2) is None for _ in range(3)] == [False, False, True]

@@ -30,6 +30,8 @@ from medseg_nca.serving.jobs.records import (
     State,
 )
 
+# Of a job that has ended: the text may name a patient, for example select=PatientID=...
+_FORGET = "options = json_set(options, '$.select', '')"
 INPUT, OUTPUT, RESULT = "input", "output", "result.json"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -95,6 +97,7 @@ class JobStore:
         with self._lock:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten
             self._database.executescript(_SCHEMA)
             columns = {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}
             if "unwanted" not in columns:  # of an earlier version
@@ -216,7 +219,7 @@ class JobStore:
         """End a job that waits or is at work; False if it had ended before."""
         with self.transaction() as database:
             done = database.execute(
-                "UPDATE jobs SET state = ?, failure = ?, finished = ? "
+                f"UPDATE jobs SET state = ?, failure = ?, finished = ?, {_FORGET} "
                 "WHERE id = ? AND state IN ('queued', 'running')",
                 (state, json.dumps(failure.to_tree()), time.time(), job_id),
             )
@@ -227,7 +230,7 @@ class JobStore:
         """End a job that waits; False if it does not wait."""
         with self.transaction() as database:
             done = database.execute(
-                "UPDATE jobs SET state = 'cancelled', failure = ?, finished = ? "
+                f"UPDATE jobs SET state = 'cancelled', failure = ?, finished = ?, {_FORGET} "
                 "WHERE id = ? AND state = 'queued'",
                 (json.dumps(failure.to_tree()), time.time(), job_id),
             )
@@ -323,7 +326,7 @@ class JobStore:
         size = _size(folder / OUTPUT)
         with self.transaction() as database:
             done = database.execute(
-                "UPDATE jobs SET state = 'done', result = ?, finished = ?, bytes = ? "
+                f"UPDATE jobs SET state = 'done', result = ?, finished = ?, bytes = ?, {_FORGET} "
                 "WHERE id = ? AND state = 'running'",
                 (json.dumps(result), time.time(), size, job_id),
             )
