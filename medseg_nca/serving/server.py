@@ -72,16 +72,18 @@ def _running(
     tracking = TrackingSettings(uri=settings.tracking_uri)
     catalogue = Catalogue(entries, state / "models", tracking, audit, metrics)
     parts = Parts(store, catalogue, audit, metrics, limits)
+    sessions = Sessions(state / "sessions", limits.session_age)
+    devices, chores = settings.devices, (sessions.sweep,)
     return Running(
         settings=settings,
         store=store,
-        service=JobService(parts, settings.devices, settings.workers, settings.poll),
+        service=JobService(parts, devices, settings.workers, settings.poll, chores),
         catalogue=catalogue,
         audit=audit,
         metrics=metrics,
         studies=Studies(settings.studies, state / "images"),
         labels=Labels(state / "labels"),
-        sessions=Sessions(state / "sessions", limits.session_age),
+        sessions=sessions,
         logins=LoginLimit(),
         users=users,
         tokens=None if users is None else Tokens(store, users, limits.token_age),
