@@ -7,13 +7,14 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.files import streamed
 from medseg_nca.serving.http.problems import problem
 from medseg_nca.serving.http.running import (
     Client,
@@ -124,11 +125,12 @@ def get_output(
     if job.state != "done":
         raise Refused(409, f"The job is {job.state}; its results are not there yet.", retry_after=1)
     if kind == "report":
+        note_taken(server, job, kind, client.name)
         return JSONResponse(_report(job))
     outputs = job.result["outputs"]
     if kind not in outputs:
         raise Refused(404, f"There is no such output; there are {', '.join([*outputs, 'report'])}.")
-    return output_file(server, job, kind)
+    return output_file(server, job, kind, client.name)
 
 
 @router.get("/jobs/{job_id}/events", responses=answers(404), response_class=StreamingResponse)
@@ -140,13 +142,38 @@ async def get_events(
     return StreamingResponse(_events(running(request), job), media_type="text/event-stream")
 
 
-def output_file(server: Running, job: JobRecord, kind: str) -> FileResponse:
-    """An output of a job that is done, under a name that says what it is."""
+def output_file(server: Running, job: JobRecord, kind: str, user: str) -> Response:
+    """An output of a job that is done, under a name that says what it is.
+
+    Args:
+        server: at work.
+        job: that is done.
+        kind: one of its outputs.
+        user: who takes it, for the audit log.
+
+    Raises:
+        Refused: with 404 if it was removed meanwhile.
+    """
     output = job.result["outputs"][kind]
-    path = server.store.folder(job.id) / OUTPUT / output["file"]
-    if not path.is_file():
-        raise Refused(404, "The result was removed.", hint="Send the image again.")
-    return FileResponse(path, media_type=output["type"], filename=_name(kind, output))
+    file = open_output(server, job, kind, user)
+    return streamed(file, media_type=output["type"], filename=_name(kind, output))
+
+
+def open_output(server: Running, job: JobRecord, kind: str, user: str) -> BinaryIO:
+    """As :func:`output_file`, the file itself."""
+    path = server.store.folder(job.id) / OUTPUT / job.result["outputs"][kind]["file"]
+    note_taken(server, job, kind, user)
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise Refused(404, "The result was removed.", hint="Send the image again.") from None
+
+
+def note_taken(server: Running, job: JobRecord, kind: str, user: str) -> None:
+    """Write to the audit log who takes which result."""
+    server.audit.write(
+        "output", user=user, outcome="fetched", job=job.id, series=job.series, kind=kind
+    )
 
 
 def _name(kind: str, output: Mapping[str, Any]) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.files import streamed
 from medseg_nca.serving.http.monai import datastore_stats, save_upload
 from medseg_nca.serving.http.running import Client, Running, answers, reader, running, sender
 from medseg_nca.serving.http.uploads import file_of, form_of, incoming, take
@@ -20,8 +20,6 @@ from medseg_nca.serving.studies import LONGEST_ID, Image
 
 router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
 Id = Annotated[str, Query(min_length=1, max_length=LONGEST_ID, description="Id of an image.")]
-
-_BLOCK = 2**18
 
 
 def _form(part: str) -> dict[str, Any]:
@@ -143,20 +141,8 @@ def get_label_info(
 
 def _zipped(server: Running, image: Image) -> StreamingResponse:
     """A zip archive from a file without a name, so that none stays behind, whatever happens."""
-    archive = tempfile.TemporaryFile(dir=server.store.incoming)  # noqa: SIM115  # blocks() ends it
+    archive: BinaryIO = tempfile.TemporaryFile(dir=server.store.incoming)  # noqa: SIM115  # closed when it was sent
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for number, path in enumerate(image.files, 1):
             packed.write(path, f"{number:05d}.dcm")
-    size = archive.tell()
-    archive.seek(0)
-
-    def blocks() -> Iterator[bytes]:
-        with archive:
-            while block := archive.read(_BLOCK):
-                yield block
-
-    headers = {
-        "Content-Length": str(size),
-        "Content-Disposition": 'attachment; filename="image.zip"',
-    }
-    return StreamingResponse(blocks(), media_type="application/zip", headers=headers)
+    return streamed(archive, media_type="application/zip", filename="image.zip")
