@@ -24,7 +24,7 @@ from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
 from medseg_nca.serving.quiet import quiet_server
 from medseg_nca.serving.security.desk import PasswordDesk
-from medseg_nca.serving.security.listening import check_listening
+from medseg_nca.serving.security.listening import check_certificate, check_listening
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
@@ -49,6 +49,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     """
     users = None if settings.users is None else UserFile(settings.users)
     check_listening(settings, 0 if users is None else len(users.names))
+    check_certificate(settings)
     entries = parse_models(settings.models)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone

@@ -16,7 +16,7 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.security.desk import PasswordDesk
-from medseg_nca.serving.security.listening import check_listening, is_loopback
+from medseg_nca.serving.security.listening import check_certificate, check_listening, is_loopback
 from medseg_nca.serving.security.login_limit import LoginLimit, Rule
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
@@ -160,6 +160,14 @@ def test_beyond_this_machine_users_and_tls_are_needed(tmp_path: Path) -> None:
         check_listening(settings(tmp_path, users=tmp_path / "users"), users=0)
     with pytest.raises(ConfigError, match="certificate and its key"):
         settings(tmp_path, tls_cert=tmp_path / "cert")
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    check_certificate(settings(tmp_path))
+    found = settings(tmp_path, tls_cert=tmp_path / "cert", tls_key=tmp_path / "key")
+    (tmp_path / "cert").write_text("-----BEGIN CERTIFICATE-----\njunk\n")
+    with pytest.raises(ConfigError, match=r"--tls-cert .*cannot be used"):
+        check_certificate(found)
 
 
 def test_what_only_this_machine_reaches() -> None:
