@@ -112,6 +112,7 @@ def _run(running: Running, place: socket.socket, listening: Callable[[str], None
         log_config=None,
         access_log=False,  # addresses of requests hold ids of images
         server_header=False,
+        proxy_headers=False,  # anybody could write them; addresses are those of the connections
         date_header=True,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(settings.limits.deadline) + 30,

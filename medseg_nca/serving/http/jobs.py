@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -161,7 +162,7 @@ def output_file(server: Running, job: JobRecord, kind: str, user: str) -> Respon
 
 def open_output(server: Running, job: JobRecord, kind: str, user: str) -> BinaryIO:
     """As :func:`output_file`, the file itself."""
-    path = server.store.folder(job.id) / OUTPUT / job.result["outputs"][kind]["file"]
+    path: Path = server.store.folder(job.id) / OUTPUT / job.result["outputs"][kind]["file"]
     note_taken(server, job, kind, user)
     try:
         return path.open("rb")
