@@ -17,7 +17,7 @@ from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.security.desk import PasswordDesk
 from medseg_nca.serving.security.listening import check_certificate, check_listening, is_loopback
-from medseg_nca.serving.security.login_limit import LoginLimit, Rule
+from medseg_nca.serving.security.login_limit import LoginLimit, TryLimit
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
 from medseg_nca.serving.settings import ServeSettings
@@ -100,7 +100,7 @@ def test_a_token_ends_with_time_password_user_and_logout(tmp_path: Path) -> None
 
 
 def test_after_some_wrong_passwords_one_has_to_wait() -> None:
-    limit = LoginLimit(Rule(3, 0.2), Rule(4, 0.2), Rule(5, 0.2))
+    limit = LoginLimit(TryLimit(3, 0.2), TryLimit(4, 0.2), TryLimit(5, 0.2))
     for _ in range(3):
         assert limit.begin("ann", "here") == 0
     assert 0 < limit.begin("ann", "here") <= 0.2
@@ -117,7 +117,7 @@ def test_after_some_wrong_passwords_one_has_to_wait() -> None:
 
 
 def test_tries_at_once_are_no_more_than_tries_in_a_row() -> None:
-    limit = LoginLimit(Rule(5, 60.0))
+    limit = LoginLimit(TryLimit(5, 60.0))
     with ThreadPoolExecutor(16) as threads:
         waits = list(threads.map(lambda _: limit.begin("ann", "here"), range(60)))
     assert waits.count(0.0) == 5

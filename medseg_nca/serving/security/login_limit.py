@@ -11,7 +11,7 @@ _REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
-class Rule:
+class TryLimit:
     """Wrong passwords, and the seconds within which so many are the last."""
 
     most: int
@@ -19,7 +19,7 @@ class Rule:
 
 
 # A name alone has a wide rule: a narrow one would let anybody lock a user out from elsewhere.
-PAIR, ADDRESS, NAME = Rule(5, 300.0), Rule(20, 300.0), Rule(50, 3600.0)
+PAIR, ADDRESS, NAME = TryLimit(5, 300.0), TryLimit(20, 300.0), TryLimit(50, 3600.0)
 
 
 class LoginLimit:
@@ -33,7 +33,9 @@ class LoginLimit:
         name: for one name from all addresses.
     """
 
-    def __init__(self, pair: Rule = PAIR, address: Rule = ADDRESS, name: Rule = NAME) -> None:
+    def __init__(
+        self, pair: TryLimit = PAIR, address: TryLimit = ADDRESS, name: TryLimit = NAME
+    ) -> None:
         self._pair, self._address, self._name = pair, address, name
         self._tries: OrderedDict[tuple[str, ...], deque[float]] = OrderedDict()
         self._lock = threading.Lock()
@@ -59,14 +61,14 @@ class LoginLimit:
                 if tries := self._tries.get(key):
                     tries.pop()
 
-    def _rules(self, name: str, address: str) -> dict[tuple[str, ...], Rule]:
+    def _rules(self, name: str, address: str) -> dict[tuple[str, ...], TryLimit]:
         return {
             ("pair", name, address): self._pair,
             ("address", address): self._address,
             ("name", name): self._name,
         }
 
-    def _left(self, key: tuple[str, ...], rule: Rule, now: float) -> float:
+    def _left(self, key: tuple[str, ...], rule: TryLimit, now: float) -> float:
         tries = self._tries.get(key)
         if tries is None or len(tries) < rule.most:
             return 0.0
