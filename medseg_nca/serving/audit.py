@@ -36,7 +36,7 @@ class AuditLog:
         """Add a line.
 
         Args:
-            action: "login", "job", "model", "label", "logs".
+            action: "login", "job", "output", "model", "image", "label".
             user: who did it.
             outcome: what became of it.
             **facts: job, series (see :meth:`name`), model (name@version), seconds.

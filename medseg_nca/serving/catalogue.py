@@ -22,7 +22,7 @@ from medseg_nca.io.atomic import atomic_folder
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.metrics import Metrics
-from medseg_nca.serving.workers.messages import ModelInfo
+from medseg_nca.serving.workers.messages import ModelInfo, file_sha256
 from medseg_nca.suggest import unknown
 from medseg_nca.tracking.resolve import CARD, VERSION, ZOO, find_version, locate
 
@@ -254,22 +254,25 @@ class Catalogue:
             reference = f"models:/{match['name']}/{version}"
         found = locate(reference, self._tracking)
         try:
-            digests = [_sha256(found.folder / name) for name in (WEIGHTS, SPEC)]
-            spec = read_spec(found.folder)
-            if spec.weights_sha256 and spec.weights_sha256 != digests[0]:
-                raise ModelError(f"{reference}: its weights are not those that {SPEC} names.")
-            key = hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+            digests = _digests(found.folder)
+            if not digests[WEIGHTS] or not digests[SPEC]:
+                raise ModelError(f"{reference}: has no {WEIGHTS if digests[SPEC] else SPEC}.")
+            key = hashlib.sha256((digests[WEIGHTS] + digests[SPEC]).encode()).hexdigest()[:16]
             folder = self._folder / key
-            if not folder.is_dir():
-                with atomic_folder(folder) as temporary:
-                    for name in (WEIGHTS, SPEC, CARD):
-                        if (found.folder / name).is_file():
-                            shutil.copyfile(found.folder / name, temporary / name)
+            # A copy of an earlier server counts only if it is what the source is now.
+            if not folder.is_dir() or _digests(folder) != digests:
+                _copy(found.folder, folder)
+            if _digests(folder) != digests:
+                raise ModelError(f"{reference}: was changed while it was copied; start again.")
         finally:
             found.release()
+        spec = read_spec(folder)
+        if spec.weights_sha256 and spec.weights_sha256 != digests[WEIGHTS]:
+            raise ModelError(f"{reference}: its weights are not those that {SPEC} names.")
         card = folder / CARD
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        info = ModelInfo(key, folder, entry.name, version or digests[0][:12], digests[0])
+        sha256 = digests[WEIGHTS]
+        info = ModelInfo(key, folder, entry.name, version or sha256[:12], sha256, digests[SPEC])
         return Served(entry, info, spec, text)
 
     def _tidy(self) -> None:
@@ -280,9 +283,14 @@ class Catalogue:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path.name}: cannot be read ({error.strerror}).") from error
+def _copy(source: Path, folder: Path) -> None:
+    with atomic_folder(folder) as temporary:
+        for name in (WEIGHTS, SPEC, CARD):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, temporary / name)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files of a model by their names; "" for one that is missing."""
+    return {name: file_sha256(folder / name) if (folder / name).is_file() else ""
+            for name in (WEIGHTS, SPEC, CARD)}  # fmt: skip

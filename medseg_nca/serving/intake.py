@@ -18,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import ImageError
 from medseg_nca.io.content import describe, is_plain_nifti
 from medseg_nca.io.dicom.files.sniff import looks_like_dicom
 from medseg_nca.io.formats import SUFFIXES, image_suffix
 from medseg_nca.io.peek import peek
+from medseg_nca.io.volume import spacing_of
 from medseg_nca.serving.errors import TooLarge
 from medseg_nca.serving.settings import Limits
 
@@ -164,15 +168,11 @@ def check_fit(received: Received, plan: PreprocessPlan, voxels: int) -> None:
             + (f", or one for each of its {wanted} channels." if wanted > 1 else "."),
             hint="Send one image at a time.",
         )
-    shape, channels = _shape(received.files)
+    shape, channels, affine = _shape(received.files)
     if shape is None:
         return
-    count, size = math.prod(shape), " x ".join(map(str, shape))
-    if count > voxels:
-        raise TooLarge(
-            f"The image has {size} = {count:,} voxels; this server takes {voxels:,}.",
-            hint="Crop or resample it, or ask who runs the server for more (--max-voxels).",
-        )
+    check_voxels(shape, affine, plan, voxels)
+    size = " x ".join(map(str, shape))
     if len(shape) != plan.dims or (channels is not None and channels != wanted):
         held = f"{len(shape)} axes ({size})" + (
             "" if channels is None else f", {channels} channels"
@@ -181,6 +181,39 @@ def check_fit(received: Received, plan: PreprocessPlan, voxels: int) -> None:
             f"The image has {held}; the model takes {plan.dims} axes and {wanted} "
             f"channel{'s' if wanted > 1 else ''}.",
             hint="Send an image of that kind, or choose another model.",
+        )
+
+
+def check_voxels(
+    shape: tuple[int, ...], affine: NDArray[np.float64] | None, plan: PreprocessPlan, most: int
+) -> None:
+    """Refuse an image that is too large, as it is or on the grid that the model computes on.
+
+    Args:
+        shape: voxels per axis, in any order.
+        affine: 4x4 to RAS+ mm, where it is known.
+        plan: of the model; its spacing is that of the grid.
+        most: voxels that are allowed.
+
+    Raises:
+        TooLarge: if it has more.
+    """
+    count, size = math.prod(shape), " x ".join(map(str, shape))
+    hint = "Crop or resample it, or ask who runs the server for more (--max-voxels)."
+    if count > most:
+        raise TooLarge(
+            f"The image has {size} = {count:,} voxels; this server takes {most:,}.", hint=hint
+        )
+    # A plan without a spacing brings coarser images to the coarsest of its training at most.
+    spacing = plan.spacing or (None if plan.training is None else plan.training.coarsest)
+    if affine is None or spacing is None or len(shape) != plan.dims:
+        return
+    resampled = count * math.prod(spacing_of(affine, plan.dims)) / math.prod(spacing)
+    if not resampled <= most:  # nor is it, where the header holds no number
+        raise TooLarge(
+            f"The image has {size} voxels, and about {resampled:,.0f} at the spacing of the model; "
+            f"this server takes {most:,}.",
+            hint=hint,
         )
 
 
@@ -198,12 +231,14 @@ def suffix_of(path: Path) -> str | None:
     return next((suffix for start, suffix in _BEGINNINGS if head.startswith(start)), None)
 
 
-def _shape(files: tuple[Path, ...]) -> tuple[tuple[int, ...] | None, int | None]:
-    """Spatial shape and channels, as far as the header tells quickly."""
+def _shape(
+    files: tuple[Path, ...],
+) -> tuple[tuple[int, ...] | None, int | None, NDArray[np.float64] | None]:
+    """Spatial shape, channels and affine, as far as the header tells quickly."""
     if image_suffix(files[0]) in _PICTURES:
-        return (_picture(files[0]) if len(files) == 1 else None), None
+        return (_picture(files[0]) if len(files) == 1 else None), None, None
     extent = peek(files)
-    return (None, None) if extent is None else (extent.shape, extent.channels)
+    return (None, None, None) if extent is None else (extent.shape, extent.channels, extent.affine)
 
 
 def _picture(path: Path) -> tuple[int, ...] | None:

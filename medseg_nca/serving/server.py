@@ -23,7 +23,8 @@ from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
 from medseg_nca.serving.quiet import quiet_server
-from medseg_nca.serving.security.listening import check_listening
+from medseg_nca.serving.security.desk import PasswordDesk
+from medseg_nca.serving.security.listening import check_certificate, check_listening
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
@@ -48,6 +49,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     """
     users = None if settings.users is None else UserFile(settings.users)
     check_listening(settings, 0 if users is None else len(users.names))
+    check_certificate(settings)
     entries = parse_models(settings.models)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone
@@ -71,19 +73,22 @@ def _running(
     tracking = TrackingSettings(uri=settings.tracking_uri)
     catalogue = Catalogue(entries, state / "models", tracking, audit, metrics)
     parts = Parts(store, catalogue, audit, metrics, limits)
+    sessions = Sessions(state / "sessions", limits.session_age)
+    devices, chores = settings.devices, (sessions.sweep,)
     return Running(
         settings=settings,
         store=store,
-        service=JobService(parts, settings.devices, settings.workers, settings.poll),
+        service=JobService(parts, devices, settings.workers, settings.poll, chores),
         catalogue=catalogue,
         audit=audit,
         metrics=metrics,
         studies=Studies(settings.studies, state / "images"),
         labels=Labels(state / "labels"),
-        sessions=Sessions(state / "sessions", limits.session_age),
+        sessions=sessions,
         logins=LoginLimit(),
         users=users,
         tokens=None if users is None else Tokens(store, users, limits.token_age),
+        desk=None if users is None else PasswordDesk(users),
     )
 
 
@@ -107,6 +112,7 @@ def _run(running: Running, place: socket.socket, listening: Callable[[str], None
         log_config=None,
         access_log=False,  # addresses of requests hold ids of images
         server_header=False,
+        proxy_headers=False,  # anybody could write them; addresses are those of the connections
         date_header=True,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(settings.limits.deadline) + 30,

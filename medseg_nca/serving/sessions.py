@@ -31,7 +31,7 @@ class Sessions:
 
     def create(self, received: Received, owner: str) -> str:
         """Keep an image; its files are moved. Returns the id of the session."""
-        self._sweep()
+        self.sweep()
         session_id, now = new_id(), time.time()
         place = self._folder / session_id
         (place / _FILES).mkdir(parents=True, mode=0o700)
@@ -94,7 +94,8 @@ class Sessions:
             raise gone
         return tree
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Remove the sessions that nobody used for too long."""
         for place in self._folder.iterdir():
             try:
                 tree = json.loads((place / _META).read_text(encoding="utf-8"))

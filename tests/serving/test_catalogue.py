@@ -9,6 +9,7 @@ import pytest
 
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ConfigError, ModelError
+from medseg_nca.inference.spec import SPEC
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue, Entry, parse_models
 from medseg_nca.serving.errors import Refused
@@ -67,6 +68,21 @@ def test_changed_weights_are_not_served(tmp_path: Path) -> None:
     (tmp_path / "tiny" / WEIGHTS).write_bytes(content)
     with pytest.raises(ModelError, match="not those that"):
         open_catalogue(tmp_path / "state", parse_models([str(tmp_path / "tiny")]))
+
+
+def test_a_copy_that_was_changed_is_made_anew_and_not_loaded(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "tiny")
+    entries = parse_models([str(tmp_path / "tiny")])
+    info = open_catalogue(tmp_path / "state", entries).get("tiny").info
+    info.check()
+    whole = {path.name: path.read_bytes() for path in info.folder.iterdir()}
+    for name in (SPEC, WEIGHTS):
+        (info.folder / name).write_bytes(whole[name] + b" ")
+        with pytest.raises(ModelError, match=f"{name} of model tiny was changed"):
+            info.check()
+        again = open_catalogue(tmp_path / "state", entries).get("tiny").info
+        assert again == info
+        assert {path.name: path.read_bytes() for path in again.folder.iterdir()} == whole
 
 
 @pytest.mark.slow

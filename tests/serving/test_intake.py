@@ -8,11 +8,13 @@ import stat
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import ImageError
 from medseg_nca.serving.errors import Refused, TooLarge, clean, failure_of
-from medseg_nca.serving.intake import Received, receive
+from medseg_nca.serving.intake import Received, check_voxels, receive
 from medseg_nca.serving.settings import Limits
 from tests.serving.running import picture, volume, zipped
 
@@ -121,3 +123,14 @@ def test_no_path_of_this_machine_is_told() -> None:
     assert (ours.status, ours.hint) == (401, "POST /auth/token, or --users.")
     fault = failure_of(ValueError("/home/ann/secret"))
     assert (fault.status, "secret" in fault.detail) == (500, False)
+
+
+def test_voxels_count_on_the_grid_of_the_model_too() -> None:
+    plan = PreprocessPlan(dims=3, channels=("MR",), spacing=(1.0, 1.0, 2.0), crop_size=(8, 8, 8))
+    affine = np.diag([2.0, 2.0, 4.0, 1.0])  # 8 voxels of the model in each of the image
+    check_voxels((10, 10, 10), affine, plan, 8000)
+    check_voxels((10, 10, 10), None, plan, 1000)
+    with pytest.raises(TooLarge, match="about 8,000 at the spacing of the model"):
+        check_voxels((10, 10, 10), affine, plan, 7999)
+    with pytest.raises(TooLarge, match="10 x 10 x 10 = 1,000 voxels"):
+        check_voxels((10, 10, 10), np.eye(4), plan, 999)

@@ -170,6 +170,24 @@ def test_the_audit_log_says_who_what_and_when(server: Server) -> None:
     assert mine["seconds"] > 0
 
 
+def test_who_takes_a_result_is_in_the_audit_log(server: Server) -> None:
+    job = server.wait(server.send(picture(), model="nuclei").json())
+    for kind in ("label_map", "report"):
+        assert server.get(f"/v1/jobs/{job['id']}/outputs/{kind}").status_code == 200
+    lines = [json.loads(line) for line in server.get("/logs").text.splitlines()]
+    mine = [line for line in lines if line.get("job") == job["id"]]
+    taken = [line for line in mine if line["action"] == "output"]
+    assert [line["kind"] for line in taken] == ["label_map", "report"]
+    assert {line["series"] for line in taken} == {mine[0]["series"]}
+
+
+def test_a_result_that_was_removed_is_not_found(server: Server) -> None:
+    job = server.wait(server.send(picture(), model="nuclei").json())
+    (path,) = (server.state / "jobs" / job["id"] / "output").glob("*.png")
+    path.unlink()
+    assert server.get(f"/v1/jobs/{job['id']}/outputs/label_map").status_code == 404
+
+
 def _unpacked(content: bytes) -> bytes:
     import gzip
 

@@ -107,6 +107,21 @@ def test_a_removed_user_is_out_at_once(secured: Server, users: UserFile) -> None
     assert tom.get("/v1/models").status_code == 401
 
 
+def test_a_login_is_a_small_form(secured: Server) -> None:
+    form = {"username": "ann", "password": PASSWORD}
+    large = secured.post("/auth/token", data={**form, "more": "x" * 20_000})
+    assert large.status_code == 413
+    with_file = secured.post("/auth/token", data=form, files={"file": ("a", b"x")})
+    assert with_file.status_code == 422
+    assert "application/x-www-form-urlencoded" in with_file.json()["detail"]
+    assert secured.post("/auth/token", content=b"\xff" * 10).status_code == 422
+
+
+def test_spaces_belong_to_a_password(secured: Server, users: UserFile) -> None:
+    users.add("kim", f" {PASSWORD} ", "reader")
+    assert log_in(secured, "kim", f" {PASSWORD} ").get("/v1/models").status_code == 200
+
+
 def test_guessing_is_slowed_down(secured: Server) -> None:
     """The last of this file: from then on this address has to wait."""
     form = {"username": "ann", "password": "wrong horse"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import email
 import gzip
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -138,6 +140,18 @@ def test_labels_are_saved_under_tags_and_versions_are_kept(server: Server) -> No
         files = {"label": ("x.nii.gz", content)}
         path = f"/datastore/label?image=head&tag={tag}"
         assert server.put(path, files=files).status_code == status
+
+
+@pytest.mark.parametrize("wanted", [None, "bytes=0-9", "bytes=x", "bytes=99999999-"])
+def test_a_series_is_fetched_and_nothing_of_it_stays(server: Server, wanted: str | None) -> None:
+    series = next(name for name in server.get("/datastore/").json()["objects"] if "." in name)
+    headers = {} if wanted is None else {"Range": wanted}
+    answer = server.get(f"/datastore/image?image={series}", headers=headers)
+    assert answer.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
+        assert len(packed.namelist()) == 8
+        assert packed.testzip() is None
+    assert not [path for path in (server.state / "incoming").iterdir() if path.is_file()]
 
 
 def test_images_are_kept_under_ids_that_are_no_paths(server: Server) -> None:

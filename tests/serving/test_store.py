@@ -96,12 +96,74 @@ def test_a_result_that_was_whole_when_the_server_was_killed_is_not_made_again(
 def test_what_a_killed_server_left_half_received_is_removed(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     (store.incoming / "half").mkdir()
+    (store.incoming / "half.zip").write_bytes(b"PK")
     (store.jobs / new_id() / INPUT).mkdir(parents=True)  # moved, and not yet in the database
     kept = added(store)
     store.recover()
     assert not list(store.incoming.iterdir())
     assert [folder.name for folder in store.jobs.iterdir()] == [kept.id]
     store.close()
+
+
+@pytest.mark.parametrize("content", ["", '{"seconds": 1', "[]"])
+def test_a_result_that_is_not_whole_is_made_again(tmp_path: Path, content: str) -> None:
+    store = JobStore(tmp_path)
+    added(store)
+    claimed = store.claim()
+    assert claimed is not None
+    output = store.folder(claimed.id) / OUTPUT
+    output.mkdir()
+    (output / RESULT).write_text(content)
+    store.close()  # power was lost
+    store = JobStore(tmp_path)
+    (found,) = store.recover()
+    assert found.state == "queued"
+    again = store.claim()
+    assert again is not None
+    made(store, again)
+    assert store.finish(again)
+    found = store.get(again.id)  # type: ignore[assignment]
+    assert found.result == {"seconds": 1.5}
+    store.close()
+
+
+@pytest.mark.parametrize(("status", "state"), [(409, "cancelled"), (504, "failed")])
+def test_a_job_at_work_that_was_cancelled_is_not_computed_again(
+    tmp_path: Path, status: int, state: str
+) -> None:
+    store = JobStore(tmp_path)
+    job, other = added(store), added(store)
+    assert store.claim() is not None
+    store.leave(job.id, Failure(status, "Not wanted."))
+    store.close()  # the server was killed
+    store = JobStore(tmp_path)
+    (found,) = store.recover()
+    assert (found.id, found.state) == (job.id, state)
+    assert found.failure == Failure(status, "Not wanted.")
+    assert [one.id for one in (store.claim(),) if one] == [other.id]
+    store.close()
+
+
+def test_which_series_was_chosen_is_forgotten_when_a_job_ends(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    jobs = []
+    for _ in range(3):
+        received = store.incoming / new_id()
+        received.mkdir()
+        options = JobOptions(select="PatientID=CANARY-4711", objects=("sr",))
+        job = store.add(new_id(), received, options, owner="ann", model="m")
+        assert job is not None
+        jobs.append(job.id)
+    done = store.claim()
+    assert done is not None
+    assert done.options.select
+    made(store, done)
+    store.finish(done)
+    store.fail(jobs[1], Failure(500, "Broken."))
+    store.cancel_queued(jobs[2], Failure(409, "Cancelled."))
+    assert [job.options for job in store.newest()] == [JobOptions(objects=("sr",))] * 3
+    store.close()
+    assert b"CANARY" not in (tmp_path / "jobs.sqlite").read_bytes()
 
 
 def test_the_queue_takes_no_more_than_its_most(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from click.testing import CliRunner
 
 from medseg_nca.cli.main import cli
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.jobs.store import JobStore
-from medseg_nca.serving.security.listening import check_listening, is_loopback
-from medseg_nca.serving.security.login_limit import LoginLimit
+from medseg_nca.serving.security.desk import PasswordDesk
+from medseg_nca.serving.security.listening import check_certificate, check_listening, is_loopback
+from medseg_nca.serving.security.login_limit import LoginLimit, TryLimit
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
 from medseg_nca.serving.settings import ServeSettings
@@ -53,6 +57,15 @@ def test_a_user_is_added_changed_and_removed(tmp_path: Path) -> None:
     assert "2 Error: Unknown user 'ann'" in command("remove", "ann", "--users", file)
 
 
+def test_commands_at_once_lose_no_user(tmp_path: Path) -> None:
+    names = [f"user{number}" for number in range(12)]
+    with ThreadPoolExecutor(6) as threads:  # each has a file of its own open, as a process has
+        list(threads.map(
+            lambda name: UserFile(tmp_path / "users.json").add(name, PASSWORD, "user"), names
+        ))  # fmt: skip
+    assert UserFile(tmp_path / "users.json").names == tuple(sorted(names))
+
+
 def test_what_is_no_file_of_users_is_named(tmp_path: Path) -> None:
     for text in ("", "[]", '{"users": {"ann": {"role": "king", "hash": "x"}}}'):
         (tmp_path / "users.json").write_text(text)
@@ -87,15 +100,43 @@ def test_a_token_ends_with_time_password_user_and_logout(tmp_path: Path) -> None
 
 
 def test_after_some_wrong_passwords_one_has_to_wait() -> None:
-    limit = LoginLimit(most=3, window=0.2)
+    limit = LoginLimit(TryLimit(3, 0.2), TryLimit(4, 0.2), TryLimit(5, 0.2))
     for _ in range(3):
-        assert limit.wait("ann", "here") == 0
-        limit.failed("ann", "here")
-    assert 0 < limit.wait("ann", "elsewhere") <= 0.2
-    assert limit.wait("bob", "here") > 0
-    assert limit.wait("bob", "elsewhere") == 0
+        assert limit.begin("ann", "here") == 0
+    assert 0 < limit.begin("ann", "here") <= 0.2
+    assert limit.begin("ann", "elsewhere") == 0  # nobody locks a user out so soon
+    assert limit.begin("ann", "far away") == 0
+    assert limit.begin("ann", "further away") > 0
+    assert limit.begin("bob", "here") == 0
+    assert limit.begin("eve", "here") > 0
     time.sleep(0.21)
-    assert limit.wait("ann", "here") == 0
+    assert limit.begin("ann", "here") == 0
+    for _ in range(10):  # right passwords are not counted
+        assert limit.begin("tom", "home") == 0
+        limit.undo("tom", "home")
+
+
+def test_tries_at_once_are_no_more_than_tries_in_a_row() -> None:
+    limit = LoginLimit(TryLimit(5, 60.0))
+    with ThreadPoolExecutor(16) as threads:
+        waits = list(threads.map(lambda _: limit.begin("ann", "here"), range(60)))
+    assert waits.count(0.0) == 5
+
+
+def test_only_some_passwords_wait_to_be_checked(tmp_path: Path) -> None:
+    users = UserFile(tmp_path / "users.json")
+    users.add("ann", PASSWORD, "user")
+    desk = PasswordDesk(users, most=2)
+
+    async def ask() -> list[object]:
+        tries = (desk.check("ann", PASSWORD) for _ in range(5))
+        return list(await asyncio.gather(*tries, return_exceptions=True))
+
+    found = asyncio.run(ask())
+    refused = [one for one in found if isinstance(one, Refused)]
+    assert [one.status for one in refused] == [429] * 3
+    assert found.count(users.get("ann")) == 2
+    assert asyncio.run(desk.check("ann", "wrong horse")) is None  # there is room again
 
 
 def settings(tmp_path: Path, **changes: object) -> ServeSettings:
@@ -119,6 +160,14 @@ def test_beyond_this_machine_users_and_tls_are_needed(tmp_path: Path) -> None:
         check_listening(settings(tmp_path, users=tmp_path / "users"), users=0)
     with pytest.raises(ConfigError, match="certificate and its key"):
         settings(tmp_path, tls_cert=tmp_path / "cert")
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    check_certificate(settings(tmp_path))
+    found = settings(tmp_path, tls_cert=tmp_path / "cert", tls_key=tmp_path / "key")
+    (tmp_path / "cert").write_text("-----BEGIN CERTIFICATE-----\njunk\n")
+    with pytest.raises(ConfigError, match=r"--tls-cert .*cannot be used"):
+        check_certificate(found)
 
 
 def test_what_only_this_machine_reaches() -> None:

@@ -60,6 +60,7 @@ def create_app(running: Running) -> FastAPI:
         host=running.settings.host,
         open_to_all=running.tokens is None and not running.settings.insecure,
         metrics=running.metrics,
+        stopping=lambda: running.service.stopping,
     )
     return app
 

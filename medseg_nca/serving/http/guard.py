@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import time
 import traceback
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +22,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Bytes beyond the limit that are still taken and thrown away, so that the client reads the answer
 # and not that its connection was cut.
 _DRAIN = 64 * 2**20
+# Seconds between two looks at whether the server stops, while a body is waited for.
+_LOOK = 0.5
 _DIGITS = 18  # of a length; Python refuses to read thousands
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -40,12 +45,16 @@ class Guard:
             answered, so that a web page elsewhere cannot reach it by a name of its own.
         open_to_all: whether nobody has to log in.
         metrics: count the answers.
+        stopping: whether the server stops; nothing more of a body is waited for then.
+        patience: seconds that a body may stand still before its connection is ended.
     """
 
     def __init__(
-        self, app: ASGIApp, *, body_bytes: int, host: str, open_to_all: bool, metrics: Metrics
-    ) -> None:
+        self, app: ASGIApp, *, body_bytes: int, host: str, open_to_all: bool, metrics: Metrics,
+        stopping: Callable[[], bool] = lambda: False, patience: float = 30.0,
+    ) -> None:  # fmt: skip
         self._app, self._most, self._metrics = app, body_bytes, metrics
+        self._stopping, self._patience = stopping, patience
         self._host, self._open = host, open_to_all
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +62,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, answer = _Body(receive, self._most), _Answer(send, self._metrics)
+        body = _Body(receive, self._most, self._stopping, self._patience)
+        answer = _Answer(send, self._metrics, body)
         try:
             headers = {key.decode("latin-1"): value.decode("latin-1")
                        for key, value in scope["headers"]}  # fmt: skip
@@ -63,6 +73,9 @@ class Guard:
                 await _refuse(answer, refusal)
                 return
             await self._app(scope, body.receive, answer.send)
+        except Refused as refusal:  # of a body, where no route took it
+            if not answer.begun:
+                await _refuse(answer, refusal)
         except Exception as error:
             logger.error("A request failed: %s in %s.", type(error).__name__, _place(error))
             if not answer.begun:
@@ -88,11 +101,16 @@ class Guard:
 class _Body:
     """Counts what comes in."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
+    def __init__(
+        self, receive: Receive, most: int, stopping: Callable[[], bool], patience: float
+    ) -> None:
         self._receive, self._most, self._size = receive, most, 0
+        self._stopping, self._patience = stopping, patience
+        self.whole = False
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        """Raises Refused: 413 beyond the limit, 408 where nothing comes, 503 while it stops."""
+        message = await self._next()
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             if self._size > self._most:
@@ -101,10 +119,29 @@ class _Body:
                 raise _too_large(self._most)
         return message
 
+    async def _next(self) -> Message:
+        if self.whole:  # what comes now is that the client left, whenever that may be
+            return await self._receive()
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK):
+                    message = await self._receive()
+            except TimeoutError:
+                if self._stopping():
+                    raise Refused(503, "The server is stopping.", retry_after=30) from None
+                if time.monotonic() > end:
+                    raise Refused(408, "The rest of the request did not come.") from None
+                continue
+            self.whole = not message.get("more_body", False)
+            if not self.whole and self._stopping():
+                raise Refused(503, "The server is stopping.", retry_after=30)
+            return message
+
     async def drain(self) -> None:
         left = _DRAIN
         while left > 0:
-            message = await self._receive()
+            message = await self._next()
             left -= len(message.get("body", b""))
             if message["type"] != "http.request" or not message.get("more_body"):
                 return
@@ -113,8 +150,8 @@ class _Body:
 class _Answer:
     """Adds headers to an answer, and counts it."""
 
-    def __init__(self, send: Send, metrics: Metrics) -> None:
-        self._send, self._metrics, self.begun = send, metrics, False
+    def __init__(self, send: Send, metrics: Metrics, body: _Body) -> None:
+        self._send, self._metrics, self._body, self.begun = send, metrics, body, False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -122,6 +159,8 @@ class _Answer:
             self._metrics.count("requests_total", status=f"{message['status'] // 100}xx")
             there = {key.lower() for key, _ in message.get("headers", ())}
             more = [(key, value) for key, value in _HEADERS if key not in there]
+            if message["status"] in (408, 503) and not self._body.whole:
+                more.append((b"connection", b"close"))  # what comes of the body is not read
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         await self._send(message)
 

@@ -7,12 +7,15 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.files import streamed
 from medseg_nca.serving.http.problems import problem
 from medseg_nca.serving.http.running import (
     Client,
@@ -60,7 +63,7 @@ _FORM: dict[str, Any] = {
 async def create_job(request: Request, client: Annotated[Client, Depends(sender)]) -> JSONResponse:
     """Send an image; the answer names the job that computes it."""
     server = running(request)
-    server.service.room()
+    await run_in_threadpool(server.service.room)
     async with form_of(request) as form, incoming(server) as folder:
         names = [served.entry.name for served in server.catalogue.all]
         name = text_of(form, "model") or (names[0] if len(names) == 1 else "")
@@ -71,7 +74,8 @@ async def create_job(request: Request, client: Annotated[Client, Depends(sender)
         received = await take(server, file_of(form, "file"), folder)
         options = JobOptions(**{**options.to_tree(), "kind": received.kind})
         job = await submit(server, client, served, received, folder, options)
-    return JSONResponse(describe(server, job), 202, {"Location": f"/v1/jobs/{job.id}"})
+    about = await run_in_threadpool(describe, server, job)
+    return JSONResponse(about, 202, {"Location": f"/v1/jobs/{job.id}"})
 
 
 @router.get("/jobs", responses=answers())
@@ -122,11 +126,12 @@ def get_output(
     if job.state != "done":
         raise Refused(409, f"The job is {job.state}; its results are not there yet.", retry_after=1)
     if kind == "report":
+        note_taken(server, job, kind, client.name)
         return JSONResponse(_report(job))
     outputs = job.result["outputs"]
     if kind not in outputs:
         raise Refused(404, f"There is no such output; there are {', '.join([*outputs, 'report'])}.")
-    return output_file(server, job, kind)
+    return output_file(server, job, kind, client.name)
 
 
 @router.get("/jobs/{job_id}/events", responses=answers(404), response_class=StreamingResponse)
@@ -134,17 +139,42 @@ async def get_events(
     request: Request, job_id: str, client: Annotated[Client, Depends(reader)]
 ) -> StreamingResponse:
     """Follow a job by server-sent events; each holds what GET of the job says, the last one too."""
-    job = job_of(request, job_id, client)
+    job = await run_in_threadpool(job_of, request, job_id, client)
     return StreamingResponse(_events(running(request), job), media_type="text/event-stream")
 
 
-def output_file(server: Running, job: JobRecord, kind: str) -> FileResponse:
-    """An output of a job that is done, under a name that says what it is."""
+def output_file(server: Running, job: JobRecord, kind: str, user: str) -> Response:
+    """An output of a job that is done, under a name that says what it is.
+
+    Args:
+        server: at work.
+        job: that is done.
+        kind: one of its outputs.
+        user: who takes it, for the audit log.
+
+    Raises:
+        Refused: with 404 if it was removed meanwhile.
+    """
     output = job.result["outputs"][kind]
-    path = server.store.folder(job.id) / OUTPUT / output["file"]
-    if not path.is_file():
-        raise Refused(404, "The result was removed.", hint="Send the image again.")
-    return FileResponse(path, media_type=output["type"], filename=_name(kind, output))
+    file = open_output(server, job, kind, user)
+    return streamed(file, media_type=output["type"], filename=_name(kind, output))
+
+
+def open_output(server: Running, job: JobRecord, kind: str, user: str) -> BinaryIO:
+    """As :func:`output_file`, the file itself."""
+    path: Path = server.store.folder(job.id) / OUTPUT / job.result["outputs"][kind]["file"]
+    note_taken(server, job, kind, user)
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise Refused(404, "The result was removed.", hint="Send the image again.") from None
+
+
+def note_taken(server: Running, job: JobRecord, kind: str, user: str) -> None:
+    """Write to the audit log who takes which result."""
+    server.audit.write(
+        "output", user=user, outcome="fetched", job=job.id, series=job.series, kind=kind
+    )
 
 
 def _name(kind: str, output: Mapping[str, Any]) -> str:
@@ -199,10 +229,11 @@ async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
     with server.service.watch(job.id) as changed:
         while True:
             changed.clear()
-            now = server.store.get(job.id)
+            now = await run_in_threadpool(server.store.get, job.id)
             if now is None:
                 return
-            yield f"event: job\ndata: {json.dumps(describe(server, now))}\n\n"
+            about = await run_in_threadpool(describe, server, now)
+            yield f"event: job\ndata: {json.dumps(about)}\n\n"
             if now.is_finished or server.service.stopping:
                 return
             await asyncio.sleep(_BETWEEN)
@@ -250,14 +281,16 @@ async def wait_for(request: Request, job: JobRecord) -> JobRecord:
     with server.service.watch(job.id) as changed:
         while True:
             changed.clear()
-            now = server.store.get(job.id)
+            now = await run_in_threadpool(server.store.get, job.id)
             if now is None:
                 raise Refused(409, "The job was removed.")
             if now.is_finished:
                 return now
             if await request.is_disconnected():
-                server.service.cancel(now, Failure(409, "The client left."))
+                left = Failure(409, "The client left.")
+                await run_in_threadpool(server.service.cancel, now, left)
             if server.service.stopping and now.state == "queued":
-                server.service.cancel(now, Failure(503, "The server is stopping."))
+                stopping = Failure(503, "The server is stopping.")
+                await run_in_threadpool(server.service.cancel, now, stopping)
             with suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), 0.25)

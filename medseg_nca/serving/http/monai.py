@@ -78,7 +78,8 @@ async def create_session(
     async with form_of(request) as form, incoming(server) as folder:
         received = await take(server, file_of(form, "files", "file"), folder)
         name = await run_in_threadpool(server.sessions.create, received, client.name)
-    return {"session_id": name, "session_info": server.sessions.info(name, client.owner)}
+        about = await run_in_threadpool(server.sessions.info, name, client.owner)
+    return {"session_id": name, "session_info": about}
 
 
 @router.get("/session/{session_id}", responses=answers(404))

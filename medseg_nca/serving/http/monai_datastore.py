@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from fastapi.responses import FileResponse, Response, StreamingResponse
 
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.files import streamed
 from medseg_nca.serving.http.monai import datastore_stats, save_upload
 from medseg_nca.serving.http.running import Client, Running, answers, reader, running, sender
 from medseg_nca.serving.http.uploads import file_of, form_of, incoming, take
-from medseg_nca.serving.jobs.records import new_id
 from medseg_nca.serving.labels import FINAL
 from medseg_nca.serving.studies import LONGEST_ID, Image
 
@@ -65,15 +64,15 @@ async def add_image(
     async with form_of(request) as form, incoming(server) as folder:
         received = await take(server, file_of(form, "file"), folder)
         await run_in_threadpool(server.studies.add, image, received)
-    series = server.audit.name(image)
-    server.audit.write("image", user=client.name, outcome="kept", series=series)
+    await run_in_threadpool(
+        server.audit.write, "image", user=client.name, outcome="kept",
+        series=server.audit.name(image),
+    )  # fmt: skip
     return {"image": image}
 
 
 @router.get("/image", responses=answers(404), response_class=FileResponse)
-def get_image(
-    request: Request, client: Annotated[Client, Depends(reader)], image: Id
-) -> FileResponse:
+def get_image(request: Request, client: Annotated[Client, Depends(reader)], image: Id) -> Response:
     """Fetch an image; a DICOM series comes as a zip archive."""
     server = running(request)
     found = server.studies.get(image)
@@ -82,11 +81,7 @@ def get_image(
     )
     if not found.dicom:
         return FileResponse(found.files[0], filename=f"image{found.suffix}")
-    archive = _zipped(server, found)
-    return FileResponse(
-        archive, media_type="application/zip", filename="image.zip",
-        background=BackgroundTask(archive.unlink),
-    )  # fmt: skip
+    return _zipped(server, found)
 
 
 @router.get("/image/info", responses=answers(404))
@@ -107,14 +102,14 @@ async def save_label(
 ) -> dict[str, Any]:
     """Save a label map of an image; earlier ones of the tag are kept."""
     server = running(request)
-    found = server.studies.get(image)
+    found = await run_in_threadpool(server.studies.get, image)
     async with incoming(server) as folder:
         upload = await save_upload(request, folder, "label")
         saved = await run_in_threadpool(
             server.labels.save, found, tag or FINAL, upload, client.name
         )
-    server.audit.write(
-        "label", user=client.name, outcome=f"saved version {saved.version}",
+    await run_in_threadpool(
+        server.audit.write, "label", user=client.name, outcome=f"saved version {saved.version}",
         series=server.audit.name(image),
     )  # fmt: skip
     return {"image": image, "label": image, "tag": saved.tag, "version": saved.version}
@@ -144,9 +139,10 @@ def get_label_info(
     return {"tag": saved.tag, "version": saved.version, "ts": int(saved.saved)}
 
 
-def _zipped(server: Running, image: Image) -> Path:
-    archive = server.store.incoming / f"{new_id()}.zip"
-    with zipfile.ZipFile(archive, "x", zipfile.ZIP_STORED) as packed:
+def _zipped(server: Running, image: Image) -> StreamingResponse:
+    """A zip archive from a file without a name, so that none stays behind, whatever happens."""
+    archive: BinaryIO = tempfile.TemporaryFile(dir=server.store.incoming)  # noqa: SIM115  # closed when it was sent
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for number, path in enumerate(image.files, 1):
             packed.write(path, f"{number:05d}.dcm")
-    return archive
+    return streamed(archive, media_type="application/zip", filename="image.zip")

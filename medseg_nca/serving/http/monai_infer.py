@@ -15,14 +15,13 @@ from starlette.datastructures import FormData, UploadFile
 
 from medseg_nca.serving.catalogue import Served
 from medseg_nca.serving.errors import Refused
-from medseg_nca.serving.http.jobs import output_file, wait_for
+from medseg_nca.serving.http.jobs import open_output, output_file, wait_for
 from medseg_nca.serving.http.problems import problem
 from medseg_nca.serving.http.running import Client, Running, answers, running, sender
 from medseg_nca.serving.http.submit import submit
 from medseg_nca.serving.http.uploads import form_of, incoming, json_of, take
 from medseg_nca.serving.intake import Received, link
 from medseg_nca.serving.jobs.records import JobOptions, JobRecord
-from medseg_nca.serving.jobs.store import OUTPUT
 from medseg_nca.serving.label_file import check_export
 from medseg_nca.serving.studies import LONGEST_ID
 
@@ -61,7 +60,7 @@ async def infer(
     served = server.catalogue.get(model)
     if output not in OUTPUTS:
         raise Refused(422, "output: it can be all, image, json or dicom_seg.")
-    server.service.room()
+    await run_in_threadpool(server.service.room)
     async with form_of(request) as form, incoming(server) as folder:
         options = _options(json_of(form, "params"), output, served)
         received = await _source(server, client, form, image, session_id, folder)
@@ -119,10 +118,11 @@ def _answer(server: Running, job: JobRecord, output: str) -> Response:
     if output == "json":
         return JSONResponse(params)
     if output == "dicom_seg":
-        return output_file(server, job, "dicom_seg")
+        return output_file(server, job, "dicom_seg", job.owner)
     if output == "image":
-        return output_file(server, job, "label_file")
-    return _multipart(params, server.store.folder(job.id) / OUTPUT, job)
+        return output_file(server, job, "label_file", job.owner)
+    with open_output(server, job, "label_file", job.owner) as file:
+        return _multipart(params, file.read(), job)
 
 
 def _params(job: JobRecord) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def _params(job: JobRecord) -> dict[str, Any]:
     }
 
 
-def _multipart(params: Mapping[str, Any], folder: Path, job: JobRecord) -> Response:
+def _multipart(params: Mapping[str, Any], content: bytes, job: JobRecord) -> Response:
     """The two parts that the clients look for, in one piece with its length."""
     output = job.result["outputs"]["label_file"]
     boundary = secrets.token_hex(16)
@@ -151,6 +151,5 @@ def _multipart(params: Mapping[str, Any], folder: Path, job: JobRecord) -> Respo
         f'--{boundary}\r\nContent-Disposition: form-data; name="image"; '
         f'filename="label.{suffix}"\r\nContent-Type: {output["type"]}\r\n\r\n'
     )
-    content = (folder / output["file"]).read_bytes()
     body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
     return Response(body, media_type=f"multipart/form-data; boundary={boundary}")

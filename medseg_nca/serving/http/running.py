@@ -16,6 +16,7 @@ from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.security.desk import PasswordDesk
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import Role, User, UserFile
@@ -43,6 +44,7 @@ class Running:
         logins: how often a password may be tried.
         users: None where everybody may do everything.
         tokens: of those who are logged in.
+        desk: where their passwords are checked.
     """
 
     settings: ServeSettings
@@ -57,6 +59,7 @@ class Running:
     logins: LoginLimit
     users: UserFile | None = None
     tokens: Tokens | None = None
+    desk: PasswordDesk | None = None
 
 
 @dataclass(frozen=True)

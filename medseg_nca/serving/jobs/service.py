@@ -48,19 +48,21 @@ class JobService:
         devices: one worker, or ``workers``, for each.
         workers: for each device.
         poll: seconds between two looks at the registry.
+        chores: called at the start and once a minute, for what else is not kept for ever.
     """
 
     def __init__(
-        self, parts: Parts, devices: tuple[str, ...], workers: int, poll: float = 2.0
-    ) -> None:
-        self.parts, self._poll = parts, poll
+        self, parts: Parts, devices: tuple[str, ...], workers: int, poll: float = 2.0,
+        chores: tuple[Callable[[], object], ...] = (),
+    ) -> None:  # fmt: skip
+        self.parts, self._poll, self._chores = parts, poll, chores
         self.wake = threading.Condition()
         self.stopping = False
         self._progress: dict[str, Progress] = {}
         self._unwanted: dict[str, Failure] = {}
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._lock = threading.Lock()
-        threads = max(1, cores() // (len(devices) * workers))
+        threads = max(1, cores() // max(1, len(devices) * workers))
         self.slots = [Slot(self, device, threads) for device in devices for _ in range(workers)]
         self._clock = threading.Thread(target=self._keep_time, name="clock", daemon=True)
 
@@ -134,7 +136,10 @@ class JobService:
             self.end(job.id)
             return
         with self._lock:
+            if job.id in self._unwanted:
+                return
             self._unwanted[job.id] = failure
+        self.parts.store.leave(job.id, failure)
         # A job that was not at work after all must leave no note behind.
         now = self.parts.store.get(job.id)
         if now is None or now.is_finished:
@@ -150,6 +155,8 @@ class JobService:
         if self.stopping:
             return "The server is stopping."
         for slot in self.slots:
+            if slot.trouble is not None:
+                return slot.trouble
             for served in self.parts.catalogue.all:
                 if not slot.has(served.info.key):
                     problem = slot.problem(served.info.key)
@@ -251,10 +258,13 @@ class JobService:
 
     def _note(self, job: JobRecord, outcome: str, seconds: float | None = None) -> None:
         version = (job.result.get("model") or {}).get("version", "")
-        self.parts.audit.write(
-            "job", user=job.owner, outcome=outcome, job=job.id, series=job.series,
-            model=f"{job.model}@{version}" if version else job.model, seconds=seconds,
-        )  # fmt: skip
+        try:
+            self.parts.audit.write(
+                "job", user=job.owner, outcome=outcome, job=job.id, series=job.series,
+                model=f"{job.model}@{version}" if version else job.model, seconds=seconds,
+            )  # fmt: skip
+        except OSError as error:  # a full disk must not keep a job from its end
+            logger.error("Job %s: no line in the audit log (%s).", job.id, error.strerror)
 
     def _full(self) -> Refused:
         limits, workers = self.parts.limits, len(self.slots)
@@ -267,12 +277,14 @@ class JobService:
 
     def _keep_time(self) -> None:
         """Follow the aliases and remove what is too old, until the server stops."""
-        swept = 0.0
+        swept = float("-inf")
         while not self.stopping:
             try:
                 if time.monotonic() - swept > _SWEEP:
                     swept = time.monotonic()
                     self.parts.store.sweep(self.parts.limits.job_age, self.parts.limits.kept_bytes)
+                    for chore in self._chores:
+                        chore()
                 if self.parts.catalogue.look():
                     self.changed()
                 self.parts.catalogue.switch(self._warm)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from medseg_nca.serving.errors import FAULT, FAULT_HINT, Refused
@@ -26,6 +30,9 @@ _LOOK, _IDLE = 0.1, 0.5
 GRACE = 10.0
 # Seconds before a process is started anew, when the last one did not live long.
 _BACKOFF = 5.0
+# Seconds between two tries to write the end of a job, where the disk is full.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Slot(threading.Thread):
@@ -42,6 +49,12 @@ class Slot(threading.Thread):
         self._service, self._device, self._threads = service, device, threads
         self._worker: WorkerProcess | None = None
         self._born = 0.0
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why this place takes no job, whatever the model; None if it does."""
+        return self._trouble if self.is_alive() else "A worker's place has ended; start anew."
 
     def has(self, key: str) -> bool:
         """Whether a model is warm here."""
@@ -106,8 +119,10 @@ class Slot(threading.Thread):
             self._compute(worker, job)
         except Exception as error:
             logger.error("Job %s: the server has a fault (%s).", job.id, type(error).__name__)
-            self._service.parts.store.fail(job.id, Failure(500, FAULT, FAULT_HINT))
-            self._service.end(job.id)
+            try:
+                self._fail(job, Failure(500, FAULT, FAULT_HINT))
+            except Exception as again:  # this thread must live on, whatever happens
+                logger.error("Job %s: it could not be ended (%s).", job.id, type(again).__name__)
 
     def _compute(self, worker: WorkerProcess, job: JobRecord) -> None:
         parts = self._service.parts
@@ -129,12 +144,12 @@ class Slot(threading.Thread):
         except WorkerDied:
             why = self._service.unwanted(job.id)
             if why is None:
-                self._service.put_back(job)
+                self._noted(job, lambda: self._service.put_back(job))
             else:
                 self._fail(job, why)
             return
         if finished.failure is None and not finished.cancelled:
-            parts.store.finish(job)
+            self._noted(job, lambda: parts.store.finish(job))
             self._service.end(job.id)
         else:
             self._fail(job, finished.failure or why or Failure(500, FAULT, FAULT_HINT))
@@ -157,7 +172,8 @@ class Slot(threading.Thread):
             self._prepared(worker)  # a new version is warmed beside the job
             now = time.monotonic()
             if self._service.unwanted(job.id) is None and now > deadline:
-                self._service.cancel(job, self._too_long())
+                with suppress(sqlite3.OperationalError):  # a full disk: it is left all the same
+                    self._service.cancel(job, self._too_long())
             if asked is None and self._service.unwanted(job.id) is not None:
                 asked = now
                 worker.cancel(job.id)
@@ -173,5 +189,30 @@ class Slot(threading.Thread):
 
     def _fail(self, job: JobRecord, failure: Failure) -> None:
         state: State = "cancelled" if failure.status == 409 else "failed"
-        self._service.parts.store.fail(job.id, failure, state)
+        self._noted(job, lambda: self._service.parts.store.fail(job.id, failure, state))
         self._service.end(job.id)
+
+    def _noted(self, job: JobRecord, write: Callable[[], object]) -> None:
+        """Write what became of a job; where the disk is full, again until it can be written.
+
+        A server that stops meanwhile leaves the job to the next one, which finds it at work.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                write()
+            except (sqlite3.OperationalError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _FULL:
+                    raise
+                self._trouble = "The server cannot write to its disk."
+                logger.error(
+                    "Job %s: its end cannot be written (%s); it is tried again.",
+                    job.id, type(error).__name__,
+                )  # fmt: skip
+            else:
+                self._trouble = None
+                return
+            if self._service.stopping:
+                return
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)

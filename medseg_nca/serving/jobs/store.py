@@ -30,6 +30,8 @@ from medseg_nca.serving.jobs.records import (
     State,
 )
 
+# Of a job that has ended: the text may name a patient, for example select=PatientID=...
+_FORGET = "options = json_set(options, '$.select', '')"
 INPUT, OUTPUT, RESULT = "input", "output", "result.json"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -46,7 +48,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     result TEXT NOT NULL DEFAULT '{}',
     failure TEXT,
     bytes INTEGER NOT NULL DEFAULT 0,
-    series TEXT NOT NULL DEFAULT ''
+    series TEXT NOT NULL DEFAULT '',
+    unwanted TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
 CREATE TABLE IF NOT EXISTS tokens (
@@ -94,7 +97,11 @@ class JobStore:
         with self._lock:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten
             self._database.executescript(_SCHEMA)
+            columns = {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}
+            if "unwanted" not in columns:  # of an earlier version
+                self._database.execute("ALTER TABLE jobs ADD COLUMN unwanted TEXT")
 
     def close(self) -> None:
         """Let another server use the folder."""
@@ -109,10 +116,12 @@ class JobStore:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                # A full disk refuses the COMMIT too, and may have rolled back by itself.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def folder(self, job_id: str) -> Path:
         """Of a job; the id comes from the database, never from a client as it is."""
@@ -188,24 +197,29 @@ class JobStore:
                 "WHERE id = ?",
                 (time.time(), row["id"]),
             )
-        return self.get(row["id"])
+            return self.get(row["id"])
 
     def attempt_folder(self, job: JobRecord) -> Path:
         """Where a worker writes what it makes of a job in this attempt."""
         return self.folder(job.id) / f"attempt-{job.attempts}"
 
     def finish(self, job: JobRecord) -> bool:
-        """Take over the results of an attempt; False if the job was no longer at work."""
+        """Take over the results of an attempt; False if the job was no longer at work.
+
+        It may be called again where it raised.
+        """
         folder = self.folder(job.id)
         with self._lock:
-            os.replace(self.attempt_folder(job), folder / OUTPUT)
+            if not (folder / OUTPUT).is_dir():
+                os.replace(self.attempt_folder(job), folder / OUTPUT)
+                to_disk(folder)
             return self._finish_from(folder, job.id)
 
     def fail(self, job_id: str, failure: Failure, state: State = "failed") -> bool:
         """End a job that waits or is at work; False if it had ended before."""
         with self.transaction() as database:
             done = database.execute(
-                "UPDATE jobs SET state = ?, failure = ?, finished = ? "
+                f"UPDATE jobs SET state = ?, failure = ?, finished = ?, {_FORGET} "
                 "WHERE id = ? AND state IN ('queued', 'running')",
                 (state, json.dumps(failure.to_tree()), time.time(), job_id),
             )
@@ -216,13 +230,21 @@ class JobStore:
         """End a job that waits; False if it does not wait."""
         with self.transaction() as database:
             done = database.execute(
-                "UPDATE jobs SET state = 'cancelled', failure = ?, finished = ? "
+                f"UPDATE jobs SET state = 'cancelled', failure = ?, finished = ?, {_FORGET} "
                 "WHERE id = ? AND state = 'queued'",
                 (json.dumps(failure.to_tree()), time.time(), job_id),
             )
         if done.rowcount:
             self._forget_input(job_id)
         return done.rowcount > 0
+
+    def leave(self, job_id: str, failure: Failure) -> None:
+        """Remember that a job at work is not wanted, should the server be killed before it ends."""
+        with self.transaction() as database:
+            database.execute(
+                "UPDATE jobs SET unwanted = ? WHERE id = ? AND state IN ('queued', 'running')",
+                (json.dumps(failure.to_tree()), job_id),
+            )
 
     def put_back(self, job: JobRecord, *, counts: bool = True) -> JobRecord | None:
         """Return a job to its place in the queue; it fails if it was tried often enough.
@@ -250,12 +272,16 @@ class JobStore:
             The jobs that were at work, as they are now.
         """
         for left in self.incoming.iterdir():
-            shutil.rmtree(left, ignore_errors=True)
-        touched = []
-        for job in self._select("WHERE state = 'running'", ()):
-            if (self.folder(job.id) / OUTPUT / RESULT).is_file():
-                self._finish_from(self.folder(job.id), job.id)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
             else:
+                left.unlink(missing_ok=True)
+        touched = self._end_unwanted()
+        for job in self._select("WHERE state = 'running'", ()):
+            try:
+                self._finish_from(self.folder(job.id), job.id)
+            except (OSError, ValueError):  # not there, or not whole after power was lost
+                shutil.rmtree(self.folder(job.id) / OUTPUT, ignore_errors=True)
                 self.put_back(job)
             touched.append(job.id)
         known = {job.id for job in self._select("", ())}
@@ -263,6 +289,17 @@ class JobStore:
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
         return [job for job in map(self.get, touched) if job is not None]
+
+    def _end_unwanted(self) -> list[str]:
+        with self._lock:
+            rows = self._database.execute(
+                "SELECT id, unwanted FROM jobs "
+                "WHERE state IN ('queued', 'running') AND unwanted IS NOT NULL"
+            ).fetchall()
+        for row in rows:
+            failure = Failure(**json.loads(row["unwanted"]))
+            self.fail(row["id"], failure, "cancelled" if failure.status == 409 else "failed")
+        return [row["id"] for row in rows]
 
     def sweep(self, age: float, most_bytes: int) -> int:
         """Remove finished jobs that are too old, or the oldest of too many; returns how many."""
@@ -284,10 +321,12 @@ class JobStore:
 
     def _finish_from(self, folder: Path, job_id: str) -> bool:
         result = json.loads((folder / OUTPUT / RESULT).read_text(encoding="utf-8"))
+        if not isinstance(result, dict):
+            raise ValueError(f"{RESULT} is no object")
         size = _size(folder / OUTPUT)
         with self.transaction() as database:
             done = database.execute(
-                "UPDATE jobs SET state = 'done', result = ?, finished = ?, bytes = ? "
+                f"UPDATE jobs SET state = 'done', result = ?, finished = ?, bytes = ?, {_FORGET} "
                 "WHERE id = ? AND state = 'running'",
                 (json.dumps(result), time.time(), size, job_id),
             )
@@ -304,6 +343,18 @@ class JobStore:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
         return [_record(row) for row in rows]
+
+
+def to_disk(*paths: Path) -> None:
+    """Wait until files and lists of folders are on the disk, so that power may be lost after it."""
+    for path in paths:
+        if path.is_dir() and os.name == "nt":  # Windows opens no folder
+            continue
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _record(row: Mapping[str, Any]) -> JobRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.settings import ServeSettings
@@ -49,3 +50,22 @@ def check_listening(settings: ServeSettings, users: int) -> None:
             f"{' and '.join(missing)}.",
             hint="Give them, listen on 127.0.0.1, or say --insecure behind a proxy that does both.",
         )
+
+
+def check_certificate(settings: ServeSettings) -> None:
+    """Find out whether TLS can be offered, before anything is started.
+
+    Raises:
+        ConfigError: if the certificate and its key are none, or do not belong together.
+    """
+    if settings.tls_cert is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: b"")
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(
+            f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: cannot be used "
+            f"({error.strerror or type(error).__name__}).",
+            hint="Give a certificate chain and its key as PEM, the key without a password.",
+        ) from error

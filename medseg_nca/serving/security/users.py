@@ -6,6 +6,8 @@ import json
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -109,11 +111,14 @@ class UserFile:
             raise ConfigError(
                 f"{name!r} cannot be a user.", hint="Use up to 64 letters, digits and _ . @ -"
             )
-        if name in self.names:
-            raise ConfigError(
-                f"{name}: there is such a user.", hint="Change the password: medseg-nca user passwd"
-            )
-        self._store({**self._users, name: User(name, role, self._hash(password))})
+        hashed = self._hash(password)
+        with self._alone():
+            if name in self.names:
+                raise ConfigError(
+                    f"{name}: there is such a user.",
+                    hint="Change the password: medseg-nca user passwd",
+                )
+            self._store({**self._users, name: User(name, role, hashed)})
 
     def change(self, name: str, password: str) -> None:
         """Give a user another password; who is logged in with the old one is logged out.
@@ -121,8 +126,9 @@ class UserFile:
         Raises:
             ConfigError: if there is no such user, or the password is too short.
         """
-        user = self._known(name)
-        self._store({**self._users, name: User(name, user.role, self._hash(password))})
+        hashed = self._hash(password)
+        with self._alone():
+            self._store({**self._users, name: User(name, self._known(name).role, hashed)})
 
     def remove(self, name: str) -> None:
         """Remove a user, who is logged out by it.
@@ -130,8 +136,34 @@ class UserFile:
         Raises:
             ConfigError: if there is no such user.
         """
-        self._known(name)
-        self._store({known: user for known, user in self._users.items() if known != name})
+        with self._alone():
+            self._known(name)
+            self._store({known: user for known, user in self._users.items() if known != name})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from changing the file; what is read inside is the newest."""
+        try:
+            import fcntl
+        except ImportError:  # Windows has no such locks; there one command at a time is run
+            yield
+            return
+        place = self.path.with_name(f"{self.path.name}.lock")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"{place}: cannot be written ({error.strerror}).",
+                hint="Name a file in a folder that is there and yours.",
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with self._lock:
+                self._stamp = None  # two writes within one tick of the clock look the same
+            yield
+        finally:
+            os.close(handle)
 
     def _known(self, name: str) -> User:
         if name not in self.names:

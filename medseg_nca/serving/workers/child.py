@@ -98,7 +98,11 @@ class _Worker:
     def _get(self, model: ModelInfo) -> LoadedModel:
         from medseg_nca.inference.bundle import load_bundle
 
-        return self._models.get(model.key, lambda: load_bundle(model.folder, self._device))
+        def load() -> LoadedModel:
+            model.check()
+            return load_bundle(model.folder, self._device)
+
+        return self._models.get(model.key, load)
 
     def _compute(self, run: Run) -> Finished:
         from medseg_nca.serving.workers.compute import compute

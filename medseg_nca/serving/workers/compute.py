@@ -25,9 +25,10 @@ from medseg_nca.io.atomic import atomic_folder, write_json
 from medseg_nca.io.peek import peek
 from medseg_nca.io.volume import Volume, spacing_of
 from medseg_nca.job import Job
-from medseg_nca.serving.errors import TooLarge, clean
+from medseg_nca.serving.errors import clean
+from medseg_nca.serving.intake import check_voxels
 from medseg_nca.serving.jobs.records import JobOptions
-from medseg_nca.serving.jobs.store import RESULT
+from medseg_nca.serving.jobs.store import RESULT, to_disk
 from medseg_nca.serving.label_file import write_label_file
 from medseg_nca.serving.workers.messages import ModelInfo, Run
 from medseg_nca.serving.workers.view import write_view
@@ -78,7 +79,7 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
     with _warnings(run.input) as warnings:
         job.report("reading", 0, 1)
         case = replace(find_case(run.input, options, loaded.spec.plan), name=NAME)
-        _check_size(case, run.voxels)
+        _check_size(case, loaded.spec.plan, run.voxels)
         with atomic_folder(run.out) as folder:
             work = Predicting(case, folder, SharedModel(predictor), _formats(case, options))
             record = predict_case(work, job)
@@ -91,6 +92,7 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
             seconds = round(time.perf_counter() - started, 4)
             result = _result(record, files, predictor, run.model, warnings, seconds)
             write_json(folder / RESULT, result)
+            to_disk(*(path for path in folder.rglob("*") if path.is_file()), folder)
 
 
 def find_case(folder: Path, options: JobOptions, plan: PreprocessPlan) -> CaseInput:
@@ -121,23 +123,15 @@ def find_case(folder: Path, options: JobOptions, plan: PreprocessPlan) -> CaseIn
     return cases[0]
 
 
-def _check_size(case: CaseInput, most: int) -> None:
+def _check_size(case: CaseInput, plan: PreprocessPlan, most: int) -> None:
     if case.refused is not None:
         return
     if case.found is not None:
-        shape: tuple[int, ...] = case.found[1].shape
-    else:
-        extent = None if case.dicom else peek(case.files)
-        if extent is None:
-            return
-        shape = extent.shape
-    count = math.prod(shape)
-    if count > most:
-        size = " x ".join(map(str, shape))
-        raise TooLarge(
-            f"The image has {size} = {count:,} voxels; this server takes {most:,}.",
-            hint="Crop or resample it, or ask who runs the server for more (--max-voxels).",
-        )
+        check_voxels(case.found[1].shape, case.found[1].affine, plan, most)
+        return
+    extent = None if case.dicom else peek(case.files)
+    if extent is not None:
+        check_voxels(extent.shape, extent.affine, plan, most)
 
 
 def _formats(case: CaseInput, options: JobOptions) -> OutputSettings:

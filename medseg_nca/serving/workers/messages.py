@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medseg_nca.errors import ModelError
+from medseg_nca.inference.spec import SPEC, WEIGHTS
 from medseg_nca.serving.jobs.records import Failure, JobOptions
 
 
@@ -19,6 +22,7 @@ class ModelInfo:
         name: that it is served under.
         version: of the registry, or the start of the sha256 of its weights.
         sha256: of its weights.
+        spec_sha256: of the file that describes it.
     """
 
     key: str
@@ -26,6 +30,33 @@ class ModelInfo:
     name: str
     version: str
     sha256: str
+    spec_sha256: str
+
+    def check(self) -> None:
+        """Compare the copy with what it was when it was made.
+
+        Raises:
+            ModelError: if a file was changed, or cannot be read.
+        """
+        for name, wanted in ((WEIGHTS, self.sha256), (SPEC, self.spec_sha256)):
+            if file_sha256(self.folder / name) != wanted:
+                raise ModelError(
+                    f"{name} of model {self.name} was changed in the folder of the server.",
+                    hint="Start the server anew: it copies the model again.",
+                )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path.name}: cannot be read ({error.strerror}).") from error
 
 
 @dataclass(frozen=True)
