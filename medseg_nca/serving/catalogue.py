@@ -35,7 +35,7 @@ _STRANGE = re.compile(r"[^A-Za-z0-9_.\-]+")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ServedEntry:
     """A model that somebody named.
 
     Attributes:
@@ -64,13 +64,13 @@ class Served:
         card: the text of its card; "" if it has none.
     """
 
-    entry: Entry
+    entry: ServedEntry
     info: ModelInfo
     spec: ModelSpec
     card: str
 
 
-def parse_models(texts: Iterable[str]) -> tuple[Entry, ...]:
+def parse_models(texts: Iterable[str]) -> tuple[ServedEntry, ...]:
     """Read what ``--models`` names: ``NAME@ALIAS``, ``zoo:NAME``, ``models:/...`` or a folder.
 
     ``served=REFERENCE`` serves a model under a name of its own. Without it the name is that of the
@@ -80,7 +80,7 @@ def parse_models(texts: Iterable[str]) -> tuple[Entry, ...]:
     Raises:
         ConfigError: if a name cannot be served, or is used twice.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ServedEntry] = {}
     for part in (part.strip() for text in texts for part in text.split(",")):
         if not part:
             continue
@@ -93,7 +93,7 @@ def parse_models(texts: Iterable[str]) -> tuple[Entry, ...]:
                 f"--models: the name {given!r} {what}.", hint="Use letters, digits and _ . -"
             )
         name = given or _own_name(reference, entries)
-        entries[name] = Entry(name, reference)
+        entries[name] = ServedEntry(name, reference)
     return tuple(entries.values())
 
 
@@ -128,7 +128,7 @@ class Catalogue:
     """
 
     def __init__(
-        self, entries: Sequence[Entry], folder: Path, tracking: TrackingSettings,
+        self, entries: Sequence[ServedEntry], folder: Path, tracking: TrackingSettings,
         audit: AuditLog, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._folder, self._tracking = folder, tracking
@@ -238,14 +238,14 @@ class Catalogue:
             self._refused[f"{name} registry"] = error.message
             logger.warning("%s: what is in service stays: %s", name, error.message)
 
-    def _version(self, entry: Entry) -> str:
+    def _version(self, entry: ServedEntry) -> str:
         from medseg_nca.tracking.store import connect, no_warnings, store_uri
 
         with no_warnings():
             client = connect(store_uri(self._tracking.uri))
             return str(find_version(client, entry.reference).version)
 
-    def _fetch(self, entry: Entry, version: str | None = None) -> Served:
+    def _fetch(self, entry: ServedEntry, version: str | None = None) -> Served:
         """Copy and check the files of a model; an alias is looked up first, and once."""
         match = VERSION.fullmatch(entry.reference)
         reference = entry.reference

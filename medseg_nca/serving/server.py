@@ -15,7 +15,7 @@ import uvicorn
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.catalogue import Catalogue, Entry, parse_models
+from medseg_nca.serving.catalogue import Catalogue, ServedEntry, parse_models
 from medseg_nca.serving.http.app import create_app
 from medseg_nca.serving.http.running import Running
 from medseg_nca.serving.jobs.service import JobService, Parts
@@ -66,7 +66,10 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
 
 
 def _running(
-    settings: ServeSettings, users: UserFile | None, store: JobStore, entries: tuple[Entry, ...]
+    settings: ServeSettings,
+    users: UserFile | None,
+    store: JobStore,
+    entries: tuple[ServedEntry, ...],
 ) -> Running:
     state, limits = settings.state, settings.limits
     audit, metrics = AuditLog(state), Metrics()

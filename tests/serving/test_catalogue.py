@@ -11,7 +11,7 @@ from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ConfigError, ModelError
 from medseg_nca.inference.spec import SPEC
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.catalogue import Catalogue, Entry, parse_models
+from medseg_nca.serving.catalogue import Catalogue, ServedEntry, parse_models
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.metrics import Metrics
 from medseg_nca.tracking.registry import register
@@ -21,7 +21,7 @@ from tests.tracking.tiny import make_run, new_store, save_tiny
 
 
 def open_catalogue(
-    folder: Path, entries: tuple[Entry, ...], tracking: TrackingSettings | None = None
+    folder: Path, entries: tuple[ServedEntry, ...], tracking: TrackingSettings | None = None
 ) -> Catalogue:
     folder.mkdir(exist_ok=True)
     audit = AuditLog(folder)

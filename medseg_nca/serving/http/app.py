@@ -74,7 +74,7 @@ def _describe_problems(app: FastAPI) -> None:
         tree = described()
         if first:
             schemas = tree.setdefault("components", {}).setdefault("schemas", {})
-            schemas["Problem"] = problems.Problem.model_json_schema()
+            schemas["Problem"] = problems.ProblemAnswer.model_json_schema()
         return tree
 
     app.openapi = openapi  # type: ignore[method-assign]

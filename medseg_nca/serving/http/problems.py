@@ -15,7 +15,7 @@ from medseg_nca.serving.errors import Refused, failure_of
 from medseg_nca.serving.jobs.records import Failure
 
 
-class Problem(BaseModel):
+class ProblemAnswer(BaseModel):
     """What is wrong, and what to do."""
 
     detail: str = Field(description="What is wrong, and what is allowed.")

@@ -86,7 +86,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """How far the job at work is: ``done`` of ``total`` within a phase.
 
     ``facts`` names the level of the automaton, of how many levels, and its step, where known.

@@ -16,7 +16,7 @@ from medseg_nca.cores import cores
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.errors import Refused
-from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord, Progress, State
+from medseg_nca.serving.jobs.records import Failure, JobOptions, JobProgress, JobRecord, State
 from medseg_nca.serving.jobs.slot import Slot
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.metrics import Metrics
@@ -58,7 +58,7 @@ class JobService:
         self.parts, self._poll, self._chores = parts, poll, chores
         self.wake = threading.Condition()
         self.stopping = False
-        self._progress: dict[str, Progress] = {}
+        self._progress: dict[str, JobProgress] = {}
         self._unwanted: dict[str, Failure] = {}
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._lock = threading.Lock()
@@ -145,7 +145,7 @@ class JobService:
         if now is None or now.is_finished:
             self.unwanted(job.id, forget=True)
 
-    def progress(self, job_id: str) -> Progress | None:
+    def progress(self, job_id: str) -> JobProgress | None:
         """How far a job is; None if it is not at work."""
         with self._lock:
             return self._progress.get(job_id)
@@ -200,7 +200,7 @@ class JobService:
     def moved(self, message: Moved) -> None:
         """Note how far a job is."""
         with self._lock:
-            self._progress[message.job_id] = Progress(
+            self._progress[message.job_id] = JobProgress(
                 message.phase, message.done, message.total, message.facts
             )
         self.tell(message.job_id)

@@ -33,7 +33,7 @@ _CLEFTS = (((0.18, 0.66, 0.14), (0.05, 0.16, 0.10)), ((0.41, 0.45, 0.51), (0.05,
 
 
 @dataclass(frozen=True)
-class Sample:
+class MadeUpImage:
     """A file: its name, its media type and its content."""
 
     name: str
@@ -41,7 +41,7 @@ class Sample:
     content: bytes
 
 
-def make_sample(spec: ModelSpec) -> Sample:
+def make_sample(spec: ModelSpec) -> MadeUpImage:
     """Make the image for a model; the same one each time.
 
     Raises:
@@ -53,11 +53,13 @@ def make_sample(spec: ModelSpec) -> Sample:
 @lru_cache(maxsize=8)
 def _sample(
     dims: int, channels: int, shape: tuple[int, ...], steps: tuple[float, ...]
-) -> Sample:  # fmt: skip
+) -> MadeUpImage:  # fmt: skip
     if dims == 3:
-        return Sample("sample.nii.gz", "application/gzip", _nifti(_volume(shape), channels, steps))
+        return MadeUpImage(
+            "sample.nii.gz", "application/gzip", _nifti(_volume(shape), channels, steps)
+        )
     if channels in (1, 3):
-        return Sample("sample.png", "image/png", _png(_picture(), channels))
+        return MadeUpImage("sample.png", "image/png", _png(_picture(), channels))
     raise Refused(404, f"There is no made-up picture with {channels} channels.")
 
 
