@@ -68,11 +68,13 @@ def test_a_model_is_registered_verified_promoted_and_loaded(run: Path) -> None:
     call(
         "predict", "--model", "models:/emblem@champion", "--out", "grown", "--tracking-uri", uri
     )  # fmt: skip
+    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    answer = mlflow.pyfunc.load_model("models:/emblem@champion").predict(
-        {"steps": np.array([3, 5]), "seed": np.array([0, 1])}
-    )
+    try:
+        model = mlflow.pyfunc.load_model("models:/emblem@champion")
+    finally:
+        mlflow.set_tracking_uri(before)
+    answer = model.predict({"steps": np.array([3, 5]), "seed": np.array([0, 1])})
     assert np.asarray(answer).shape == (2, 4, 10, 10)
 
 
