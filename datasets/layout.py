@@ -201,3 +201,31 @@ def sorted_cases(cases: Iterable[Named], source: Path) -> tuple[Named, ...]:
             hint="Ids come from the file names, with every odd character made '_'; rename a file.",
         )
     return tuple(found)
+
+
+def patient_pattern(text: str | None, source: Path) -> re.Pattern[str] | None:
+    """Compile what finds the patient in a file's name: a regular expression with one group.
+
+    Args:
+        text: the expression; None if names say nothing of patients.
+        source: file that holds it, for the message.
+
+    Raises:
+        DataError: if it is no regular expression, or has not one group.
+    """
+    if text is None:
+        return None
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        message = f"{source}: patient: {text!r} is no regular expression ({error})."
+        raise DataError(message) from error
+    if pattern.groups != 1:
+        raise DataError(f"{source}: patient: {text!r} must have one group (...).")
+    return pattern
+
+
+def patient_of(pattern: re.Pattern[str] | None, name: str) -> str | None:
+    """Return the patient that a name tells; None if it tells none."""
+    match = pattern.search(name) if pattern else None
+    return match[1] if match else None

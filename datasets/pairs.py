@@ -30,7 +30,14 @@ from medseg_nca.config.loading import validate
 from medseg_nca.config.presets import read_yaml
 from medseg_nca.datasets.base import Side
 from medseg_nca.datasets.hashing import dataset_hash
-from medseg_nca.datasets.layout import inside, read_json_object, safe_id, sorted_cases
+from medseg_nca.datasets.layout import (
+    inside,
+    patient_of,
+    patient_pattern,
+    read_json_object,
+    safe_id,
+    sorted_cases,
+)
 from medseg_nca.datasets.rules import no_images
 from medseg_nca.errors import DataError
 from medseg_nca.io.formats import find_images, in_short, stem
@@ -144,9 +151,9 @@ def _folders(path: Path) -> PairSet:
     file = path / NOTES
     notes = validate(PairNotes, read_yaml(file) if file.is_file() else {}, source=str(file))
     _check_match(path, images, targets)
-    pattern = _pattern(notes.patient, file)
+    pattern = patient_pattern(notes.patient, file)
     cases = [
-        Pair(safe_id(name), (image,), targets[name], patient=_patient(pattern, name))
+        Pair(safe_id(name), (image,), targets[name], patient=patient_of(pattern, name))
         for name, image in images.items()
     ]
     return _made(cases, notes, path, path)
@@ -188,7 +195,7 @@ def _listed(file: Path) -> PairSet:
         hint = SEGMENTATION if {"labels", "training"} & set(tree) else LAYOUT
         raise DataError(f"{file}: has no list 'pairs' of images and targets.", hint=hint)
     notes = validate(PairNotes, tree, source=str(file))
-    pattern = _pattern(notes.patient, file)
+    pattern = patient_pattern(notes.patient, file)
     cases = [_pair(item, number, file, pattern) for number, item in enumerate(entries)]
     return _made(cases, notes, file.parent, file)
 
@@ -204,28 +211,10 @@ def _pair(item: Any, number: int, file: Path, pattern: re.Pattern[str] | None) -
         if not path.is_file():
             raise DataError(f"{file}: pairs.{number} names {path}, and there is no such file.")
     name = safe_id(entry.id or stem(images[0]))
-    patient = entry.patient or _patient(pattern, name)
+    patient = entry.patient or patient_of(pattern, name)
     return Pair(name, images, target, patient=patient, split=entry.split)
 
 
 def _made(cases: Iterable[Pair], notes: PairNotes, root: Path, source: Path) -> PairSet:
     found = sorted_cases(cases, source)
     return PairSet(notes.name or root.resolve().name, root, found, notes)
-
-
-def _pattern(text: str | None, source: Path) -> re.Pattern[str] | None:
-    if text is None:
-        return None
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        message = f"{source}: patient: {text!r} is no regular expression ({error})."
-        raise DataError(message) from error
-    if pattern.groups != 1:
-        raise DataError(f"{source}: patient: {text!r} must have one group (...).")
-    return pattern
-
-
-def _patient(pattern: re.Pattern[str] | None, name: str) -> str | None:
-    match = pattern.search(name) if pattern else None
-    return match[1] if match else None

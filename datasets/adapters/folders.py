@@ -26,6 +26,8 @@ from medseg_nca.datasets.layout import (
     look,
     modality_of,
     names_for,
+    patient_of,
+    patient_pattern,
     read_json_object,
     safe_id,
     sorted_cases,
@@ -70,10 +72,10 @@ class Folders:
             raise no_images(path / IMAGES)
         notes, source = _notes(path)
         labels = _labels_of(path, images)
-        pattern = _pattern(notes.patient, source)
+        pattern = patient_pattern(notes.patient, source)
         cases = sorted_cases(
             (
-                Case(safe_id(name), (file,), labels.get(name), patient=_patient(pattern, name))
+                Case(safe_id(name), (file,), labels.get(name), patient=patient_of(pattern, name))
                 for name, file in images.items()
             ),
             path,
@@ -146,21 +148,3 @@ def _notes(path: Path) -> tuple[Notes, Path]:
                 tree = {"labels": tree}
             return validate(Notes, tree, source=str(file)), file
     return Notes(), path
-
-
-def _pattern(text: str | None, source: Path) -> re.Pattern[str] | None:
-    if text is None:
-        return None
-    try:
-        pattern = re.compile(text)
-    except re.error as error:
-        message = f"{source}: patient: {text!r} is no regular expression ({error})."
-        raise DataError(message) from error
-    if pattern.groups != 1:
-        raise DataError(f"{source}: patient: {text!r} must have one group (...).")
-    return pattern
-
-
-def _patient(pattern: re.Pattern[str] | None, name: str) -> str | None:
-    match = pattern.search(name) if pattern else None
-    return match[1] if match else None

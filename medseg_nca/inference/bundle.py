@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from torch import nn
 from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.inference.fit import check_fit, check_members
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, ModelSpec, read_spec
+from medseg_nca.inference.trained import Description
 from medseg_nca.inference.weights import read_header
 from medseg_nca.io.atomic import atomic_file, write_text
 from medseg_nca.models import SegmentationModel, build_model
@@ -34,7 +36,10 @@ __all__ = [
     "save_bundle",
     "save_ensemble",
     "save_loaded",
+    "save_pair",
 ]
+
+Spec = TypeVar("Spec", bound=Description)
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,7 @@ def save_bundle(folder: Path, model: SegmentationModel, spec: ModelSpec) -> Mode
     Raises:
         OutputError: if the folder cannot be written.
     """
-    return _save(folder, model, spec)
+    return save_pair(folder, model, spec)
 
 
 def save_ensemble(folder: Path, models: Sequence[SegmentationModel], spec: ModelSpec) -> ModelSpec:
@@ -130,14 +135,22 @@ def save_ensemble(folder: Path, models: Sequence[SegmentationModel], spec: Model
     Raises:
         OutputError: if the folder cannot be written.
     """
-    return _save(folder, _together(models), spec)
+    return save_pair(folder, _together(models), spec)
 
 
 def _together(models: Sequence[SegmentationModel]) -> nn.ModuleDict:
     return nn.ModuleDict({f"member_{number}": model for number, model in enumerate(models)})
 
 
-def _save(folder: Path, model: nn.Module, spec: ModelSpec) -> ModelSpec:
+def save_pair(folder: Path, model: nn.Module, spec: Spec) -> Spec:
+    """Write the two files of a model of any task, each atomically.
+
+    Returns:
+        The spec with the sha256 of the weights.
+
+    Raises:
+        OutputError: if the folder cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_model
 
@@ -162,7 +175,7 @@ def save_loaded(folder: Path, loaded: LoadedModel) -> None:
         OutputError: if the folder cannot be written.
     """
     whole = _together(loaded.members) if loaded.spec.members else loaded.model
-    _save(folder, whole, loaded.spec)
+    save_pair(folder, whole, loaded.spec)
 
 
 def check_bundle(folder: Path) -> ModelSpec:

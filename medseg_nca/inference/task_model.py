@@ -7,8 +7,9 @@ task says is in two mappings, ``options`` and ``facts``, which that task checks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,16 +17,16 @@ import torch
 from pydantic import Field, ValidationError
 from torch import nn
 
-from medseg_nca.config import Settings
+from medseg_nca import __version__
+from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.bounds import Name, plain
 from medseg_nca.config.explain import explain
 from medseg_nca.config.model import ModelSettings
-from medseg_nca.errors import MedsegError, ModelError, OutputError
-from medseg_nca.inference.bundle import file_sha256, pick_device
+from medseg_nca.errors import MedsegError, ModelError
+from medseg_nca.inference.bundle import file_sha256, pick_device, save_pair
 from medseg_nca.inference.fit import at_most, compare_tensors
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, Digest, read_tree
 from medseg_nca.inference.weights import read_header
-from medseg_nca.io.atomic import atomic_file, write_text
 
 TASK_VERSION: Literal[3] = 3
 
@@ -92,18 +93,41 @@ def save_task_model(folder: Path, module: nn.Module, spec: TaskSpec) -> TaskSpec
     Raises:
         OutputError: if the folder cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_model
+    return save_pair(folder, module, spec)
 
-    with atomic_file(folder / WEIGHTS) as path:
-        try:
-            save_model(module, str(path))
-            path.chmod(0o644)  # safetensors makes a file that only its owner can read
-        except SafetensorError as error:
-            raise OutputError(f"{folder / WEIGHTS}: cannot be written ({error}).") from error
-    spec = spec.changed(weights_sha256=file_sha256(folder / WEIGHTS))
-    write_text(folder / SPEC, spec.to_json())
-    return spec
+
+def spec_of_run(
+    settings: RunSettings,
+    model: ModelSettings,
+    *,
+    options: Settings,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, float | None] | None,
+    data: tuple[str, str] = ("", ""),
+) -> TaskSpec:
+    """Return what ``model.json`` says of a model that a run has trained.
+
+    Args:
+        settings: settings of the run.
+        model: the model's settings, with the channels that the data ask for.
+        options: the task's own settings.
+        facts: what the task has to know of the data, as plain values.
+        metrics: those of the validation; None if there was none.
+        data: name and hash of the data set; empty where there is none.
+    """
+    return TaskSpec(
+        name=settings.name,
+        task=settings.task,
+        model=model,
+        options=options.model_dump(mode="json"),
+        facts=dict(facts),
+        seed=settings.seed,
+        training_data=data[0],
+        training_data_hash=data[1],
+        metrics=dict(metrics or {}),
+        package_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def read_task_spec(folder: Path, task: str) -> TaskSpec:

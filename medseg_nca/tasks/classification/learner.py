@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,20 @@ from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medseg_nca import __version__
 from medseg_nca.config import RunSettings
 from medseg_nca.config.model import NcaModelSettings
-from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model
+from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model, spec_of_run
 from medseg_nca.job import Job
 from medseg_nca.metrics.classification import balanced_accuracy, log_losses
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks.classification.build import build_network
-from medseg_nca.tasks.classification.classify import TASK_NAME, classify
+from medseg_nca.tasks.classification.classify import classify
 from medseg_nca.tasks.classification.network import ClassifyingNca, answer_loss
 from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.prepare import Facts
 from medseg_nca.tasks.classification.survey import DataPart
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.level_loss import overflow
 from medseg_nca.transforms.intensity_changes import Place, apply, draw_changes
 from medseg_nca.transforms.warp import check_flips, draw_warp
 
@@ -131,12 +130,11 @@ class ClassificationLearner(Learner):
             for answer in answers
         ]
         total = torch.stack(losses).mean()
-        state, bound = answers[-1].state, training.overflow_bound
-        overflow = (state - state.clamp(-bound, bound)).abs().mean()
+        excess = overflow(answers[-1].state, training.overflow_bound)
         with torch.no_grad():
             right = answers[-1].probabilities().argmax(1) == target
-        parts = {"loss_class": total.detach(), "overflow": overflow.detach()}
-        return total + training.overflow * overflow, {**parts, "accuracy": right.float().mean()}
+        parts = {"loss_class": total.detach(), "overflow": excess.detach()}
+        return total + training.overflow * excess, {**parts, "accuracy": right.float().mean()}
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """The shares of the classes as they are drawn, for every image."""
@@ -209,19 +207,13 @@ class ClassificationLearner(Learner):
 
     def spec(self, validation: Validation | None) -> TaskSpec:
         """What is written beside the weights."""
-        name, digest = self.data
-        return TaskSpec(
-            name=self.settings.name,
-            task=TASK_NAME,
-            model=self.model_settings,
-            options=self.options.model_dump(mode="json"),
+        return spec_of_run(
+            self.settings,
+            self.model_settings,
+            options=self.options,
             facts=self.facts.model_dump(mode="json"),
-            seed=self.settings.seed,
-            training_data=name,
-            training_data_hash=digest,
-            metrics=dict(validation.metrics) if validation else {},
-            package_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            metrics=validation.metrics if validation else None,
+            data=self.data,
         )
 
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg_nca import __version__
 from medseg_nca.config import RunSettings
-from medseg_nca.inference.task_model import TaskSpec, save_task_model
+from medseg_nca.inference.task_model import TaskSpec, save_task_model, spec_of_run
 from medseg_nca.job import Job
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks.generation.automaton import GrowingNca, Shape
@@ -24,6 +22,7 @@ from medseg_nca.tasks.generation.options import GenerationOptions
 from medseg_nca.tasks.generation.pool import SamplePool
 from medseg_nca.tasks.generation.targets import Targets
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.level_loss import overflow
 
 TASK_NAME = "generation"
 # A validation grows for this many times the trained steps.
@@ -92,8 +91,7 @@ class GrowingLearner(Learner):
         seen = after[:, first : first + self.shape.visible].float()
         error = (seen - wanted.to(device)).square().mean()
         training = self.settings.training
-        bound = training.overflow_bound
-        excess = (after - after.clamp(-bound, bound)).abs().float().mean()
+        excess = overflow(after.float(), training.overflow_bound)
         self.pool.put(slots, after)
         parts = {"loss_image": error.detach(), "loss_overflow": excess.detach()}
         return error + training.overflow * excess, parts
@@ -173,16 +171,12 @@ class GrowingLearner(Learner):
             "visible": self.shape.visible,
             "affine": self.targets.affine.tolist(),
         }
-        return TaskSpec(
-            name=self.settings.name,
-            task=TASK_NAME,
-            model=self.settings.model,
-            options=self.options.model_dump(mode="json"),
+        return spec_of_run(
+            self.settings,
+            self.settings.model,
+            options=self.options,
             facts=facts,
-            seed=self.settings.seed,
-            metrics={} if validation is None else dict(validation.metrics),
-            package_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            metrics=validation.metrics if validation else None,
         )
 
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -12,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg_nca import __version__
 from medseg_nca.config import PreprocessPlan, RunSettings
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.datasets.pairs import Pair
 from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import DataError
-from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model
+from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model, spec_of_run
 from medseg_nca.job import Job
 from medseg_nca.metrics.regression import Values, constant_metrics, real_metrics, skill
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.regression.losses import constant_loss, masked_loss
-from medseg_nca.tasks.regression.options import TASK_NAME, RegressionFacts, RegressionOptions
+from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
 from medseg_nca.tasks.regression.pairs import PreparedPairs, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tasks.regression.samples import PairSamples
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.level_loss import level_loss
 from medseg_nca.training.level_samples import join
 
 Rows = Mapping[str, Sequence[Values]]
@@ -109,19 +108,11 @@ class RegressionLearner(Learner):
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
         """The weighted mean of the levels' losses, and the penalty on overflowing states."""
         outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
-        weights = sum(output.weight for output in outputs)
-        parts: Parts = {}
-        total = penalty = batch["views"][0].image.new_zeros(())
-        bound = self.settings.training.overflow_bound
-        for number, (output, target) in enumerate(zip(outputs, batch["targets"], strict=True)):
-            value = masked_loss(output.logits.float(), target, self.options)
-            parts[f"loss_level_{number}"] = value.detach()
-            total = total + output.weight / weights * value
-            if output.state is not None:
-                state = output.state
-                penalty = penalty + (state - state.clamp(-bound, bound)).abs().mean()
-        parts["overflow"] = penalty.detach()
-        return total + self.settings.training.overflow * penalty, parts
+
+        def criterion(logits: Tensor, target: Tensor) -> Tensor:
+            return masked_loss(logits, target, self.options)
+
+        return level_loss(outputs, batch["targets"], criterion, self.settings.training)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """See :meth:`Learner.constant_answer`; each level has its own best constant."""
@@ -196,18 +187,13 @@ class RegressionLearner(Learner):
 
     def spec(self, validation: Validation | None) -> TaskSpec:
         """What is written beside the weights."""
-        return TaskSpec(
-            name=self.settings.name,
-            task=TASK_NAME,
-            model=self.model_settings,
-            options=self.options.model_dump(mode="json"),
+        return spec_of_run(
+            self.settings,
+            self.model_settings,
+            options=self.options,
             facts=self.data.facts.model_dump(mode="json"),
-            seed=self.settings.seed,
-            training_data=self.data.name,
-            training_data_hash=self.data.hash,
-            metrics=dict(validation.metrics) if validation else {},
-            package_version=__version__,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            metrics=validation.metrics if validation else None,
+            data=(self.data.name, self.data.hash),
         )
 
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:

@@ -32,8 +32,8 @@ from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tasks.segmentation.settle import settle_prediction
-from medseg_nca.tasks.segmentation.targets import overflow
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.level_loss import level_loss
 from medseg_nca.training.level_samples import join
 
 
@@ -99,19 +99,7 @@ class SegmentationLearner(Learner):
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
         """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
         outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
-        weights = sum(output.weight for output in outputs)
-        parts: Parts = {}
-        total = batch["views"][0].image.new_zeros(())
-        for number, (output, target) in enumerate(zip(outputs, batch["targets"], strict=True)):
-            value = self.criterion(output.logits.float(), target)
-            parts[f"loss_level_{number}"] = value.detach()
-            total = total + output.weight / weights * value
-        training = self.settings.training
-        penalty = sum(
-            (overflow(o.state, training.overflow_bound) for o in outputs), torch.zeros(())
-        )
-        parts["overflow"] = penalty.detach()
-        return total + training.overflow * penalty, parts
+        return level_loss(outputs, batch["targets"], self.criterion, self.settings.training)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """Return what a constant reaches, as :meth:`Learner.constant_answer`.

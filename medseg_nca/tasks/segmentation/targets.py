@@ -1,4 +1,4 @@
-"""The targets of a level's logits, and the penalty on its states."""
+"""The targets of a level's logits."""
 
 from __future__ import annotations
 
@@ -29,13 +29,3 @@ def shares(label: Tensor, scale: Sequence[int], channels: int) -> Tensor:
     blocks = blocks + channels * torch.arange(len(blocks), dtype=torch.int32)[:, None]
     counts = torch.bincount(blocks.flatten(), minlength=channels * len(blocks))
     return (counts.view(*sizes, channels).movedim(-1, 0) / prod(scale)).float()
-
-
-def overflow(state: Tensor | None, bound: float) -> Tensor:
-    """Return the mean distance of state values from [-bound, bound].
-
-    It is the overflow loss of Growing NCA (Mordvintsev et al. 2020).
-    """
-    if state is None:
-        return torch.zeros(())
-    return (state - state.clamp(-bound, bound)).abs().mean()

@@ -23,7 +23,7 @@ from medseg_nca.models import RunOptions
 from medseg_nca.models.geometry import shrink
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.tasks.segmentation.samples import SampleSource
-from medseg_nca.tasks.segmentation.targets import overflow
+from medseg_nca.training.level_loss import overflow
 
 
 def store_of(folder: Path) -> PreparedStore:

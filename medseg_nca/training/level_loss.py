@@ -1,0 +1,51 @@
+"""The loss of a model with levels, and the penalty on states that grow without bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from medseg_nca.config.training import TrainingSettings
+from medseg_nca.models import LevelOutput
+from medseg_nca.training.learner import Parts
+
+
+def level_loss(
+    outputs: Sequence[LevelOutput],
+    targets: Sequence[Tensor],
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    settings: TrainingSettings,
+) -> tuple[Tensor, Parts]:
+    """Return the weighted mean of the levels' losses plus the penalty on overflowing states.
+
+    Args:
+        outputs: what each level says, with its weight in the mean.
+        targets: of each level, on its own cells.
+        criterion: maps logits (float32) and target of a level to a number.
+        settings: weight and bound of the penalty.
+
+    Returns:
+        The loss, and its parts for the log: "loss_level_K" and "overflow".
+    """
+    weights = sum(output.weight for output in outputs)
+    parts: Parts = {}
+    total = outputs[0].logits.new_zeros((), dtype=torch.float32)
+    for number, (output, target) in enumerate(zip(outputs, targets, strict=True)):
+        value = criterion(output.logits.float(), target)
+        parts[f"loss_level_{number}"] = value.detach()
+        total = total + output.weight / weights * value
+    penalty = sum((overflow(o.state, settings.overflow_bound) for o in outputs), torch.zeros(()))
+    parts["overflow"] = penalty.detach()
+    return total + settings.overflow * penalty, parts
+
+
+def overflow(state: Tensor | None, bound: float) -> Tensor:
+    """Return the mean distance of state values from [-bound, bound].
+
+    It is the overflow loss of Growing NCA (Mordvintsev et al. 2020).
+    """
+    if state is None:
+        return torch.zeros(())
+    return (state - state.clamp(-bound, bound)).abs().mean()
