@@ -86,6 +86,11 @@ class TaskModel:
         """The number of learned parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
 
+    @property
+    def bytes(self) -> int:
+        """The memory that the weights take, in bytes."""
+        return sum(t.nbytes for t in (*self.module.parameters(), *self.module.buffers()))
+
 
 def save_task_model(folder: Path, module: nn.Module, spec: TaskSpec) -> TaskSpec:
     """Write the two files, each atomically, and return the spec with the sha256 of the weights.
