@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -277,15 +277,21 @@ def _no_dicom(source: Path, name: str) -> str:
     return f"{source}: is no DICOM image, and {name} refers to the image it was made from."
 
 
-def refuse_overwriting(cases: Sequence[CaseInput], out: Path, formats: Sequence[str]) -> None:
+def refuse_overwriting(
+    cases: Sequence[CaseInput], targets: Callable[[CaseInput], Iterable[Path]]
+) -> None:
     """Refuse a result that would take the place of an input: an image would be lost.
 
+    Args:
+        cases: all cases of the request.
+        targets: returns the files that will be written for a case.
+
     Raises:
-        OutputError: naming the file.
+        OutputError: if a result would; the message names the file.
     """
     inputs = {file.resolve() for case in cases for file in case.files}
     for case in cases:
-        for target in case.targets(out, formats).values():
+        for target in targets(case):
             if target.resolve() in inputs:
                 raise OutputError(
                     f"{target}: is an input and would be overwritten.", hint="Choose another --out."
