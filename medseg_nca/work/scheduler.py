@@ -84,6 +84,40 @@ def counted(
         job.report(phase, done, total, unit=unit, facts={"resumed": resumed, "failed": failed})
 
 
+def gathered(
+    outcomes: Iterable[Outcome[R]], names: Sequence[str], job: Job, phase: str
+) -> tuple[dict[str, R], dict[str, str]]:
+    """Collect the outcomes of cases; a case that failed does not stop the others.
+
+    Args:
+        outcomes: the outcomes of a stage, in any order.
+        names: the name of each case.
+        job: gets the progress, in the phase.
+        phase: name of the stage.
+
+    Returns:
+        The result of each case that succeeded, and the error of each case that failed, by name in
+        the order of the names.
+
+    Raises:
+        Interrupted: if the job was cancelled.
+    """
+    found: dict[int, Outcome[R]] = {}
+    for outcome in counted(outcomes, job, phase, len(names)):
+        found[outcome.index] = outcome
+        if outcome.error is not None:
+            logger.error("%s failed: %s", names[outcome.index], outcome.error)
+    results: dict[str, R] = {}
+    failed: dict[str, str] = {}
+    for index, name in enumerate(names):
+        result, error = found[index].result, found[index].error
+        if result is not None:
+            results[name] = result
+        else:
+            failed[name] = error or "unknown"
+    return results, failed
+
+
 class Scheduler(ABC):
     """Does the work on items, somewhere.
 

@@ -14,13 +14,14 @@ from pydantic import Field
 from medseg_nca.config import Settings
 from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings
-from medseg_nca.datasets.classes.base import ClassImage
+from medseg_nca.datasets.classes.base import ClassData, ClassImage
+from medseg_nca.datasets.sides import ChosenSide
 from medseg_nca.errors import DataError, ImageError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
 from medseg_nca.metrics.classification import log_losses, summarise
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation
-from medseg_nca.tasks.classification.choose import Chosen, choose, open_for
+from medseg_nca.tasks.classification.choose import choose, open_for
 from medseg_nca.tasks.classification.classify import Classifier, batch_size
 from medseg_nca.tasks.classification.report import draw_figures, write_class_report
 from medseg_nca.tasks.classification.survey import read_checked
@@ -119,11 +120,11 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
     chosen = choose(model, data, request.split)
     started = time.monotonic()
     classifier = Classifier.of(model)
-    answers = answer_all(classifier, chosen.images, settings.prediction.seed, job, PHASE)
+    answers = answer_all(classifier, chosen.items, settings.prediction.seed, job, PHASE)
     if not answers.images:
         first = next(iter(answers.failed.values()))
-        raise DataError(f"None of the {len(chosen.images)} images can be used. {first}")
-    tree, rows = _results(model, chosen, answers, settings.evaluation)
+        raise DataError(f"None of the {len(chosen.items)} images can be used. {first}")
+    tree, rows = _results(model, data, chosen, answers, settings.evaluation)
     tree["seconds"] = {"total": round(time.monotonic() - started, 3)}
     tree["settings"] = settings.model_dump(mode="json", exclude={"data", "options"})
     job.check()
@@ -135,9 +136,13 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
 
 
 def _results(
-    model: TaskModel, chosen: Chosen, answers: Answers, settings: EvaluationSettings
+    model: TaskModel,
+    data: ClassData,
+    chosen: ChosenSide[ClassImage],
+    answers: Answers,
+    settings: EvaluationSettings,
 ) -> tuple[Tree, list[Tree]]:
-    """The tree of ``metrics.json`` and the rows of ``metrics.csv``."""
+    """Return the tree of ``metrics.json`` and the rows of ``metrics.csv``."""
     classes = Classifier.of(model).facts.classes
     number = {name: place for place, name in enumerate(classes)}
     truth = np.array([number[str(image.truth)] for image in answers.images], np.int64)
@@ -151,9 +156,9 @@ def _results(
     ]
     tree = describe_results(
         model,
-        data=chosen.data.name,
-        data_hash=chosen.data.hash,
-        split=chosen.part,
+        data=data.name,
+        data_hash=data.hash,
+        split=chosen.side,
         cases=len(cases),
         score="balanced accuracy",
         value=summary["balanced_accuracy"],
@@ -161,7 +166,7 @@ def _results(
     )
     tree["split"]["reason"] = chosen.reason
     absent = [name for name, row in summary["classes"].items() if not row["n"]]
-    notes = [*chosen.data.notes, *chosen.notes]
+    notes = [*data.notes, *chosen.notes]
     if absent:
         notes.append(
             f"No image of {', '.join(absent)} was evaluated; means are over the other classes."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from medseg_nca.config.presets import Tree
 from medseg_nca.datasets.depth_phantom import write_depth_phantom
 from medseg_nca.datasets.layout import names_for, read_json_object
 from medseg_nca.datasets.pairs import SEGMENTATION, Pair, PairSet, open_pairs
-from medseg_nca.datasets.redraw import SEEN, SPLIT, kept_of
+from medseg_nca.datasets.redraw import SPLIT, kept_of
 from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
 from medseg_nca.errors import ConfigError, DataError
@@ -204,58 +203,3 @@ def _read_facts(path: Path) -> RegressionFacts:
         raise DataError(
             f"{path}: is damaged ({explain(RegressionFacts, error)}).", hint="Start a new run."
         ) from error
-
-
-def choose(
-    pairs: PairSet, split: Split | None, side: str, trained_on: str = ""
-) -> tuple[tuple[Pair, ...], str, str, tuple[str, ...]]:
-    """Choose the pairs of one side of a run's split.
-
-    Args:
-        pairs: the data set.
-        split: of the run; None where it is not known.
-        side: "test", "val", "train" or "all".
-        trained_on: hash of the data set of the training, "" where it is not known.
-
-    Returns:
-        The pairs, the name of the side, one sentence that says why these, and what the reader of
-        the results should beware of.
-
-    Raises:
-        DataError: if none of them is in the data set.
-    """
-    known: Sequence[str] = () if split is None else split.side("all")
-    shared = [pair for pair in pairs.cases if pair.id in set(known)]
-    if side == "all" or split is None or not shared:
-        notes: tuple[str, ...] = ()
-        if shared:
-            notes = (f"{len(shared)} of these cases are in the run's split; the model has seen "
-                     "some of them.",)  # fmt: skip
-        reason = "All cases, as asked."
-        if not shared and trained_on == pairs.hash:
-            notes = (SEEN,)
-            if side != "all":
-                reason = (
-                    "It is not known how the run split this data set: all its cases are evaluated."
-                )
-        elif side != "all":
-            reason = "The run never split this data set: all its cases are evaluated."
-        return pairs.cases, "all", reason, notes
-    wanted = set(split.side(side))
-    if not wanted:
-        raise DataError(
-            f"The run's split has no {side} case.",
-            hint="Choose another --split, or --split all to take every case; the model has seen "
-            "those of train.",
-        )
-    chosen = tuple(pair for pair in pairs.cases if pair.id in wanted)
-    if not chosen:
-        raise DataError(
-            f"None of the run's {len(wanted)} {side} cases is in the data set.",
-            hint="Choose another --split, or --split all to take every case; the model has seen "
-            "those of train.",
-        )
-    notes = ()
-    if split.dataset_hash and split.dataset_hash != pairs.hash:
-        notes = ("The data set has changed since the run split it; cases are matched by id.",)
-    return chosen, side, f"The {side} cases of the run's split.", notes
