@@ -27,7 +27,7 @@ from medseg_nca.tasks.regression.pairs import PreparedPairs, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tasks.regression.samples import PairSamples
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
-from medseg_nca.training.level_loss import level_loss
+from medseg_nca.training.level_loss import constant_level_loss, level_loss
 from medseg_nca.training.level_samples import join
 
 Rows = Mapping[str, Sequence[Values]]
@@ -116,15 +116,11 @@ class RegressionLearner(Learner):
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """See :meth:`Learner.constant_answer`; each level has its own best constant."""
-        model = self.model_settings
-        weights = [1.0]
-        if isinstance(model, NcaModelSettings):
-            weights = [level.loss_weight for level in model.resolved_levels]
-        loss = sum(
-            weight / sum(weights)
-            * constant_loss([batch["targets"][level] for batch in batches], self.options)
-            for level, weight in enumerate(weights)
-        )  # fmt: skip
+
+        def best(targets: list[Tensor]) -> float:
+            return constant_loss(targets, self.options)
+
+        loss = constant_level_loss(self.model_settings, batches, best)
         return ConstantAnswer(loss, 0.0 if self._validation_pairs() else float("nan"))
 
     @cached_property

@@ -33,7 +33,7 @@ from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predi
 from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tasks.segmentation.settle import settle_prediction
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
-from medseg_nca.training.level_loss import level_loss
+from medseg_nca.training.level_loss import constant_level_loss, level_loss
 from medseg_nca.training.level_samples import join
 
 
@@ -106,20 +106,12 @@ class SegmentationLearner(Learner):
 
         The loss is that of the best constant of each level.
         """
-        weights = self._level_weights()
-        loss = sum(
-            weight / sum(weights) * constant_loss(
-                self.criterion, [batch["targets"][level] for batch in batches], self.multi_label
-            )
-            for level, weight in enumerate(weights)
-        )  # fmt: skip
-        return ConstantAnswer(loss, self._constant_score())
 
-    def _level_weights(self) -> list[float]:
-        settings = self.model_settings
-        if not isinstance(settings, NcaModelSettings):
-            return [1.0]
-        return [level.loss_weight for level in settings.resolved_levels]
+        def best(targets: Sequence[Tensor]) -> float:
+            return constant_loss(self.criterion, targets, self.multi_label)
+
+        loss = constant_level_loss(self.model_settings, batches, best)
+        return ConstantAnswer(loss, self._constant_score())
 
     def _constant_score(self) -> float:
         labels = self.store.labels
