@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import ConfigError, ImageError, MemoryBudgetError
+from medseg_nca.errors import ConfigError, MemoryBudgetError
+from medseg_nca.inference.accepted import (
+    check_flip_axes,
+    compare_with_training,
+    flipped_back,
+    tells_memory,
+)
 from medseg_nca.inference.memory import Footprint
 from medseg_nca.inference.predictor import flip_sets, stream_padded
 from medseg_nca.inference.task_model import TaskModel
@@ -95,11 +101,7 @@ class RealPredictor:
         Raises:
             MemoryBudgetError: with what is needed at least, and the option to change.
         """
-        plan = self.facts.plan
-        known = len(extent.shape) == plan.dims and (
-            plan.spacing is None or extent.affine is not None
-        )
-        if known and self.keeps_budget:
+        if tells_memory(extent, self.facts.plan) and self.keeps_budget:
             self._refuse(self._footprint(extent, name), extent, name)
 
     @torch.inference_mode()
@@ -120,7 +122,7 @@ class RealPredictor:
         job = job or Job()
         job.check()
         check_axes(volume, self.facts.plan)
-        likeness = self._compare(volume)
+        likeness = compare_with_training(volume, self.facts.plan, self.settings)
         extent = Extent.of(volume)
         found = self._footprint(extent, volume.name)
         left = found.left(self.settings.memory_budget_gb * 1e9)
@@ -138,16 +140,6 @@ class RealPredictor:
         if spread is None:
             return RealPrediction(values, likeness)
         return RealPrediction(values, likeness, volume.with_array(restore(spread, trace)))
-
-    def _compare(self, volume: Volume) -> Likeness:
-        found = compare(Grid.of(volume), self.facts.plan, match=self.settings.match_spacing)
-        if found.unlike and self.settings.unlike == "refuse":
-            raise ImageError(
-                f"{volume.name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
-                hint="Use a model for such images, or let it pass with a warning: "
-                "prediction.unlike=warn.",
-            )
-        return found
 
     def _passes(self, image: Tensor, memory_gb: float, job: Job) -> tuple[Floats, Floats | None]:
         """Mean and standard deviation ``(K, *S)`` over the passes, in the unit (Welford 1962)."""
@@ -225,10 +217,7 @@ def adding(sums: Floats, axes: Sequence[int], weight: float) -> Sink:
     """A sink that adds logits of an image flipped along some axes, as the image was."""
 
     def sink(window: tuple[slice, ...], logits: Tensor) -> None:
-        place = tuple(
-            slice(n - w.stop, n - w.start) if axis in axes else w
-            for axis, (w, n) in enumerate(zip(window, sums.shape[1:], strict=True))
-        )
+        place = flipped_back(window, axes, sums.shape[1:])
         part = logits[0].flip([a + 1 for a in axes]) if axes else logits[0]
         sums[(slice(None), *place)] += weight * part.float().cpu().numpy()
 
@@ -241,9 +230,7 @@ def check_prediction(settings: PredictionSettings, dims: int) -> None:
     Raises:
         ConfigError: naming the setting.
     """
-    wrong = [axis for axis in settings.flip_axes if not 0 <= axis < dims]
-    if wrong:
-        raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
+    check_flip_axes(settings, dims)
     for name in _OF_LABELS:
         if getattr(settings, name) not in ("auto", False, ()):
             raise ConfigError(
