@@ -1,4 +1,4 @@
-"""Measure a model of classes, and write the results."""
+"""Evaluate a classifying model, and write the results."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ Tree = dict[str, Any]
 
 
 class SeedSettings(Settings):
-    """``seed`` of the fire mask."""
+    """The section ``prediction``: ``seed`` is the seed of the fire mask."""
 
     seed: int = Field(0, ge=0, lt=2**63)
 
 
 class FormatSettings(Settings):
-    """``format`` of the data set, "auto" to look."""
+    """The section ``data``: ``format`` is the layout of the data set; "auto" finds it out."""
 
     format: str = "auto"
 
 
 class VotesSettings(Settings):
-    """``votes``: whether a prediction also draws the cells' votes, as a GIF for each image."""
+    """The section ``options``: ``votes`` also draws the cells' votes, as a GIF for each image."""
 
     votes: bool = False
 
 
 class UseSettings(Settings):
-    """What ``--set`` may change where a model is evaluated or used."""
+    """The settings that ``--set`` can change when a model is evaluated or predicts."""
 
     data: FormatSettings = FormatSettings()
     prediction: SeedSettings = SeedSettings()
@@ -62,11 +62,11 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
     """Read overrides like ``evaluation.bootstrap=500``.
 
     Args:
-        overrides: as ``--set`` writes them.
-        options: of a request: ``seed``.
+        overrides: changes, each as ``--set`` takes it.
+        options: options of a request; ``seed`` is the only one.
 
     Raises:
-        ConfigError: for an unknown key, naming the nearest, or a value that does not fit.
+        ConfigError: for an unknown key, or a value that does not fit; the message names the key.
     """
     given = dict(options or {})
     tree: Tree = {"prediction": {"seed": given["seed"]} if "seed" in given else {}}
@@ -75,7 +75,7 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
 
 @dataclass
 class Answers:
-    """What a model said of images: those that could be read, and why others could not."""
+    """The answers of a model to the images that can be used, and why others cannot be used."""
 
     images: list[ClassImage] = field(default_factory=list)
     chances: list[NDArray[np.float64]] = field(default_factory=list)
@@ -85,7 +85,7 @@ class Answers:
 def answer_all(
     classifier: Classifier, images: Sequence[ClassImage], seed: int, job: Job, phase: str
 ) -> Answers:
-    """Answer images some at a time; one that cannot be read or used does not stop the others.
+    """Answer images in batches; an image that cannot be read or used does not stop the others.
 
     Raises:
         Interrupted: if the job was cancelled.
@@ -111,9 +111,9 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
     """Evaluate a model on one side of a data set, and write ``request.out``.
 
     Raises:
-        DataError: if there is no image, or none can be read.
+        DataError: if there is no image, or no image can be read.
         ConfigError: for an unknown setting.
-        Interrupted: if the job was cancelled; nothing is written then.
+        Interrupted: if the job was cancelled; nothing is then written.
     """
     settings = use_settings(request.overrides)
     data = open_for(model, request.data, settings.data.format)

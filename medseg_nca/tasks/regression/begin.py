@@ -1,4 +1,4 @@
-"""From the data of a run to what its training needs: pairs, split, plan and facts."""
+"""Begin a training: from the data of a run to its pairs, split, plan and facts."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from medseg_nca.transforms.planning import make_plan
 logger = logging.getLogger(__name__)
 
 FACTS, PREPARED, PHANTOM = "facts.json", "prepared", "phantom"
-# Whole numbers, and no more of them than this in all targets: these are labels.
+# If all targets together hold at most this many values, all whole, they are taken for labels.
 _FEW = 16
 
 
 def data_of(given: Path | None, options: RegressionOptions, out: Path, job: Job) -> Path:
-    """The data set: what is given, or a made-up one in ``out``, made if it is not there.
+    """Return the data set that is given, or else a made-up one, which is made in ``out``.
 
     Raises:
         DataError: if none is given, and the options do not ask for the made-up one.
@@ -64,16 +64,16 @@ def data_of(given: Path | None, options: RegressionOptions, out: Path, job: Job)
 
 
 def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedData:
-    """Read, check, split and plan the data of a run; one that goes on takes what it began with.
+    """Read, check, split and plan the data of a run; a resumed run keeps its split and plan.
 
     Args:
-        start: of the training; its settings hold no "auto" of the recipe.
-        options: of the task.
-        job: told how far it is, under the phase "measuring".
+        start: what the training begins with; its settings have a value for every "auto".
+        options: options of the task.
+        job: gets the progress, in the phase "measuring".
 
     Raises:
-        DataError: if a pair cannot be learned from, naming it; or the data set is not the one that
-            the run was started with.
+        DataError: if nothing can be learned from a pair, which the message names; or if the data
+            set is not the one that the run was started with.
         ConfigError: if a setting does not fit the data.
     """
     pairs = open_pairs(data_of(start.data, options, start.out, job))
@@ -101,19 +101,21 @@ def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedD
 
 @dataclass
 class _Found:
-    """What is known of the pairs that were looked at."""
+    """What the pairs that were read have in common."""
 
     sums: TargetSums
     cases: dict[str, CaseFingerprint] = field(default_factory=dict)
     first: ReadPair | None = None
-    values: set[float] = field(default_factory=set)  # few whole numbers; empty once there are more
+    values: set[float] = field(
+        default_factory=set
+    )  # all values of the targets, as long as they may be labels
     few: bool = True
 
 
 def _planned(
     pairs: PairSet, split: Split, settings: RunSettings, options: RegressionOptions, job: Job
 ) -> RegressionFacts:
-    """Look at every pair, and decide from those of the training how they are prepared."""
+    """Read every pair, and decide from those of the training how all are prepared."""
     notes, train = pairs.notes, set(split.train)
     unknown = notes.unknown if options.unknown is None else options.unknown
     found = _Found(TargetSums(options.transform))

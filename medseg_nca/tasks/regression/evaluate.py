@@ -1,4 +1,4 @@
-"""Measure a model on pairs, on their own grid, beside a constant predictor."""
+"""Evaluate a model on pairs, on the grid of each pair, beside a constant predictor."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ from medseg_nca.work.scheduler import gathered, open_scheduler
 
 logger = logging.getLogger(__name__)
 
-# Voxels of a case that the figure of agreement shows.
+# The most voxels of a case that the figure of agreement shows.
 _SAMPLED = 2000
 SCORE = "skill"
 
 
 class EvaluateRegressionSettings(Settings):
-    """What ``medseg-nca evaluate --set`` can change."""
+    """The settings that ``medseg-nca evaluate --set`` can change."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
     prediction: PredictionSettings = PredictionSettings()
@@ -57,7 +57,7 @@ class EvaluateRegressionSettings(Settings):
 
 @dataclass(frozen=True)
 class EvaluatingPair:
-    """One pair to evaluate, with what."""
+    """One pair to evaluate, and the model with its settings."""
 
     pair: Pair
     model: SharedRegression
@@ -65,13 +65,13 @@ class EvaluatingPair:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of a pair.
+    """The metrics of a pair.
 
     Attributes:
         values: metrics of each target channel.
-        constant: those of the constant predictor.
-        sample: some known voxels of each channel, ``(2, n)``: truth and prediction.
-        unlike: in what the image is unlike those of the training.
+        constant: metrics of the constant predictor for each target channel.
+        sample: truth and prediction ``(2, n)`` of some known voxels, for each target channel.
+        unlike: in what the image differs from the images of the training.
     """
 
     values: tuple[Values, ...]
@@ -83,7 +83,7 @@ class Measured:
 def evaluate_pairs(
     request: EvaluateRequest, model: TaskModel, facts: RegressionFacts, job: Job
 ) -> Evaluation:
-    """Evaluate a model; writes ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+    """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
 
     Raises:
         DataError: if there is no data set, or every case failed.
@@ -130,7 +130,7 @@ def evaluate_pairs(
 
 
 def measure_pair(work: EvaluatingPair, job: Job) -> Measured:
-    """Predict a pair's image and compare with its target.
+    """Predict the image of a pair, and compare the prediction with the target.
 
     Raises:
         DataError: if the pair cannot be used.
@@ -173,7 +173,7 @@ def _settings(
 
 
 def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
-    """What is given, or the made-up data set that the model learned from."""
+    """Return the data set that is given, or else the made-up one that the model learned from."""
     options = validate(RegressionOptions, model.spec.options, source="options of the model")
     run = model.folder.parent
     place = run if request.data is None and (run / SPLIT).is_file() else request.out
@@ -249,7 +249,7 @@ def _tree(
 def _target(
     rows: Sequence[Values], constant: Sequence[Values], unit: str, settings: EvaluationSettings
 ) -> Tree:
-    """All metrics of one target, with the constant predictor's and the ratio of both RMSE."""
+    """Return all metrics of one target, those of the constant predictor, and the ratio of RMSE."""
     tree: Tree = {"unit": unit}
     for metric in METRICS:
         column = np.array([np.nan if (v := row[metric]) is None else v for row in rows])
@@ -279,5 +279,5 @@ def _rows(tree: Tree) -> list[Tree]:
 
 
 def _number(value: float | None) -> float | None:
-    """A plain number for JSON, to 6 digits: more would be noise."""
+    """Return a number for JSON, rounded to 6 digits; None for NaN."""
     return None if value is None or np.isnan(value) else float(f"{value:.6g}")

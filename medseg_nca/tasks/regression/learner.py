@@ -1,4 +1,4 @@
-"""What a training of the task learns: masked losses on every level, RMSE in native space."""
+"""The learner of regression: a loss on every level, and RMSE on the source grid to validate."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Rows = Mapping[str, Sequence[Values]]
 
 @dataclass(frozen=True)
 class LearnedData:
-    """What a training learns from.
+    """The data that a training learns from.
 
     Attributes:
-        name, hash: of the data set.
-        pairs: by id.
-        split: of them.
-        facts: of the training part.
-        folder: for prepared arrays.
+        name, hash: name and hash of the data set.
+        pairs: the pairs by id.
+        split: the split of the pairs.
+        facts: facts of the training part.
+        folder: folder of the prepared arrays.
     """
 
     name: str
@@ -54,9 +54,10 @@ class LearnedData:
 
 
 def fitted_model(model: ModelSettings, plan: PreprocessPlan, outputs: int) -> ModelSettings:
-    """The model's settings with the channels and levels that the data ask for.
+    """Return the model's settings with the channels and levels that the data ask for.
 
-    Focus runs a level only where the one before found a label; there are none, so it is left out.
+    Focus, which runs a level only where the level before found a label, is left out, because there
+    are no labels.
     """
     sizes: dict[str, object] = {
         "dims": plan.dims, "in_channels": plan.in_channels, "out_channels": outputs,
@@ -69,7 +70,7 @@ def fitted_model(model: ModelSettings, plan: PreprocessPlan, outputs: int) -> Mo
 
 
 class RegressionLearner(Learner):
-    """Learn the targets of pairs.
+    """Learns the targets of pairs.
 
     Raises:
         DataError: if the training part of the split is empty.
@@ -84,7 +85,7 @@ class RegressionLearner(Learner):
         self.settings, self.options, self.data = settings, options, data
         facts = data.facts
         self.model_settings = fitted_model(settings.model, facts.plan, len(facts.targets))
-        # On a device without memory: only what the levels look at is asked.
+        # The model is built on a device without memory, because only its views are needed.
         with torch.device("meta"):
             specs = build_model(self.model_settings).views
         prepared = PreparedPairs(data.folder, data.pairs, facts, data.hash)
@@ -94,19 +95,19 @@ class RegressionLearner(Learner):
         )  # fmt: skip
 
     def build_model(self) -> SegmentationModel:
-        """See :meth:`Learner.build_model`."""
+        """Implement :meth:`Learner.build_model`."""
         return build_model(self.model_settings)
 
     def sample(self, index: int) -> Batch:
-        """See :meth:`Learner.sample`."""
+        """Implement :meth:`Learner.sample`."""
         return self.samples[index]
 
     def collate(self, samples: Sequence[Batch]) -> Batch:
-        """See :meth:`Learner.collate`: the views of a level follow each other, sample by sample."""
+        """Implement :meth:`Learner.collate`: the views of each level follow each other."""
         return join(samples)
 
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """The weighted mean of the levels' losses, and the penalty on overflowing states."""
+        """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
         outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
 
         def criterion(logits: Tensor, target: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ class RegressionLearner(Learner):
         return level_loss(outputs, batch["targets"], criterion, self.settings.training)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """See :meth:`Learner.constant_answer`; each level has its own best constant."""
+        """Implement :meth:`Learner.constant_answer`; each level has its own best constant."""
 
         def best(targets: list[Tensor]) -> float:
             return constant_loss(targets, self.options)
@@ -125,7 +126,7 @@ class RegressionLearner(Learner):
 
     @cached_property
     def _constant_errors(self) -> list[float]:
-        """Mean RMSE of the constant predictor on the validation part, for each target."""
+        """The mean RMSE of the constant predictor on the validation part, for each target."""
         facts = self.data.facts
         rows = [
             [
@@ -141,7 +142,7 @@ class RegressionLearner(Learner):
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """RMSE and MAE on the source grid of every validation case."""
+        """Measure RMSE and MAE on the source grid of every validation case."""
         job, facts = job or Job(), self.data.facts
         settings = facts.prediction.changed(flips=(), uncertainty=0)
         # Training does not end because an image needs more memory than was thought of.
@@ -157,7 +158,7 @@ class RegressionLearner(Learner):
         return self._summary(rows)
 
     def _summary(self, rows: Rows) -> Validation:
-        """The score is the skill: 1 is perfect, the constant predictor has 0."""
+        """Return the metrics; the score is the skill: 1 is perfect, a constant predictor has 0."""
         targets = self.data.facts.targets
         if not rows:
             return Validation(float("nan"), {})
@@ -182,7 +183,7 @@ class RegressionLearner(Learner):
         return TaskModel(model.eval(), self.spec(None), Path(), device)
 
     def spec(self, validation: Validation | None) -> TaskSpec:
-        """What is written beside the weights."""
+        """Return the content of ``model.json``."""
         return spec_of_run(
             self.settings,
             self.model_settings,
@@ -197,7 +198,7 @@ class RegressionLearner(Learner):
         save_task_model(folder, model, self.spec(validation))
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """The worst and the median validation case: image, truth, prediction and error."""
+        """Draw the worst and the median validation case: image, truth, prediction and error."""
         from medseg_nca.tasks.regression.pictures import draw_validation
 
         predictor = RealPredictor(self._loaded(model, device), self.data.facts, keeps_budget=False)
