@@ -19,16 +19,14 @@ from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model, spec_of_run
 from medseg_nca.job import Job
 from medseg_nca.metrics.regression import Values, constant_metrics, real_metrics, skill
-from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.regression.losses import constant_loss, masked_loss
 from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
 from medseg_nca.tasks.regression.pairs import PreparedPairs, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tasks.regression.samples import PairSamples
-from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
-from medseg_nca.training.level_loss import constant_level_loss, level_loss
-from medseg_nca.training.level_samples import join
+from medseg_nca.training.learner import Batch, ConstantAnswer, Validation
+from medseg_nca.training.level_learner import LevelLearner
 
 Rows = Mapping[str, Sequence[Values]]
 
@@ -69,7 +67,7 @@ def fitted_model(model: ModelSettings, plan: PreprocessPlan, outputs: int) -> Mo
     return model.changed(**sizes)
 
 
-class RegressionLearner(Learner):
+class RegressionLearner(LevelLearner):
     """Learns the targets of pairs.
 
     Raises:
@@ -84,44 +82,29 @@ class RegressionLearner(Learner):
             raise DataError("The training part of the split is empty.", hint="Use more cases.")
         self.settings, self.options, self.data = settings, options, data
         facts = data.facts
-        self.model_settings = fitted_model(settings.model, facts.plan, len(facts.targets))
-        # The model is built on a device without memory, because only its views are needed.
-        with torch.device("meta"):
-            specs = build_model(self.model_settings).views
         prepared = PreparedPairs(data.folder, data.pairs, facts, data.hash)
         self.samples = PairSamples(
-            prepared, data.split.train, specs, settings.augment, settings.seed,
+            prepared, data.split.train, self.views(), settings.augment, settings.seed,
             settings.training.foreground,
         )  # fmt: skip
 
-    def build_model(self) -> SegmentationModel:
-        """Implement :meth:`Learner.build_model`."""
-        return build_model(self.model_settings)
+    @property
+    def model_settings(self) -> ModelSettings:
+        """The model's settings, with the channels and levels that the data ask for."""
+        facts = self.data.facts
+        return fitted_model(self.settings.model, facts.plan, len(facts.targets))
 
-    def sample(self, index: int) -> Batch:
-        """Implement :meth:`Learner.sample`."""
-        return self.samples[index]
+    def level_criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Implement :meth:`LevelLearner.level_criterion`."""
+        return masked_loss(logits, target, self.options)
 
-    def collate(self, samples: Sequence[Batch]) -> Batch:
-        """Implement :meth:`Learner.collate`: the views of each level follow each other."""
-        return join(samples)
-
-    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
-        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
-
-        def criterion(logits: Tensor, target: Tensor) -> Tensor:
-            return masked_loss(logits, target, self.options)
-
-        return level_loss(outputs, batch["targets"], criterion, self.settings.training)
+    def best_constant(self, targets: Sequence[Tensor]) -> float:
+        """Implement :meth:`LevelLearner.best_constant`."""
+        return constant_loss(targets, self.options)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """Implement :meth:`Learner.constant_answer`; each level has its own best constant."""
-
-        def best(targets: list[Tensor]) -> float:
-            return constant_loss(targets, self.options)
-
-        loss = constant_level_loss(self.model_settings, batches, best)
+        loss = self.constant_loss(batches)
         return ConstantAnswer(loss, 0.0 if self._validation_pairs() else float("nan"))
 
     @cached_property
