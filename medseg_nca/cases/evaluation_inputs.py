@@ -1,4 +1,4 @@
-"""What a model is evaluated on: which cases of a data set, and which of its labels."""
+"""Find the cases and labels of a data set on which a model is evaluated."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class EvaluatedData:
     """A data set, raw or the files that a prepared one was made from.
 
     Attributes:
-        name: of the data set.
-        cases: the labelled ones.
-        labels: None when the data set does not name its labels.
-        origin: what the hash is taken of: the data set, or the hash itself.
+        name: name of the data set.
+        cases: its labelled cases.
+        labels: its label table; None if the data set does not name its labels.
+        origin: the data set, from which the hash is computed, or the hash itself.
     """
 
     name: str
@@ -37,7 +37,7 @@ class EvaluatedData:
 
     @cached_property
     def hash(self) -> str:
-        """Of its contents; every file is read when it is first asked for.
+        """The hash of its contents; every file is read when it is first asked for.
 
         Raises:
             DataError: if a file cannot be read.
@@ -50,7 +50,7 @@ class LabelMatch:
     """The labels of the data in the order of the model's.
 
     Attributes:
-        truth: same length and order as the model's table.
+        truth: labels of the data, as many and in the same order as in the model's table.
         known_values: every number that may occur in the data.
         notes: what the reader should beware of.
     """
@@ -66,12 +66,12 @@ def open_source(
     """Open a data set for evaluation.
 
     Args:
-        path: of a raw data set, or of one that ``preprocess`` prepared.
-        format: of a raw data set; "auto" looks.
-        labels: replaces the data set's own table.
+        path: folder of a raw data set, or of one that ``preprocess`` prepared.
+        format: layout of a raw data set; "auto" finds it out.
+        labels: label table that replaces the data set's own; None keeps it.
 
     Raises:
-        DataError: if there is no data set, or none of its cases is labelled.
+        DataError: if there is no data set, or no case has a label map.
     """
     if is_prepared(path):
         store = PreparedStore.open(path)
