@@ -88,6 +88,29 @@ def predict_cases(
         Interrupted: if the job was cancelled.
     """
     out = request.out
+    found = _run_each(cases, request, record_class, share, make, job)
+    results = [_result(case, found[index], out, record_class) for index, case in enumerate(cases)]
+    write_json(
+        out / PREDICTIONS, {**header, "predictions": [result.to_dict() for result in results]}
+    )
+    finish(out)
+    if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
+        raise MemoryBudgetError(str(found[0].error))
+    names = called(results)
+    tell_of_training({names[r.name]: r.training for r in results if r.error is None}, plan)
+    return results
+
+
+def _run_each(
+    cases: Sequence[CaseInput],
+    request: AskedRun,
+    record_class: type[Record],
+    share: Callable[[Path | None], Shared],
+    make: Callable[[CaseInput, Shared], CaseWork[Record, Any]],
+    job: Job,
+) -> dict[int, Outcome[Record]]:
+    """Predict every case where the request wants it, and return the outcomes by number."""
+    out = request.out
     with open_scheduler(
         min(request.workers, len(cases)), request.scheduler, work_folder(out)
     ) as spread:
@@ -106,16 +129,7 @@ def predict_cases(
             found[outcome.index] = outcome
             if outcome.error:
                 logger.error("%s", _reason(cases[outcome.index], outcome))
-    results = [_result(case, found[index], out, record_class) for index, case in enumerate(cases)]
-    write_json(
-        out / PREDICTIONS, {**header, "predictions": [result.to_dict() for result in results]}
-    )
-    finish(out)
-    if len(cases) == 1 and found[0].kind == MemoryBudgetError.__name__:
-        raise MemoryBudgetError(str(found[0].error))
-    names = called(results)
-    tell_of_training({names[r.name]: r.training for r in results if r.error is None}, plan)
-    return results
+    return found
 
 
 def earlier_results(out: Path, record_class: type[CaseRecord]) -> set[Path]:
