@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg_nca.cases.evaluation_inputs import find_split
 from medseg_nca.config.loading import read_settings, to_yaml
 from medseg_nca.config.training import TrackingSettings
+from medseg_nca.datasets.redraw import split_file
 from medseg_nca.datasets.splits import Split, join_splits, write_split
 from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.inference.bundle import SPEC, LoadedModel, save_ensemble
@@ -117,7 +117,7 @@ def _with_islands(models: Mapping[str, LoadedModel], spec: ModelSpec) -> ModelSp
 
 
 def _split(models: Mapping[str, LoadedModel]) -> Split | None:
-    splits = {where: find_split(model) for where, model in models.items()}
+    splits = {where: split_file(model.folder) for where, model in models.items()}
     known = [split for split in splits.values() if split is not None]
     if len(known) == len(splits):
         joined = join_splits(known)

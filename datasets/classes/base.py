@@ -1,4 +1,4 @@
-"""The seam of data sets whose images each belong to one class."""
+"""The interface of data sets whose images each belong to one class."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from medseg_nca.datasets.base import Side
 
 @dataclass(frozen=True)
 class ClassImage:
-    """One image and what is known of it; its pixels are read when they are asked for.
+    """One image of a data set; its pixels are read when they are asked for.
 
     Attributes:
-        id: unique in the data set; names the image in results.
+        id: name of the image in results, unique in the data set.
         read: returns the array ``(C, x, y)`` or ``(C, x, y, z)``; raises ``ImageError``.
-        truth: name of its class, None where nobody says.
-        patient: images of one patient stay on one side of a split; None is a patient of its own.
-        split: a side that the data set itself prescribes.
+        truth: name of its class; None if it is not known.
+        patient: patient of the image; images of one patient stay on one side of a split. None
+            stands for a patient of its own.
+        split: the side that the data set itself prescribes; None if it prescribes none.
     """
 
     id: str
@@ -37,13 +38,14 @@ class ClassData:
     """A data set of classes.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         format: name of its layout.
-        classes: their names, in the order of the outputs of a model.
-        images: all of them, each with a class.
-        digest: computes the hash of the contents; may read every file.
-        named: whether an image keeps its id when others are added; a mere number is no name.
-        own_names: what the data set itself calls the classes, where they were given other names.
+        classes: names of the classes, in the order of the outputs of a model.
+        images: all images, each with a class.
+        digest: computes the hash of the contents; it may read every file.
+        named: whether an image keeps its id when other images are added, which it does not if the
+            id is only a number.
+        own_names: names that the data set gives to the classes, if they were given other names.
         notes: what a reader of results should know, for example what was left out.
     """
 
@@ -58,7 +60,7 @@ class ClassData:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the contents.
+        """The SHA-256 of the contents.
 
         Raises:
             DataError: if a file cannot be read.
@@ -68,18 +70,21 @@ class ClassData:
 
 @runtime_checkable
 class ClassLayout(Protocol):
-    """One layout: ``datasets/classes/<name>.py`` defines one as ``LAYOUT``.
+    """A layout of data sets; ``datasets/classes/<name>.py`` defines one as ``LAYOUT``.
 
     Attributes:
         layout: one line that says what such a data set looks like.
-        rank: the layout with the lowest is asked first whether it recognises a data set.
+        rank: layouts with a lower rank are asked earlier whether they recognise a data set.
     """
 
     layout: str
     rank: float
 
     def recognises(self, path: Path) -> bool:
-        """Whether the path looks like this layout; it need not exist. Cheap; raises nothing."""
+        """Return whether a path, which need not exist, looks like this layout.
+
+        It takes little time and raises no error.
+        """
 
     def open(self, path: Path) -> ClassData:
         """List the images and their classes.

@@ -17,17 +17,17 @@ from medseg_nca.datasets.classes.base import ClassData, ClassImage
 
 
 class DigitsLayout:
-    """The name ``digits`` in the place of a path; nothing is downloaded."""
+    """The layout of the built-in digits; the name ``digits`` stands in the place of a path."""
 
     layout = "scikit-learn's handwritten digits, with options.data=digits and no --data"
     rank = 0.0
 
     def recognises(self, path: Path) -> bool:
-        """See :class:`ClassLayout`; a folder of that name comes first."""
+        """Implement :class:`ClassLayout`; a folder of that name comes first."""
         return str(path) == "digits" and not path.exists()
 
     def open(self, path: Path) -> ClassData:
-        """See :class:`ClassLayout`."""
+        """Implement :class:`ClassLayout`."""
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
@@ -47,7 +47,7 @@ class DigitsLayout:
 
 
 def _picture(image: NDArray[Any]) -> NDArray[Any]:
-    """Rows and columns to ``(1, x, y)``."""
+    """Turn rows and columns into an image ``(1, x, y)``."""
     return image.T[None]
 
 

@@ -37,7 +37,7 @@ _ANSWERS = {
 
 @dataclass(frozen=True)
 class _Found:
-    """An image file, or the folder of a DICOM series."""
+    """An image that was found: a file, or the folder of a DICOM series."""
 
     path: Path
     truth: str
@@ -46,17 +46,17 @@ class _Found:
 
 
 class FoldersLayout:
-    """A folder for each class."""
+    """The layout with a folder for each class."""
 
     layout = "a folder for each class, with train, val and test above them or not"
     rank = 20.0
 
     def recognises(self, path: Path) -> bool:
-        """See :class:`ClassLayout`."""
+        """Implement :class:`ClassLayout`."""
         return path.is_dir() and bool(_folders(path))
 
     def open(self, path: Path) -> ClassData:
-        """See :class:`ClassLayout`."""
+        """Implement :class:`ClassLayout`."""
         _check_no_pairs(path)
         found = list(_search(path))
         patients = _patients(path)
@@ -74,10 +74,10 @@ class FoldersLayout:
 
 
 def _check_no_pairs(root: Path) -> None:
-    """Refuse folders of images beside folders of their answers: these are no classes.
+    """Refuse folders of images beside folders of label maps or targets, which are no classes.
 
     Raises:
-        DataError: naming the task that the data set is for.
+        DataError: if there are such folders; the message names the task that they are for.
     """
     names = {folder.name.lower() for folder in _folders(root)}
     for task, pairs in _ANSWERS.items():
@@ -96,7 +96,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _search(root: Path) -> Iterator[_Found]:
-    """Every image with its class; side folders count only where there is nothing else."""
+    """Return every image with its class; sides are read only if all folders are named as sides."""
     top = _folders(root)
     sides = {folder: SIDE_NAMES.get(folder.name.lower()) for folder in top}
     if top and all(sides.values()):
@@ -141,7 +141,7 @@ def _images(folder: Path, truth: str, patient: str | None, side: Side | None) ->
 
 
 def _patients(root: Path) -> dict[str, str]:
-    """The patient of each image that the table names."""
+    """Return the patient of each image that the table names."""
     path = root / PATIENTS
     if not path.is_file():
         return {}
@@ -156,7 +156,7 @@ def _patients(root: Path) -> dict[str, str]:
 
 
 def _check_patients(root: Path, patients: Mapping[str, str], names: Mapping[str, _Found]) -> None:
-    """A table that is of no use would split patients in silence."""
+    """Refuse a table that names images that do not exist, because patients could be divided."""
     strangers = [name for name in patients if name not in names]
     if strangers:
         raise DataError(

@@ -28,17 +28,17 @@ _NAMES = {
 
 
 class NpzLayout:
-    """One file with the arrays of all images."""
+    """The layout with one file that holds the arrays of all images."""
 
     layout = "a .npz file with train_images, train_labels, val_..., test_... (MedMNIST)"
     rank = 10.0
 
     def recognises(self, path: Path) -> bool:
-        """See :class:`ClassLayout`."""
+        """Implement :class:`ClassLayout`."""
         return path.suffix.lower() == ".npz"
 
     def open(self, path: Path) -> ClassData:
-        """See :class:`ClassLayout`."""
+        """Implement :class:`ClassLayout`."""
         arrays = read_npz(path, _NAMES.__contains__)
         parts: list[tuple[Side | None, str]] = [(side, f"{side}_") for side in SIDES]
         parts = [part for part in parts if f"{part[1]}images" in arrays]

@@ -1,4 +1,4 @@
-"""What ``evaluate`` does to one case, in whatever process: predict, measure, keep a record."""
+"""Evaluate one case, in whatever process: predict, measure, keep a record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from medseg_nca.work.case_records import WrittenFile, content_key, record_path
 from medseg_nca.work.shared_model import SharedModel
 
 PREDICTIONS = "predictions"
-# To be raised when the same files, settings and model give other numbers.
+# Raise it when the same files, settings and model give other numbers.
 RECORD_VERSION = 2
 
 
@@ -41,13 +41,13 @@ class Evaluating:
     """One case to evaluate.
 
     Attributes:
-        case: with a label map.
+        case: a case with a label map.
         out: folder of the results.
-        model: with its settings.
-        match: of the labels.
-        tolerance: of the NSD, in mm.
+        model: the model with its settings.
+        match: the labels of the data for those of the model.
+        tolerance: tolerance of the NSD, in mm.
         save: whether the label map is written to ``out/predictions``.
-        known: what an earlier, finished run says of this case.
+        known: what an earlier, finished run says of this case; None if there was none.
     """
 
     case: Case
@@ -66,7 +66,7 @@ class Evaluating:
 
     @property
     def target(self) -> Path:
-        """Where the predicted label map is written."""
+        """The file of the predicted label map."""
         return self.out / PREDICTIONS / f"{self.case.id}{_suffix(self.case)}"
 
 
@@ -75,14 +75,14 @@ class EvaluationRecord:
     """An evaluated case.
 
     Attributes:
-        key: of files, settings and model.
-        values: as :func:`medseg_nca.metrics.segmentation.case_metrics` returns them.
-        seconds: the prediction took.
+        key: hash of files, settings and model.
+        values: metrics, as :func:`medseg_nca.metrics.segmentation.case_metrics` returns them.
+        seconds: the time that the prediction took.
         training: how the image compares with those of the training
             (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
-        prediction: the label map, if it was written.
-        hashes: of the case's files.
-        cached: whether an earlier run measured it.
+        prediction: the file of the label map; None if it was not written.
+        hashes: hashes of the case's files.
+        cached: whether an earlier run evaluated the case.
     """
 
     key: str
@@ -95,10 +95,10 @@ class EvaluationRecord:
 
     @classmethod
     def from_tree(cls, tree: Any) -> Self:
-        """Read what ``to_tree`` made.
+        """Read what ``to_tree`` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: if it is something else.
+            KeyError, TypeError, ValueError: if the tree is something else.
         """
         file = tree["prediction"]
         prediction = None if file is None else WrittenFile(**file)
@@ -108,13 +108,13 @@ class EvaluationRecord:
         )  # fmt: skip
 
     def to_tree(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         tree = asdict(self)
         del tree["hashes"], tree["cached"]
         return tree
 
     def result(self, case_id: str) -> CaseResult:
-        """The result of the case, as the summary takes it."""
+        """Return the result of the case, as the summary takes it."""
         return CaseResult(case_id, self.values, {"seconds": self.seconds})
 
 
@@ -122,8 +122,8 @@ def evaluate_case(work: Evaluating, job: Job | None = None) -> EvaluationRecord:
     """Evaluate a case, or take what an earlier run found of the same files in the same way.
 
     Args:
-        work: which case, with which model.
-        job: told how far its prediction is.
+        work: the case and its model.
+        job: gets the progress of the prediction.
 
     Raises:
         DataError: if the case cannot be used.
@@ -151,7 +151,7 @@ def evaluate_case(work: Evaluating, job: Job | None = None) -> EvaluationRecord:
 
 
 def kept_label_map(work: Evaluating) -> NDArray[Any] | None:
-    """The predicted label map ``(*S)`` of a case; None if it was not kept."""
+    """Return the predicted label map ``(*S)`` of a case; None if it was not kept."""
     path = record_path(work.out, work.case.id, ".npz")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -207,7 +207,7 @@ def _fits(known: EvaluationRecord, key: str, work: Evaluating) -> bool:
 
 
 def _read_note(path: Path) -> EvaluationRecord | None:
-    """What a record says; None if it is damaged or no longer true."""
+    """Return what a record says; None if it is damaged or was invalidated."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return EvaluationRecord.from_tree(json.loads(arrays["note"].tobytes()))
@@ -216,7 +216,7 @@ def _read_note(path: Path) -> EvaluationRecord | None:
 
 
 def _write(path: Path, note: Mapping[str, Any], label_map: NDArray[Any] | None = None) -> None:
-    """One file for numbers and label map, so that they cannot be of different runs."""
+    """Write numbers and label map into one file, so that both always come from the same run."""
     arrays: dict[str, Any] = {} if label_map is None else {"label_map": label_map}
     content = np.frombuffer(json.dumps(note).encode(), np.uint8)
     with atomic_file(path) as temporary:
@@ -228,6 +228,6 @@ def _no_label(case: Case) -> ImageError:
 
 
 def _suffix(case: Case) -> str:
-    """Predictions have the format of the label maps."""
+    """Return the suffix of the predicted label map, which has the format of the true one."""
     suffix = image_suffix(case.label) if case.label is not None else None
     return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix or ".nii.gz"

@@ -1,25 +1,22 @@
-"""What a model is evaluated on: which cases of a data set, and which of its labels."""
+"""Find the cases and labels of a data set on which a model is evaluated."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from medseg_nca.config import Label, LabelTable
 from medseg_nca.datasets.base import Case, DataSet
 from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.hashing import dataset_hash
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
-from medseg_nca.datasets.splits import Split, read_split
+from medseg_nca.datasets.redraw import split_file
+from medseg_nca.datasets.sides import ChosenSide, check_side, choose_side
+from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel
-
-Part = Literal["train", "val", "test", "all"]
-PARTS: tuple[Part, ...] = ("test", "val", "train", "all")
-SPLIT = "split.json"
 
 
 @dataclass(frozen=True)
@@ -27,10 +24,10 @@ class EvaluatedData:
     """A data set, raw or the files that a prepared one was made from.
 
     Attributes:
-        name: of the data set.
-        cases: the labelled ones.
-        labels: None when the data set does not name its labels.
-        origin: what the hash is taken of: the data set, or the hash itself.
+        name: name of the data set.
+        cases: its labelled cases.
+        labels: its label table; None if the data set does not name its labels.
+        origin: the data set, from which the hash is computed, or the hash itself.
     """
 
     name: str
@@ -40,7 +37,7 @@ class EvaluatedData:
 
     @cached_property
     def hash(self) -> str:
-        """Of its contents; every file is read when it is first asked for.
+        """The hash of its contents; every file is read when it is first asked for.
 
         Raises:
             DataError: if a file cannot be read.
@@ -49,32 +46,11 @@ class EvaluatedData:
 
 
 @dataclass(frozen=True)
-class ChosenCases:
-    """The cases that are evaluated, and why these.
-
-    Attributes:
-        cases: at least one.
-        part: of the split, or "all".
-        reason: one sentence for the reader of the results.
-        notes: what the reader should beware of.
-        split_hash: of the data set when it was split, where the split chose the cases.
-        unsplit: whether the run never split these cases, as far as their names tell.
-    """
-
-    cases: tuple[Case, ...]
-    part: str
-    reason: str
-    notes: tuple[str, ...] = ()
-    split_hash: str | None = None
-    unsplit: bool = False
-
-
-@dataclass(frozen=True)
 class LabelMatch:
     """The labels of the data in the order of the model's.
 
     Attributes:
-        truth: same length and order as the model's table.
+        truth: labels of the data, as many and in the same order as in the model's table.
         known_values: every number that may occur in the data.
         notes: what the reader should beware of.
     """
@@ -90,12 +66,12 @@ def open_source(
     """Open a data set for evaluation.
 
     Args:
-        path: of a raw data set, or of one that ``preprocess`` prepared.
-        format: of a raw data set; "auto" looks.
-        labels: replaces the data set's own table.
+        path: folder of a raw data set, or of one that ``preprocess`` prepared.
+        format: layout of a raw data set; "auto" finds it out.
+        labels: label table that replaces the data set's own; None keeps it.
 
     Raises:
-        DataError: if there is no data set, or none of its cases is labelled.
+        DataError: if there is no data set, or no case has a label map.
     """
     if is_prepared(path):
         store = PreparedStore.open(path)
@@ -119,59 +95,24 @@ def open_source(
     return source
 
 
-def find_split(loaded: LoadedModel) -> Split | None:
-    """The split of the run that trained the model, None where it did not come with one."""
-    for folder in (loaded.folder, loaded.folder.parent):
-        if (folder / SPLIT).is_file():
-            return read_split(folder / SPLIT)
-    return None
-
-
-def select_cases(source: EvaluatedData, loaded: LoadedModel, part: str) -> ChosenCases:
-    """Choose the cases of one part of the run's split.
-
-    A data set that the run never split is taken whole. A case counts as split if its id is in the
-    run's split, even where the data set's hash has changed since: cases that were trained on must
-    not slip into a test because a file was added.
+def select_cases(source: EvaluatedData, loaded: LoadedModel, side: str) -> ChosenSide[Case]:
+    """Choose the cases of one side of the split of the run that trained the model.
 
     Raises:
-        DataError: if ``part`` is unknown, or none of its cases is in the data set.
+        DataError: if the side is unknown, or none of its cases is in the data set.
     """
-    if part not in PARTS:
-        raise DataError(f"Unknown split {part!r}.", hint=f"Use one of: {', '.join(PARTS)}.")
-    split = find_split(loaded)
-    sides = {} if split is None else {"train": split.train, "val": split.val, "test": split.test}
-    split_ids = {case_id for side in sides.values() for case_id in side}
-    known = split_ids & {case.id for case in source.cases}
-    if part == "all":
-        return ChosenCases(source.cases, "all", "All labelled cases, as asked.", _trained_on(known))
-    if not known:
-        reason = "The run never split this data set: all its labelled cases are evaluated."
-        return ChosenCases(source.cases, "all", reason, unsplit=True)
-    wanted = set(sides[part])
-    if not wanted:
-        raise DataError(
-            f"The run's split has no {part} case.",
-            hint="Choose another --split, or --split all to take every labelled case; the model "
-            "has seen those of train.",
-        )
-    chosen = tuple(case for case in source.cases if case.id in wanted)
-    if not chosen:
-        raise DataError(
-            f"None of the run's {len(wanted)} {part} cases is a labelled case of the data set.",
-            hint="Choose another --split, or --split all to take every labelled case.",
-        )
-    return ChosenCases(
-        chosen, part, f"The {part} cases of the run's split.",
-        _changes(source, chosen, wanted, split_ids),
-        split_hash=None if split is None else split.dataset_hash,
-    )  # fmt: skip
+    check_side(side)
+    split = split_file(loaded.folder)
+    chosen = choose_side(source.cases, split, side, whole="labelled cases")
+    if split is None or chosen.split_hash is None:
+        return chosen
+    return replace(chosen, notes=_changes(source, chosen, split))
 
 
 def notes_on_data(
-    selection: ChosenCases, source: EvaluatedData, loaded: LoadedModel
+    selection: ChosenSide[Case], source: EvaluatedData, loaded: LoadedModel
 ) -> tuple[str, ...]:
-    """What the reader should beware of that only the contents of all files tell.
+    """Return what the reader should beware of that only the contents of all files tell.
 
     Raises:
         DataError: if a file cannot be read.
@@ -188,20 +129,12 @@ def notes_on_data(
     return ()
 
 
-def _trained_on(known: set[str]) -> tuple[str, ...]:
-    if not known:
-        return ()
-    return (
-        f"{len(known)} of these cases are in the run's split; the model has seen some of them.",
-    )
-
-
-def _changes(
-    source: EvaluatedData, chosen: tuple[Case, ...], wanted: set[str], ids: set[str]
-) -> tuple[str, ...]:
+def _changes(source: EvaluatedData, chosen: ChosenSide[Case], split: Split) -> tuple[str, ...]:
     notes = []
-    if len(chosen) < len(wanted):
-        notes.append(f"{len(wanted) - len(chosen)} cases of the split are not in the data set.")
+    wanted, ids = split.side(chosen.side), set(split.side("all"))
+    if len(chosen.items) < len(wanted):
+        missing = len(wanted) - len(chosen.items)
+        notes.append(f"{missing} cases of the split are not in the data set.")
     new = sum(case.id not in ids for case in source.cases)
     if new:
         notes.append(f"{new} labelled cases that the split does not know are left out.")

@@ -1,47 +1,44 @@
-"""What ``predict`` does to one case, in whatever process: read, predict, write, keep a record."""
+"""Segment one case and write its label map; see :mod:`medseg_nca.cases.case_work`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from medseg_nca import __version__
-from medseg_nca.cases.prediction_inputs import CaseInput
-from medseg_nca.cases.training_notes import read_likeness
-from medseg_nca.datasets.hashing import file_hash
-from medseg_nca.errors import DataError, ImageError, OutputError
+from medseg_nca.cases.case_work import CaseRecord, CaseWork, predict_case
+from medseg_nca.errors import DataError, OutputError
 from medseg_nca.inference.bundle import ModelSpec
-from medseg_nca.inference.predictor import Prediction
-from medseg_nca.io.atomic import write_json
-from medseg_nca.io.peek import peek
+from medseg_nca.inference.predictor import Prediction, Predictor
 from medseg_nca.io.segmentation import Algorithm, Segmentation, check_seg_type
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_results, write_volume
-from medseg_nca.job import Job
-from medseg_nca.work.case_records import (
-    WrittenFile,
-    content_key,
-    invalidate,
-    read_record,
-    record_path,
-)
+from medseg_nca.work.case_records import content_key
 from medseg_nca.work.shared_model import SharedModel
 
-# To be raised when the same input, settings and model give other files: all are then made again.
+__all__ = [
+    "OutputSettings",
+    "Predicting",
+    "PredictionRecord",
+    "describe",
+    "predict_case",
+    "write_prediction",
+]
+
+# Raise it when the same input, settings and model give other files: all are then made again.
 RECORD_VERSION = 3
 
 
 @dataclass(frozen=True)
 class OutputSettings:
-    """In what the label map is written.
+    """The formats in which the label map is written.
 
     Attributes:
-        formats: names (:func:`medseg_nca.io.write.result_formats`); none is the format of the
-            input, and DICOM SEG for DICOM.
-        seg_type: of a DICOM SEG: ``binary``, ``fractional`` or ``labelmap``.
+        formats: names (:func:`medseg_nca.io.write.result_formats`); none stands for the format of
+            the input, and for DICOM SEG if the input is DICOM.
+        seg_type: kind of a DICOM SEG: ``binary``, ``fractional`` or ``labelmap``.
     """
 
     formats: tuple[str, ...] = ()
@@ -53,38 +50,14 @@ class OutputSettings:
 
 
 @dataclass(frozen=True)
-class PredictionRecord:
-    """What became of one case; ``predictions.json`` lists them.
+class PredictionRecord(CaseRecord):
+    """What became of one case that was segmented.
 
     Attributes:
-        name: of the case.
-        source: the file that stands for its image.
-        out: folder of the results.
-        key: of input, settings and model; "" if there is no result.
-        files: the results, by kind.
-        voxels: of each label.
-        seconds: it took, in the run that made it.
-        training: how the image compares with those of the training
-            (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
-        error: why there is no result.
-        cached: whether an earlier run made it.
+        voxels: number of voxels of each label.
     """
 
-    name: str
-    source: Path
-    out: Path
-    key: str = ""
-    files: Mapping[str, WrittenFile] = field(default_factory=dict)
     voxels: Mapping[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    training: Mapping[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    cached: bool = field(default=False, compare=False)
-
-    @property
-    def outputs(self) -> dict[str, str]:
-        """The files written, by kind."""
-        return {kind: str(self.out / file.name) for kind, file in self.files.items()}
 
     @property
     def line(self) -> str:
@@ -96,108 +69,58 @@ class PredictionRecord:
         """Whether there is a result, and no voxel of it has a label."""
         return self.error is None and not any(self.voxels.values())
 
+    def facts(self) -> dict[str, Any]:
+        """Implement :meth:`CaseRecord.facts`."""
+        return {"voxels": dict(self.voxels), "empty": self.empty}
+
     @classmethod
-    def from_tree(cls, tree: Any, out: Path) -> Self | None:
-        """Read what ``to_dict`` made; None if it is something else, or has no result.
-
-        A record that version 0.1 left of a case in an unfinished run has neither name nor input.
-        """
-        try:
-            tree = {**tree, **tree.get("record", {})}
-            return cls(
-                str(tree.get("name", "")), Path(tree.get("input", "")), out, str(tree["key"]),
-                {kind: WrittenFile(**file) for kind, file in tree["files"].items()},
-                {str(name): int(count) for name, count in tree["voxels"].items()},
-                float(tree["seconds"]), read_likeness(tree["training"]),
-            )  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError):
-            return None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        tree: dict[str, Any] = {"input": str(self.source), "seconds": self.seconds}
-        if self.error is not None:
-            return {**tree, "error": self.error}
-        files = {kind: asdict(file) for kind, file in self.files.items()}
-        return {
-            **tree,
-            "outputs": self.outputs,
-            "voxels": dict(self.voxels),
-            "empty": self.empty,
-            "training": dict(self.training),
-            "record": {"name": self.name, "key": self.key, "files": files},
-        }
-
-    def holds(self, key: str, out: Path) -> bool:
-        """Whether it is of this key, and all its files are in that folder."""
-        return self.key == key and all(file.is_whole(out) for file in self.files.values())
+    def read_facts(cls, tree: Any) -> dict[str, Any]:
+        """Implement :meth:`CaseRecord.read_facts`."""
+        return {"voxels": {str(name): int(count) for name, count in tree["voxels"].items()}}
 
 
 @dataclass(frozen=True)
-class Predicting:
-    """One case to predict.
+class Predicting(CaseWork[PredictionRecord, Prediction]):
+    """One case to segment.
 
     Attributes:
-        case: which.
-        out: folder of the results.
-        model: with its settings.
+        model: the model with its settings.
         output: what is written.
-        known: what an earlier run says of this case.
     """
 
-    case: CaseInput
-    out: Path
     model: SharedModel
     output: OutputSettings = OutputSettings()
-    known: PredictionRecord | None = None
 
+    @property
+    def record_class(self) -> type[PredictionRecord]:
+        """Implement :attr:`CaseWork.record_class`."""
+        return PredictionRecord
 
-def predict_case(work: Predicting, job: Job | None = None) -> PredictionRecord:
-    """Predict a case, or take what an earlier run made of the same files in the same way.
+    @property
+    def predictor(self) -> Predictor:
+        """Implement :attr:`CaseWork.predictor`."""
+        return self.model.predictor
 
-    Args:
-        work: which case, with which model.
-        job: told how far the case is.
+    def key(self, contents: Sequence[str]) -> str:
+        """Implement :meth:`CaseWork.key`."""
+        case = self.case
+        part = None if case.part is None else f'Stack="{case.part}"'
+        how = (case.label_suffix, case.dicom, part, asdict(self.output))
+        return content_key(RECORD_VERSION, list(contents), how, self.model.key)
 
-    Raises:
-        DataError: if the case cannot be used.
-        MemoryBudgetError: if it needs more memory than the settings allow.
-        OutputError: if a result cannot be written.
-        Interrupted: if the job was cancelled; an older result then stays.
-    """
-    case = work.case
-    if case.refused is not None:
-        raise ImageError(case.refused)
-    key = _key(work)
-    path = record_path(work.out, case.name)
-    tree = read_record(path)
-    known = work.known if tree is None else PredictionRecord.from_tree(tree, work.out)
-    if known is not None and known.holds(key, work.out):
-        return replace(known, name=case.name, source=case.source, out=work.out, cached=True)
-    started = time.perf_counter()
-    predictor = work.model.predictor
-    extent = None if case.dicom else peek(case.files)
-    if extent is not None:
-        predictor.check_memory(extent, str(case.source))
-    volume = case.read()
-    prediction = predictor.predict(volume, job)
-    if tree is not None or work.known is not None:
-        invalidate(path)
-    files = _written(prediction, describe(prediction, volume, predictor.spec), work)
-    record = PredictionRecord(
-        case.name, case.source, work.out, key,
-        {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
-        _voxels(work.model, prediction), round(time.perf_counter() - started, 4),
-        prediction.likeness.to_dict(),
-    )  # fmt: skip
-    write_json(path, record.to_dict())
-    return record
+    def write(self, answer: Prediction, image: Volume) -> tuple[dict[str, Path], dict[str, Any]]:
+        """Implement :meth:`CaseWork.write`: the label map, and how many voxels each label has."""
+        spec = self.predictor.spec
+        files = _written(answer, describe(answer, image, spec), self)
+        array = answer.label_map.array
+        voxels = {label.name: int((array == label.written).sum()) for label in spec.labels.labels}
+        return files, {"voxels": voxels}
 
 
 def _written(
     prediction: Prediction, segmentation: Segmentation, work: Predicting
 ) -> dict[str, Path]:
-    """As :func:`write_prediction`; a format that cannot hold this case fails no other case."""
+    """Do what :func:`write_prediction` does; a format that cannot hold the case fails it alone."""
     try:
         return write_prediction(prediction, segmentation, work)
     except OutputError as error:
@@ -209,7 +132,7 @@ def _written(
 
 
 def describe(prediction: Prediction, image: Volume, spec: ModelSpec) -> Segmentation:
-    """A prediction with all that an output format may have to say about it."""
+    """Return a prediction with all that an output format may have to say about it."""
     quality = {}
     foreground = prediction.label_map.array != 0
     if prediction.uncertainty is not None and foreground.any():
@@ -227,10 +150,10 @@ def describe(prediction: Prediction, image: Volume, spec: ModelSpec) -> Segmenta
 def write_prediction(
     prediction: Prediction, segmentation: Segmentation, work: Predicting
 ) -> dict[str, Path]:
-    """Write the results of a case; returns the files by kind, the label map first.
+    """Write the results of a case, and return the files by kind, the label map first.
 
     Raises:
-        OutputError: if one cannot be written.
+        OutputError: if a file cannot be written.
     """
     case, output = work.case, work.output
     files = case.targets(work.out, output.formats)
@@ -246,21 +169,3 @@ def write_prediction(
             files[kind] = work.out / f"{case.name}_{kind}{real}"
             write_volume(volume, files[kind])
     return files
-
-
-def _key(work: Predicting) -> str:
-    try:
-        contents = [file_hash(file) for file in work.case.files]
-    except DataError:
-        work.case.read()  # its error says better what is wrong
-        raise
-    case = work.case
-    part = None if case.part is None else f'Stack="{case.part}"'
-    how = (case.label_suffix, case.dicom, part, asdict(work.output))
-    return content_key(RECORD_VERSION, contents, how, work.model.key)
-
-
-def _voxels(model: SharedModel, prediction: Prediction) -> dict[str, int]:
-    array = prediction.label_map.array
-    labels = model.predictor.spec.labels.labels
-    return {label.name: int((array == label.written).sum()) for label in labels}

@@ -1,11 +1,11 @@
-"""From what the caller names to the cases that are predicted: which files, which result."""
+"""Find the cases that are predicted: from what the caller names to files and results."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,16 +35,17 @@ _CHANNEL = re.compile(r"_\d{4}$")
 
 @dataclass(frozen=True)
 class CaseInput:
-    """One image to predict, as it was found; nothing of it is looked for again.
+    """One image to predict, with all that was learned when it was found.
 
     Attributes:
-        name: what its results are called, without a suffix; no two cases share it.
-        files: one with all channels, or one file each; or the DICOM files of one volume.
-        dicom: whether they are DICOM.
-        found: of a DICOM volume what its headers say: its series, whose lists of files and stacks
-            are empty, and its planes in their order.
-        part: the name of the stack, where the same DICOM files hold other volumes too.
-        refused: why there is nothing to predict, where that is known.
+        name: name of its results, without a suffix; no two cases share it.
+        files: one file with all channels, or one file for each channel; or the DICOM files of one
+            volume.
+        dicom: whether the files are DICOM.
+        found: what the headers of a DICOM volume say: its series, whose lists of files and stacks
+            are empty, and its planes in their order. None for other images.
+        part: name of the stack, if the same DICOM files hold other volumes too.
+        refused: why the case cannot be predicted; None if nothing is known against it.
     """
 
     name: str
@@ -61,7 +62,7 @@ class CaseInput:
 
     @property
     def label_suffix(self) -> str:
-        """Label maps keep the input's format; JPEG would change the numbers: it becomes PNG."""
+        """The suffix of its label map: that of the input, but PNG instead of JPEG and BMP."""
         suffix = image_suffix(self.source) or ".nii.gz"
         return ".png" if suffix in {".jpg", ".jpeg", ".bmp"} else suffix
 
@@ -69,7 +70,7 @@ class CaseInput:
         """Read the image.
 
         Raises:
-            ImageError: if it cannot be used; ``refused`` says why, where that is known.
+            ImageError: if it cannot be used, or is refused.
         """
         if self.refused is not None:
             raise ImageError(self.refused)
@@ -80,7 +81,7 @@ class CaseInput:
         return read_volume(self.source) if len(self.files) == 1 else read_image(self.files)
 
     def absolute(self) -> CaseInput:
-        """The same with absolute paths, for a process whose current folder is another one."""
+        """Return the case with absolute paths, for a process with another current folder."""
         files = tuple(file.absolute() for file in self.files)
         if self.found is None:
             return replace(self, files=files)
@@ -89,7 +90,7 @@ class CaseInput:
         return replace(self, files=files, found=(series, replace(stack, planes=planes)))
 
     def targets(self, out: Path, formats: Sequence[str]) -> dict[str, Path]:
-        """The label map's files by format; without formats the one of the input's, or DICOM SEG."""
+        """Return the files of the label map by format; without formats, a file like the input."""
         if not formats and not self.dicom:
             return {"label_map": out / f"{self.name}{self.label_suffix}"}
         return {name: out / f"{self.name}{suffix_of(name)}" for name in formats or ("dicom-seg",)}
@@ -134,7 +135,7 @@ def find_cases(
 def _sort(
     inputs: Sequence[Path], results: Collection[Path]
 ) -> tuple[list[Path], list[Path], list[Path]]:
-    """Image files (folders opened), folders with DICOM files, DICOM files; each once."""
+    """Return image files (also those in folders), folders with DICOM files, and DICOM files."""
     from medseg_nca.datasets.find import get_adapter
     from medseg_nca.io.dicom.files.reader import looks_like_dicom
 
@@ -161,10 +162,10 @@ def _sort(
 def _look_below(
     folder: Path, *, alone: bool, inputs: Sequence[Path], results: Collection[Path]
 ) -> None:
-    """Say which images are passed over: in sub-folders there are often label maps, or results.
+    """Warn of images in sub-folders, which are not read: they are often label maps or results.
 
     Raises:
-        DataError: if there is none in the folder itself.
+        DataError: if there is no image in the folder itself.
     """
     named = {path.resolve() for path in inputs}
     below = [
@@ -190,7 +191,7 @@ def _look_below(
 
 
 def _told_apart(cases: Sequence[CaseInput]) -> list[CaseInput]:
-    """A DICOM case that is called like a file gets a number."""
+    """Give numbers to DICOM cases that have the name of another case."""
     taken: set[str] = set()
     result = []
     for case in cases:
@@ -218,7 +219,7 @@ def group_channels(files: Sequence[Path], channels: int) -> dict[Path, tuple[Pat
 
 
 def _output_names(groups: Mapping[Path, tuple[Path, ...]]) -> dict[Path, str]:
-    """A name for each image; where two would be the same, folder and format tell them apart."""
+    """Return a name for each image; equal names get the folder's name in front, or a number."""
     plain = {
         file: stem(file) if len(group) == 1 else _CHANNEL.sub("", stem(file))
         for file, group in groups.items()
@@ -277,15 +278,21 @@ def _no_dicom(source: Path, name: str) -> str:
     return f"{source}: is no DICOM image, and {name} refers to the image it was made from."
 
 
-def refuse_overwriting(cases: Sequence[CaseInput], out: Path, formats: Sequence[str]) -> None:
+def refuse_overwriting(
+    cases: Sequence[CaseInput], targets: Callable[[CaseInput], Iterable[Path]]
+) -> None:
     """Refuse a result that would take the place of an input: an image would be lost.
 
+    Args:
+        cases: all cases of the request.
+        targets: returns the files that will be written for a case.
+
     Raises:
-        OutputError: naming the file.
+        OutputError: if a result would; the message names the file.
     """
     inputs = {file.resolve() for case in cases for file in case.files}
     for case in cases:
-        for target in case.targets(out, formats).values():
+        for target in targets(case):
             if target.resolve() in inputs:
                 raise OutputError(
                     f"{target}: is an input and would be overwritten.", hint="Choose another --out."

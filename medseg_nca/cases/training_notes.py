@@ -1,4 +1,4 @@
-"""How the images of a run compare with those that the model learned from, told once for all."""
+"""Tell how the images of a run compare with the images of the training, once for all images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medseg_nca.io.formats import in_short
 
 logger = logging.getLogger(__name__)
 
-# What is said of a model whose plan does not know its training images: older versions kept nothing.
+# The warning for a model of an older version, which does not know its training images.
 _NOT_KNOWN = (
     "The model does not say what the images that it learned from were like: no image is compared "
     "with them{more}."
@@ -19,10 +19,10 @@ _NOT_KNOWN = (
 
 
 def read_likeness(tree: Any) -> dict[str, Any]:
-    """Read what ``Likeness.to_dict`` made.
+    """Read what ``Likeness.to_dict`` returned.
 
     Raises:
-        KeyError, TypeError, ValueError: if it is something else.
+        KeyError, TypeError, ValueError: if the tree is something else.
     """
     brought = tree["brought"]
     return {
@@ -38,8 +38,8 @@ def tell_of_training(
     """Log, and return, how images compare with those of the training and what was done about it.
 
     Args:
-        images: what ``Likeness.to_dict`` says of each, by name.
-        plan: of the model.
+        images: what ``Likeness.to_dict`` says of each image, by name.
+        plan: the model's preprocessing.
     """
     done, doubts = notes_on_training(images)
     if plan.training is None and images:
@@ -56,11 +56,10 @@ def notes_on_training(images: Mapping[str, Mapping[str, Any]]) -> tuple[list[str
     """Group what was found of many images.
 
     Args:
-        images: what ``Likeness.to_dict`` says of each, by name.
+        images: what ``Likeness.to_dict`` says of each image, by name.
 
     Returns:
-        What was done to them, and what is to be doubted in their results: sentences that name the
-        images.
+        Sentences that name the images: what was done to them, and why their results may be wrong.
     """
     brought: dict[str, list[str]] = {}
     unlike: dict[str, list[str]] = {}

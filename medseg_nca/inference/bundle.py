@@ -19,7 +19,7 @@ from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.inference.fit import check_fit, check_members
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, ModelSpec, read_spec
 from medseg_nca.inference.trained import Description
-from medseg_nca.inference.weights import read_header
+from medseg_nca.inference.weights import TensorInfo, read_header
 from medseg_nca.io.atomic import atomic_file, write_text
 from medseg_nca.models import SegmentationModel, build_model
 
@@ -29,8 +29,10 @@ __all__ = [
     "LoadedModel",
     "ModelSpec",
     "check_bundle",
+    "check_weights",
     "file_sha256",
     "load_bundle",
+    "load_weights",
     "pick_device",
     "read_spec",
     "save_bundle",
@@ -178,6 +180,42 @@ def save_loaded(folder: Path, loaded: LoadedModel) -> None:
     save_pair(folder, whole, loaded.spec)
 
 
+def check_weights(folder: Path, spec: Description) -> tuple[dict[str, TensorInfo], str]:
+    """Read the header of the weights file, and compare the file's sha256 with the spec.
+
+    Returns:
+        The tensors that the header names, and the sha256 of the file.
+
+    Raises:
+        ModelError: if the file is missing or damaged, or has another sha256 than the spec says.
+    """
+    weights = folder / WEIGHTS
+    tensors = read_header(weights)
+    digest = file_sha256(weights)
+    if spec.weights_sha256 and digest != spec.weights_sha256:
+        raise ModelError(
+            f"{weights}: has sha256 {digest[:12]}, but {SPEC} says {spec.weights_sha256[:12]}.",
+            hint="It is damaged or of another model; export it again.",
+        )
+    return tensors, digest
+
+
+def load_weights(folder: Path, module: nn.Module) -> None:
+    """Read the weights file of a folder into a network on the CPU.
+
+    Raises:
+        ModelError: if the file cannot be read, or does not fit the network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_model
+
+    weights = folder / WEIGHTS
+    try:
+        load_model(module, str(weights), device="cpu")
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelError(f"{weights}: cannot be loaded ({error}).", hint=AS_TRAINED) from error
+
+
 def check_bundle(folder: Path) -> ModelSpec:
     """Check that the two files make a model, without building the model.
 
@@ -194,14 +232,7 @@ def check_bundle(folder: Path) -> ModelSpec:
             message names the file and the setting.
     """
     spec = read_spec(folder)
-    weights = folder / WEIGHTS
-    tensors = read_header(weights)
-    digest = file_sha256(weights)
-    if spec.weights_sha256 and digest != spec.weights_sha256:
-        raise ModelError(
-            f"{weights}: has sha256 {digest[:12]}, but {SPEC} says {spec.weights_sha256[:12]}.",
-            hint="It is damaged or of another model; export it again.",
-        )
+    tensors, digest = check_weights(folder, spec)
     if spec.members:
         check_members(folder / SPEC, spec.model, len(spec.members), tensors)
     else:
@@ -215,17 +246,9 @@ def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:
     Raises:
         ModelError: as :func:`check_bundle` raises it, or if the device is not present.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
     spec = check_bundle(folder)
-    weights = folder / WEIGHTS
     target = pick_device(device)
     models = [build_model(spec.model) for _ in spec.members or (None,)]
-    try:
-        whole = _together(models) if spec.members else models[0]
-        load_model(whole, str(weights), device="cpu")
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"{weights}: cannot be loaded ({error}).", hint=AS_TRAINED) from error
+    load_weights(folder, _together(models) if spec.members else models[0])
     first, *others = (model.to(target).eval() for model in models)
     return LoadedModel(first, spec, folder, target, tuple(others))

@@ -6,12 +6,24 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Future
+from typing import Any, Protocol, TypeVar
 
-from medseg_nca.inference.bundle import LoadedModel
+
+class HasBytes(Protocol):
+    """A model whose weights take a known amount of memory."""
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the weights take, in bytes."""
+
+
+Model = TypeVar("Model", bound=HasBytes)
 
 
 class ModelStore:
     """Keeps the models that were used last in memory; safe to use from several threads at once.
+
+    The models may belong to any tasks.
 
     When there are too many, the model that was not used for the longest time is dropped. Its
     memory is released as soon as no prediction uses it any more. The model that was asked for last
@@ -32,9 +44,9 @@ class ModelStore:
         self._most, self._most_bytes = most, most_bytes
         self._lock = threading.Lock()
         # In the order in which the models were last asked for, the latest at the end.
-        self._models: OrderedDict[Hashable, Future[LoadedModel]] = OrderedDict()
+        self._models: OrderedDict[Hashable, Future[Any]] = OrderedDict()
 
-    def get(self, key: Hashable, load: Callable[[], LoadedModel]) -> LoadedModel:
+    def get(self, key: Hashable, load: Callable[[], Model]) -> Model:
         """Return a model. The first thread that asks for it loads it; the other threads wait.
 
         Args:
@@ -50,12 +62,13 @@ class ModelStore:
             with self._lock:
                 future = self._models.get(key)
                 if future is None:
-                    mine: Future[LoadedModel] = Future()
+                    mine: Future[Any] = Future()
                     self._models[key] = mine
                     break
                 self._models.move_to_end(key)
             try:
-                return future.result()
+                found: Model = future.result()
+                return found
             except CancelledError:  # the thread that was loading the model was interrupted
                 continue
         return self._load(key, mine, load)
@@ -77,9 +90,7 @@ class ModelStore:
         with self._lock:
             return self._bytes()
 
-    def _load(
-        self, key: Hashable, mine: Future[LoadedModel], load: Callable[[], LoadedModel]
-    ) -> LoadedModel:
+    def _load(self, key: Hashable, mine: Future[Any], load: Callable[[], Model]) -> Model:
         try:
             model = load()
         except BaseException as error:
@@ -105,8 +116,8 @@ class ModelStore:
             there.remove(key)
 
     def _bytes(self) -> int:
-        return sum(f.result().bytes for f in self._models.values() if _is_there(f))
+        return sum(int(f.result().bytes) for f in self._models.values() if _is_there(f))
 
 
-def _is_there(future: Future[LoadedModel]) -> bool:
+def _is_there(future: Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

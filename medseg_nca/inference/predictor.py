@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import ConfigError, ImageError
+from medseg_nca.errors import ConfigError
+from medseg_nca.inference.accepted import (
+    check_flip_axes,
+    compare_with_training,
+    flipped_back,
+    tells_memory,
+)
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.memory import direct_labels, footprint, refuse
 from medseg_nca.inference.spec import strange_labels
@@ -25,9 +31,8 @@ from medseg_nca.job import Job
 from medseg_nca.models import RunOptions, SegmentationModel
 from medseg_nca.models.base import Sink
 from medseg_nca.nca.window import cut
-from medseg_nca.transforms.grid import Grid
 from medseg_nca.transforms.islands import remove_islands
-from medseg_nca.transforms.likeness import Likeness, compare
+from medseg_nca.transforms.likeness import Likeness
 from medseg_nca.transforms.prepare import Trace, check_axes, prepare
 
 
@@ -84,9 +89,7 @@ class Predictor:
 
     def _check(self) -> None:
         dims, name = self.spec.plan.dims, self.spec.name
-        wrong = [axis for axis in self.settings.flip_axes if not 0 <= axis < dims]
-        if wrong:
-            raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
+        check_flip_axes(self.settings, dims)
         strange = strange_labels(self.settings, self.spec.labels)
         if strange is not None:
             raise ConfigError(strange)
@@ -108,11 +111,7 @@ class Predictor:
             MemoryBudgetError: if the budget is too small; the message says how much memory the
                 image needs, and which option to change.
         """
-        plan = self.spec.plan
-        known = len(extent.shape) == plan.dims and (
-            plan.spacing is None or extent.affine is not None
-        )
-        if known and self.keeps_budget:
+        if tells_memory(extent, self.spec.plan) and self.keeps_budget:
             refuse(self.loaded, self.settings, extent, name)
 
     @torch.inference_mode()
@@ -133,7 +132,7 @@ class Predictor:
         job = job or Job()
         job.check()
         check_axes(volume, self.spec.plan)
-        likeness = self._compare(volume)
+        likeness = compare_with_training(volume, self.spec.plan, self.settings)
         left = self._memory_left(Extent.of(volume), volume.name)
         prepared = prepare(volume, likeness.plan)
         trace = prepared.trace
@@ -155,29 +154,6 @@ class Predictor:
             probabilities=None if probabilities is None else volume.with_array(probabilities),
             uncertainty=None if uncertainty is None else volume.with_array(uncertainty),
         )
-
-    def _compare(self, volume: Volume) -> Likeness:
-        """Compare a volume with the images of the training.
-
-        Raises:
-            ImageError: if the volume is unlike them and the settings refuse such volumes.
-        """
-        settings, plan = self.settings, self.spec.plan
-        found = compare(Grid.of(volume), plan, match=settings.match_spacing)
-        if plan.training is None and settings.unlike == "refuse":
-            raise ImageError(
-                f"{volume.name}: the model does not say what the images that it learned from were "
-                "like, so this one cannot be compared with them.",
-                hint="Use a model that says it (plan.training in model.json), or let it pass with "
-                "a warning: --unlike warn (prediction.unlike).",
-            )
-        if found.unlike and settings.unlike == "refuse":
-            raise ImageError(
-                f"{volume.name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
-                hint="Use a model for such images, or let it pass with a warning: --unlike warn "
-                "(prediction.unlike).",
-            )
-        return found
 
     def _memory_left(self, extent: Extent, name: str) -> float:
         """Return the bytes that the model itself may use."""
@@ -242,10 +218,7 @@ class Predictor:
 
         def sink(window: tuple[slice, ...], logits: Tensor) -> None:
             probabilities = (logits.sigmoid() if multi else logits.softmax(1))[0]
-            place = tuple(
-                slice(n - w.stop, n - w.start) if axis in axes else w
-                for axis, (w, n) in enumerate(zip(window, shape, strict=True))
-            )
+            place = flipped_back(window, axes, shape)
             votes.add(place, probabilities.flip([a + 1 for a in axes]) if axes else probabilities)
 
         return sink

@@ -23,10 +23,9 @@ from medseg_nca.config.bounds import Name, plain
 from medseg_nca.config.explain import explain
 from medseg_nca.config.model import ModelSettings
 from medseg_nca.errors import MedsegError, ModelError
-from medseg_nca.inference.bundle import file_sha256, pick_device, save_pair
+from medseg_nca.inference.bundle import check_weights, load_weights, pick_device, save_pair
 from medseg_nca.inference.fit import at_most, compare_tensors
-from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, Digest, read_tree
-from medseg_nca.inference.weights import read_header
+from medseg_nca.inference.spec import AS_TRAINED, SPEC, Digest, read_tree
 
 TASK_VERSION: Literal[3] = 3
 
@@ -85,6 +84,11 @@ class TaskModel:
     def parameters(self) -> int:
         """The number of learned parameters."""
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the weights take, in bytes."""
+        return sum(t.nbytes for t in (*self.module.parameters(), *self.module.buffers()))
 
 
 def save_task_model(folder: Path, module: nn.Module, spec: TaskSpec) -> TaskSpec:
@@ -173,14 +177,7 @@ def check_task_model(folder: Path, task: str, build: Build) -> TaskSpec:
         ModelError: if a file is missing or damaged, or the weights do not fit the settings.
     """
     spec = read_task_spec(folder, task)
-    weights = folder / WEIGHTS
-    tensors = read_header(weights)
-    digest = file_sha256(weights)
-    if spec.weights_sha256 and digest != spec.weights_sha256:
-        raise ModelError(
-            f"{weights}: has sha256 {digest[:12]}, but {SPEC} says {spec.weights_sha256[:12]}.",
-            hint="It is damaged or of another model; export it again.",
-        )
+    tensors, digest = check_weights(folder, spec)
     try:
         with torch.device("meta"), at_most(4 * len(tensors) + 64):
             module = build(spec)
@@ -201,18 +198,10 @@ def load_task_model(folder: Path, task: str, build: Build, device: str = "auto")
     Raises:
         ModelError: as :func:`check_task_model` raises it, or if the device is not present.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
     spec = check_task_model(folder, task, build)
     target = pick_device(device)
     module = build(spec)
-    try:
-        load_model(module, str(folder / WEIGHTS), device="cpu")
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"{folder / WEIGHTS}: cannot be loaded ({error}).", hint=AS_TRAINED) from (
-            error
-        )
+    load_weights(folder, module)
     return TaskModel(module.to(target).eval(), spec, folder, target)
 
 

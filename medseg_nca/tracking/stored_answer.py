@@ -1,7 +1,8 @@
 """A small answer that is stored with a model, by which another machine checks the model.
 
-These functions are for tasks whose answers are real numbers. The numbers are stored as float16, and
-the comparison allows for the rounding of other processors. Segmentation stores label maps instead.
+Tasks whose answers are real numbers use :func:`store_answer` and :func:`compare_answer`. The
+numbers are stored as float16, and the comparison allows for the rounding of other processors.
+Segmentation stores label maps instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.errors import ModelError
+from medseg_nca.inference.spec import SPEC
 from medseg_nca.tasks.base import Agreement, TrainedModel
 
 # Largest difference allowed, as a share of the largest value; other processors and torch versions
@@ -33,12 +35,65 @@ def store_answer(answer: NDArray[Any], formula: str) -> dict[str, str]:
     """
     if answer.size > MAX_VALUES:
         raise ValueError(f"{answer.size} values are too many to be stored")
-    content = np.ascontiguousarray(answer.astype(_TYPE)).tobytes()
+    kept = answer.astype(_TYPE)
     return {
         "formula": formula,
         "shape": "x".join(map(str, answer.shape)),
-        "values": base64.b64encode(zlib.compress(content, 9)).decode("ascii"),
+        "values": packed(kept),
     }
+
+
+def packed(array: NDArray[Any]) -> str:
+    """Return the content of an array as a short text."""
+    content = np.ascontiguousarray(array).tobytes()
+    return base64.b64encode(zlib.compress(content, 9)).decode("ascii")
+
+
+def stored_for(
+    model: TrainedModel, key: str, formula: str, what: str = "answer"
+) -> Mapping[str, str]:
+    """Return the answer that is stored with a model, still packed.
+
+    Args:
+        model: the model.
+        key: the entry that names the formula.
+        formula: name of what the input was made from.
+        what: what messages call the answer.
+
+    Raises:
+        ModelError: if there is no stored answer, or it belongs to another formula.
+    """
+    stored, where = model.spec.reference, model.folder / SPEC
+    if not stored:
+        raise ModelError(
+            f"{where}: holds no stored {what}.",
+            hint="Register the model with `medseg-nca models register`; that stores one.",
+        )
+    if stored.get(key) != formula:
+        raise ModelError(
+            f"{where}: its stored {what} belongs to {stored.get(key)!r}; this package makes "
+            f"{formula!r}.",
+            hint="Use the medseg-nca version that registered the model.",
+        )
+    return stored
+
+
+def unpacked(
+    stored: Mapping[str, str], key: str, like: NDArray[Any], model: TrainedModel,
+    what: str = "answer",
+) -> NDArray[Any]:  # fmt: skip
+    """Return the stored array of an entry, which has the shape and type of another array.
+
+    Raises:
+        ModelError: if the entry is missing or damaged.
+    """
+    try:
+        # At most the array's size is unpacked, because the file may come from anywhere.
+        raw = zlib.decompressobj().decompress(base64.b64decode(stored[key]), like.nbytes)
+        return np.frombuffer(raw, like.dtype).reshape(like.shape)
+    except (KeyError, ValueError, zlib.error) as error:
+        where = model.folder / SPEC
+        raise ModelError(f"{where}: its stored {what} is damaged ({error}).") from error
 
 
 def compare_answer(answer: NDArray[Any], formula: str, model: TrainedModel) -> Agreement:
@@ -52,33 +107,11 @@ def compare_answer(answer: NDArray[Any], formula: str, model: TrainedModel) -> A
     Raises:
         ModelError: if there is no stored answer, it belongs to another formula, or it is damaged.
     """
-    stored = model.spec.reference
-    where = model.folder / "model.json"
-    if not stored:
-        raise ModelError(
-            f"{where}: holds no stored answer.",
-            hint="Register the model with `medseg-nca models register`; that stores one.",
-        )
-    if stored.get("formula") != formula:
-        raise ModelError(
-            f"{where}: its stored answer is to {stored.get('formula')!r}; this package makes "
-            f"{formula!r}.",
-            hint="Use the medseg-nca version that registered the model.",
-        )
-    wanted = _decode(stored, answer.shape, str(where))
+    stored = stored_for(model, "formula", formula)
     found = answer.astype(_TYPE)
+    wanted = unpacked(stored, "values", found, model)
     if np.array_equal(found, wanted):
         return Agreement(True, True, "identical")
     scale = float(np.abs(wanted.astype(np.float64)).max()) or 1.0
     error = float(np.abs(found.astype(np.float64) - wanted.astype(np.float64)).max()) / scale
     return Agreement(False, error <= TOLERANCE, f"differs by at most {error:.2%} of the range")
-
-
-def _decode(stored: Mapping[str, str], shape: tuple[int, ...], where: str) -> NDArray[Any]:
-    size = int(np.prod(shape)) * _TYPE.itemsize
-    try:
-        # At most the answer's size is unpacked, because the file may come from anywhere.
-        raw = zlib.decompressobj().decompress(base64.b64decode(stored["values"]), size)
-        return np.frombuffer(raw, _TYPE).reshape(shape)
-    except (KeyError, ValueError, zlib.error) as error:
-        raise ModelError(f"{where}: its stored answer is damaged ({error}).") from error

@@ -1,4 +1,4 @@
-"""The loss of a model with levels, and the penalty on states that grow without bound."""
+"""The loss of a model with levels, its best constant, and the penalty on overflowing states."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.config.training import TrainingSettings
 from medseg_nca.models import LevelOutput
-from medseg_nca.training.learner import Parts
+from medseg_nca.training.learner import Batch, Parts
 
 
 def level_loss(
@@ -39,6 +40,25 @@ def level_loss(
     penalty = sum((overflow(o.state, settings.overflow_bound) for o in outputs), torch.zeros(()))
     parts["overflow"] = penalty.detach()
     return total + settings.overflow * penalty, parts
+
+
+def constant_level_loss(
+    model: ModelSettings, batches: Sequence[Batch], best: Callable[[list[Tensor]], float]
+) -> float:
+    """Return the weighted mean of the losses of each level's best constant answer.
+
+    Args:
+        model: settings of the model, which give the levels their weights.
+        batches: some batches of the training, with "targets" by level.
+        best: returns the loss of the best constant for the targets of one level, batch by batch.
+    """
+    weights = [1.0]
+    if isinstance(model, NcaModelSettings):
+        weights = [level.loss_weight for level in model.resolved_levels]
+    return sum(
+        weight / sum(weights) * best([batch["targets"][level] for batch in batches])
+        for level, weight in enumerate(weights)
+    )
 
 
 def overflow(state: Tensor | None, bound: float) -> Tensor:

@@ -20,7 +20,7 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.atomic import write_json
 
 UNFINISHED = ".unfinished"
-# The key in the record of a case whose results are being replaced: it fits no case.
+# The key in the record of a case whose results are being replaced; no case has this key.
 _NOTHING = ""
 
 
@@ -37,7 +37,7 @@ class WrittenFile:
         return cls(path.relative_to(folder).as_posix(), path.stat().st_size)
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether it is still there with all its bytes."""
+        """Return whether the file is still there with all its bytes."""
         try:
             return (folder / self.name).stat().st_size == self.bytes
         except OSError:
@@ -45,25 +45,25 @@ class WrittenFile:
 
 
 def content_key(*parts: Any) -> str:
-    """The SHA-256 of a tree of plain values."""
+    """Return the SHA-256 of a tree of plain values."""
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def work_folder(out: Path) -> Path:
-    """Where a command that writes into ``out`` keeps what is only needed until it has finished."""
+    """Return the folder in which a command keeps files that it needs until it has finished."""
     return out / UNFINISHED
 
 
 def record_path(out: Path, name: str, suffix: str = ".json") -> Path:
-    """Where the record of a case lies; its name may be anything."""
+    """Return the path of a case's record; the name of the case may hold any characters."""
     return work_folder(out) / (hashlib.sha256(name.encode()).hexdigest()[:24] + suffix)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Read a record, None if there is none.
+    """Read a record, and return None if there is none.
 
-    A record that is damaged or was invalidated is an empty one: it fits nothing.
+    A record that is damaged or was invalidated is returned empty, so that it fits no case.
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
@@ -75,7 +75,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def invalidate(path: Path) -> None:
-    """Say, before results are replaced, that no older record of them is true any more.
+    """Invalidate the record of a case before its results are replaced.
 
     Raises:
         OutputError: if it cannot be written.
@@ -84,7 +84,7 @@ def invalidate(path: Path) -> None:
 
 
 def forget(out: Path, *results: str) -> None:
-    """Remove the records in ``out`` and the lists of results, so that all is done anew.
+    """Remove the records in ``out`` and the lists of results, so that every case is done again.
 
     Raises:
         OutputError: if something cannot be removed.
@@ -99,7 +99,7 @@ def forget(out: Path, *results: str) -> None:
 
 
 def set_aside(path: Path, place: Path) -> None:
-    """Move a file, if it is there, to a place of the same disk.
+    """Move a file, if it exists, to another place on the same disk.
 
     Raises:
         OutputError: if it cannot be moved.
@@ -114,7 +114,7 @@ def set_aside(path: Path, place: Path) -> None:
 
 
 def finish(out: Path) -> None:
-    """Remove what is no longer needed; and the folder of the results, should it be empty."""
+    """Remove what is no longer needed, and the folder of the results if it is empty."""
     shutil.rmtree(work_folder(out), ignore_errors=True)
     with suppress(OSError):
         out.rmdir()

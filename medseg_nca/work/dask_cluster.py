@@ -1,8 +1,9 @@
 """The workers of a Dask cluster, which may be on other machines.
 
 The cluster is started by other means (``dask scheduler``, ``dask worker``). Dask itself gives the
-items of a dead worker to the others; here is what it does not do: not to wait for ever, to pass
-over workers that cannot see the shared folder, and to give up an item that kills its workers.
+items of a dead worker to other workers. This module adds what Dask does not do: it does not wait
+for ever, it passes over workers that cannot see the shared folder, and it gives up an item that
+kills its workers.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ class DaskCluster(Scheduler):
     """Sends items to a Dask cluster.
 
     Args:
-        address: of its scheduler, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
-        folder: for notes, in the folder that all workers share.
+        address: address of its scheduler, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
+        folder: folder for notes, which all workers can see.
 
     Raises:
-        DependencyError, ConfigError, SchedulerError: see
-            :func:`medseg_nca.work.scheduler.open_scheduler`.
+        DependencyError, ConfigError, SchedulerError: as
+            :func:`medseg_nca.work.scheduler.open_scheduler` raises them.
     """
 
     remote = True
@@ -83,9 +84,9 @@ class DaskCluster(Scheduler):
         files: Files | None = None,
         job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
-        """See :meth:`Scheduler.run_each`.
+        """Implement :meth:`Scheduler.run_each`.
 
-        An item is given up when the second worker was killed while it was at work on it.
+        An item fails when a second worker was killed while it worked on the item.
         """
         run = _Run(self, function, iter(enumerate(items)), files)
         try:
@@ -102,7 +103,7 @@ class DaskCluster(Scheduler):
     def send(
         self, function: Any, index: int, item: Any, files: list[Path]
     ) -> tuple[Future[Reply], frozenset[str]]:
-        """Submit one item; returns the only workers that may do it, none if all may.
+        """Submit one item, and return the only workers that may do it; none if all may.
 
         Once a worker is unfit, the fit ones are named: an idle one would take every item again.
         """
@@ -126,10 +127,10 @@ class DaskCluster(Scheduler):
             return []
 
     def reply(self, future: Future[Reply]) -> Reply:
-        """What a worker sent back.
+        """Return what a worker sent back.
 
         Raises:
-            TimeoutError: if it cannot be had now, as its worker was killed.
+            TimeoutError: if there is no reply, because the worker was killed.
             Exception: whatever kept all workers from calling the function.
         """
         with self._connected(but=TimeoutError):
@@ -137,7 +138,7 @@ class DaskCluster(Scheduler):
         return result
 
     def cancel(self, futures: list[Future[Reply]]) -> None:
-        """Take items back; what a worker has begun it finishes."""
+        """Take items back; a worker still finishes the item that it has begun."""
         if futures:
             with suppress(Exception):  # an error of a lost cluster must not hide the first error
                 self._client.cancel(futures, force=True)
@@ -178,7 +179,7 @@ class DaskCluster(Scheduler):
                 self.exclude(worker, reason)
 
     def close(self) -> None:
-        """See :meth:`Scheduler.close`."""
+        """Implement :meth:`Scheduler.close`."""
         with suppress(Exception):  # an error of a lost cluster must not hide the first error
             self._client.close()
         folder = self._run.folder
@@ -204,7 +205,7 @@ class DaskCluster(Scheduler):
 
     @contextmanager
     def _connected(self, *, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-        """Turn a lost connection into words."""
+        """Turn a lost connection into an error that says so."""
         try:
             yield
         except but:
@@ -299,7 +300,7 @@ class _Run:
             self._send(*self.busy.pop(future))
 
     def _expect_workers(self) -> None:
-        """Wait only so long for a cluster that has no workers."""
+        """Wait for the workers of a cluster that has none, but only for a limited time."""
         if self._cluster.workers():
             self._deserted = None
         elif self._deserted is None:

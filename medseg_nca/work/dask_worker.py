@@ -1,4 +1,4 @@
-"""What happens in the worker of a Dask cluster, which shares a folder with us and nothing else."""
+"""Work in a worker of a Dask cluster, which shares only a folder with the calling process."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ClusterRun:
     """What all items of a run have in common.
 
     Attributes:
-        folder: of the notes, in the shared folder.
-        token: of this run; a file of that name lies in the folder.
-        version: of this package, where the run was started.
+        folder: folder of the notes, which all workers can see.
+        token: identifies the run; a file of that name lies in the folder.
+        version: version of this package in the process that started the run.
     """
 
     folder: Path
@@ -39,11 +39,11 @@ class ClusterRun:
 
     @property
     def mark(self) -> Path:
-        """The file by which a worker knows that it sees the right folder."""
+        """Return the file by which a worker knows that it sees the right folder."""
         return self.folder / f"run-{self.token}"
 
     def note(self, index: int) -> Path:
-        """Where the starts of an item are counted."""
+        """Return the file in which the starts of an item are counted."""
         return self.folder / f"start-{self.token}-{index}"
 
 
@@ -52,10 +52,10 @@ class Reply:
     """What a worker sends back.
 
     Attributes:
-        worker: its address.
-        outcome: of the item; None if the worker is not fit to do it.
-        unfit: why it is not.
-        output: the error if it cannot write.
+        worker: address of the worker.
+        outcome: outcome of the item; None if the worker is not fit to do it.
+        unfit: why the worker is not fit; None if it is.
+        output: the error if the worker cannot write results.
     """
 
     worker: str
@@ -65,7 +65,7 @@ class Reply:
 
 
 def look(run: ClusterRun) -> str | None:
-    """Say why this worker cannot take part; None if it can."""
+    """Return why this worker cannot take part; None if it can."""
     host = socket.gethostname()
     if run.version != __version__:
         return f"{host} has medseg-nca {__version__}, but this is {run.version}"
@@ -84,11 +84,11 @@ def do(
     """Do one item.
 
     Args:
-        run: what all items share.
-        function: for the item; see :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
+        run: what all items of the run have in common.
+        function: the function, see :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
         index: number of the item.
-        item: what it is called with.
-        files: which are there, as the parent sees it.
+        item: the item.
+        files: files that the item needs and that exist for the calling process.
     """
     from distributed import get_worker
 

@@ -1,6 +1,7 @@
-"""Processes of this machine: each does one item at a time and can die without harm to the others.
+"""Work in processes of this machine, each of which can die without harm to the others.
 
-Every process is a pool of its own, so that the death of one says which item it was working on.
+Every process is a pool of its own and does one item at a time, so that the death of a process says
+which item it was working on.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ _given_up = threading.Event()
 
 
 class LocalProcesses(Scheduler):
-    """A fixed number of processes, which share the cores evenly.
+    """Does items in a fixed number of processes, which share the cores evenly.
 
     Args:
-        workers: how many.
+        workers: number of processes.
     """
 
     def __init__(self, workers: int) -> None:
@@ -59,10 +60,10 @@ class LocalProcesses(Scheduler):
         files: Files | None = None,
         job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
-        """See :meth:`Scheduler.run_each`.
+        """Implement :meth:`Scheduler.run_each`.
 
-        An item whose process was killed is tried again at the end, alone: killed once more, it
-        fails.
+        An item whose process was killed is tried again at the end, while no other item runs. If its
+        process is killed once more, the item fails.
         """
         job = job or Job()
         again: list[tuple[int, T]] = []
@@ -119,7 +120,7 @@ class LocalProcesses(Scheduler):
         self.close()
 
     def close(self) -> None:
-        """See :meth:`Scheduler.close`."""
+        """Implement :meth:`Scheduler.close`."""
         for slot in self._slots:
             slot.close()
 
@@ -136,7 +137,7 @@ class LocalProcesses(Scheduler):
 
 
 class _Slot:
-    """Place of one process, which is started when it is needed."""
+    """The place of one process, which is started when it is needed."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -158,7 +159,7 @@ class _Slot:
         """Replace a process that was killed.
 
         Raises:
-            SchedulerError: if the new one does not come up.
+            SchedulerError: if the new process does not start.
         """
         self.close()
         self._start()
@@ -197,7 +198,7 @@ class _Slot:
 
 
 def _wait(futures: Collection[Future[Outcome[R]]], job: Job) -> set[Future[Outcome[R]]]:
-    """The futures that are finished, at least one.
+    """Wait for at least one future, and return those that are finished.
 
     Raises:
         Interrupted: if the job is cancelled before.
@@ -210,7 +211,7 @@ def _wait(futures: Collection[Future[Outcome[R]]], job: Job) -> set[Future[Outco
 
 
 def _result(future: Future[Outcome[R]]) -> Outcome[R] | None:
-    """The outcome; None if the process was killed."""
+    """Return the outcome of a future; None if the process was killed."""
     try:
         return future.result()
     except BrokenProcessPool:

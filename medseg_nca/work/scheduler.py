@@ -1,7 +1,8 @@
-"""Run one function over many items, here, in processes or on a cluster; one failure costs one item.
+"""Run one function over many items: in this process, in several processes or on a cluster.
 
-The seam is :class:`Scheduler`. Items are taken when there is room for them and outcomes are passed
-on as they come, so that neither needs to fit into memory. What an item is made of should be paths.
+The interface is :class:`Scheduler`. If one item fails, the others go on. Items are taken when there
+is room for them and outcomes are passed on as they come, so that not all of them need to fit into
+memory at once. An item should hold paths rather than arrays.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ class Outcome(Generic[R]):
 
     Attributes:
         index: number of the item, from 0.
-        result: what the function returned.
-        error: why it returned nothing; for a person.
-        cause: the traceback of an error that nobody expected.
+        result: what the function returned; None if it failed.
+        error: why the function failed, in words for a person; None if it did not.
+        cause: the traceback of an unexpected error.
         kind: name of the error's class.
     """
 
@@ -56,7 +57,7 @@ class Outcome(Generic[R]):
 
     @property
     def resumed(self) -> bool:
-        """Whether the result was there already; results say so by an attribute ``cached``."""
+        """Whether an earlier run made the result, as its attribute ``cached`` says."""
         return bool(getattr(self.result, "cached", False))
 
 
@@ -66,11 +67,11 @@ def counted(
     """Pass outcomes on, and report to the job how many there are: all, resumed and failed ones.
 
     Args:
-        outcomes: of a stage.
-        job: that the stage belongs to.
-        phase: its name.
-        total: how many outcomes there will be.
-        unit: what they are.
+        outcomes: the outcomes of a stage.
+        job: the job that the stage belongs to.
+        phase: name of the stage.
+        total: number of all outcomes.
+        unit: what the items are called.
 
     Raises:
         Interrupted: if the job was cancelled; every outcome up to then was passed on.
@@ -84,8 +85,42 @@ def counted(
         job.report(phase, done, total, unit=unit, facts={"resumed": resumed, "failed": failed})
 
 
+def gathered(
+    outcomes: Iterable[Outcome[R]], names: Sequence[str], job: Job, phase: str
+) -> tuple[dict[str, R], dict[str, str]]:
+    """Collect the outcomes of cases; a case that failed does not stop the others.
+
+    Args:
+        outcomes: the outcomes of a stage, in any order.
+        names: the name of each case.
+        job: gets the progress, in the phase.
+        phase: name of the stage.
+
+    Returns:
+        The result of each case that succeeded, and the error of each case that failed, by name in
+        the order of the names.
+
+    Raises:
+        Interrupted: if the job was cancelled.
+    """
+    found: dict[int, Outcome[R]] = {}
+    for outcome in counted(outcomes, job, phase, len(names)):
+        found[outcome.index] = outcome
+        if outcome.error is not None:
+            logger.error("%s failed: %s", names[outcome.index], outcome.error)
+    results: dict[str, R] = {}
+    failed: dict[str, str] = {}
+    for index, name in enumerate(names):
+        result, error = found[index].result, found[index].error
+        if result is not None:
+            results[name] = result
+        else:
+            failed[name] = error or "unknown"
+    return results, failed
+
+
 class Scheduler(ABC):
-    """Does the work on items, somewhere.
+    """Does the work on items, in this process or elsewhere.
 
     Attributes:
         remote: whether workers may be on other machines, so that paths must be absolute and in a
@@ -106,26 +141,28 @@ class Scheduler(ABC):
     ) -> Iterator[Outcome[R]]:
         """Yield an outcome for every item as soon as it is known, in any order.
 
-        No more items are taken from ``items`` than can be worked on soon. An item whose worker was
-        killed is done once more; the second time it fails. Stopping the iteration stops the work.
+        No more items are taken from ``items`` than can be worked on soon. If the worker of an item
+        is killed, the item is tried once more; if its worker is killed again, the item fails.
+        Stopping the iteration stops the work.
 
         Args:
-            function: importable by name (not a lambda) as are its argument and result, unless the
-                work is done in this process. It may be called twice for an item whose worker died,
-                so it should keep what it finished, and look there first.
-            items: what it is called with.
-            files: the files that a worker must see to do an item. A worker that does not see one
-                that is there gets no more work; the item goes to another.
-            job: that the work belongs to. It is looked at before every item, and at least every two
-                seconds while there is no outcome to pass on. The function is called with it if it
-                runs in this process, so that it hears how far an item is. In another process the
-                function is called with a job that nobody listens to or cancels: there cancelling
-                stops the workers (those of a cluster finish their item).
+            function: the function that is called with each item. Unless the work is done in this
+                process, the function, its argument and its result must be importable by name (no
+                lambda). It may be called twice for an item whose worker was killed, so it should
+                keep what it finished, and look for it first.
+            items: the items.
+            files: returns the files that a worker must see to do an item. A worker that does not
+                see such a file, although it exists, gets no more work; the item goes to another.
+            job: the job that the work belongs to. It is asked whether to go on before every item,
+                and at least every two seconds while there is no outcome to pass on. In this process
+                the function is called with this job, which so gets the progress within an item. In
+                another process the function is called with a job that nobody listens to or cancels;
+                there cancelling stops the workers (those of a cluster finish their item).
 
         Raises:
             Interrupted: if the job was cancelled.
-            OutputError: the first one of the function; a full disk spoils all items.
-            SchedulerError: if no worker can do anything.
+            OutputError: if the function raises it, because a full disk concerns all items.
+            SchedulerError: if no worker can be used.
         """
 
     def close(self) -> None:  # noqa: B027
@@ -144,7 +181,7 @@ class Scheduler(ABC):
 
 
 class InProcess(Scheduler):
-    """One item after the other, in this process."""
+    """Does one item after the other, in this process."""
 
     separate = False
 
@@ -155,7 +192,7 @@ class InProcess(Scheduler):
         files: Files | None = None,
         job: Job | None = None,
     ) -> Iterator[Outcome[R]]:
-        """See :meth:`Scheduler.run_each`; a process that is killed is this one."""
+        """Implement :meth:`Scheduler.run_each`."""
         job = job or Job()
         for index, item in enumerate(items):
             job.check()
@@ -165,14 +202,14 @@ class InProcess(Scheduler):
 def open_scheduler(
     workers: int, address: str | None = None, folder: Path | None = None
 ) -> Scheduler:
-    """Choose where work is done; use it as a context manager.
+    """Return the scheduler for the work; it is a context manager.
 
     Args:
-        workers: processes on this machine; 0 or 1 stays in this process. Not looked at if there is
-            an address.
-        address: of a Dask scheduler, for example ``tcp://host:8786``.
-        folder: in the shared folder, for the notes of a cluster's workers; created and, if nothing
-            else is in it, removed. Needed with an address.
+        workers: number of processes on this machine; with 0 or 1 the work is done in this process.
+            Without meaning if there is an address.
+        address: address of a Dask scheduler, for example ``tcp://host:8786``.
+        folder: folder that all workers of a cluster see, for their notes. It is created, and
+            removed if nothing else is in it. Needed with an address.
 
     Raises:
         DependencyError: if there is an address and ``distributed`` is not installed.
@@ -200,7 +237,7 @@ def run_each(
     files: Files | None = None,
     job: Job | None = None,
 ) -> Iterator[Outcome[R]]:
-    """Open a scheduler for one stage of work; see :func:`open_scheduler`, :class:`Scheduler`."""
+    """Run one stage of work with a scheduler; see :func:`open_scheduler`, :class:`Scheduler`."""
     with open_scheduler(workers, scheduler, folder) as opened:
         yield from opened.run_each(function, items, files, job)
 
@@ -208,7 +245,7 @@ def run_each(
 def attempt(
     function: Callable[[Any, Job], Any], index: int, item: Any, job: Job | None = None
 ) -> Outcome[Any]:
-    """Call the function; what it raises becomes an outcome.
+    """Call the function, and turn its result or its error into an outcome.
 
     Raises:
         OutputError, Interrupted: if the function does.
@@ -225,7 +262,7 @@ def attempt(
 
 
 def noted(outcome: Outcome[R]) -> Outcome[R]:
-    """Bring the cause of an outcome to the log, where ``--verbose`` shows it."""
+    """Write the cause of an outcome to the log, where ``--verbose`` shows it."""
     if outcome.cause:
         logger.debug("Unexpected failure:\n%s", outcome.cause)
     return outcome

@@ -1,7 +1,7 @@
 """A roll-out of cells that live and die, and its gradient: all steps on the compiled loops.
 
-Taken one by one through the engine, each step would pack the weights, make room for a state and sum
-up gradients anew, which costs several times as much as the step of a small grid.
+If the engine took the steps one by one, each step would pack the weights, make room for a state and
+sum up gradients anew, which costs several times as much as the step of a small grid.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.kernels.layout import numbers
 from medseg_nca.nca.kernels.library import KINDS, Call, Firing, Sums, library
-from medseg_nca.nca.kernels.run import Rollout, partial_sums
+from medseg_nca.nca.kernels.run import Rollout, learns, roll_out_learning
 from medseg_nca.nca.kernels.team import together
 from medseg_nca.nca.stepwise import clock_values, neighbours
 
@@ -34,11 +33,11 @@ class _Step:
 
 
 class LivingRollout(Rollout):
-    """One cell with ``alive``, and perhaps a clock, on one grid.
+    """A roll-out of one cell with ``alive``, and perhaps a clock, on one grid.
 
     Args:
         cell: perception and update rule.
-        state: its ``(B, C, *spatial)``, dtype and size.
+        state: a state ``(B, C, *spatial)``; only its shape, type and device are read.
         fire: which cells update; all are awake.
         steps: how many steps.
     """
@@ -49,12 +48,11 @@ class LivingRollout(Rollout):
         self.alive, self.clock = cell.settings.alive, cell.settings.clock
         self.image = cell.image_channels
         self.own = cell.channels - cell.settings.clock_channels
-        self.record: Callable[[Tensor], None] | None = None
         self.rules = self.packed.rule(self.layout.shape[-1], backward=False)
         self.taken: list[_Step] = []
 
     def living(self, padded: Tensor) -> Tensor:
-        """Which cells of a padded state live, bool ``(B, *spatial)``."""
+        """Return which cells of a padded state live, bool ``(B, *spatial)``."""
         alpha = self.inside(padded)[:, self.image + self.alive.channel]
         return neighbours(alpha > self.alive.threshold, self.padding == "circular")
 
@@ -69,14 +67,19 @@ class LivingRollout(Rollout):
             to, origin = self.layout.halo
             cells.index_copy_(0, to, cells.index_select(0, origin))
 
-    def live(self, states: Tensor, *, keep: bool) -> Tensor:
-        """Compute all steps from ``states[0]`` on, in a circle; returns the last state.
-
-        Raises:
-            NonFiniteStateError: at the first step after which a value is NaN or infinite.
-        """
-        self.history = self._moments(self.steps)
+    def start(self, states: Tensor, state: Tensor) -> None:
+        """Write a state into the first of the padded states, with the clock and the halo."""
+        self.inside(states[0]).copy_(state.detach())
         self.finish(states[0], self.fire.first_step)
+
+    def forward(self, states: Tensor, record: Callable[[Tensor], None] | None = None) -> Tensor:
+        """Compute all steps, as :meth:`Rollout.forward` does.
+
+        If there is a padded state for every step, they are filled with zeros at first, and what
+        :meth:`backward` needs of every step is kept.
+        """
+        keep = len(states) > self.steps
+        self.history = self._moments(self.steps)
         for step in range(self.steps):
             before, after = states[step % len(states)], states[(step + 1) % len(states)]
             if not keep:
@@ -89,12 +92,12 @@ class LivingRollout(Rollout):
             self.finish(after, self.fire.first_step + step + 1)
             if keep:
                 self.taken.append(done)
-            if self.record is not None:
-                self.record(self.inside(after).clone())
+            if record is not None:
+                record(self.inside(after).clone())
         return states[self.steps % len(states)]
 
     def _advance(self, states: Tensor, step: int) -> _Step:
-        """One step of the cells that may live after it."""
+        """Take a step of the cells that live before it, and return which of them live after it."""
         awake = self.living(states[step % len(states)])
         cells = awake.view(torch.uint8).numpy()
         rows = cells.any(-1).ravel().view(np.uint8)
@@ -115,10 +118,13 @@ class LivingRollout(Rollout):
             raise NonFiniteStateError(self.fire.first_step + step)
         return _Step(firing, awake & self.living(states[(step + 1) % len(states)]))
 
-    def unlive(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Gradients of the first state and of the packed weights; see :meth:`Rollout.backward`."""
+    def backward(self, states: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the gradients of the first state and of the packed weights.
+
+        See :meth:`Rollout.backward`.
+        """
         rule = self.packed.rule(self.layout.shape[-1], backward=True)
-        totals, sums = partial_sums(self)
+        totals, sums = self.partial_sums()
         grads = self.empty(2)
         inside = self.inside(grads[0])
         inside.copy_(grad)
@@ -128,11 +134,7 @@ class LivingRollout(Rollout):
             inside[:, self.own :] = 0
             self._back(numbers(states[step]), flat, rule, sums, step, jobs)
         inside[:, self.own :] = 0
-        weights = tuple(
-            total.sum(0)[: t.numel()].view(t.shape)
-            for total, t in zip(totals, self.packed.tensors, strict=True)
-        )
-        return inside, weights
+        return inside, self.summed(totals)
 
     def _back(self, state: Any, flat: Any, rule: Any, sums: Sums, step: int, jobs: int) -> None:
         meeting, moments = np.zeros(8, np.int64), self._moments(jobs)
@@ -153,26 +155,6 @@ class LivingRollout(Rollout):
         together(work, self.team(backward=True), meeting)
 
 
-class _LivingFunction(torch.autograd.Function):
-    """Keeps the states and who lived, and recomputes the rest in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, run: LivingRollout, state: Tensor, *weights: Tensor) -> Tensor:
-        states = run.empty(run.steps + 1)
-        run.inside(states[0]).copy_(state.detach())
-        last = run.live(states, keep=True)
-        ctx.run = run
-        ctx.save_for_backward(states)
-        return run.copy(last)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        (states,) = ctx.saved_tensors
-        state, weights = ctx.run.unlive(states, grads[0])
-        return (None, state, *weights)
-
-
 def compute_living(
     cell: Cell,
     state: Tensor,
@@ -190,10 +172,8 @@ def compute_living(
         record: called with the state after every step; not while gradients are recorded.
     """
     run = LivingRollout(cell, state, fire, steps)
-    sources = (state, *run.packed.tensors)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in sources):
-        return _LivingFunction.apply(run, *sources)  # type: ignore[no-any-return, no-untyped-call]
-    run.record = record
+    if learns(run, state):
+        return roll_out_learning(run, state)
     states = run.empty(2)
-    run.inside(states[0]).copy_(state)
-    return run.copy(run.live(states, keep=False))
+    run.start(states, state)
+    return run.copy(run.forward(states, record))

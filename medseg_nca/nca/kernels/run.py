@@ -185,7 +185,7 @@ class Rollout:
         """
         jobs = self.layout.jobs
         rule = self.packed.rule(self.layout.shape[-1], backward=True)
-        totals, sums = partial_sums(self)
+        totals, sums = self.partial_sums()
         grads = self.empty(2)
         self.inside(grads[0]).copy_(grad)
         before, both = numbers(states), numbers(grads)
@@ -201,22 +201,24 @@ class Rollout:
             library().back(call, library().scratch(call, backward=True))
 
         together(work, self.team(backward=True), meeting)
-        weights = tuple(
+        return self.inside(grads[(self.steps + 1) % 2]), self.summed(totals)
+
+    def partial_sums(self) -> tuple[list[Tensor], Sums]:
+        """Return zeros for the gradients of the packed weights, and their places for the loops."""
+        totals = [_partial(self.layout.jobs, t, self.dtype) for t in self.packed.tensors]
+        names = ("filters", "w0", "w1", "scale", "shift")
+        sums = Sums(
+            **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
+            **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
+        )
+        return totals, sums
+
+    def summed(self, totals: list[Tensor]) -> tuple[Tensor, ...]:
+        """Return the gradients of the packed weights: the sums of what each job has added."""
+        return tuple(
             total.sum(0)[: t.numel()].view(t.shape)
             for total, t in zip(totals, self.packed.tensors, strict=True)
         )
-        return self.inside(grads[(self.steps + 1) % 2]), weights
-
-
-def partial_sums(run: Rollout) -> tuple[list[Tensor], Sums]:
-    """Room for the gradients of the packed weights, and its places for the compiled loops."""
-    totals = [_partial(run.layout.jobs, t, run.dtype) for t in run.packed.tensors]
-    names = ("filters", "w0", "w1", "scale", "shift")
-    sums = Sums(
-        **{name: numbers(t) for name, t in zip(names, totals, strict=True)},
-        **{f"{name}_row": t.shape[1] for name, t in zip(names, totals, strict=True)},
-    )
-    return totals, sums
 
 
 def _partial(jobs: int, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -243,7 +245,7 @@ def _firing(fire: Fire, awake: Tensor | None, state: Tensor, steps: int) -> Firi
 
 
 class RolloutFunction(torch.autograd.Function):
-    """A differentiable roll-out, which stores the states and recomputes the rest going back."""
+    """A differentiable roll-out of any kind; it stores the states and recomputes the rest."""
 
     @staticmethod
     def forward(ctx: Any, run: Rollout, state: Tensor, *weights: Tensor) -> Tensor:
@@ -264,6 +266,17 @@ class RolloutFunction(torch.autograd.Function):
         return (None, state, *weights)
 
 
+def learns(run: Rollout, state: Tensor) -> bool:
+    """Return whether gradients of the roll-out are recorded."""
+    sources = (state, *run.packed.tensors)
+    return torch.is_grad_enabled() and any(t.requires_grad for t in sources)
+
+
+def roll_out_learning(run: Rollout, state: Tensor) -> Tensor:
+    """Roll out from a state ``(B, C, *spatial)`` while gradients are recorded."""
+    return RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-any-return, no-untyped-call]
+
+
 def compute(
     cell: Cell,
     state: Tensor,
@@ -273,15 +286,13 @@ def compute(
 ) -> Tensor:
     """Roll the automaton out, as :meth:`medseg_nca.nca.engines.base.Engine.roll_out` says."""
     run = Rollout(cell, state, fire, steps)
-    sources = (state, *run.packed.tensors)
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in sources)):
+    if not learns(run, state):
         with run.spare() as states:
             run.start(states, state)
             return run.copy(run.forward(states, record))
     if record is None:
-        return RolloutFunction.apply(run, *sources)  # type: ignore[no-any-return, no-untyped-call]
+        return roll_out_learning(run, state)
     for step in range(steps):
-        run = Rollout(cell, state, fire.advance(step), 1)
-        state = RolloutFunction.apply(run, state, *run.packed.tensors)  # type: ignore[no-untyped-call]
+        state = roll_out_learning(Rollout(cell, state, fire.advance(step), 1), state)
         record(state)
     return state

@@ -1,4 +1,4 @@
-"""The task classification: one class for each image, on which the cells agree."""
+"""The task classification: the cells of an automaton agree on one class for each image."""
 
 from medseg_nca.tasks.classification.task import Classification
 

@@ -1,4 +1,4 @@
-"""From a data set to a learner."""
+"""Begin a training: from a data set to a learner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_data(
     """Open the data set that was given, or the built-in one that the options name.
 
     Raises:
-        DataError: if there is neither, or see :func:`open_classes`.
+        DataError: if there is neither, or as :func:`open_classes` raises it.
     """
     path = path or (Path(options.data) if options.data else None)
     if path is None:
@@ -43,19 +43,19 @@ def open_data(
 def begin_training(
     start: Start, settings: RunSettings, options: ClassificationOptions, job: Job
 ) -> tuple[ClassificationLearner, Split, RunSettings]:
-    """Open and divide the data, read the images, and say what is learned.
+    """Open and divide the data, read the images, and return the learner.
 
     Args:
-        start: of the training.
-        settings: with "auto" decided.
-        options: of the task.
-        job: told how many images are read.
+        start: what the training begins with.
+        settings: settings of the run, with a value for every "auto".
+        options: options of the task.
+        job: gets the number of images that are read.
 
     Returns:
         The learner, the split, and the settings with the sizes that the data ask for.
 
     Raises:
-        MedsegError: see :func:`open_data`, :func:`split_classes` and :func:`survey`.
+        MedsegError: as :func:`open_data`, :func:`split_classes` and :func:`survey` raise it.
     """
     data = open_data(start.data, settings, options)
     split = _split_of(start, data, settings)
@@ -72,7 +72,9 @@ def begin_training(
     facts, training, validation = survey(data, train, val, settings, options, job)
     facts = facts.changed(**kept_of(settings.data.split, split))
     settings = settings.changed(model=resolved(settings.model, facts))
-    build_network(settings.model, options, facts)  # what does not fit is told before the training
+    build_network(
+        settings.model, options, facts
+    )  # settings that do not fit are refused before the training
     learner = ClassificationLearner(
         settings, options, facts, training, validation, (data.name, data.hash)
     )

@@ -1,4 +1,4 @@
-"""The network of a model, from what its ``model.json`` says."""
+"""Build the network of a model from what its ``model.json`` says."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def build_network(
     """Build the automaton of a model.
 
     Raises:
-        ConfigError: if the settings are those of another kind of network, or do not fit.
+        ConfigError: if the settings belong to another kind of network, or do not fit.
     """
     return ClassifyingNca(
         resolved(settings, facts), len(facts.classes), options.readout, facts.threshold(options)
@@ -25,10 +25,10 @@ def build_network(
 
 
 def resolved(settings: ModelSettings, facts: Facts) -> NcaModelSettings:
-    """The model's settings with the sizes that the data ask for.
+    """Return the model's settings with the sizes that the data ask for.
 
     Raises:
-        ConfigError: if the settings are no automaton's.
+        ConfigError: if the settings are not those of an automaton.
     """
     if not isinstance(settings, NcaModelSettings):
         raise ConfigError(
@@ -44,16 +44,20 @@ def resolved(settings: ModelSettings, facts: Facts) -> NcaModelSettings:
 
 
 def read_parts(spec: TaskSpec) -> tuple[ClassificationOptions, Facts]:
-    """The options and facts of a model.
+    """Return the options and facts of a model.
 
     Raises:
-        ConfigError: naming what is wrong with them.
+        ConfigError: if they are wrong; the message names the field.
     """
     options = validate(ClassificationOptions, spec.options, source="options")
     return options, validate(Facts, spec.facts, source="facts")
 
 
 def build(spec: TaskSpec) -> ClassifyingNca:
-    """The network that a ``model.json`` describes; raises ConfigError if it describes none."""
+    """Return the network that a ``model.json`` describes.
+
+    Raises:
+        ConfigError: if it describes none.
+    """
     options, facts = read_parts(spec)
     return build_network(spec.model, options, facts)

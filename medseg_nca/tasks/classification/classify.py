@@ -1,4 +1,4 @@
-"""Use a trained model: images in, probabilities out."""
+"""Use a trained model: from images to probabilities."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.prepare import Array, Facts, prepare
 
 TASK_NAME = "classification"
-# Cells of a batch at inference.
+# Number of cells in a batch at inference.
 _CELLS = 2**17
 
 
 def batch_size(model: ClassifyingNca, size: Sequence[int]) -> int:
-    """How many images are computed together."""
+    """Return how many images are computed together."""
     cells = prod(-(-n // s) for n, s in zip(size, model.scale, strict=True))
     return max(_CELLS // cells, 1)
 
@@ -61,8 +61,8 @@ class Classifier:
 
     Attributes:
         module: the automaton.
-        options, facts: of the model.
-        device: where it computes.
+        options, facts: options and facts of the model.
+        device: the device that it computes on.
     """
 
     module: ClassifyingNca
@@ -72,7 +72,7 @@ class Classifier:
 
     @classmethod
     def of(cls, model: TaskModel) -> Classifier:
-        """The classifier of a model; made once."""
+        """Return the classifier of a model, which is made only once."""
         if "classifier" not in model.cache:
             assert isinstance(model.module, ClassifyingNca)
             options, facts = read_parts(model.spec)
@@ -81,25 +81,25 @@ class Classifier:
         return made
 
     def prepare(self, image: NDArray[Any], name: str) -> Array:
-        """Bring an image ``(C, *S)`` to what the model sees.
+        """Bring an image ``(C, *S)`` to the channels, size and intensities that the model sees.
 
         Raises:
-            ImageError: see :func:`medseg_nca.tasks.classification.prepare.prepare`.
+            ImageError: as :func:`medseg_nca.tasks.classification.prepare.prepare` raises it.
         """
         return prepare(image, self.facts, self.options, name)
 
     def probabilities(
         self, images: Array, seed: int = 0, job: Job | None = None
     ) -> NDArray[np.float64]:
-        """``(n, K)`` of prepared images."""
+        """Return the probabilities ``(n, K)`` of prepared images ``(n, channels, *size)``."""
         temperature = self.facts.temperature
         return classify(self.module, images, self.device, temperature, seed, job)
 
     def answer(self, value: Any) -> NDArray[np.float64]:
-        """Answer an array ``(B, C, *S)`` of images as they are read, with ``(B, K)``.
+        """Return the probabilities ``(B, K)`` of images ``(B, C, *S)`` as they are read from files.
 
         Raises:
-            ImageError: if it is no such array.
+            ImageError: if the value is no such array.
         """
         array = np.asarray(value)
         wanted = f"(B, {self.facts.channels}, and {self.facts.dims} axes)"

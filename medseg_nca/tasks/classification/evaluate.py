@@ -1,4 +1,4 @@
-"""Measure a model of classes, and write the results."""
+"""Evaluate a classifying model, and write the results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pydantic import Field
 from medseg_nca.config import Settings
 from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings
-from medseg_nca.datasets.classes.base import ClassImage
+from medseg_nca.datasets.classes.base import ClassData, ClassImage
+from medseg_nca.datasets.sides import ChosenSide
 from medseg_nca.errors import DataError, ImageError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
 from medseg_nca.metrics.classification import log_losses, summarise
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation
-from medseg_nca.tasks.classification.choose import Chosen, choose, open_for
+from medseg_nca.tasks.classification.choose import choose, open_for
 from medseg_nca.tasks.classification.classify import Classifier, batch_size
 from medseg_nca.tasks.classification.report import draw_figures, write_class_report
 from medseg_nca.tasks.classification.survey import read_checked
@@ -31,25 +32,25 @@ Tree = dict[str, Any]
 
 
 class SeedSettings(Settings):
-    """``seed`` of the fire mask."""
+    """The section ``prediction``: ``seed`` is the seed of the fire mask."""
 
     seed: int = Field(0, ge=0, lt=2**63)
 
 
 class FormatSettings(Settings):
-    """``format`` of the data set, "auto" to look."""
+    """The section ``data``: ``format`` is the layout of the data set; "auto" finds it out."""
 
     format: str = "auto"
 
 
 class VotesSettings(Settings):
-    """``votes``: whether a prediction also draws the cells' votes, as a GIF for each image."""
+    """The section ``options``: ``votes`` also draws the cells' votes, as a GIF for each image."""
 
     votes: bool = False
 
 
 class UseSettings(Settings):
-    """What ``--set`` may change where a model is evaluated or used."""
+    """The settings that ``--set`` can change when a model is evaluated or predicts."""
 
     data: FormatSettings = FormatSettings()
     prediction: SeedSettings = SeedSettings()
@@ -61,11 +62,11 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
     """Read overrides like ``evaluation.bootstrap=500``.
 
     Args:
-        overrides: as ``--set`` writes them.
-        options: of a request: ``seed``.
+        overrides: changes, each as ``--set`` takes it.
+        options: options of a request; ``seed`` is the only one.
 
     Raises:
-        ConfigError: for an unknown key, naming the nearest, or a value that does not fit.
+        ConfigError: for an unknown key, or a value that does not fit; the message names the key.
     """
     given = dict(options or {})
     tree: Tree = {"prediction": {"seed": given["seed"]} if "seed" in given else {}}
@@ -74,7 +75,7 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
 
 @dataclass
 class Answers:
-    """What a model said of images: those that could be read, and why others could not."""
+    """The answers of a model to the images that can be used, and why others cannot be used."""
 
     images: list[ClassImage] = field(default_factory=list)
     chances: list[NDArray[np.float64]] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Answers:
 def answer_all(
     classifier: Classifier, images: Sequence[ClassImage], seed: int, job: Job, phase: str
 ) -> Answers:
-    """Answer images some at a time; one that cannot be read or used does not stop the others.
+    """Answer images in batches; an image that cannot be read or used does not stop the others.
 
     Raises:
         Interrupted: if the job was cancelled.
@@ -110,20 +111,20 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
     """Evaluate a model on one side of a data set, and write ``request.out``.
 
     Raises:
-        DataError: if there is no image, or none can be read.
+        DataError: if there is no image, or no image can be read.
         ConfigError: for an unknown setting.
-        Interrupted: if the job was cancelled; nothing is written then.
+        Interrupted: if the job was cancelled; nothing is then written.
     """
     settings = use_settings(request.overrides)
     data = open_for(model, request.data, settings.data.format)
     chosen = choose(model, data, request.split)
     started = time.monotonic()
     classifier = Classifier.of(model)
-    answers = answer_all(classifier, chosen.images, settings.prediction.seed, job, PHASE)
+    answers = answer_all(classifier, chosen.items, settings.prediction.seed, job, PHASE)
     if not answers.images:
         first = next(iter(answers.failed.values()))
-        raise DataError(f"None of the {len(chosen.images)} images can be used. {first}")
-    tree, rows = _results(model, chosen, answers, settings.evaluation)
+        raise DataError(f"None of the {len(chosen.items)} images can be used. {first}")
+    tree, rows = _results(model, data, chosen, answers, settings.evaluation)
     tree["seconds"] = {"total": round(time.monotonic() - started, 3)}
     tree["settings"] = settings.model_dump(mode="json", exclude={"data", "options"})
     job.check()
@@ -135,9 +136,13 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
 
 
 def _results(
-    model: TaskModel, chosen: Chosen, answers: Answers, settings: EvaluationSettings
+    model: TaskModel,
+    data: ClassData,
+    chosen: ChosenSide[ClassImage],
+    answers: Answers,
+    settings: EvaluationSettings,
 ) -> tuple[Tree, list[Tree]]:
-    """The tree of ``metrics.json`` and the rows of ``metrics.csv``."""
+    """Return the tree of ``metrics.json`` and the rows of ``metrics.csv``."""
     classes = Classifier.of(model).facts.classes
     number = {name: place for place, name in enumerate(classes)}
     truth = np.array([number[str(image.truth)] for image in answers.images], np.int64)
@@ -151,9 +156,9 @@ def _results(
     ]
     tree = describe_results(
         model,
-        data=chosen.data.name,
-        data_hash=chosen.data.hash,
-        split=chosen.part,
+        data=data.name,
+        data_hash=data.hash,
+        split=chosen.side,
         cases=len(cases),
         score="balanced accuracy",
         value=summary["balanced_accuracy"],
@@ -161,7 +166,7 @@ def _results(
     )
     tree["split"]["reason"] = chosen.reason
     absent = [name for name, row in summary["classes"].items() if not row["n"]]
-    notes = [*chosen.data.notes, *chosen.notes]
+    notes = [*data.notes, *chosen.notes]
     if absent:
         notes.append(
             f"No image of {', '.join(absent)} was evaluated; means are over the other classes."

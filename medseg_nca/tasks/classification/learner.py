@@ -1,4 +1,4 @@
-"""Learning to classify: samples, loss, validation, calibration, and the files of the model."""
+"""The learner of classification: samples, loss, validation, calibration, and the model's files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from medseg_nca.transforms.intensity_changes import Place, apply, draw_changes
 from medseg_nca.transforms.warp import check_flips, draw_warp
 
 _ORDER, _CHANGE = 21, 22
-# How far a calibration may go.
+# The smallest and the largest temperature that a calibration may find.
 _TEMPERATURES = (0.02, 50.0)
 
 
@@ -39,11 +39,11 @@ class ClassificationLearner(Learner):
     """Learns the classes of prepared images.
 
     Args:
-        settings: of the run, all decided; the model's channels are resolved.
-        options: of the task.
-        facts: of the data.
+        settings: settings of the run, with a value for every "auto" and the model's channels.
+        options: options of the task.
+        facts: facts of the data.
         train: prepared images to learn from.
-        val: prepared images to validate on; may be empty.
+        val: prepared images to validate on; there may be none.
         data: name and hash of the data set.
 
     Raises:
@@ -72,11 +72,14 @@ class ClassificationLearner(Learner):
             self.weights = torch.tensor(len(train.truth) / (classes * counts), dtype=torch.float32)
 
     def build_model(self) -> nn.Module:
-        """See :meth:`Learner.build_model`."""
+        """Implement :meth:`Learner.build_model`."""
         return build_network(self.model_settings, self.options, self.facts)
 
     def place_of(self, index: int) -> int:
-        """Which training image the ``index``-th sample is; every epoch has an order of its own."""
+        """Return which training image the ``index``-th sample is.
+
+        Every epoch has an order of its own.
+        """
         if self.options.balance == "sampling":
             rounds, turn = divmod(index, len(self.by_class))
             kind = int(_order(len(self.by_class), self.settings.seed, rounds)[turn])
@@ -87,7 +90,7 @@ class ClassificationLearner(Learner):
         return int(_order(len(self.train.truth), self.settings.seed, epoch)[position])
 
     def sample(self, index: int) -> Batch:
-        """See :meth:`Learner.sample`: ``image`` ``(channels, *size)`` and ``truth``."""
+        """Implement :meth:`Learner.sample`: ``image`` ``(channels, *size)`` and ``truth``."""
         place = self.place_of(index)
         image = torch.from_numpy(self.train.images[place])
         rng = np.random.default_rng(mix(self.settings.seed, _CHANGE, index))
@@ -114,7 +117,7 @@ class ClassificationLearner(Learner):
         return apply(changes, image, place)
 
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """The mean of the looks' losses, and the penalty on overflowing states."""
+        """Return the mean of the losses of all looks, plus the penalty on overflowing states."""
         answers = model.training_answers(batch["image"], seed, self.options.looks)  # type: ignore[operator]
         target, training = batch["truth"], self.settings.training
         weights = None if self.weights is None else self.weights.to(target.device)
@@ -137,7 +140,10 @@ class ClassificationLearner(Learner):
         return total + training.overflow * excess, {**parts, "accuracy": right.float().mean()}
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """The shares of the classes as they are drawn, for every image."""
+        """Implement :meth:`Learner.constant_answer`.
+
+        The best constant answers every image with the shares of the classes among the samples.
+        """
         counts = np.array([len(places) for places in self.by_class], dtype=np.float64)
         shares = counts / counts.sum()
         if self.options.balance != "none":
@@ -154,7 +160,7 @@ class ClassificationLearner(Learner):
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """Balanced accuracy on the validation images, and each image's probability of its class."""
+        """Measure balanced accuracy, and the probability that each image gives to its own class."""
         images, truth, ids = self._validated()
         if not len(truth):
             return Validation(float("nan"), {})
@@ -182,7 +188,7 @@ class ClassificationLearner(Learner):
         return classify(model, images, device, self.facts.temperature, seed, job)
 
     def settle(self, model: nn.Module, device: torch.device, job: Job | None = None) -> None:
-        """Find the temperature by which the probabilities of the validation images are true."""
+        """Find the temperature that makes the probabilities of the validation images true."""
         images, truth, _ = self._validated()
         if not self.options.calibrate or not len(truth):
             return
@@ -190,8 +196,9 @@ class ClassificationLearner(Learner):
         seed = self.settings.prediction.seed
         chances = classify(model, images, device, 1.0, seed, job).clip(1e-12)
         classes = chances.shape[1]
-        # Without a mistake certainty would look right. But of n answers that are all right the next
-        # is wrong with a chance of 1 / (n + 2) (Laplace), which Platt (1999) gives to the targets.
+        # If every answer is right, the best temperature would make the model certain. But after n
+        # right answers the next is wrong with a probability of 1 / (n + 2) (Laplace's rule of
+        # succession). Platt (1999) takes that probability into the targets.
         perfect = bool((chances.argmax(1) == truth).all())
         doubt = 1 / (len(truth) + 2) if perfect else 0.0
         wanted = np.full_like(chances, doubt / (classes - 1))
@@ -206,7 +213,7 @@ class ClassificationLearner(Learner):
         self.facts = self.facts.changed(temperature=round(float(np.exp(best.x)), 4))
 
     def spec(self, validation: Validation | None) -> TaskSpec:
-        """What is written beside the weights."""
+        """Return the content of ``model.json``."""
         return spec_of_run(
             self.settings,
             self.model_settings,
@@ -221,7 +228,7 @@ class ClassificationLearner(Learner):
         save_task_model(folder, model, self.spec(validation))
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """The automaton's votes on a validation image of which it is nearly unsure."""
+        """Draw the automaton's votes on a validation image that is among the least sure."""
         from medseg_nca.tasks.classification.pictures import draw_votes
 
         images, truth, ids = self._validated()

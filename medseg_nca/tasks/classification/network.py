@@ -1,4 +1,4 @@
-"""The automaton that classifies: one roll-out, and a readout of all its cells."""
+"""The automaton that classifies images: one roll-out, and a readout of all its cells."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ _STEPS = 7
 
 @dataclass(frozen=True)
 class ClassAnswer:
-    """What the automaton says of a batch after some number of steps.
+    """The automaton's answer to a batch after some number of steps.
 
     Attributes:
-        logits: ``(B, n, K)``: of every cell with "votes", else of the image, n = 1.
-        weights: ``(B, n)``, a sum of 1 for each image; 0 for cells that have no say.
-        state: ``(B, C, *cells)``.
+        logits: ``(B, n, K)``. With "votes" there are logits for every cell; with the other
+            readouts there are logits for the image, and n is 1.
+        weights: ``(B, n)``, which sum to 1 for each image; a cell that does not vote has 0.
+        state: the state ``(B, C, *cells)``.
     """
 
     logits: Tensor
@@ -38,9 +39,9 @@ class ClassAnswer:
     state: Tensor
 
     def probabilities(self, temperature: float | Tensor = 1.0) -> Tensor:
-        """The weighted mean of the softmax ``(B, K)``, made sharper by a temperature below 1.
+        """Return the weighted mean of the softmax ``(B, K)``; a temperature below 1 sharpens it.
 
-        The temperature acts on the logarithm of the mean, so that the order of the classes stays.
+        The temperature divides the logarithm of the mean, so that the order of the classes stays.
         """
         chances = (self.logits.softmax(-1) * self.weights[..., None]).sum(1)
         return (chances.clamp_min(1e-12).log() / temperature).softmax(-1)
@@ -53,11 +54,11 @@ class ClassifyingNca(nn.Module):
     ``levels[0].scale`` pixels large and see the mean of what they cover.
 
     Args:
-        settings: of the model, with channels resolved.
-        classes: how many there are.
+        settings: settings of the model, with the channels that the data ask for.
+        classes: number of classes.
         readout: see :class:`~medseg_nca.tasks.classification.options.ClassificationOptions`.
-        threshold: cells of which no image channel is above live and vote not; one for each
-            channel, in the units of the prepared image; None lets all of them.
+        threshold: one number for each image channel, in the units of the prepared image. A cell
+            with no channel above its number neither lives nor votes. None lets all cells vote.
 
     Raises:
         ConfigError: if the model has several levels, or too few channels.
@@ -109,16 +110,19 @@ class ClassifyingNca(nn.Module):
 
     @property
     def usual_steps(self) -> int:
-        """How many steps are taken at inference: the rounded mean of the range."""
+        """The number of steps at inference: the rounded mean of the range."""
         return self.steps if isinstance(self.steps, int) else round(sum(self.steps) / 2)
 
     def start(self, image: Tensor) -> Tensor:
-        """The first state ``(B, C, *cells)`` of images ``(B, in_channels, *S)``; hidden is 0."""
+        """Return the first state ``(B, C, *cells)`` of images ``(B, in_channels, *S)``.
+
+        Its hidden channels are 0.
+        """
         view = shrink(pad_to_multiple(image, self.scale), self.scale)
         return torch.cat((view, view.new_zeros(len(view), self.hidden, *view.shape[2:])), 1)
 
     def alive(self, state: Tensor) -> Tensor | None:
-        """Which cells live and vote, bool ``(B, *cells)``; None is all of them."""
+        """Return which cells live and vote, bool ``(B, *cells)``; None stands for all cells."""
         if self.threshold is None:
             return None
         limit = state.new_tensor(self.threshold).view(1, -1, *(1,) * self.dims)
@@ -127,7 +131,7 @@ class ClassifyingNca(nn.Module):
         return found | empty.view(-1, *(1,) * self.dims)
 
     def fire(self, state: Tensor, seeds: tuple[int, ...], *, training: bool = False) -> Fire:
-        """Which cells update, with a seed for each image."""
+        """Return which cells update; each image has a seed of its own."""
         mean = self.settings.fire == "mean" and not training
         rate = self.settings.cell.fire_rate
         return Fire(rate, seeds, "mean" if mean else "sample", awake=self.alive(state))
@@ -135,12 +139,12 @@ class ClassifyingNca(nn.Module):
     def forward(
         self, image: Tensor, seed: int = 0, steps: int | None = None, record: Record | None = None
     ) -> ClassAnswer:
-        """Answer images at inference; an image's answer does not depend on the others.
+        """Answer images at inference; the answer to one image does not depend on the others.
 
         Args:
             image: ``(B, in_channels, *S)``, prepared.
-            seed: of the fire mask, the same for each image.
-            steps: of the roll-out; the usual number if not given.
+            seed: seed of the fire mask, the same for each image.
+            steps: number of steps; None takes the usual number.
             record: called with the state after every step.
         """
         state = self.start(image)
@@ -149,12 +153,13 @@ class ClassifyingNca(nn.Module):
         return self.read(roll_out(self.engine, self.cell, state, count, fire, record=record))
 
     def training_answers(self, image: Tensor, seed: int, looks: int) -> list[ClassAnswer]:
-        """Answer as training needs it: random masks, a random number of steps, several looks.
+        """Answer images in training: with random masks, a random number of steps and several looks.
 
         Args:
             image: ``(B, in_channels, *S)``, prepared.
-            seed: of the masks and the number of steps.
-            looks: how many states are looked at, from the smallest number of steps to the drawn.
+            seed: seed of the masks and of the number of steps.
+            looks: number of states that are read, from the smallest number of steps to the drawn
+                one.
         """
         low, high = (self.steps, self.steps) if isinstance(self.steps, int) else self.steps
         last = random.Random(mix(seed, _STEPS)).randint(low, high)
@@ -190,11 +195,12 @@ class ClassifyingNca(nn.Module):
         return ClassAnswer(logits[:, None], logits.new_ones(len(logits), 1), state)
 
     def cell_shares(self, state: Tensor) -> Tensor:
-        """What each cell says by itself, for pictures, from a state ``(B, C, *cells)``.
+        """Return what each cell of a state ``(B, C, *cells)`` answers by itself, for pictures.
 
         Returns:
-            ``(B, K, *cells)``: probabilities with "votes"; else the readout of that cell alone,
-            with "attention" times its weight relative to the largest. 0 where a cell has no say.
+            ``(B, K, *cells)``. With "votes" these are probabilities. With the other readouts they
+            are the readout of the cell alone; with "attention" it is multiplied by the cell's
+            weight relative to the largest weight. A cell that does not vote has 0.
         """
         cells = state.movedim(1, -1)
         hidden = cells[..., self.in_channels :]
@@ -227,7 +233,7 @@ class AttentionHead(nn.Module):
         self.out = nn.Linear(hidden, classes)
 
     def weights(self, cells: Tensor, says: Tensor | None) -> Tensor:
-        """The weight of each cell of ``(B, n, hidden)``: ``(B, n)``, a sum of 1."""
+        """Return the weight ``(B, n)`` of each cell of ``(B, n, hidden)``; the weights sum to 1."""
         scores = self.score(cells)[..., 0]
         if says is not None:
             scores = scores.masked_fill(says == 0, -torch.inf)
@@ -235,7 +241,12 @@ class AttentionHead(nn.Module):
         return weights
 
     def forward(self, cells: Tensor, says: Tensor | None = None) -> Tensor:
-        """Map ``(B, n, hidden)``, and 0 where a cell has no say, to logits ``(B, K)``."""
+        """Map cells ``(B, n, hidden)`` to logits ``(B, K)``.
+
+        Args:
+            cells: hidden channels of the cells.
+            says: ``(B, n)``, 0 for a cell that does not vote; None lets all cells vote.
+        """
         pooled = (cells * self.weights(cells, says)[..., None]).sum(1)
         return self.out(pooled)  # type: ignore[no-any-return]
 
@@ -248,18 +259,19 @@ def answer_loss(
     weights: Tensor | None,
     agree: float = 1.0,
 ) -> Tensor:
-    """The loss of one look.
+    """Return the loss of one look.
 
-    With "votes" a share of it is the mean of the cells' losses, so that every cell is to be right,
-    as in the article; the rest is the loss of their mean probability.
+    With "votes" one share of the loss is the mean of the cells' losses, which asks every cell to be
+    right, as in Self-classifying MNIST (Randazzo et al. 2020). The rest is the loss of the cells'
+    mean probability.
 
     Args:
-        answer: of the batch.
+        answer: the answer to the batch.
         target: class of each image, ``(B,)``.
         kind: "cross_entropy" or "l2".
         smoothing: share of the target that is spread over all classes.
-        weights: of the classes ``(K,)``, None weighs all alike.
-        agree: that share, for the cross-entropy.
+        weights: weights of the classes ``(K,)``; None weighs all classes alike.
+        agree: the share of the cells' losses, for the cross-entropy.
     """
     classes = answer.logits.shape[-1]
     wanted = F.one_hot(target, classes).float() * (1 - smoothing) + smoothing / classes

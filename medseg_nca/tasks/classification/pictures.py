@@ -1,4 +1,4 @@
-"""Pictures of a classifying automaton: its votes, and what it got wrong."""
+"""Draw the votes of a classifying automaton."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from medseg_nca.viz.votes import plot_votes, write_votes_gif
 def trace_votes(
     classifier: Classifier, image: Array, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Follow the cells of one image, from the first state to the last.
+    """Return what the cells answer to one image, from the first state to the last.
 
     Args:
-        classifier: of a model.
-        image: prepared, ``(channels, *size)``.
-        seed: of the fire mask.
+        classifier: the classifier of a model.
+        image: a prepared image ``(channels, *size)``.
+        seed: seed of the fire mask.
 
     Returns:
-        What each cell is for ``(steps + 1, K, *cells)``, and the answer ``(steps + 1, K)``.
+        The answer of each cell ``(steps + 1, K, *cells)``, and that of all cells together
+        ``(steps + 1, K)``.
     """
     model, temperature = classifier.module, classifier.facts.temperature
     cells: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""Say the class of images, and write what was said."""
+"""Predict the class of images, and write the predictions."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """What was said of one image.
+    """The prediction for one image.
 
     Attributes:
-        id: its path, for an image of a ``.npz`` file with the name of the array and its place.
+        id: path of the image. For an image of a ``.npz`` file, the name of the array and the place
+            of the image in it follow.
         label: the most probable class.
-        probabilities: of all classes.
-        picture: of the votes, if it was asked for.
+        probabilities: the probability of each class.
+        picture: the picture of the votes; None if it was not asked for.
     """
 
     id: str
@@ -52,12 +53,12 @@ class ClassPrediction:
 
     @property
     def line(self) -> str:
-        """For the terminal."""
+        """The image, its class and the probability, for the terminal."""
         tail = f" ({self.picture})" if self.picture else ""
         return f"{self.id}: {self.label} ({self.probabilities[self.label]:.3f}){tail}"
 
     def to_dict(self) -> Tree:
-        """For ``--json`` and ``predictions.json``."""
+        """Return the plain values that ``predictions.json`` holds and ``--json`` prints."""
         tree = {
             "id": self.id,
             "class": self.label,
@@ -71,11 +72,12 @@ def find_inputs(inputs: Sequence[Path], dims: int) -> tuple[list[ClassImage], di
     """List the images of files, folders (searched to any depth) and ``.npz`` files.
 
     Args:
-        inputs: their paths.
-        dims: of the model's images; for volumes a folder with a DICOM series is one image.
+        inputs: paths of the files and folders.
+        dims: number of axes of the model's images. If it is 3, a folder with a DICOM series is one
+            image.
 
     Returns:
-        The images, and what is wrong with files of several that cannot be listed.
+        The images, and what is wrong with each ``.npz`` file whose images cannot be listed.
 
     Raises:
         DataError: if an input does not exist or holds no image.
@@ -117,9 +119,9 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
 
     Raises:
         ConfigError: for an unknown setting or a format.
-        DataError: see :func:`find_inputs`.
-        PartialFailure: after the last input, if some failed.
-        Interrupted: if the job was cancelled; nothing is written then but finished pictures.
+        DataError: as :func:`find_inputs` raises it.
+        PartialFailure: after the last input, if some inputs failed.
+        Interrupted: if the job was cancelled; only finished pictures are then written.
     """
     if request.formats:
         raise ConfigError(
@@ -156,7 +158,7 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
 
 
 def _file_name(name: str, inputs: Sequence[Path]) -> str:
-    """A name for a picture: what is below the input, so that two images never share one."""
+    """Return a name for a picture: the path below the input, so that no two images share it."""
     below = next(
         (
             Path(name).relative_to(folder).as_posix()
@@ -171,7 +173,7 @@ def _file_name(name: str, inputs: Sequence[Path]) -> str:
 def _write(
     model: TaskModel, results: Sequence[ClassPrediction], failed: dict[str, str], out: Path
 ) -> None:
-    """The table, then the list: where there is a list, all else is there."""
+    """Write the table, and the list last: where it exists, all other files exist too."""
     classes = Classifier.of(model).facts.classes
     with atomic_file(out / CSV) as path, path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

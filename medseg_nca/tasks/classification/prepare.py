@@ -1,4 +1,4 @@
-"""From an image as it was read to what the automaton sees."""
+"""Prepare an image: from the image as it was read to the array that the automaton sees."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ class Facts(Settings):
     """What a model has to know of the data that it was trained on.
 
     Attributes:
-        classes: their names, in the order of the outputs.
-        own_names: what the data set itself calls them, where the settings name them.
-        channels: of a prepared image.
-        size: of a prepared image in pixels; its length is the number of axes.
+        classes: names of the classes, in the order of the outputs.
+        own_names: names that the data set gives to the classes, if the settings name them anew.
+        channels: number of channels of a prepared image.
+        size: size of a prepared image in pixels, for each axis.
         grey: whether coloured images become one channel.
-        mean, sd: of each channel of the prepared training images before they are normalised.
-        low, high: ends of the range of intensities, for ``inside``.
-        temperature: by which the logarithms of the answer's probabilities are divided.
-        split: how the data were divided; None where a file did it.
-        listed: the sides, where a file named them.
+        mean, sd: mean and standard deviation of each channel of the training images, which have
+            the model's size and channels but are not normalised.
+        low, high: ends of the range of intensities of each channel, for ``inside``.
+        temperature: the logarithms of the answer's probabilities are divided by it.
+        split: settings by which the data were divided; None if a file named the sides.
+        listed: the sides that a file named; None if there was no file, or too many cases.
     """
 
     classes: Annotated[tuple[Name, ...], Field(min_length=2, max_length=MAX_LABELS)]
@@ -66,11 +67,11 @@ class Facts(Settings):
 
     @property
     def dims(self) -> Literal[2, 3]:
-        """Number of axes of an image."""
+        """The number of axes of an image."""
         return 2 if len(self.size) == 2 else 3
 
     def threshold(self, options: ClassificationOptions) -> tuple[float, ...] | None:
-        """``inside`` in the units of prepared images, for each channel."""
+        """Return ``inside`` in the units of prepared images, for each channel; None if not set."""
         if options.inside is None:
             return None
         ends = zip(self.low, self.high, self.mean, self.sd, strict=True)
@@ -84,16 +85,16 @@ def prepare(image: NDArray[Any], facts: Facts, options: ClassificationOptions, n
     """Bring an image to the model's channels, size and intensities.
 
     Args:
-        image: ``(C, *S)``, real numbers.
-        facts: of the model.
-        options: of the model.
-        name: of the image, for messages.
+        image: the image ``(C, *S)`` of real numbers.
+        facts: facts of the model.
+        options: options of the model.
+        name: what messages call the image.
 
     Returns:
-        ``(channels, *size)``, float32.
+        The prepared image ``(channels, *size)``, float32.
 
     Raises:
-        ImageError: if it has another number of axes or cannot be brought to the channels.
+        ImageError: if the image has another number of axes, or other channels than the model.
     """
     shaped = bring(image, facts.channels, facts.size, options, name, grey=facts.grey)
     return normalise(shaped, facts, options)
@@ -108,7 +109,7 @@ def bring(
     *,
     grey: bool,
 ) -> Array:
-    """Bring an image ``(C, *S)`` to a number of channels and a size; see :func:`prepare`."""
+    """Bring an image ``(C, *S)`` to a number of channels and a size, as :func:`prepare` does."""
     if image.ndim - 1 != len(size):
         raise ImageError(
             f"{name}: has {image.ndim - 1} axes, {tuple(image.shape[1:])}; the model is for images "

@@ -1,4 +1,4 @@
-"""A stored answer, by which another machine recognises a model that classifies."""
+"""A stored answer, by which a classifying model is checked on another machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _WAVES = 4
 
 
 def make_reference(model: TaskModel) -> dict[str, str]:
-    """What ``model.json`` keeps: the model's probabilities of the patterns."""
+    """Return the model's probabilities for four patterns, as ``model.json`` keeps them."""
     return store_answer(_answer(model), FORMULA)
 
 
 def check_reference(model: TaskModel) -> Agreement:
-    """Answer again and compare.
+    """Answer the patterns again, and compare the answer with the stored one.
 
     Raises:
-        ModelError: if nothing is stored, or what is cannot be read.
+        ModelError: if no answer is stored, or it cannot be read.
     """
     return compare_answer(_answer(model), FORMULA, model)
 
 
 def _answer(model: TaskModel) -> NDArray[np.float64]:
-    """``(4, K)``: what a model says of waves of four lengths, without any random numbers."""
+    """Return a model's answer ``(4, K)`` to waves of four lengths, made without random numbers."""
     classifier = Classifier.of(model)
     facts = classifier.facts
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in facts.size), indexing="ij")

@@ -1,4 +1,4 @@
-"""Figures and ``report.html`` of an evaluation."""
+"""Draw the figures and write ``report.html`` of an evaluation."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MOST_MISTAKES = 18
 def draw_figures(
     model: TaskModel, tree: Tree, images: Sequence[ClassImage], folder: Path, seed: int
 ) -> dict[str, Path]:
-    """Draw confusion, reliability, the surest mistakes, and the votes on the surest of these.
+    """Draw confusion, reliability, the surest mistakes, and the votes on the least sure answer.
 
     Args:
-        model: that was evaluated.
-        tree: of ``metrics.json``.
-        images: in the order of the tree's cases.
-        folder: for the pictures.
-        seed: of the fire mask.
+        model: the model that was evaluated.
+        tree: the content of ``metrics.json``.
+        images: the images, in the order of the tree's cases.
+        folder: folder of the pictures.
+        seed: seed of the fire mask.
 
     Raises:
         OutputError: if a picture cannot be written.
@@ -60,8 +60,8 @@ def draw_figures(
             folder / "mistakes.png",
         )  # fmt: skip
     else:
-        (folder / "mistakes.png").unlink(missing_ok=True)  # of an earlier evaluation
-    # The least sure right answer tells most: there the cells have to agree.
+        (folder / "mistakes.png").unlink(missing_ok=True)  # a file of an earlier evaluation
+    # The right answer that is least sure shows best how the cells come to agree.
     right = [case for case in tree["cases"] if case["correct"]]
     shown = min(right, key=lambda case: case["probability"], default=None) or wrong[0]
     image = Classifier.of(model).prepare(known[shown["id"]].read(), shown["id"])
@@ -74,7 +74,7 @@ def write_class_report(tree: Tree, figures: dict[str, Path], model: TaskModel, p
     """Write the report of an evaluation.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     spec, facts = model.spec, Classifier.of(model).facts
     interval = f"[{100 * tree['confidence']:g} % interval over the images]"

@@ -1,4 +1,4 @@
-"""What is found out about images before the training: sizes, colours, statistics."""
+"""Find out about the images before the training: sizes, colours, statistics."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from medseg_nca.tasks.classification.prepare import Array, Facts, bring, normali
 
 logger = logging.getLogger(__name__)
 
-# "auto" takes at most so many pixels per axis: a step costs their product.
+# The most pixels per axis that "auto" takes, because the time of a step grows with all pixels.
 MOST_AUTO = {2: 64, 3: 32}
-# Bytes of images that are kept between the two looks at them.
+# The most bytes of images that stay in memory between the first and the second reading.
 _KEPT_BYTES = 10**9
-# Values that statistics are taken of.
+# The most values from which statistics are computed.
 _MOST_VALUES = 4_000_000
 _ENDS = (0.5, 99.5)
 
@@ -36,9 +36,9 @@ class DataPart:
     """The images of one side, prepared.
 
     Attributes:
-        ids: their names.
-        images: ``(n, channels, *size)``, float32.
-        truth: number of the class of each.
+        ids: names of the images.
+        images: the images ``(n, channels, *size)``, float32.
+        truth: number of the class of each image.
     """
 
     ids: tuple[str, ...]
@@ -48,7 +48,7 @@ class DataPart:
 
 @dataclass
 class _Reader:
-    """Reads images, keeps those that fit into the memory, and remembers what cannot be read."""
+    """Reads images, keeps those that fit into memory, and remembers those that cannot be read."""
 
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
@@ -73,10 +73,10 @@ class _Reader:
 
 
 def read_checked(image: ClassImage) -> NDArray[Any]:
-    """Read an image and see that its values are real numbers.
+    """Read an image, and check that its values are real numbers.
 
     Raises:
-        ImageError: if it cannot be read or used.
+        ImageError: if the image cannot be read or used.
     """
     array = image.read()
     check_values(Path(image.id), array)
@@ -93,7 +93,7 @@ def survey(
 ) -> tuple[Facts, DataPart, DataPart]:
     """Read the images of a training, decide how they are prepared, and prepare them.
 
-    Unreadable ones are left out with a warning.
+    Images that cannot be read are left out, with a warning.
 
     Raises:
         DataError: if the images have different numbers of axes or channels, or a class has no
@@ -192,7 +192,7 @@ def _read_part(
     options: ClassificationOptions,
     reader: _Reader,
 ) -> tuple[Array, tuple[str, ...], NDArray[np.int64]]:
-    """The images that can be read, brought to one form but not normalised."""
+    """Return the images that can be read, brought to one size but not normalised."""
     channels, size, grey = form
     result = np.empty((len(images), channels, *size), np.float32)
     ids: list[str] = []
@@ -215,11 +215,11 @@ def _normalised(images: Array, facts: Facts, options: ClassificationOptions) -> 
 
 
 def _statistics(images: Array) -> tuple[tuple[float, ...], ...]:
-    """Mean, sd and the ends of the range of each channel of ``(n, C, *S)``."""
+    """Return mean, standard deviation and ends of the range of each channel of ``(n, C, *S)``."""
     flat = images.swapaxes(0, 1).reshape(images.shape[1], -1)
     some = flat[:, :: max(flat.shape[1] // _MOST_VALUES, 1)].astype(np.float64)
     sd = some.std(1)
     low, high = np.percentile(some, _ENDS, axis=1)
-    # Six digits after the point are enough, but for maps of small numbers (ADC in mm²/s).
+    # Six digits after the point are enough, except for maps of small numbers (ADC in mm²/s).
     sd = [1.0 if v == 0 else round(v, 6) if v >= 1 else v for v in sd.tolist()]
     return tuple(some.mean(1).tolist()), tuple(sd), tuple(low.tolist()), tuple(high.tolist())

@@ -1,4 +1,4 @@
-"""Classification: which class an image is of, as the cells of an automaton agree on it."""
+"""The task classification, as the commands use it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from medseg_nca.tasks.classification.network import ClassifyingNca
     from medseg_nca.tasks.classification.predict import ClassPrediction
 
-# So many classes are named in a tag of a registered version, and have numbers of their own in a
-# tracking store.
+# The most classes that a tag of a registered version names, and the most classes that have numbers
+# of their own in a tracking store.
 _NAMED, _PUBLISHED = 20, 50
 
 
 class Classification(StandardTask):
-    """One class for each image, 2D or 3D."""
+    """The task whose models find one class for each image, 2D or 3D."""
 
     name = "classification"
     score = "balanced accuracy"
@@ -61,7 +61,7 @@ class Classification(StandardTask):
     predict_options = frozenset({"seed"})
 
     def begin(self, start: Start, job: Job) -> Training:
-        """See :meth:`Task.begin`; the split of the run is ``split.json``."""
+        """Implement :meth:`Task.begin`; the split of the run is ``split.json``."""
         from medseg_nca.datasets.redraw import SPLIT
         from medseg_nca.tasks.classification.begin import begin_training
 
@@ -83,34 +83,34 @@ class Classification(StandardTask):
         )
 
     def build(self, spec: TaskSpec) -> ClassifyingNca:
-        """See :meth:`StandardTask.build`."""
+        """Implement :meth:`StandardTask.build`."""
         from medseg_nca.tasks.classification.build import build
 
         return build(spec)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[ClassPrediction]:
-        """See :meth:`Task.predict`; with ``options.votes=true`` also a GIF for each."""
+        """Implement :meth:`Task.predict`; with ``options.votes=true`` also a GIF for each."""
         from medseg_nca.tasks.classification.predict import predict_images
 
         self.check_options(request.options, self.predict_options)
         return predict_images(self.own(request.model), request, job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
-        """See :meth:`Task.evaluate`."""
+        """Implement :meth:`Task.evaluate`."""
         from medseg_nca.tasks.classification.evaluate import evaluate_model
 
         self.check_options(request.options, self.evaluate_options)
         return evaluate_model(self.own(request.model), request, job)
 
     def table(self, tree: Tree) -> ResultTable:
-        """See :meth:`Task.table`: a row for each class."""
+        """Implement :meth:`Task.table`: a row for each class."""
         title = f"{tree['model']['name']} on {tree['split']['name']} of {tree['data']['name']}"
         text = "; ".join(f"{word} {with_interval(tree, name)}" for name, word in WORDS.items())
         summary = f"{text[:1].upper()}{text[1:]}; {tree['split']['cases']} images."
         return ResultTable(title, ("class", *COLUMNS), tuple(class_rows(tree)), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
-        """See :meth:`Task.published`."""
+        """Implement :meth:`Task.published`."""
         numbers = {name: tree[name] for name in WORDS}
         few = tree["classes"] if len(tree["classes"]) <= _PUBLISHED else {}
         for name, row in few.items():
@@ -118,7 +118,7 @@ class Classification(StandardTask):
         return numbers
 
     def comparable(self, tree: Tree) -> Mapping[str, Better]:
-        """See :meth:`Task.comparable`."""
+        """Implement :meth:`Task.comparable`."""
         return {
             "correct": "higher",
             "log_loss": "lower",
@@ -127,7 +127,7 @@ class Classification(StandardTask):
         }
 
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
-        """See :meth:`Task.case_values`: a row for each class, and "all"."""
+        """Implement :meth:`Task.case_values`: a row for each class, and "all"."""
         cases = tree["cases"]
         rows = {
             name: {case["id"]: case[metric] if case["truth"] == name else None for case in cases}
@@ -137,19 +137,19 @@ class Classification(StandardTask):
         return {**rows, "all": {case["id"]: case[metric] for case in cases}}
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
-        """See :meth:`Task.make_reference`: the probabilities of four patterns of waves."""
+        """Implement :meth:`Task.make_reference`: the probabilities of four patterns of waves."""
         from medseg_nca.tasks.classification.reference import make_reference
 
         return make_reference(self.own(model))
 
     def check_reference(self, model: TrainedModel) -> Agreement:
-        """See :meth:`Task.check_reference`."""
+        """Implement :meth:`Task.check_reference`."""
         from medseg_nca.tasks.classification.reference import check_reference
 
         return check_reference(self.own(model))
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
-        """See :meth:`Task.tags`: classes, readout, steps and the size of an image."""
+        """Implement :meth:`Task.tags`: classes, readout, steps and the size of an image."""
         from medseg_nca.tasks.classification.classify import Classifier
 
         classifier = Classifier.of(self.own(model))

@@ -1,4 +1,4 @@
-"""How the measures of classification are called and written."""
+"""Names of the measures of classification, and how their numbers are written."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ COLUMNS = ("n", "sensitivity", "precision", "f1", "auroc")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for a table; a dash where there is none."""
+    """Return a number as a table shows it; a dash if there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def with_interval(tree: Tree, name: str) -> str:
-    """A number with its confidence interval, where it has one."""
+    """Return a number with its confidence interval, if it has one."""
     ends = tree.get(f"{name}_{interval_key(tree['confidence'])}")
     return number(tree[name]) + (f" [{number(ends[0])}, {number(ends[1])}]" if ends else "")
 
 
 def class_rows(tree: Tree) -> list[tuple[str, ...]]:
-    """A row for each class: name, n, sensitivity, precision, f1, AUROC."""
+    """Return a row for each class: name, n, sensitivity, precision, f1, AUROC."""
     return [
         (name, str(row["n"]), *(number(row[key]) for key in COLUMNS[1:]))
         for name, row in tree["classes"].items()

@@ -1,4 +1,4 @@
-"""The task generation: grow targets from a seed, keep them and mend them."""
+"""The task generation: an automaton grows targets from a seed, keeps them and mends them."""
 
 from medseg_nca.tasks.generation.task import Generation
 

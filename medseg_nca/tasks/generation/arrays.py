@@ -1,4 +1,4 @@
-"""Answers to arrays: what MLflow's ``pyfunc`` and the stored answer of a model need."""
+"""Grow pictures from arrays, for MLflow's ``pyfunc`` and for the stored answer of a model."""
 
 from __future__ import annotations
 
@@ -27,19 +27,20 @@ def grown(model: TaskModel, value: Any) -> FloatArray:
     """Grow one picture for each row of an input.
 
     Args:
-        model: of the task.
+        model: a model of the task.
         value: an array ``(N, 2)`` of steps and fire seeds; or a mapping of arrays, each of length N
             or 1: "steps", "seed", "target" (numbers), "genome" ``(N, targets)``, and "image"
-            ``(N, V, *grid)``, which growth goes on from. What is not given is the trained number of
-            steps, 0, the first target, and the seed.
+            ``(N, V, *grid)``, from which growth goes on. Without "steps", the trained number of
+            steps is taken; without "seed", 0; without "target", the first target; without "image",
+            growth begins with the seed.
 
     Returns:
-        ``(N, V, *grid)`` float32: red, green and blue multiplied by alpha, and alpha (grey and
-        alpha for volumes); axes (x, y[, z]).
+        The pictures ``(N, V, *grid)`` float32: red, green and blue multiplied by alpha, and alpha
+        (grey and alpha for volumes); axes (x, y[, z]).
 
     Raises:
-        ImageError: if the input does not fit, with what is needed.
-        NonFiniteStateError: if a state is not finite; it names the step.
+        ImageError: if the input does not fit; the message says what is needed.
+        NonFiniteStateError: if a state is not finite; the message names the step.
     """
     rows = _rows(model, value)
     count = max(len(column) for column in rows.values())
@@ -101,7 +102,10 @@ def _rows(model: TaskModel, value: Any) -> dict[str, NDArray[Any]]:
 
 
 def reference_answer(model: TaskModel) -> FloatArray:
-    """What is seen of every target after the trained steps; fewer cells where they are many."""
+    """Return the picture of every target after the trained steps.
+
+    If there are too many cells to store, only every second, third, ... cell of each axis is taken.
+    """
     module = module_of(model)
     answer = grown(model, {"target": np.arange(module.shape.targets)})
     for stride in range(1, max(module.shape.grid) + 1):

@@ -1,4 +1,4 @@
-"""The automaton of the task: one cell, no image, what it shows in its first channels."""
+"""The automaton of the task: it sees no image, and its first channels are the picture."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from medseg_nca.tasks.generation.options import GenerationFacts, GenerationOptio
 
 @dataclass(frozen=True)
 class Shape:
-    """What the weights of a model do not say of it.
+    """The sizes of a model that its weights do not tell.
 
     Attributes:
-        grid: cells an axis.
-        visible: channels that are seen; the last one is alpha.
-        targets: how many things it grows.
-        genome: "channels" or "seed".
-        seeds: places of the living cells, as shares of the grid; none is the middle.
+        grid: number of cells along each axis.
+        visible: number of channels that are the picture; the last one is alpha.
+        targets: number of targets that the model grows.
+        genome: "channels" or "seed", see :class:`GenerationOptions`.
+        seeds: places of the first living cells, as shares of the grid; none stands for one cell in
+            the middle.
     """
 
     grid: tuple[int, ...]
@@ -41,15 +42,15 @@ class Shape:
 
     @property
     def genome_channels(self) -> int:
-        """Channels of the state, before the visible ones, that hold the genome."""
+        """The number of channels before the visible ones that hold the genome."""
         return self.targets if self.targets > 1 and self.genome == "channels" else 0
 
     @classmethod
     def of(cls, spec: TaskSpec) -> Shape:
-        """What ``model.json`` says.
+        """Return the sizes that ``model.json`` says.
 
         Raises:
-            ConfigError: naming what is wrong with its options or facts.
+            ConfigError: if its options or facts are wrong; the message names the field.
         """
         options, facts = read_parts(spec)
         return cls(facts.grid, facts.visible, len(facts.targets), options.genome, options.seeds)
@@ -58,11 +59,11 @@ class Shape:
 class GrowingNca(nn.Module):
     """Grows targets from seeds (Growing NCA, Mordvintsev et al., Distill 2020).
 
-    The state is ``(B, [genome | visible | hidden], *grid)``. The targets travel with the weights,
-    so that a model can be measured wherever it is.
+    The state is ``(B, [genome | visible | hidden], *grid)``. The targets are stored with the
+    weights, so that a model can be evaluated without its data.
 
     Raises:
-        ConfigError: if the settings are those of a model that this is not.
+        ConfigError: if the settings ask for something that this model does not have.
     """
 
     targets: Tensor
@@ -88,18 +89,18 @@ class GrowingNca(nn.Module):
 
     @property
     def trained_steps(self) -> tuple[int, int]:
-        """Fewest and most steps of a training sample."""
+        """The fewest and the most steps of a training sample."""
         steps = self.settings.resolved_levels[0].steps
         return steps if isinstance(steps, tuple) else (steps, steps)
 
     def genome(self, target: int) -> tuple[float, ...]:
-        """The genome of one target: a one in its place."""
+        """Return the genome of one target: 1 in its place, 0 elsewhere."""
         return tuple(float(number == target) for number in range(self.shape.targets))
 
     def seed_state(self, genome: Sequence[float]) -> Tensor:
-        """A state ``(1, C, *grid)`` in which the seed's cells alone live.
+        """Return a state ``(1, C, *grid)`` in which only the cells of the seed live.
 
-        Alpha and all hidden channels of a seed's cell are one, its colours zero.
+        Alpha and all hidden channels of these cells are 1, and their colours are 0.
         """
         shape, first = self.shape, self.shape.genome_channels
         state = torch.zeros(1, self.cell.channels, *shape.grid)
@@ -114,7 +115,7 @@ class GrowingNca(nn.Module):
         return self.with_genome(state, genome)
 
     def with_genome(self, state: Tensor, genome: Sequence[float]) -> Tensor:
-        """Write a genome into every cell of a state; unchanged where cells do not see it."""
+        """Write a genome into every cell of a state, in place, if cells have channels for it."""
         first = self.shape.genome_channels
         if first:
             values = torch.tensor(genome).view(1, first, *[1] * len(self.shape.grid))
@@ -122,7 +123,7 @@ class GrowingNca(nn.Module):
         return state
 
     def visible(self, state: Tensor) -> Tensor:
-        """What is seen of a state: ``(B, V, *grid)``, colours multiplied by alpha, and alpha."""
+        """Return the picture ``(B, V, *grid)`` of a state: colours times alpha, and alpha."""
         first = self.shape.genome_channels
         return state[:, first : first + self.shape.visible]
 
@@ -132,14 +133,14 @@ class GrowingNca(nn.Module):
         """Take some steps.
 
         Args:
-            state: ``(B, C, *grid)``.
-            steps: how many.
-            seed: of the fire mask, from which each sample gets one of its own.
-            first: number of steps that were taken before, which go on with these.
+            state: a state ``(B, C, *grid)``.
+            steps: number of steps.
+            seed: seed of the fire mask, from which each sample gets a seed of its own.
+            first: number of steps that were taken before.
             record: called with the state after every step.
 
         Raises:
-            NonFiniteStateError: if a value becomes NaN or infinite; it names the step.
+            NonFiniteStateError: if a value becomes NaN or infinite; the message names the step.
         """
         return self.run(state, steps, [mix(seed, s) for s in range(len(state))], first, record)
 
@@ -147,7 +148,7 @@ class GrowingNca(nn.Module):
         self, state: Tensor, steps: int, seeds: Sequence[int], first: int = 0,
         record: Record | None = None,
     ) -> Tensor:  # fmt: skip
-        """See :meth:`forward`, with a fire seed for every sample."""
+        """Take some steps as :meth:`forward` does, with a given fire seed for every sample."""
         fire = Fire(self.settings.cell.fire_rate, tuple(seeds), self.settings.fire, None, first)
         self.taken = (steps,) * len(state)
         return roll_out(
@@ -157,10 +158,10 @@ class GrowingNca(nn.Module):
 
 
 def read_parts(spec: TaskSpec) -> tuple[GenerationOptions, GenerationFacts]:
-    """The options and facts of a model.
+    """Return the options and facts of a model.
 
     Raises:
-        ConfigError: naming what is wrong with them.
+        ConfigError: if they are wrong; the message names the field.
     """
     options = validate(GenerationOptions, spec.options, source="options")
     facts = validate(GenerationFacts, spec.facts, source="facts")
@@ -174,15 +175,15 @@ def read_parts(spec: TaskSpec) -> tuple[GenerationOptions, GenerationFacts]:
 
 
 def build(spec: TaskSpec) -> GrowingNca:
-    """Make the network that ``model.json`` describes, its weights still to be loaded."""
+    """Build the network that ``model.json`` describes, without its weights."""
     return GrowingNca(spec.model, Shape.of(spec))
 
 
 def check_settings(settings: ModelSettings, shape: Shape) -> NcaModelSettings:
-    """Refuse what a growing automaton does not have.
+    """Refuse settings that a growing automaton does not have.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: if there is such a setting; the message names it.
     """
     if not isinstance(settings, NcaModelSettings):
         raise ConfigError(

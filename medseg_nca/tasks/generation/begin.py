@@ -1,4 +1,4 @@
-"""The start of a training."""
+"""Begin a training of the task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medseg_nca.tasks.generation.targets import load_targets
 
 
 def begin(task: Task, start: Start) -> Training:
-    """Read the targets, and say what is learned.
+    """Read the targets, and return what is learned.
 
     Raises:
         ConfigError: if the settings do not fit each other, or several processes train.

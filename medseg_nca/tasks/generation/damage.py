@@ -1,4 +1,4 @@
-"""Wounds: which cells of a grid are cut off."""
+"""Damage that wounds a grid: which of its cells are cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medseg_nca.tasks.generation.options import Wound
 
 
 def random_damage(shape: Sequence[int], number: int) -> Tensor:
-    """Return which cells stay, bool ``(*shape)``, with a wound that ``number`` decides.
+    """Return which cells stay, bool ``(*shape)``, after a random wound drawn from ``number``.
 
     Half of the wounds are discs (balls in 3D), whose radius is an eighth to a third of the shortest
     side; the others are half-spaces, whose border passes the middle by at most a quarter of a side.
@@ -30,12 +30,13 @@ def random_damage(shape: Sequence[int], number: int) -> Tensor:
 
 
 def fixed_damage(target: Tensor, wound: Wound) -> Tensor:
-    """Return which cells stay, bool ``(*shape)``, with a wound that is always the same.
+    """Return which cells stay, bool ``(*shape)``, after a wound that is always the same.
 
     Args:
-        target: alpha of what is grown ``(*shape)``, which says where the wound lies.
-        wound: "disc" cuts a ball of a quarter of the shortest side out of the middle, "half" cuts
-            the second half of the first axis off, "corner" the first half of every axis.
+        target: alpha of the target ``(*shape)``; the wound lies where the target is.
+        wound: "disc" cuts a disc (a ball in 3D) out of the middle, whose radius is a quarter of the
+            target's shortest side; "half" cuts off the second half of the first axis; "corner" cuts
+            off the part that is in the first half of every axis; "none" cuts nothing.
     """
     shape = tuple(target.shape)
     keep = torch.ones(shape, dtype=torch.bool)
@@ -56,7 +57,7 @@ def fixed_damage(target: Tensor, wound: Wound) -> Tensor:
 
 
 def _distances(shape: Sequence[int], centre: Sequence[float]) -> Tensor:
-    """How far the middle of each cell is from a point."""
+    """Return how far the middle of each cell is from a point."""
     total = torch.zeros(tuple(shape))
     for axis, (size, place) in enumerate(zip(shape, centre, strict=True)):
         steps = torch.arange(size) + 0.5 - place
@@ -65,7 +66,7 @@ def _distances(shape: Sequence[int], centre: Sequence[float]) -> Tensor:
 
 
 def _along(shape: Sequence[int], direction: Sequence[float]) -> Tensor:
-    """How far the middle of each cell is from the middle of the grid in a direction."""
+    """Return how far the middle of each cell is from the middle of the grid in a direction."""
     total = torch.zeros(tuple(shape))
     for axis, (size, part) in enumerate(zip(shape, direction, strict=True)):
         steps = torch.arange(size) + 0.5 - size / 2

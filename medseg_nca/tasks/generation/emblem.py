@@ -1,4 +1,4 @@
-"""The emblem that is grown where no picture is given: a heart that holds a cell."""
+"""The emblem that is grown if no picture is given: a heart that holds a cell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
-# Points a pixel and axis, over which edges are averaged.
+# Number of points for each pixel and axis, over which edges are averaged.
 _FINE = 8
 _RED, _DARK = np.array([0.90, 0.22, 0.27]), np.array([0.55, 0.07, 0.24])
 _IVORY, _TEAL = np.array([1.0, 0.96, 0.88]), np.array([0.05, 0.48, 0.53])

@@ -1,4 +1,4 @@
-"""How well an automaton grows its targets, keeps them, and mends them. Needs no data."""
+"""Evaluate how well an automaton grows its targets, keeps them and mends them, without data."""
 
 from __future__ import annotations
 
@@ -22,17 +22,23 @@ from medseg_nca.tasks.generation.options import WOUNDS, EvaluationOptions, Wound
 from medseg_nca.tracking.results import describe_results, write_results
 
 Tree = dict[str, Any]
-# A wound is healed when the loss has come back to this multiple of what it was before.
+# A wound is healed when the loss is at most this many times the loss before the wound.
 HEALED = 2.0
-# The step at which an unhealed curve is judged, and until which a wound may heal, in trained steps.
+# A wound has this many times the trained steps to heal; then the loss after it is measured.
 HEALING_TIME = 5
-# Of a growth that is damaged: long enough grown to be settled, in trained steps.
+# A growth is damaged after this many times the trained steps, when it does not change any more.
 _GROWN = 10
 
 
 @dataclass(frozen=True)
 class Wounded:
-    """What was seen of one wound: losses before, after it and after each step; three pictures."""
+    """How a growth healed from one wound.
+
+    Attributes:
+        losses: the loss before the wound, after the wound, and after each step from then on.
+        frames: pictures before the wound, after it, and after some of the steps.
+        steps: for each picture, the number of steps since the wound; -1 for the first picture.
+    """
 
     losses: tuple[float, ...]
     frames: tuple[np.ndarray[Any, Any], ...]
@@ -44,12 +50,12 @@ class GrownCase:
     """One target grown with one fire seed.
 
     Attributes:
-        id: ``target/seed``.
-        row: of ``metrics.json``.
-        losses: before the first step, and after each.
-        frames: pictures of the growth; ``steps`` says after how many steps.
-        steps: of ``frames``.
-        wounds: by name.
+        id: name of the target and fire seed, ``target/seed``.
+        row: the entry of ``metrics.json``.
+        losses: the loss before the first step, and after each step.
+        frames: pictures of the growth.
+        steps: for each picture, the number of steps after which it was taken.
+        wounds: how the growth healed, by name of the wound.
     """
 
     id: str
@@ -61,16 +67,16 @@ class GrownCase:
 
 
 def evaluation_options(overrides: Sequence[str]) -> EvaluationOptions:
-    """The options of an evaluation, as ``--set`` writes them.
+    """Return the options of an evaluation from overrides, each as ``--set`` takes it.
 
     Raises:
-        ConfigError: naming the one that is unknown or wrong.
+        ConfigError: if an option is unknown or wrong; the message names it.
     """
     return validate(EvaluationOptions, with_overrides({}, overrides), source="--set")
 
 
 def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
-    """Measure a model, and write everything.
+    """Evaluate a model, and write the results.
 
     Raises:
         ConfigError: for an unknown option.
@@ -103,10 +109,10 @@ def run(request: EvaluateRequest, model: TaskModel, job: Job) -> Evaluation:
 def measure(
     model: TaskModel, target: int, seed: int, options: EvaluationOptions, job: Job
 ) -> GrownCase:
-    """Grow one target with one fire seed for all times, and wound it.
+    """Grow one target with one fire seed for the longest of the times, and damage it.
 
     Raises:
-        NonFiniteStateError: if a state is not finite; it names the step.
+        NonFiniteStateError: if a state is not finite; the message names the step.
         Interrupted: if the job was cancelled.
     """
     module, wanted = module_of(model), wanted_of(model, target)
@@ -120,7 +126,7 @@ def measure(
     done, taken = 0, 0
     for end in sorted({*ends, _GROWN * trained}):
         state, more = grow(model, state, end - done, mix(seed, 0), done, film, job)
-        # An automaton that stopped by itself stays as it is.
+        # The state of an automaton that stopped by itself does not change any more.
         film.losses += [film.losses[-1]] * (end + 1 - len(film.losses))
         taken += more
         done = end
@@ -165,10 +171,10 @@ def _hurt(
 
 
 def healing(wounded: Wounded, constant: float) -> Tree:
-    """Losses before, after and at the end, and the step from which on the wound is healed.
+    """Return the losses around a wound, and the step after which the wound is healed.
 
-    There is nothing to heal where nothing had grown (before the wound the answer was no better than
-    a constant), nor where the wound did no harm (the loss stayed within the limit).
+    A wound does not count as healed if nothing had grown before it (the picture was no better than
+    a constant), or if it did no harm (the loss stayed within the limit).
     """
     before, hurt, *after = wounded.losses
     limit = HEALED * before
@@ -193,7 +199,7 @@ def _tree(
 ) -> Tree:
     module = module_of(model)
     rows = [case.row for case in cases]
-    # Of one length whatever times are asked for, so that scores can be compared.
+    # The score is always taken after the same number of steps, so that scores can be compared.
     value = _mean([row["settled_psnr"] for row in rows])
     tree = describe_results(
         model, data="", data_hash="", split="all", cases=len(rows),
@@ -263,6 +269,6 @@ def _flat(row: Tree) -> Tree:
 
 
 def case_value(row: Tree, metric: str) -> float | None:
-    """A metric of a case by its flat name; None if the case has none of that name."""
+    """Return a metric of a case by its name in ``metrics.csv``; None if the case has none."""
     value = _flat(row).get(metric)
     return None if value is None else float(value)

@@ -1,4 +1,4 @@
-"""One growth at inference, watched step by step."""
+"""Take the steps of one growth at inference, and keep pictures and losses of it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ FloatArray = NDArray[np.float32]
 
 @dataclass
 class Film:
-    """Keeps what is seen, of some steps, and the loss of each.
+    """Keeps the pictures after some steps of a growth, and the loss after every step.
 
     Args:
-        keep: whether the picture after so many steps is kept.
+        keep: returns whether the picture after that many steps is kept.
         wanted: the target ``(V, *grid)``; without it there are no losses.
 
     Attributes:
-        frames: ``(V, *grid)`` each.
-        numbers: the steps that they are after.
-        losses: mean squared errors, one for each step.
+        frames: the pictures, each ``(V, *grid)``.
+        numbers: for each picture, the number of steps after which it was taken.
+        losses: the mean squared error after each step.
     """
 
     keep: Callable[[int], bool] = lambda step: False
@@ -45,7 +45,7 @@ class Film:
         self.numbers.append(0)
 
     def add(self, step: int, seen: Tensor) -> None:
-        """Look at ``(1, V, *grid)`` after a step."""
+        """Take the picture ``(1, V, *grid)`` after a step."""
         if self.wanted is not None:
             wanted = self.wanted.to(seen.device)
             self.losses.append(float((seen[0].float() - wanted).square().mean()))
@@ -55,21 +55,21 @@ class Film:
 
 
 def facts_of(model: TaskModel) -> GenerationFacts:
-    """What a model of this task knows of its targets.
+    """Return what a model of this task knows of its targets.
 
     Raises:
-        ConfigError: naming what is wrong; a model that was read from its files has no such fault.
+        ConfigError: if the facts are wrong, which they are in no model that was read from files.
     """
     return read_parts(model.spec)[1]
 
 
 def module_of(model: TaskModel) -> GrowingNca:
-    """The network of a model of this task."""
+    """Return the network of a model of this task."""
     return cast(GrowingNca, model.module)
 
 
 def wanted_of(model: TaskModel, target: int) -> Tensor:
-    """A target of a model, ``(V, *grid)`` on the CPU."""
+    """Return a target ``(V, *grid)`` of a model, on the CPU."""
     return module_of(model).targets[target].cpu()
 
 
@@ -81,19 +81,20 @@ def grow(
     """Take a state through some steps.
 
     Args:
-        model: of the task.
-        state: ``(1, C, *grid)``.
-        steps: how many.
-        seed: of the fire mask.
-        first: how many steps were taken before.
-        film: sees every step.
-        job: looked at in every step.
+        model: a model of the task.
+        state: a state ``(1, C, *grid)``.
+        steps: number of steps.
+        seed: seed of the fire mask.
+        first: number of steps that were taken before.
+        film: gets the picture after every step.
+        job: asked in every step whether to go on.
 
     Returns:
-        The new state, and how many steps were taken; fewer where the automaton stopped by itself.
+        The new state, and the number of steps that were taken, which is smaller if the automaton
+        stopped by itself.
 
     Raises:
-        NonFiniteStateError: if a value becomes NaN or infinite; it names the step.
+        NonFiniteStateError: if a value becomes NaN or infinite; the message names the step.
         Interrupted: if the job was cancelled.
     """
     module, done = module_of(model), first
@@ -111,7 +112,7 @@ def grow(
 
 
 def wound(model: TaskModel, state: Tensor, keep: Tensor) -> Tensor:
-    """A state ``(1, C, *grid)`` without the cells that do not stay; its genome is kept."""
+    """Return a state ``(1, C, *grid)`` without the cells that are cut off; the genome stays."""
     first = module_of(model).shape.genome_channels
     state = state.clone()
     state[:, first:] *= keep.to(state.device)
@@ -119,11 +120,15 @@ def wound(model: TaskModel, state: Tensor, keep: Tensor) -> Tensor:
 
 
 def spread(total: int, most: int) -> Callable[[int], bool]:
-    """Keep at most so many of the steps 1 to ``total``, evenly, the first and last among them."""
+    """Return a function that says of a step whether its picture is kept.
+
+    At most ``most`` of the steps 1 to ``total`` are kept, evenly spread, the first and the last
+    among them.
+    """
     chosen = set(np.unique(np.linspace(1, total, min(total, most)).round().astype(int)).tolist())
     return lambda step: step in chosen
 
 
 def shown(steps: Sequence[int]) -> tuple[str, ...]:
-    """Captions of pictures."""
+    """Return the captions of pictures that were taken after these numbers of steps."""
     return tuple(f"step {step}" for step in steps)

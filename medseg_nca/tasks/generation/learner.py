@@ -1,4 +1,4 @@
-"""What a training of the task generation learns."""
+"""The learner of generation: a pool of states, a loss on what is grown, and a validation."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, V
 from medseg_nca.training.level_loss import overflow
 
 TASK_NAME = "generation"
-# A validation grows for this many times the trained steps.
+# In a validation, growth goes on for this many times the trained steps.
 KEPT = 10
 _SEED_OF_VALIDATION = 0x5EED
 _EPS = 1e-8
 
 
 class GrowingLearner(Learner):
-    """Grow targets from seeds, keep them, and mend them (Growing NCA, Distill 2020).
+    """Learns to grow targets from seeds, keep them, and mend them (Growing NCA, Distill 2020).
 
-    ``sample`` says which slots of the pool a batch takes and where it is damaged, a function of the
-    index alone. The pool itself is read and written by ``loss``, in the process that trains.
+    ``sample`` decides which slot of the pool a sample takes and where it is damaged, from the index
+    alone. Only ``loss`` reads and writes the pool, in the process that trains.
     """
 
     def __init__(self, settings: RunSettings, options: GenerationOptions, targets: Targets) -> None:
@@ -48,12 +48,12 @@ class GrowingLearner(Learner):
             model = GrowingNca(settings.model, self.shape)
         seeds = torch.cat([model.seed_state(model.genome(t)) for t in range(self.shape.targets)])
         self.seeds = seeds
-        # A slot for every sample of a batch, each with its own part of the pool.
+        # The pool has at least one slot of every target for each sample of a batch.
         size = max(options.pool, settings.training.batch_size * self.shape.targets)
         self.pool = SamplePool(seeds, size)
 
     def build_model(self) -> GrowingNca:
-        """See :meth:`Learner.build_model`."""
+        """Implement :meth:`Learner.build_model`."""
         model = GrowingNca(self.settings.model, self.shape)
         with torch.no_grad():
             model.targets.copy_(self.wanted)
@@ -63,10 +63,10 @@ class GrowingLearner(Learner):
         return model
 
     def sample(self, index: int) -> Batch:
-        """See :meth:`Learner.sample`: a slot of the pool, and a number that decides its wound.
+        """Implement :meth:`Learner.sample`: a slot of the pool, and a number that draws its wound.
 
-        The samples of a batch take their slots from parts of the pool of their own, so that no two
-        have the same.
+        Each sample of a batch takes its slot from another part of the pool, so that no two samples
+        have the same slot.
         """
         batch = self.settings.training.batch_size
         part, places = index % batch, self.pool.size // batch
@@ -74,10 +74,10 @@ class GrowingLearner(Learner):
         return {"slot": slot, "wound": mix(self.settings.seed, 0xDA3A6E, index)}
 
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """Mean squared error of what is seen after a random number of steps, and the overflow.
+        """Return the mean squared error after a random number of steps, plus the overflow penalty.
 
-        The worst states of the batch begin again from the seed, the best ones are damaged first;
-        what becomes of all of them goes back to the pool.
+        Before the steps the worst states of the batch are replaced by seeds, and the best ones are
+        damaged. After the steps all states go back to the pool.
         """
         slots: list[int] = batch["slot"].tolist()
         device = batch["slot"].device
@@ -98,12 +98,12 @@ class GrowingLearner(Learner):
 
     @property
     def trained_steps(self) -> tuple[int, int]:
-        """Fewest and most steps of a sample."""
+        """The fewest and the most steps of a sample."""
         steps = self.settings.model.resolved_levels[0].steps  # type: ignore[union-attr]
         return steps if isinstance(steps, tuple) else (steps, steps)
 
     def _prepared(self, states: Tensor, numbers: Sequence[int], wounds: Sequence[int]) -> Tensor:
-        """Replace the worst states by seeds, and damage the best ones; what is left stays."""
+        """Replace the worst states by seeds, and damage the best ones; the others do not change."""
         first, visible = self.shape.genome_channels, self.shape.visible
         error = (states[:, first : first + visible] - self.wanted[list(numbers)]).square()
         order: list[int] = error.flatten(1).mean(1).sort(descending=True, stable=True)[1].tolist()
@@ -117,9 +117,11 @@ class GrowingLearner(Learner):
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """Peak signal-to-noise ratio in dB: grown, kept ten times as long, and half mended.
+        """Measure the peak signal-to-noise ratio (dB) of a growth, long after, and after damage.
 
-        The score is the lowest of the three, the mean over the targets: all three are wanted.
+        "grown" is after the trained steps, "kept" after ten times as many, and "mended" after half
+        of the picture was cut off and the trained steps were taken once more. The score is the
+        lowest of the three, as a mean over the targets.
         """
         assert isinstance(model, GrowingNca)
         found: dict[str, list[float]] = {"grown": [], "kept": [], "mended": []}
@@ -147,7 +149,7 @@ class GrowingLearner(Learner):
         return Validation(score, {"psnr": score, **means}, cases)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """See :meth:`Learner.constant_answer`: the mean colour of all targets everywhere."""
+        """Implement :meth:`Learner.constant_answer`: the mean colour of all targets everywhere."""
         axes = (0, *range(2, self.wanted.ndim))
         mean = self.wanted.mean(axes, keepdim=True)
         errors = (self.wanted - mean).square().flatten(1).mean(1)
@@ -156,15 +158,15 @@ class GrowingLearner(Learner):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """See :meth:`Learner.state_dict`: the pool."""
+        """Implement :meth:`Learner.state_dict`: the pool."""
         return {"pool": self.pool.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See :meth:`Learner.load_state_dict`."""
+        """Implement :meth:`Learner.load_state_dict`."""
         self.pool.load_state_dict(state["pool"])
 
     def spec(self, validation: Validation | None) -> TaskSpec:
-        """What is written beside the weights."""
+        """Return the content of ``model.json``."""
         facts = {
             "targets": list(self.targets.names),
             "grid": list(self.shape.grid),
@@ -180,11 +182,11 @@ class GrowingLearner(Learner):
         )
 
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
-        """See :meth:`Learner.save`."""
+        """Implement :meth:`Learner.save`."""
         save_task_model(folder, model, self.spec(validation))
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """How each target grows, as a strip of pictures and an animation."""
+        """Draw how each target grows, as a strip of pictures and as an animation."""
         from medseg_nca.tasks.generation.pictures import draw_growth
 
         assert isinstance(model, GrowingNca)
@@ -192,7 +194,7 @@ class GrowingLearner(Learner):
 
 
 def psnr(loss: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error of values from 0 to 1."""
+    """Return the peak signal-to-noise ratio in dB of a mean squared error of values from 0 to 1."""
     return -10 * math.log10(max(loss, _EPS))
 
 

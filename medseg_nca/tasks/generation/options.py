@@ -1,4 +1,4 @@
-"""The settings of the task generation: ``options`` of a run, and those of its predictions."""
+"""The options of the task generation: of a training, a prediction and an evaluation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from medseg_nca.config.bounds import MAX_STEPS, Intensity, Name, PlainName
 EMBLEM = "emblem"
 MAX_TARGETS = 64
 MAX_GRID = 1024
-# Cells of a grid: what fits into a training step on an ordinary machine.
+# The most cells of a grid, with which a training step fits into an ordinary machine.
 MAX_CELLS = 2**18
 Axis = Annotated[int, Field(ge=1, le=MAX_GRID)]
 Share = Annotated[float, Field(ge=0, le=1)]
-# Targets are a one each; what is far from them only breaks the growth.
+# The genome of a target holds a 1; a number that is far larger only breaks the growth.
 _Gene = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 _Row = tuple[Intensity, Intensity, Intensity, Intensity]
 Wound = Literal["none", "disc", "half", "corner"]
@@ -25,17 +25,18 @@ WOUNDS: tuple[Wound, ...] = ("disc", "half", "corner")
 
 
 class GenerationOptions(Settings):
-    """What is grown, from what, and how the pool of states is kept.
+    """The section ``options`` of a run: what is grown, and how the pool of states is kept.
 
     target: "emblem", which is drawn in code, a picture with an alpha channel, or a volume. targets:
-    several of them in place of ``target``; each gets an entry of the genome. grid: cells an axis;
-    None is the target with a margin of an eighth. size: longest side of a drawn emblem in cells.
-    seeds: places of the living cells that growth begins with, as shares of the grid; none is one
-    cell in the middle. genome: "channels" shows the genome to every cell, in channels that never
-    change; "seed" writes it into the first hidden channels of the seed only. pool: how many states
-    training keeps. damaged: how many samples of a batch are damaged before their steps, the best
-    ones. reseed: how many are replaced by the seed, the worst ones. normalise_gradients: divide the
-    gradient of each parameter by its norm, as Growing NCA does.
+    several targets in place of ``target``; each gets an entry of the genome. grid: number of cells
+    along each axis; None takes the target with a margin of an eighth. size: longest side of a drawn
+    emblem in cells. seeds: places of the living cells that growth begins with, as shares of the
+    grid; none stands for one cell in the middle. genome: "channels" shows the genome to every cell,
+    in channels that never change; "seed" writes it into the first hidden channels of the seed only.
+    pool: number of states that training keeps. damaged: number of samples in a batch, the best
+    ones, that are damaged before their steps. reseed: number of samples in a batch, the worst ones,
+    that are replaced by the seed. normalise_gradients: divide the gradient of each parameter by its
+    norm, as Growing NCA does.
     """
 
     target: Name = EMBLEM
@@ -51,7 +52,7 @@ class GenerationOptions(Settings):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that is to be grown."""
+        """The names of all targets."""
         return self.targets or (self.target,)
 
     @model_validator(mode="after")
@@ -64,11 +65,11 @@ class GenerationOptions(Settings):
 
 
 class GenerationFacts(Settings):
-    """``facts`` of ``model.json``: what the weights do not say of what is grown.
+    """The section ``facts`` of ``model.json``: what the weights do not tell about the targets.
 
-    targets: their names, which become names of files. grid: cells an axis. visible: channels that
-    are seen, alpha the last: 4 of pictures, 2 of volumes. affine: of the grid of volumes, voxel
-    index to RAS+ mm, as four rows.
+    targets: names of the targets, which become names of files. grid: number of cells along each
+    axis. visible: number of channels that are the picture, with alpha as the last: 4 for pictures,
+    2 for volumes. affine: affine of the grid of volumes, voxel index to RAS+ mm, as four rows.
     """
 
     targets: Annotated[tuple[PlainName, ...], Field(min_length=1, max_length=MAX_TARGETS)]
@@ -86,13 +87,14 @@ class GenerationFacts(Settings):
 
 
 class PredictionOptions(Settings):
-    """How a trained automaton is grown.
+    """The options of a prediction: how a trained automaton grows.
 
-    steps: None takes the mean of the trained ones. target: name or number of one of several; None
-    grows all of them. genome: in place of a target, a number for each, which may mix them. count:
-    how many are grown, each with fire masks of its own, from ``seed`` on. damage: what is cut off
-    after ``damage_at`` of the steps (half of them if None). scale: pixels a cell in the pictures.
-    animation: also write a GIF. frames: the most of an animation.
+    steps: number of steps; None takes the mean of the trained numbers. target: name or number of
+    one target; None grows all targets. genome: in place of a target, one number for each target,
+    which may mix them. count: number of growths of each target; they have the fire seeds ``seed``,
+    ``seed`` + 1, and so on. damage: the wound that is cut after ``damage_at`` steps; None takes
+    half of the steps. scale: pixels of a picture for each cell. animation: whether a GIF is written
+    too. frames: the most frames of the GIF.
     """
 
     steps: int | None = Field(None, ge=1, le=MAX_STEPS * 10)
@@ -114,7 +116,11 @@ class PredictionOptions(Settings):
 
 
 class EvaluationOptions(Settings):
-    """times: lengths of growth, in trained steps. count: fire seeds a target. seed: the first."""
+    """The options of an evaluation.
+
+    times: lengths of growth, in multiples of the trained steps. count: number of fire seeds for
+    each target. seed: the first fire seed. animation: whether the report has an animation.
+    """
 
     times: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(min_length=1)] = (
         1,

@@ -1,4 +1,4 @@
-"""What is drawn after a training."""
+"""Draw the growth of a model after its training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FRAMES = 60
 
 @torch.no_grad()
 def draw_growth(model: GrowingNca, names: Sequence[str], folder: Path) -> list[Path]:
-    """Show how each target grows for twice the trained steps.
+    """Draw how each target grows for twice the trained steps, and return the files.
 
     Raises:
         OutputError: if a file cannot be written.

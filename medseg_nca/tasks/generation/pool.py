@@ -1,4 +1,4 @@
-"""The pool of states that training begins from, so that the automaton learns to keep its shape."""
+"""The pool of states from which training goes on, so that the automaton learns to keep a shape."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 class SamplePool:
-    """States of earlier iterations, all seeds at first (Growing NCA, Mordvintsev et al. 2020).
+    """Keeps states of earlier iterations (Growing NCA, Mordvintsev et al. 2020).
 
-    Slot ``n`` belongs to target ``n % targets`` for good.
+    At first all states are seeds. Slot ``n`` always belongs to target ``n % targets``.
 
     Args:
         seeds: the seed state of each target, ``(targets, C, *spatial)``.
-        size: how many states are kept; at least one for each target.
+        size: number of states; if it is smaller than the number of targets, there is one for each.
     """
 
     def __init__(self, seeds: Tensor, size: int) -> None:
@@ -26,26 +26,26 @@ class SamplePool:
         self.states = seeds[numbers].clone()
 
     def target_of(self, slot: int) -> int:
-        """The target that the state in a slot is to become."""
+        """Return the target that a slot belongs to."""
         return slot % len(self.seeds)
 
     def take(self, slots: Sequence[int]) -> Tensor:
-        """The states in some slots, ``(len(slots), C, *spatial)``."""
+        """Return the states in some slots, ``(len(slots), C, *spatial)``."""
         return self.states[list(slots)]
 
     def put(self, slots: Sequence[int], states: Tensor) -> None:
-        """Keep states for later; without their gradients."""
+        """Put states into slots, without their gradients."""
         self.states[list(slots)] = states.detach().to(self.states)
 
     def state_dict(self) -> dict[str, Any]:
-        """All states, so that a resumed training goes on as if nothing had happened."""
+        """Return all states, so that a resumed training goes on as if it had never stopped."""
         return {"states": self.states.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Restore what :meth:`state_dict` returned.
 
         Raises:
-            ValueError: if they are the states of another pool.
+            ValueError: if the states belong to a pool of another shape.
         """
         states = state["states"]
         if states.shape != self.states.shape:

@@ -1,4 +1,4 @@
-"""Growing with a trained automaton: from the seed, or from a picture that is to go on growing."""
+"""Grow with a trained automaton, from the seed or from a picture that goes on growing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from medseg_nca.viz.growth import growth_gif, rgba_png
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.json"
-# Name, target (V, *grid) and genome of what is to be grown.
+# Name, picture (V, *grid) and genome of a target; a mixed genome has neither name nor picture.
 Wish = tuple[str | None, Tensor | None, tuple[float, ...]]
 _VOLUMES = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}
 
@@ -58,16 +58,16 @@ class Grown:
     """What became of one growth.
 
     Attributes:
-        name: of the files, without suffix.
+        name: name of the files, without suffix.
         source: the picture that it began with; None for the seed.
-        target: the name of what was to be grown; None for a mixed genome.
-        genome: that cells were given.
-        seed: of the fire mask.
-        steps: that were taken.
-        loss: mean squared error to the target, where there is one.
-        outputs: files by kind.
-        seconds: that it took.
-        error: why it failed.
+        target: name of the target; None for a mixed genome.
+        genome: the genome that the cells were given.
+        seed: seed of the fire mask.
+        steps: number of steps that were taken.
+        loss: mean squared error to the target; None for a mixed genome.
+        outputs: the files that were written, by kind.
+        seconds: the time that the growth took.
+        error: why the growth failed; None if it did not.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Grown:
 
     @property
     def line(self) -> str:
-        """For the terminal."""
+        """The files, the seconds, the steps and the loss, or the error, for the terminal."""
         if self.error is not None:
             return self.error
         files = "  ".join(self.outputs.values())
@@ -91,7 +91,7 @@ class Grown:
         return f"{files}  {self.seconds:.2f} s  {self.steps} steps{loss}"
 
     def to_dict(self) -> dict[str, Any]:
-        """For ``--json`` and ``predictions.json``."""
+        """Return the plain values that ``predictions.json`` holds and ``--json`` prints."""
         return {
             "name": self.name,
             "source": None if self.source is None else str(self.source),
@@ -107,10 +107,10 @@ class Grown:
 
 
 def prediction_options(request: PredictRequest) -> PredictionOptions:
-    """The options of a request: those of ``--set``, and ``--seed``.
+    """Return the options of a request: those of ``--set``, and ``--seed``.
 
     Raises:
-        ConfigError: naming the option that is unknown or wrong.
+        ConfigError: if an option is unknown or wrong; the message names it.
     """
     tree = with_overrides({}, request.overrides)
     tree |= {name: request.options[name] for name in ("seed",) if name in request.options}
@@ -118,7 +118,7 @@ def prediction_options(request: PredictRequest) -> PredictionOptions:
 
 
 def wishes(model: TaskModel, options: PredictionOptions) -> list[Wish]:
-    """What is to be grown: name, target ``(V, *grid)`` and genome of each.
+    """Return name, picture ``(V, *grid)`` and genome of everything that is to be grown.
 
     Raises:
         ConfigError: if there is no such target, or the genome is of another length.
@@ -147,7 +147,7 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
 
     Raises:
         ConfigError: for an option that is unknown or does not fit the model.
-        PartialFailure: after the last one, if some failed.
+        PartialFailure: after the last growth, if some growths failed.
         OutputError: if a file would overwrite an input, or cannot be written.
         Interrupted: if the job was cancelled.
     """
@@ -252,7 +252,11 @@ def _one(
 
 
 def _check_damage(options: PredictionOptions, steps: int) -> None:
-    """Raises ConfigError if the damage is to be done after the last step."""
+    """Refuse damage after the last step.
+
+    Raises:
+        ConfigError: if ``damage_at`` is larger than the number of steps.
+    """
     at = options.damage_at
     if options.damage != "none" and at is not None and at > steps:
         raise ConfigError(
@@ -265,10 +269,10 @@ def grow_wounded(
     model: TaskModel, state: Tensor, steps: int, seed: int, options: PredictionOptions,
     film: Film | None, job: Job,
 ) -> tuple[Tensor, int]:  # fmt: skip
-    """Take some steps, with the damage of the options in between.
+    """Take some steps, and damage the state in between, as the options say.
 
     Returns:
-        The state, and how many steps were taken in all.
+        The state, and the number of all steps that were taken.
     """
     fire = mix(seed, 0)
     if options.damage == "none":
@@ -284,9 +288,9 @@ def grow_wounded(
 
 
 def start_state(model: TaskModel, source: Path | None, genome: Sequence[float]) -> Tensor:
-    """The seed, or a state in which a picture lives: ``(1, C, *grid)``.
+    """Return the seed, or a state that shows a picture: ``(1, C, *grid)``.
 
-    The hidden channels of a picture's cells are as those of the seed, as far as alpha goes.
+    The living cells of a picture have the hidden channels of a seed's cell.
 
     Raises:
         ImageError: if the picture cannot be read or does not fit.
@@ -299,7 +303,7 @@ def start_state(model: TaskModel, source: Path | None, genome: Sequence[float]) 
 
 
 def picture_state(model: TaskModel, seen: Tensor, genome: Sequence[float]) -> Tensor:
-    """A state that shows ``(B, V, *grid)`` and whose living cells are like a seed's otherwise."""
+    """Return a state that shows pictures ``(B, V, *grid)``; see :func:`start_state`."""
     module = module_of(model)
     first, visible = module.shape.genome_channels, module.shape.visible
     state = torch.zeros(seen.shape[0], module.cell.channels, *module.shape.grid)

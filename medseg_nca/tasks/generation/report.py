@@ -1,4 +1,4 @@
-"""``report.html`` of an evaluation, with its pictures, curves and animation."""
+"""Write ``report.html`` of an evaluation, with its pictures, curves and animation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORDS = {
 def write_evaluation_report(
     tree: Tree, cases: Sequence[GrownCase], out: Path, *, animation: bool
 ) -> None:
-    """Write the figures, each growth's first seed of a target, and the report.
+    """Write the figures, which show the first growth of each target, and the report.
 
     Raises:
         OutputError: if a file cannot be written.

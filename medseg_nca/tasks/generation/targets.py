@@ -1,4 +1,4 @@
-"""What is to be grown: the emblem, pictures with alpha, and small volumes."""
+"""Read the targets that are grown: the emblem, pictures with alpha, and small volumes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from medseg_nca.tasks.generation.options import EMBLEM, MAX_CELLS, MAX_GRID, Gen
 
 FloatArray = NDArray[np.float32]
 PICTURES = (".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jpg", ".jpeg")
-# Of the grid, on each side of a target, where nothing else is said.
+# The margin on each side of a target, as a share of it, if the options name no grid.
 _MARGIN = 1 / 8
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is grown, on one grid.
+    """All targets, on one grid.
 
     Attributes:
-        names: of the targets, without folders and suffixes.
-        array: ``(targets, V, *grid)`` from 0 to 1; V is red, green, blue (multiplied by alpha) and
-            alpha, or grey (likewise) and alpha for volumes.
-        affine: of the grid of volumes, voxel index to RAS+ mm.
+        names: names of the targets, without folders and suffixes.
+        array: the targets ``(targets, V, *grid)`` from 0 to 1. V is red, green, blue (multiplied by
+            alpha) and alpha; for volumes it is grey (multiplied by alpha) and alpha.
+        affine: affine of the grid of volumes, voxel index to RAS+ mm.
     """
 
     names: tuple[str, ...]
@@ -41,22 +41,22 @@ class Targets:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Cells an axis."""
+        """The number of cells along each axis."""
         return self.array.shape[2:]
 
     @property
     def visible(self) -> int:
-        """Channels that are seen."""
+        """The number of channels V that are the picture."""
         return int(self.array.shape[1])
 
 
 def load_targets(options: GenerationOptions) -> Targets:
-    """Read or draw the targets, and lay each in the middle of the grid.
+    """Read or draw the targets, and put each into the middle of the grid.
 
     Raises:
         ImageError: if a file cannot be read, has no alpha channel or an empty one, or is larger
             than the grid.
-        ConfigError: if the targets differ in size or kind, or the grid is of other axes.
+        ConfigError: if the targets differ in size or kind, or the grid has other axes.
     """
     found = [_load(name, options.size) for name in options.names]
     first, affine = found[0]
@@ -89,10 +89,10 @@ def load_targets(options: GenerationOptions) -> Targets:
 
 
 def read_start(path: Path, visible: int, grid: tuple[int, ...]) -> FloatArray:
-    """Read a picture or volume that growth goes on from, ``(V, *grid)``.
+    """Read a picture or volume ``(V, *grid)`` from which growth goes on.
 
     Raises:
-        ImageError: if it cannot be read or does not fit the model.
+        ImageError: if the file cannot be read or does not fit the model.
     """
     array = _load(str(path), 0)[0]
     if array.shape[0] != visible or array.ndim - 1 != len(grid):
@@ -136,10 +136,10 @@ def _picture(path: Path) -> FloatArray:
 
 
 def _volume(path: Path, values: NDArray[Any]) -> FloatArray:
-    """Grey and alpha of a volume: what lies above its least value is there.
+    """Return grey and alpha of a volume, whose voxels above the least value count as object.
 
-    Alpha is one where there is a value; grey goes from a quarter to one, so that everything that
-    is there can be told from nothing.
+    Alpha is 1 in the object. Grey goes from 0.25 to 1, so that the whole object can be told from
+    the empty space, which has 0.
     """
     values = values.astype(np.float64)
     low, high = float(values.min()), float(values.max())
@@ -199,7 +199,7 @@ def _lay(name: str, array: FloatArray, grid: tuple[int, ...]) -> FloatArray:
 
 
 def _short(name: str) -> str:
-    """A name that is also one of files, as :class:`GenerationFacts` asks for."""
+    """Return a name that can be the name of a file, as :class:`GenerationFacts` asks for."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", Path(name).name.partition(".")[0])
     return plain if plain[:1].isalnum() else f"target{plain}"
 

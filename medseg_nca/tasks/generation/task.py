@@ -1,4 +1,4 @@
-"""The task generation: what the commands need of it."""
+"""The task generation, as the commands use it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Generation(StandardTask):
-    """Pictures and volumes that grow from a seed, stay, and mend themselves."""
+    """The task whose models grow pictures and volumes from a seed, keep them and mend them."""
 
     name = "generation"
     score = "PSNR"
@@ -49,26 +49,26 @@ class Generation(StandardTask):
     folds = False
 
     def begin(self, start: Start, job: Job) -> Training:
-        """See :meth:`Task.begin`."""
+        """Implement :meth:`Task.begin`."""
         from medseg_nca.tasks.generation.begin import begin
 
         return begin(self, start)
 
     def build(self, spec: TaskSpec) -> GrowingNca:
-        """See :meth:`StandardTask.build`."""
+        """Implement :meth:`StandardTask.build`."""
         from medseg_nca.tasks.generation.automaton import build
 
         return build(spec)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[Grown]:
-        """See :meth:`Task.predict`: grows from the seed, or from each input."""
+        """Implement :meth:`Task.predict`: grows from the seed, or from each input."""
         from medseg_nca.tasks.generation.prediction import run
 
         self.check_options(request.options, self.predict_options)
         return run(request, self.own(request.model), job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
-        """See :meth:`Task.evaluate`: needs no data."""
+        """Implement :meth:`Task.evaluate`: needs no data."""
         from medseg_nca.tasks.generation.evaluation import run
 
         self.check_options(request.options, self.evaluate_options)
@@ -80,7 +80,7 @@ class Generation(StandardTask):
         return run(request, self.own(request.model), job)
 
     def table(self, tree: Tree) -> ResultTable:
-        """See :meth:`Task.table`: a row for each length of growth, and for each wound."""
+        """Implement :meth:`Task.table`: a row for each length of growth, and for each wound."""
         rows = [
             (f"after {time} the trained steps", _tiny(tree["loss"][time]),
              _number(tree["psnr"][time]), "")
@@ -99,7 +99,7 @@ class Generation(StandardTask):
         return ResultTable(tree["model"]["name"], columns, tuple(rows), summary)
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
-        """See :meth:`Task.published`."""
+        """Implement :meth:`Task.published`."""
         numbers = {f"loss_{time}": value for time, value in tree["loss"].items()}
         numbers |= {f"psnr_{time}": value for time, value in tree["psnr"].items()}
         for name, entry in tree["damage"].items():
@@ -108,7 +108,7 @@ class Generation(StandardTask):
         return numbers
 
     def comparable(self, tree: Tree) -> Mapping[str, Better]:
-        """See :meth:`Task.comparable`."""
+        """Implement :meth:`Task.comparable`."""
         times = list(tree["times"])
         middle = times.pop(len(times) // 2)
         found: dict[str, Better] = {}
@@ -123,7 +123,7 @@ class Generation(StandardTask):
         return found
 
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
-        """See :meth:`Task.case_values`: a row for each target."""
+        """Implement :meth:`Task.case_values`: a row for each target."""
         from medseg_nca.tasks.generation.evaluation import case_value
 
         rows: dict[str, dict[str, float | None]] = {}
@@ -132,21 +132,21 @@ class Generation(StandardTask):
         return rows
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
-        """See :meth:`Task.make_reference`: what is seen of each target after the trained steps."""
+        """Implement :meth:`Task.make_reference`: each target's picture after the trained steps."""
         from medseg_nca.tasks.generation.arrays import FORMULA, reference_answer
         from medseg_nca.tracking.stored_answer import store_answer
 
         return store_answer(reference_answer(self.own(model)), FORMULA)
 
     def check_reference(self, model: TrainedModel) -> Agreement:
-        """See :meth:`Task.check_reference`."""
+        """Implement :meth:`Task.check_reference`."""
         from medseg_nca.tasks.generation.arrays import FORMULA, reference_answer
         from medseg_nca.tracking.stored_answer import compare_answer
 
         return compare_answer(reference_answer(self.own(model)), FORMULA, model)
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
-        """See :meth:`Task.tags`."""
+        """Implement :meth:`Task.tags`."""
         from medseg_nca.tasks.generation.growth import facts_of
 
         facts = facts_of(self.own(model))
@@ -157,7 +157,7 @@ class Generation(StandardTask):
         }
 
     def answer(self, model: TrainedModel, value: Any) -> Any:
-        """See :meth:`Task.answer` and :func:`medseg_nca.tasks.generation.arrays.grown`."""
+        """Implement :meth:`Task.answer` and :func:`medseg_nca.tasks.generation.arrays.grown`."""
         from medseg_nca.tasks.generation.arrays import grown
 
         return grown(self.own(model), value)

@@ -1,9 +1,8 @@
-"""From the data of a run to what its training needs: pairs, split, plan and facts."""
+"""Begin a training: from the data of a run to its pairs, split, plan and facts."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from medseg_nca.config.presets import Tree
 from medseg_nca.datasets.depth_phantom import write_depth_phantom
 from medseg_nca.datasets.layout import names_for, read_json_object
 from medseg_nca.datasets.pairs import SEGMENTATION, Pair, PairSet, open_pairs
-from medseg_nca.datasets.redraw import SEEN, SPLIT, kept_of
+from medseg_nca.datasets.redraw import SPLIT, kept_of
 from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
 from medseg_nca.errors import ConfigError, DataError
@@ -38,12 +37,12 @@ from medseg_nca.transforms.planning import make_plan
 logger = logging.getLogger(__name__)
 
 FACTS, PREPARED, PHANTOM = "facts.json", "prepared", "phantom"
-# Whole numbers, and no more of them than this in all targets: these are labels.
+# If all targets together hold at most this many values, all whole, they are taken for labels.
 _FEW = 16
 
 
 def data_of(given: Path | None, options: RegressionOptions, out: Path, job: Job) -> Path:
-    """The data set: what is given, or a made-up one in ``out``, made if it is not there.
+    """Return the data set that is given, or else a made-up one, which is made in ``out``.
 
     Raises:
         DataError: if none is given, and the options do not ask for the made-up one.
@@ -65,16 +64,16 @@ def data_of(given: Path | None, options: RegressionOptions, out: Path, job: Job)
 
 
 def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedData:
-    """Read, check, split and plan the data of a run; one that goes on takes what it began with.
+    """Read, check, split and plan the data of a run; a resumed run keeps its split and plan.
 
     Args:
-        start: of the training; its settings hold no "auto" of the recipe.
-        options: of the task.
-        job: told how far it is, under the phase "measuring".
+        start: what the training begins with; its settings have a value for every "auto".
+        options: options of the task.
+        job: gets the progress, in the phase "measuring".
 
     Raises:
-        DataError: if a pair cannot be learned from, naming it; or the data set is not the one that
-            the run was started with.
+        DataError: if nothing can be learned from a pair, which the message names; or if the data
+            set is not the one that the run was started with.
         ConfigError: if a setting does not fit the data.
     """
     pairs = open_pairs(data_of(start.data, options, start.out, job))
@@ -102,19 +101,21 @@ def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedD
 
 @dataclass
 class _Found:
-    """What is known of the pairs that were looked at."""
+    """What the pairs that were read have in common."""
 
     sums: TargetSums
     cases: dict[str, CaseFingerprint] = field(default_factory=dict)
     first: ReadPair | None = None
-    values: set[float] = field(default_factory=set)  # few whole numbers; empty once there are more
+    values: set[float] = field(
+        default_factory=set
+    )  # all values of the targets, as long as they may be labels
     few: bool = True
 
 
 def _planned(
     pairs: PairSet, split: Split, settings: RunSettings, options: RegressionOptions, job: Job
 ) -> RegressionFacts:
-    """Look at every pair, and decide from those of the training how they are prepared."""
+    """Read every pair, and decide from those of the training how all are prepared."""
     notes, train = pairs.notes, set(split.train)
     unknown = notes.unknown if options.unknown is None else options.unknown
     found = _Found(TargetSums(options.transform))
@@ -204,58 +205,3 @@ def _read_facts(path: Path) -> RegressionFacts:
         raise DataError(
             f"{path}: is damaged ({explain(RegressionFacts, error)}).", hint="Start a new run."
         ) from error
-
-
-def choose(
-    pairs: PairSet, split: Split | None, side: str, trained_on: str = ""
-) -> tuple[tuple[Pair, ...], str, str, tuple[str, ...]]:
-    """Choose the pairs of one side of a run's split.
-
-    Args:
-        pairs: the data set.
-        split: of the run; None where it is not known.
-        side: "test", "val", "train" or "all".
-        trained_on: hash of the data set of the training, "" where it is not known.
-
-    Returns:
-        The pairs, the name of the side, one sentence that says why these, and what the reader of
-        the results should beware of.
-
-    Raises:
-        DataError: if none of them is in the data set.
-    """
-    known: Sequence[str] = () if split is None else split.side("all")
-    shared = [pair for pair in pairs.cases if pair.id in set(known)]
-    if side == "all" or split is None or not shared:
-        notes: tuple[str, ...] = ()
-        if shared:
-            notes = (f"{len(shared)} of these cases are in the run's split; the model has seen "
-                     "some of them.",)  # fmt: skip
-        reason = "All cases, as asked."
-        if not shared and trained_on == pairs.hash:
-            notes = (SEEN,)
-            if side != "all":
-                reason = (
-                    "It is not known how the run split this data set: all its cases are evaluated."
-                )
-        elif side != "all":
-            reason = "The run never split this data set: all its cases are evaluated."
-        return pairs.cases, "all", reason, notes
-    wanted = set(split.side(side))
-    if not wanted:
-        raise DataError(
-            f"The run's split has no {side} case.",
-            hint="Choose another --split, or --split all to take every case; the model has seen "
-            "those of train.",
-        )
-    chosen = tuple(pair for pair in pairs.cases if pair.id in wanted)
-    if not chosen:
-        raise DataError(
-            f"None of the run's {len(wanted)} {side} cases is in the data set.",
-            hint="Choose another --split, or --split all to take every case; the model has seen "
-            "those of train.",
-        )
-    notes = ()
-    if split.dataset_hash and split.dataset_hash != pairs.hash:
-        notes = ("The data set has changed since the run split it; cases are matched by id.",)
-    return chosen, side, f"The {side} cases of the run's split.", notes

@@ -1,10 +1,10 @@
-"""Measure a model on pairs, on their own grid, beside a constant predictor."""
+"""Evaluate a model on pairs, on the grid of each pair, beside a constant predictor."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from medseg_nca.config.loading import read_settings, validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
 from medseg_nca.datasets.pairs import Pair, PairSet, open_pairs
 from medseg_nca.datasets.redraw import SPLIT, split_again, split_file
+from medseg_nca.datasets.sides import ChosenSide, check_side, choose_side
 from medseg_nca.datasets.splits import Split, make_split
 from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel
@@ -30,7 +31,7 @@ from medseg_nca.metrics.regression import (
 )
 from medseg_nca.metrics.summary import bootstrap_interval, interval_key
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation, Tree
-from medseg_nca.tasks.regression.begin import choose, data_of
+from medseg_nca.tasks.regression.begin import data_of
 from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
 from medseg_nca.tasks.regression.pairs import check_like, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
@@ -38,17 +39,17 @@ from medseg_nca.tasks.regression.report import write_figures, write_real_report
 from medseg_nca.tasks.regression.shared import SharedRegression
 from medseg_nca.tracking.results import describe_results, write_results
 from medseg_nca.work.case_records import finish, work_folder
-from medseg_nca.work.scheduler import counted, open_scheduler
+from medseg_nca.work.scheduler import gathered, open_scheduler
 
 logger = logging.getLogger(__name__)
 
-# Voxels of a case that the figure of agreement shows.
+# The most voxels of a case that the figure of agreement shows.
 _SAMPLED = 2000
 SCORE = "skill"
 
 
 class EvaluateRegressionSettings(Settings):
-    """What ``medseg-nca evaluate --set`` can change."""
+    """The settings that ``medseg-nca evaluate --set`` can change."""
 
     evaluation: EvaluationSettings = EvaluationSettings()
     prediction: PredictionSettings = PredictionSettings()
@@ -56,7 +57,7 @@ class EvaluateRegressionSettings(Settings):
 
 @dataclass(frozen=True)
 class EvaluatingPair:
-    """One pair to evaluate, with what."""
+    """One pair to evaluate, and the model with its settings."""
 
     pair: Pair
     model: SharedRegression
@@ -64,13 +65,13 @@ class EvaluatingPair:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of a pair.
+    """The metrics of a pair.
 
     Attributes:
         values: metrics of each target channel.
-        constant: those of the constant predictor.
-        sample: some known voxels of each channel, ``(2, n)``: truth and prediction.
-        unlike: in what the image is unlike those of the training.
+        constant: metrics of the constant predictor for each target channel.
+        sample: truth and prediction ``(2, n)`` of some known voxels, for each target channel.
+        unlike: in what the image differs from the images of the training.
     """
 
     values: tuple[Values, ...]
@@ -82,7 +83,7 @@ class Measured:
 def evaluate_pairs(
     request: EvaluateRequest, model: TaskModel, facts: RegressionFacts, job: Job
 ) -> Evaluation:
-    """Evaluate a model; writes ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+    """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
 
     Raises:
         DataError: if there is no data set, or every case failed.
@@ -93,43 +94,33 @@ def evaluate_pairs(
     """
     settings = _settings(request, model, facts)
     source = open_pairs(_data(request, model, job))
-    chosen, side, reason, notes = choose(
-        source, _split(model, facts, source), request.split, model.spec.training_data_hash
-    )
-    logger.info("%s", reason)
+    side = _choose(request.split, model, facts, source)
+    chosen, notes = side.items, side.notes
+    logger.info("%s", side.reason)
     predictor = RealPredictor(model, facts, settings.prediction)
     out = request.out
     count = min(request.workers, len(chosen))
-    found: dict[str, Measured] = {}
-    failed: dict[str, str] = {}
     with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
         shared = SharedRegression(predictor, work_folder(out) if spread.separate else None)
         items = [EvaluatingPair(pair, shared) for pair in chosen]
-        running = spread.run_each(measure_pair, items, _files, job)
-        for outcome in counted(running, job, "evaluating", len(items)):
-            name = chosen[outcome.index].id
-            if outcome.result is None:
-                failed[name] = str(outcome.error)
-                logger.error("%s: %s", name, outcome.error)
-            else:
-                found[name] = outcome.result
+        outcomes = spread.run_each(measure_pair, items, _files, job)
+        found, failed = gathered(outcomes, [pair.id for pair in chosen], job, "evaluating")
     finish(out)
     if not found:
         raise DataError(
             f"{source.root}: all {len(failed)} cases failed, each as said above.",
             hint="Give pairs of the kind that the model was trained on.",
         )
-    found = {pair.id: found[pair.id] for pair in chosen if pair.id in found}
     notes = (*notes, *_unlike(found))
     tree = _tree(found, facts, settings.evaluation)
     tree = {
         **describe_results(
-            model, data=source.name, data_hash=source.hash, split=side, cases=len(chosen),
+            model, data=source.name, data_hash=source.hash, split=side.side, cases=len(chosen),
             score=SCORE, value=tree["skill"], better="higher",
         ),
         **tree,
         "settings": settings.model_dump(mode="json"),
-        "notes": [reason, *notes],
+        "notes": [side.reason, *notes],
         "failed": [{"id": name, "error": text} for name, text in failed.items()],
     }  # fmt: skip
     figures = write_figures(tree, found, {p.id: p for p in chosen}, predictor, out / "figures")
@@ -139,7 +130,7 @@ def evaluate_pairs(
 
 
 def measure_pair(work: EvaluatingPair, job: Job) -> Measured:
-    """Predict a pair's image and compare with its target.
+    """Predict the image of a pair, and compare the prediction with the target.
 
     Raises:
         DataError: if the pair cannot be used.
@@ -182,15 +173,27 @@ def _settings(
 
 
 def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
-    """What is given, or the made-up data set that the model learned from."""
+    """Return the data set that is given, or else the made-up one that the model learned from."""
     options = validate(RegressionOptions, model.spec.options, source="options of the model")
     run = model.folder.parent
     place = run if request.data is None and (run / SPLIT).is_file() else request.out
     return data_of(request.data, options, place, job)
 
 
+def _choose(
+    name: str, model: TaskModel, facts: RegressionFacts, pairs: PairSet
+) -> ChosenSide[Pair]:
+    check_side(name)
+    learned = model.spec.training_data_hash == pairs.hash
+    side = choose_side(pairs.cases, _split(model, facts, pairs), name, learned=learned)
+    if side.split_hash and side.split_hash != pairs.hash:
+        note = "The data set has changed since the run split it; cases are matched by id."
+        side = replace(side, notes=(*side.notes, note))
+    return side
+
+
 def _split(model: TaskModel, facts: RegressionFacts, pairs: PairSet) -> Split | None:
-    """The split of the run that trained the model; None where nobody knows it."""
+    """Return the split of the run that trained the model; None if it is not known."""
     digest = pairs.hash
     if digest != model.spec.training_data_hash:
         return split_file(model.folder)
@@ -246,7 +249,7 @@ def _tree(
 def _target(
     rows: Sequence[Values], constant: Sequence[Values], unit: str, settings: EvaluationSettings
 ) -> Tree:
-    """All metrics of one target, with the constant predictor's and the ratio of both RMSE."""
+    """Return all metrics of one target, those of the constant predictor, and the ratio of RMSE."""
     tree: Tree = {"unit": unit}
     for metric in METRICS:
         column = np.array([np.nan if (v := row[metric]) is None else v for row in rows])
@@ -276,5 +279,5 @@ def _rows(tree: Tree) -> list[Tree]:
 
 
 def _number(value: float | None) -> float | None:
-    """A plain number for JSON, to 6 digits: more would be noise."""
+    """Return a number for JSON, rounded to 6 digits; None for NaN."""
     return None if value is None or np.isnan(value) else float(f"{value:.6g}")

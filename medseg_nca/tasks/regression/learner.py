@@ -1,4 +1,4 @@
-"""What a training of the task learns: masked losses on every level, RMSE in native space."""
+"""The learner of regression: a loss on every level, and RMSE on the source grid to validate."""
 
 from __future__ import annotations
 
@@ -19,30 +19,28 @@ from medseg_nca.errors import DataError
 from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model, spec_of_run
 from medseg_nca.job import Job
 from medseg_nca.metrics.regression import Values, constant_metrics, real_metrics, skill
-from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.regression.losses import constant_loss, masked_loss
 from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
 from medseg_nca.tasks.regression.pairs import PreparedPairs, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tasks.regression.samples import PairSamples
-from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
-from medseg_nca.training.level_loss import level_loss
-from medseg_nca.training.level_samples import join
+from medseg_nca.training.learner import Batch, ConstantAnswer, Validation
+from medseg_nca.training.level_learner import LevelLearner
 
 Rows = Mapping[str, Sequence[Values]]
 
 
 @dataclass(frozen=True)
 class LearnedData:
-    """What a training learns from.
+    """The data that a training learns from.
 
     Attributes:
-        name, hash: of the data set.
-        pairs: by id.
-        split: of them.
-        facts: of the training part.
-        folder: for prepared arrays.
+        name, hash: name and hash of the data set.
+        pairs: the pairs by id.
+        split: the split of the pairs.
+        facts: facts of the training part.
+        folder: folder of the prepared arrays.
     """
 
     name: str
@@ -54,9 +52,10 @@ class LearnedData:
 
 
 def fitted_model(model: ModelSettings, plan: PreprocessPlan, outputs: int) -> ModelSettings:
-    """The model's settings with the channels and levels that the data ask for.
+    """Return the model's settings with the channels and levels that the data ask for.
 
-    Focus runs a level only where the one before found a label; there are none, so it is left out.
+    Focus, which runs a level only where the level before found a label, is left out, because there
+    are no labels.
     """
     sizes: dict[str, object] = {
         "dims": plan.dims, "in_channels": plan.in_channels, "out_channels": outputs,
@@ -68,8 +67,8 @@ def fitted_model(model: ModelSettings, plan: PreprocessPlan, outputs: int) -> Mo
     return model.changed(**sizes)
 
 
-class RegressionLearner(Learner):
-    """Learn the targets of pairs.
+class RegressionLearner(LevelLearner):
+    """Learns the targets of pairs.
 
     Raises:
         DataError: if the training part of the split is empty.
@@ -83,53 +82,34 @@ class RegressionLearner(Learner):
             raise DataError("The training part of the split is empty.", hint="Use more cases.")
         self.settings, self.options, self.data = settings, options, data
         facts = data.facts
-        self.model_settings = fitted_model(settings.model, facts.plan, len(facts.targets))
-        # On a device without memory: only what the levels look at is asked.
-        with torch.device("meta"):
-            specs = build_model(self.model_settings).views
         prepared = PreparedPairs(data.folder, data.pairs, facts, data.hash)
         self.samples = PairSamples(
-            prepared, data.split.train, specs, settings.augment, settings.seed,
+            prepared, data.split.train, self.views(), settings.augment, settings.seed,
             settings.training.foreground,
         )  # fmt: skip
 
-    def build_model(self) -> SegmentationModel:
-        """See :meth:`Learner.build_model`."""
-        return build_model(self.model_settings)
+    @property
+    def model_settings(self) -> ModelSettings:
+        """The model's settings, with the channels and levels that the data ask for."""
+        facts = self.data.facts
+        return fitted_model(self.settings.model, facts.plan, len(facts.targets))
 
-    def sample(self, index: int) -> Batch:
-        """See :meth:`Learner.sample`."""
-        return self.samples[index]
+    def level_criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Implement :meth:`LevelLearner.level_criterion`."""
+        return masked_loss(logits, target, self.options)
 
-    def collate(self, samples: Sequence[Batch]) -> Batch:
-        """See :meth:`Learner.collate`: the views of a level follow each other, sample by sample."""
-        return join(samples)
-
-    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """The weighted mean of the levels' losses, and the penalty on overflowing states."""
-        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
-
-        def criterion(logits: Tensor, target: Tensor) -> Tensor:
-            return masked_loss(logits, target, self.options)
-
-        return level_loss(outputs, batch["targets"], criterion, self.settings.training)
+    def best_constant(self, targets: Sequence[Tensor]) -> float:
+        """Implement :meth:`LevelLearner.best_constant`."""
+        return constant_loss(targets, self.options)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
-        """See :meth:`Learner.constant_answer`; each level has its own best constant."""
-        model = self.model_settings
-        weights = [1.0]
-        if isinstance(model, NcaModelSettings):
-            weights = [level.loss_weight for level in model.resolved_levels]
-        loss = sum(
-            weight / sum(weights)
-            * constant_loss([batch["targets"][level] for batch in batches], self.options)
-            for level, weight in enumerate(weights)
-        )  # fmt: skip
+        """Implement :meth:`Learner.constant_answer`; each level has its own best constant."""
+        loss = self.constant_loss(batches)
         return ConstantAnswer(loss, 0.0 if self._validation_pairs() else float("nan"))
 
     @cached_property
     def _constant_errors(self) -> list[float]:
-        """Mean RMSE of the constant predictor on the validation part, for each target."""
+        """The mean RMSE of the constant predictor on the validation part, for each target."""
         facts = self.data.facts
         rows = [
             [
@@ -145,7 +125,7 @@ class RegressionLearner(Learner):
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """RMSE and MAE on the source grid of every validation case."""
+        """Measure RMSE and MAE on the source grid of every validation case."""
         job, facts = job or Job(), self.data.facts
         settings = facts.prediction.changed(flips=(), uncertainty=0)
         # Training does not end because an image needs more memory than was thought of.
@@ -161,7 +141,7 @@ class RegressionLearner(Learner):
         return self._summary(rows)
 
     def _summary(self, rows: Rows) -> Validation:
-        """The score is the skill: 1 is perfect, the constant predictor has 0."""
+        """Return the metrics; the score is the skill: 1 is perfect, a constant predictor has 0."""
         targets = self.data.facts.targets
         if not rows:
             return Validation(float("nan"), {})
@@ -186,7 +166,7 @@ class RegressionLearner(Learner):
         return TaskModel(model.eval(), self.spec(None), Path(), device)
 
     def spec(self, validation: Validation | None) -> TaskSpec:
-        """What is written beside the weights."""
+        """Return the content of ``model.json``."""
         return spec_of_run(
             self.settings,
             self.model_settings,
@@ -201,7 +181,7 @@ class RegressionLearner(Learner):
         save_task_model(folder, model, self.spec(validation))
 
     def figures(self, model: nn.Module, device: torch.device, folder: Path) -> list[Path]:
-        """The worst and the median validation case: image, truth, prediction and error."""
+        """Draw the worst and the median validation case: image, truth, prediction and error."""
         from medseg_nca.tasks.regression.pictures import draw_validation
 
         predictor = RealPredictor(self._loaded(model, device), self.data.facts, keeps_budget=False)

@@ -1,4 +1,4 @@
-"""Losses of standardised values, over cells whose target is known."""
+"""Losses of standardised values, over the cells whose target is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from medseg_nca.tasks.regression.options import RegressionOptions
 
 _LEAST = 1e-6
-# Constants that are tried, in standard deviations.
+# Constants from -_REACH to _REACH standard deviations are tried, this many of them.
 _REACH, _TRIED = 3.0, 121
 _CELLS = 2**14
 
@@ -20,10 +20,10 @@ def masked_loss(found: Tensor, target: Tensor, options: RegressionOptions) -> Te
     """Return the mean loss, each cell weighted by how much of its target is known.
 
     Args:
-        found: ``(N, K, *cells)``.
-        target: ``(N, 2 K, *cells)``: sums and shares of what is known
+        found: the answer ``(N, K, *cells)``.
+        target: the target ``(N, 2 K, *cells)``: sums and shares of what is known
             (:meth:`medseg_nca.tasks.regression.samples.RealCase.target`).
-        options: which loss.
+        options: options of the task, which name the loss.
     """
     total, known = target.chunk(2, 1)
     wanted = total / known.clamp_min(_LEAST)
@@ -39,11 +39,11 @@ def _each(found: Tensor, wanted: Tensor, options: RegressionOptions) -> Tensor:
 
 
 def constant_loss(targets: Sequence[Tensor], options: RegressionOptions) -> float:
-    """Return the lowest mean loss of one constant for each channel, looked for on a grid.
+    """Return the lowest mean loss of one constant for each channel; some constants are tried.
 
     Args:
-        targets: of some batches and one level, ``(N, 2 K, *cells)``.
-        options: which loss.
+        targets: targets ``(N, 2 K, *cells)`` of one level, of some batches.
+        options: options of the task, which name the loss.
     """
     flat = torch.cat([target.detach().movedim(1, -1).flatten(0, -2) for target in targets])
     if len(flat) > _CELLS:

@@ -1,4 +1,4 @@
-"""What a run says of the task (``options``), and what a model has to know of its data."""
+"""The options of a regression, and the facts that a model has to know of its data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ Size = Annotated[
 
 
 class PhantomOptions(Settings):
-    """The made-up data set: cases, the generator's seed, 2 (depth) or 3 (distance) axes, voxels."""
+    """The options of the made-up data set.
+
+    cases: number of cases. seed: seed of the generator. dims: 2 for pictures with their depth, 3
+    for volumes with a distance map. size: voxels along each axis; None takes a small default.
+    """
 
     cases: int = Field(80, ge=3, le=10_000)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -42,15 +46,15 @@ class PhantomOptions(Settings):
 
 
 class RegressionOptions(Settings):
-    """``options`` of a run.
+    """The section ``options`` of a run.
 
-    loss: of the standardised values, where the target is known: "l1" is their mean absolute error,
-    "mse" the mean square, "huber" the square below ``huber_delta`` standard deviations and linear
-    beyond. transform: "log" learns the logarithm, so that relative errors count; targets must then
-    be positive. unknown: the number that says that a target is not known, besides NaN; None takes
-    what the data set says. few_values: take targets of few whole numbers, which are refused
-    otherwise because they look like label maps. data: "phantom" makes a data set in the run folder
-    where none is given.
+    loss: loss of the standardised values, where the target is known: "l1" is their mean absolute
+    error, "mse" their mean squared error, "huber" is squared below ``huber_delta`` standard
+    deviations and linear beyond. transform: "log" learns the logarithm, so that relative errors
+    count; targets must then be positive. unknown: the number that marks an unknown target, besides
+    NaN; None takes what the data set says. few_values: accept targets that hold few whole numbers,
+    which are otherwise refused because they look like label maps. data: "phantom" makes a data set
+    in the run folder if none is given. phantom: options of that data set.
     """
 
     loss: Literal["l1", "huber", "mse"] = "huber"
@@ -63,11 +67,11 @@ class RegressionOptions(Settings):
 
 
 class TargetFacts(Settings):
-    """One channel of the targets, over all known voxels of the training.
+    """Statistics of one target channel, over all known voxels of the training.
 
-    mean, sd: of what the network learns, after the transform. average, spread: mean and standard
-    deviation of the targets themselves, in their unit; ``average`` is what the constant predictor
-    says. low, high: their range.
+    name: name of the target. mean, sd: mean and standard deviation after the transform, as the
+    network learns the target. average, spread: mean and standard deviation of the target itself, in
+    its unit; the constant predictor answers ``average``. low, high: smallest and largest value.
     """
 
     name: Name
@@ -86,9 +90,11 @@ class TargetFacts(Settings):
 
 
 class RegressionFacts(Settings):
-    """``facts`` of ``model.json``: all that decides an answer besides network and weights.
+    """The section ``facts`` of ``model.json``: what decides an answer besides the weights.
 
-    split: how the data were divided, None where a file did it; listed: the sides that it named.
+    plan: the preprocessing. targets: statistics of each target. transform, unknown: as in the
+    options. unit: unit of the targets. prediction: prediction settings. split: settings by which
+    the data were divided; None if a file named the sides. listed: the sides that a file named.
     """
 
     plan: PreprocessPlan
@@ -113,14 +119,15 @@ class RegressionFacts(Settings):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the target channels."""
+        """The names of the target channels."""
         return tuple(target.name for target in self.targets)
 
     @property
     def log_bounds(self) -> tuple[tuple[float, float], ...]:
-        """For each channel the logarithms that an answer is kept within: a tenth to ten times.
+        """The bounds within which the logarithm of an answer is kept, for each channel.
 
-        Of the range of the training; beyond it an exponential would soon be infinite.
+        They reach from a tenth of the smallest target of the training to ten times the largest.
+        Beyond them, the exponential of a wrong answer could be infinite.
         """
         return tuple(
             (math.log(t.low) - math.log(10), math.log(t.high) + math.log(10)) for t in self.targets
@@ -128,10 +135,10 @@ class RegressionFacts(Settings):
 
 
 def facts_of(spec: TaskSpec, folder: Path) -> RegressionFacts:
-    """Read the facts of a model, and see that they fit its network.
+    """Read the facts of a model, and check that they fit its network.
 
     Raises:
-        ModelError: naming the field that is wrong.
+        ModelError: if a field is wrong; the message names it.
     """
     path = folder / SPEC
     try:

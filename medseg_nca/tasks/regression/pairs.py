@@ -1,4 +1,4 @@
-"""Read pairs, refuse what cannot be learned from, and bring them to the grid of the plan."""
+"""Read pairs, refuse those that teach nothing, and bring the others to the plan's grid."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from medseg_nca.transforms.grid import to_plan_grid
 from medseg_nca.transforms.prepare import prepare
 from medseg_nca.work.case_records import content_key
 
-# Of a cell of the plan's grid, at least so much must be known.
+# The target of a cell of the plan's grid is known if at least this share of the cell is known.
 _KNOWN_SHARE = 0.5
 
 
@@ -33,8 +33,8 @@ class ReadPair:
     """An image and its target on one grid.
 
     Attributes:
-        image: ``(C, *S)``.
-        target: ``(K, *S)`` float32, NaN where it is not known.
+        image: the image ``(C, *S)``.
+        target: the target ``(K, *S)`` float32, NaN where it is not known.
     """
 
     image: Volume
@@ -45,12 +45,12 @@ def read_pair(pair: Pair, unknown: float | None) -> ReadPair:
     """Read a pair.
 
     Args:
-        pair: which.
-        unknown: the number that says that a target is not known; NaN always does.
+        pair: the files of the pair.
+        unknown: the number that marks an unknown target, besides NaN.
 
     Raises:
-        ImageError: if a file cannot be read, the target lies on another grid than its image, or
-            nothing of it is known, or it is the same everywhere.
+        ImageError: if a file cannot be read, or if the target lies on another grid than its image,
+            is known nowhere, or is the same everywhere.
     """
     image, found = read_image(pair.images), read_values(pair.target)
     difference = (
@@ -91,13 +91,13 @@ def _check_channel(path: Path, channel: NDArray[np.float32], number: int | None)
 def prepare_pair(
     read: ReadPair, facts: RegressionFacts
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Bring a pair to the plan's grid; the target is standardised.
+    """Bring a pair to the plan's grid, and standardise its target.
 
-    Where the spacing changes, targets are interpolated linearly between what is known; a cell of
-    which less than half is known is unknown.
+    If the spacing changes, targets are interpolated linearly between known values. A cell is
+    unknown if less than half of it is known.
 
     Returns:
-        ``(C, *S)`` and ``(K, *S)``, NaN where unknown.
+        The image ``(C, *S)``, and the target ``(K, *S)``, which is NaN where it is unknown.
 
     Raises:
         ImageError: if the image does not fit the plan.
@@ -123,13 +123,13 @@ def _moved(target: Volume, plan: PreprocessPlan) -> NDArray[np.float32]:
 
 
 class PreparedPairs:
-    """Prepared pairs in a folder, each made when it is first asked for.
+    """Keeps prepared pairs in a folder; each pair is prepared when it is first asked for.
 
     Args:
-        folder: for the arrays; created.
-        pairs: by id.
-        facts: of the run.
-        data_hash: of the data set, so that arrays of other data are not taken for these.
+        folder: folder of the arrays, created if it does not exist.
+        pairs: the pairs by id.
+        facts: facts of the run.
+        data_hash: hash of the data set, so that arrays of other data are not taken for these.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class PreparedPairs:
         self._key = content_key(decides, data_hash)[:12]
 
     def load(self, case_id: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return what :func:`prepare_pair` makes of a case.
+        """Return image and target of a case, as :func:`prepare_pair` returns them.
 
         Raises:
             DataError: if a file cannot be read, or the pair does not fit the plan.
@@ -153,7 +153,7 @@ class PreparedPairs:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            path.unlink(missing_ok=True)  # it is made again
+            path.unlink(missing_ok=True)  # the damaged file is made again
         image, target = prepare_pair(read_pair(self.pairs[case_id], self.facts.unknown), self.facts)
         with atomic_file(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, image=image, target=target)
@@ -161,10 +161,10 @@ class PreparedPairs:
 
 
 def check_like(pair: Pair, read: ReadPair, dims: int, channels: int, outputs: int) -> None:
-    """Refuse a pair of other axes or channels than the first of the training.
+    """Refuse a pair that has other axes or channels than the first pair of the training.
 
     Raises:
-        DataError: naming the file.
+        DataError: if it does; the message names the file.
     """
     found: Any
     for path, what, found, wanted in (

@@ -1,4 +1,4 @@
-"""Pictures of real-valued predictions: cases side by side, and agreement over all voxels."""
+"""Draw real-valued predictions: cases beside their truth, and agreement over many voxels."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _BINS = 80
 
 @dataclass(frozen=True)
 class PairExample:
-    """A case to be drawn, one target channel of it.
+    """One target channel of a case that is drawn.
 
     Attributes:
-        id: of the case.
+        id: id of the case.
         word: "best", "median" or "worst".
-        score: one line about it.
-        image: as it was read.
-        truth, predicted: ``(*S)``; the truth is NaN where it is not known.
+        score: the score of the case, in words.
+        image: the image as it was read.
+        truth, predicted: arrays ``(*S)``; the truth is NaN where it is not known.
     """
 
     id: str
@@ -45,17 +45,17 @@ class PairExample:
 
 
 def draw_example(example: PairExample, label: str, path: Path) -> Path:
-    """Draw image, truth, prediction and error of a case; of a volume its fullest slice.
+    """Draw image, truth, prediction and error of a case; of a volume, draw the fullest slice.
 
-    Truth and prediction share a colour scale; that of the error is symmetric around 0.
+    Truth and prediction share a colour scale; the colour scale of the error is symmetric around 0.
 
     Args:
-        example: what to draw.
-        label: of the values, with their unit.
-        path: of the PNG.
+        example: the case.
+        label: what the values are called, with their unit.
+        path: the PNG file.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     plane = fullest_plane(~np.isnan(example.truth))
     truth, predicted = plane.of(example.truth), plane.of(example.predicted)
@@ -110,17 +110,17 @@ def _bar(figure: Figure, shown: Any, panels: Sequence[Axes], label: str) -> None
 def draw_agreement(truth: NDArray[Any], predicted: NDArray[Any], label: str, path: Path) -> Path:
     """Draw prediction against truth, and their difference against their mean.
 
-    The second panel is that of Bland and Altman (1986): the mean difference, and 1.96 standard
+    The second panel is the plot of Bland and Altman (1986): the mean difference, and 1.96 standard
     deviations on both sides of it.
 
     Args:
-        truth: ``(n,)``, known voxels of many cases.
-        predicted: ``(n,)``, there.
-        label: of the values, with their unit.
-        path: of the PNG.
+        truth: the truth ``(n,)`` of known voxels of many cases.
+        predicted: the prediction ``(n,)`` for the same voxels.
+        label: what the values are called, with their unit.
+        path: the PNG file.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     figure = new_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
@@ -148,7 +148,7 @@ def draw_agreement(truth: NDArray[Any], predicted: NDArray[Any], label: str, pat
 
 
 def draw_validation(predictor: RealPredictor, pairs: Sequence[Pair], folder: Path) -> list[Path]:
-    """Draw the worst and the median validation case by RMSE; returns the files."""
+    """Draw the worst and the median validation case by RMSE, and return the files."""
     facts = predictor.facts
     scored = []
     for pair in pairs:
@@ -173,5 +173,5 @@ def draw_validation(predictor: RealPredictor, pairs: Sequence[Pair], folder: Pat
 
 
 def axis_label(name: str, unit: str) -> str:
-    """The caption of an axis; ``$`` in it means itself."""
+    """Return the caption of an axis, in which ``$`` is escaped for Matplotlib."""
     return (f"{name}, {unit}" if unit else name).replace("$", r"\$")

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg_nca.config.training import PredictionSettings
-from medseg_nca.errors import ConfigError, ImageError, MemoryBudgetError
+from medseg_nca.errors import ConfigError, MemoryBudgetError
+from medseg_nca.inference.accepted import (
+    check_flip_axes,
+    compare_with_training,
+    flipped_back,
+    tells_memory,
+)
 from medseg_nca.inference.memory import Footprint
 from medseg_nca.inference.predictor import flip_sets, stream_padded
 from medseg_nca.inference.task_model import TaskModel
@@ -35,19 +41,19 @@ Floats = NDArray[np.float32]
 _FLOAT = 4
 # As in medseg_nca.inference.memory: a reader's copies, and a percentile search.
 _COPIES_READ, _SEARCH = 3, 5
-# What of a label map's prediction settings has no meaning here.
+# Prediction settings that have a meaning for label maps only.
 _OF_LABELS = ("probabilities", "largest")
 
 
 @dataclass(frozen=True)
 class RealPrediction:
-    """What the model says about one volume, all on its grid.
+    """The answer to one volume; everything is on the grid of that volume.
 
     Attributes:
-        values: ``(K, *shape)`` float32, in the targets' unit.
-        likeness: of the image with those of the training.
-        uncertainty: ``(K, *shape)`` float32, the standard deviation over stochastic passes, in the
-            same unit, if asked for.
+        values: the values ``(K, *shape)`` float32, in the targets' unit.
+        likeness: how the image compares with the images of the training.
+        uncertainty: ``(K, *shape)`` float32, the standard deviation over the stochastic passes, in
+            the targets' unit; None unless the settings ask for it.
     """
 
     values: Volume
@@ -56,14 +62,14 @@ class RealPrediction:
 
 
 class RealPredictor:
-    """Runs a model.
+    """Predicts volumes with one model.
 
     Args:
-        model: of the task.
-        facts: of the model.
-        settings: replaces the prediction settings that the model carries.
-        keeps_budget: refuse an image that needs more than ``settings.memory_budget_gb``; else it is
-            predicted with as little memory as it needs.
+        model: a model of the task.
+        facts: facts of the model.
+        settings: prediction settings that replace those that the model carries.
+        keeps_budget: if true, an image that needs more memory than ``settings.memory_budget_gb``
+            is refused; if false, it is predicted with the least memory possible.
 
     Raises:
         ConfigError: if the settings do not fit the model.
@@ -90,16 +96,13 @@ class RealPredictor:
             )
 
     def check_memory(self, extent: Extent, name: str) -> None:
-        """Refuse an image for which the memory budget is too small, before it is read.
+        """Check, before an image is read, that the memory budget is large enough for it.
 
         Raises:
-            MemoryBudgetError: with what is needed at least, and the option to change.
+            MemoryBudgetError: if the budget is too small; the message says how much memory the
+                image needs, and which option to change.
         """
-        plan = self.facts.plan
-        known = len(extent.shape) == plan.dims and (
-            plan.spacing is None or extent.affine is not None
-        )
-        if known and self.keeps_budget:
+        if tells_memory(extent, self.facts.plan) and self.keeps_budget:
             self._refuse(self._footprint(extent, name), extent, name)
 
     @torch.inference_mode()
@@ -108,19 +111,19 @@ class RealPredictor:
 
         Args:
             volume: the image.
-            job: told how far it is, under the phase :data:`medseg_nca.job.ONE_CASE`; looked at
-                before every pass, tile and batch of steps.
+            job: gets the progress, in the phase :data:`medseg_nca.job.ONE_CASE`, and is asked
+                before every pass, tile and batch of steps whether to go on.
 
         Raises:
-            ImageError: if the volume does not fit the model or cannot be used; or is unlike those
-                of the training and the settings refuse such.
+            ImageError: if the volume does not fit the model or cannot be used, or if it is unlike
+                the images of the training and the settings refuse such volumes.
             MemoryBudgetError: if the memory budget is too small.
             Interrupted: if the job was cancelled.
         """
         job = job or Job()
         job.check()
         check_axes(volume, self.facts.plan)
-        likeness = self._compare(volume)
+        likeness = compare_with_training(volume, self.facts.plan, self.settings)
         extent = Extent.of(volume)
         found = self._footprint(extent, volume.name)
         left = found.left(self.settings.memory_budget_gb * 1e9)
@@ -139,18 +142,8 @@ class RealPredictor:
             return RealPrediction(values, likeness)
         return RealPrediction(values, likeness, volume.with_array(restore(spread, trace)))
 
-    def _compare(self, volume: Volume) -> Likeness:
-        found = compare(Grid.of(volume), self.facts.plan, match=self.settings.match_spacing)
-        if found.unlike and self.settings.unlike == "refuse":
-            raise ImageError(
-                f"{volume.name}: is unlike the images of the training: {'; '.join(found.unlike)}.",
-                hint="Use a model for such images, or let it pass with a warning: "
-                "prediction.unlike=warn.",
-            )
-        return found
-
     def _passes(self, image: Tensor, memory_gb: float, job: Job) -> tuple[Floats, Floats | None]:
-        """Mean and standard deviation ``(K, *S)`` over the passes, in the unit (Welford 1962)."""
+        """Return mean and standard deviation ``(K, *S)`` over the passes, by Welford (1962)."""
         settings = self.settings
         count, sets = max(settings.uncertainty, 1), list(flip_sets(settings.flip_axes))
         shape = (self.module.out_channels, *image.shape[2:])
@@ -181,7 +174,7 @@ class RealPredictor:
         return mean, np.sqrt(squares / (count - 1))
 
     def _footprint(self, extent: Extent, name: str) -> Footprint:
-        """What a prediction of an image of this extent needs; a sum of arrays, in bytes."""
+        """Return the memory that the prediction of an image of this extent needs."""
         plan, settings, outputs = self.facts.plan, self.settings, self.module.out_channels
         shape, spaced = extent.shape, False
         if extent.affine is not None:
@@ -222,13 +215,10 @@ class RealPredictor:
 
 
 def adding(sums: Floats, axes: Sequence[int], weight: float) -> Sink:
-    """A sink that adds logits of an image flipped along some axes, as the image was."""
+    """Return a sink that flips logits of a flipped image back and adds them to sums."""
 
     def sink(window: tuple[slice, ...], logits: Tensor) -> None:
-        place = tuple(
-            slice(n - w.stop, n - w.start) if axis in axes else w
-            for axis, (w, n) in enumerate(zip(window, sums.shape[1:], strict=True))
-        )
+        place = flipped_back(window, axes, sums.shape[1:])
         part = logits[0].flip([a + 1 for a in axes]) if axes else logits[0]
         sums[(slice(None), *place)] += weight * part.float().cpu().numpy()
 
@@ -236,14 +226,12 @@ def adding(sums: Floats, axes: Sequence[int], weight: float) -> Sink:
 
 
 def check_prediction(settings: PredictionSettings, dims: int) -> None:
-    """Refuse prediction settings that make no sense for real values.
+    """Refuse prediction settings that have no meaning for real values.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: if there is such a setting; the message names it.
     """
-    wrong = [axis for axis in settings.flip_axes if not 0 <= axis < dims]
-    if wrong:
-        raise ConfigError(f"prediction.flips: {wrong[0]} is no axis; they are 0 to {dims - 1}.")
+    check_flip_axes(settings, dims)
     for name in _OF_LABELS:
         if getattr(settings, name) not in ("auto", False, ()):
             raise ConfigError(

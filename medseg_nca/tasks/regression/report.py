@@ -1,4 +1,4 @@
-"""The report of an evaluation and its figures."""
+"""Write the report of an evaluation and its figures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure and what it shows."""
+    """The file of a figure, and its caption."""
 
     path: Path
     caption: str
@@ -91,7 +91,7 @@ def write_figures(
 
 
 def ranked(tree: Tree, target: str) -> dict[str, str]:
-    """The best, the median and the worst case by RMSE; fewer when there are fewer."""
+    """Return the best, the median and the worst case by RMSE, or fewer if there are fewer."""
     scored = sorted((case["targets"][target]["rmse"], case["id"]) for case in tree["cases"])
     if len(scored) < 3:
         return {word: name for word, (_, name) in zip(("best", "worst"), scored, strict=False)}
@@ -111,7 +111,7 @@ def write_real_report(tree: Tree, figures: Sequence[Figure], spec: TaskSpec, pat
     """Write ``report.html``.
 
     Raises:
-        OutputError: if it cannot be written.
+        OutputError: if the file cannot be written.
     """
     sections = [
         Section("Results", [_summary(name, part, tree) for name, part in tree["targets"].items()]),

@@ -1,4 +1,4 @@
-"""Training samples of pairs: views of the image, and the mean of the target in each cell."""
+"""Training samples of pairs: views of the image, and the target of each cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg_nca.training.level_samples import LevelSamples
 from medseg_nca.training.warped_case import Scale, WarpedCase, coarser, gathered, mixed
 from medseg_nca.transforms.warp import Warp
 
-# Voxels whose target is known, to centre patches on.
+# The most voxels of a case, among those whose target is known, on which patches are centred.
 _POINTS = 4096
 
 
@@ -25,8 +25,8 @@ class RealCase(WarpedCase):
     """An image and its real-valued target.
 
     Args:
-        image: ``(C, *S)`` float32.
-        target: ``(K, *S)`` float32, standardised, NaN where unknown.
+        image: the image ``(C, *S)`` float32.
+        target: the standardised target ``(K, *S)`` float32, NaN where it is unknown.
     """
 
     def __init__(self, image: NDArray[np.float32], target: NDArray[np.float32]) -> None:
@@ -41,7 +41,7 @@ class RealCase(WarpedCase):
 
     @property
     def nbytes(self) -> int:
-        """What is kept of the case by now, in bytes."""
+        """The memory that the case takes now, in bytes."""
         kept = sum(tensor.nbytes for tensor in self._targets.values())
         return super().nbytes + kept + self._points.nbytes
 
@@ -53,10 +53,11 @@ class RealCase(WarpedCase):
         return tuple(int(v) for v in place)
 
     def target(self, warp: Warp, starts: Scale, cells: Scale, scale: Scale) -> Tensor:
-        """Return ``(2 K, *cells)``: the sum of what is known, and how much is known, per cell.
+        """Return the target ``(2 K, *cells)`` of a sample.
 
-        Both as shares of the cell; their ratio is the mean of the target. Outside of the image
-        nothing is known.
+        The first K channels are the sum of the known targets in each cell, divided by the size of
+        the cell. The other K channels are the share of each cell whose target is known. The ratio
+        of both is the mean of the known targets. Outside of the image nothing is known.
         """
         whole = warp.cells(starts, cells, scale)
         if whole is not None:
@@ -71,7 +72,7 @@ class RealCase(WarpedCase):
 
 
 class PairSamples(LevelSamples[RealCase]):
-    """Draws training samples from prepared pairs; see :class:`LevelSamples`."""
+    """Draws training samples from prepared pairs, as :class:`LevelSamples` describes."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class PairSamples(LevelSamples[RealCase]):
         self.pairs = pairs
 
     def load(self, case_id: str) -> RealCase:
-        """See :meth:`LevelSamples.load`; what is added has no target."""
+        """Implement :meth:`LevelSamples.load`; the voxels that padding adds have no target."""
         image, target = self.pairs.load(case_id)
         around = self.padding(image.shape[1:])
         if around is not None:

@@ -1,80 +1,32 @@
-"""A model of the task that goes to other processes by its place, not by its weights."""
+"""A model of the task that other processes get as the path of its files."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from medseg_nca.errors import ModelError
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.inference.task_model import TaskModel, load_task_model, save_task_model
 from medseg_nca.models import build_model
 from medseg_nca.tasks.regression.options import TASK_NAME, facts_of
 from medseg_nca.tasks.regression.predictor import RealPredictor
-from medseg_nca.work.case_records import content_key
+from medseg_nca.work.shared_model import SharedPredictor
 
-# What of a spec does not decide what is predicted, nor how it is called.
+# The fields of a spec that decide neither what is predicted nor what it is called.
 _NOT = {"metrics", "reference", "created", "package_version", "options"}
 
 
-class SharedRegression:
-    """A predictor that every process has once.
-
-    Args:
-        predictor: of this process.
-        place: a folder for the model's two files, which every process can see. None if the model
-            stays in this process.
-
-    Attributes:
-        key: SHA-256 of all that decides a result besides the image.
-
-    Raises:
-        OutputError: if the files cannot be written.
-    """
+class SharedRegression(SharedPredictor[TaskModel, RealPredictor]):
+    """A predictor of real values that every process makes once; see :class:`SharedPredictor`."""
 
     def __init__(self, predictor: RealPredictor, place: Path | None = None) -> None:
-        self._predictor: RealPredictor | None = predictor
-        model = predictor.model
-        self._device, self._settings = str(model.device), predictor.settings
-        self._weights = model.spec.weights_sha256
-        self.key = content_key(
-            model.spec.model_dump(mode="json", exclude=_NOT, exclude_defaults=True),
-            self._weights,
-            self._settings.model_dump(mode="json", exclude_defaults=True),
-        )
-        self._folder = None if place is None else place.absolute() / f"model-{self.key[:12]}"
-        if self._folder is not None:
-            save_task_model(self._folder, model.module, model.spec)
+        decides = predictor.model.spec.model_dump(mode="json", exclude=_NOT, exclude_defaults=True)
+        super().__init__(predictor, predictor.model, decides, place)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What crosses processes."""
-        return {**self.__dict__, "_predictor": None}
+    def _save(self, folder: Path, model: TaskModel) -> None:
+        save_task_model(folder, model.module, model.spec)
 
-    @property
-    def predictor(self) -> RealPredictor:
-        """The predictor of this process; its model is loaded when it is first asked for.
+    def _load(self, folder: Path, device: str) -> TaskModel:
+        return load_task_model(folder, TASK_NAME, lambda spec: build_model(spec.model), device)
 
-        Raises:
-            ModelError: if the files cannot be read, or the device is not present.
-        """
-        if self._predictor is None:
-            if self._folder is None:
-                raise ModelError("The model was not shared with other processes.")
-            model = _loaded(self._folder, self._device)
-            spec = model.spec.changed(weights_sha256=self._weights)
-            facts = facts_of(spec, self._folder)
-            self._predictor = RealPredictor(replace(model, spec=spec), facts, self._settings)
-        return self._predictor
-
-
-# The model of the run that this process is a worker of; the one of the next run takes its place.
-_known: dict[tuple[Path, str], TaskModel] = {}
-
-
-def _loaded(folder: Path, device: str) -> TaskModel:
-    if (folder, device) not in _known:
-        _known.clear()
-        _known[folder, device] = load_task_model(
-            folder, TASK_NAME, lambda spec: build_model(spec.model), device
-        )
-    return _known[folder, device]
+    def _make(self, model: TaskModel, settings: PredictionSettings) -> RealPredictor:
+        return RealPredictor(model, facts_of(model.spec, model.folder), settings)

@@ -1,4 +1,4 @@
-"""Regression: what the commands ask of a task, handed on to the modules that do it."""
+"""The task regression, as the commands use it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from medseg_nca.tasks.regression.options import (
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tracking.stored_answer import compare_answer, store_answer
 
-# Values of the stored answer: some ten kilobytes.
+# The most values of the stored answer, which is then about ten kilobytes large.
 _MOST_STORED = 2**13
 
 
 class Regression(StandardTask):
-    """Learn dense real-valued targets of pairs of images."""
+    """The task whose models map images to real values, such as depth or distance."""
 
     name: ClassVar[str] = TASK_NAME
     score: ClassVar[str] = "skill"
@@ -69,7 +69,7 @@ class Regression(StandardTask):
     }
 
     def begin(self, start: Start, job: Job) -> Training:
-        """See :meth:`Task.begin`."""
+        """Implement :meth:`Task.begin`."""
         from medseg_nca.datasets.redraw import SPLIT
         from medseg_nca.tasks.regression.begin import FACTS, data_of, learned_data
         from medseg_nca.tasks.regression.learner import RegressionLearner
@@ -90,23 +90,23 @@ class Regression(StandardTask):
         )
 
     def build(self, spec: TaskSpec) -> nn.Module:
-        """See :meth:`StandardTask.build`."""
+        """Implement :meth:`StandardTask.build`."""
         return build_model(spec.model)
 
     def read(self, folder: Path) -> TaskSpec:
-        """See :meth:`Task.read`; what the model knows of its data is checked too."""
+        """Implement :meth:`Task.read`; what the model knows of its data is checked too."""
         spec = super().read(folder)
         facts_of(spec, folder)
         return spec
 
     def load(self, folder: Path, device: str = "auto") -> TaskModel:
-        """See :meth:`Task.load`; what the model knows of its data is checked too."""
+        """Implement :meth:`Task.load`; what the model knows of its data is checked too."""
         model = super().load(folder, device)
         facts_of(model.spec, folder)
         return model
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[Any]:
-        """See :meth:`Task.predict`."""
+        """Implement :meth:`Task.predict`."""
         from medseg_nca.tasks.regression.predict import predict_files
 
         self.check_options(request.options, self.predict_options)
@@ -114,7 +114,7 @@ class Regression(StandardTask):
         return predict_files(request, model, facts_of(model.spec, model.folder), job)
 
     def evaluate(self, request: EvaluateRequest, job: Job) -> Evaluation:
-        """See :meth:`Task.evaluate`."""
+        """Implement :meth:`Task.evaluate`."""
         from medseg_nca.tasks.regression.evaluate import evaluate_pairs
 
         self.check_options(request.options, self.evaluate_options)
@@ -122,7 +122,7 @@ class Regression(StandardTask):
         return evaluate_pairs(request, model, facts_of(model.spec, model.folder), job)
 
     def table(self, tree: Tree) -> ResultTable:
-        """See :meth:`Task.table`; the constant predictor stands below each target."""
+        """Implement :meth:`Task.table`; the constant predictor stands below each target."""
         rows = []
         for name, part in tree["targets"].items():
             cells = [part[metric]["mean"] for metric in METRICS]
@@ -144,7 +144,7 @@ class Regression(StandardTask):
         )
 
     def published(self, tree: Tree) -> Mapping[str, float | None]:
-        """See :meth:`Task.published`."""
+        """Implement :meth:`Task.published`."""
         numbers: dict[str, float | None] = {}
         for name, part in tree["targets"].items():
             end = "" if len(tree["targets"]) == 1 else f"_{name}"
@@ -153,15 +153,15 @@ class Regression(StandardTask):
         return numbers
 
     def comparable(self, tree: Tree) -> Mapping[str, Better]:
-        """See :meth:`Task.comparable`."""
+        """Implement :meth:`Task.comparable`."""
         return {name: metric.better for name, metric in METRICS.items()}
 
     def heading(self, metric: str) -> str:
-        """See :meth:`Task.heading`."""
+        """Implement :meth:`Task.heading`."""
         return METRICS[metric].title
 
     def case_values(self, tree: Tree, metric: str) -> Mapping[str, Mapping[str, float | None]]:
-        """See :meth:`Task.case_values`; a row for each target.
+        """Implement :meth:`Task.case_values`; a row for each target.
 
         Raises:
             ConfigError: if there is no such metric.
@@ -176,15 +176,15 @@ class Regression(StandardTask):
         }
 
     def make_reference(self, model: TrainedModel) -> dict[str, str]:
-        """See :meth:`Task.make_reference`."""
+        """Implement :meth:`Task.make_reference`."""
         return store_answer(self._answer_to_formula(model), FORMULA)
 
     def check_reference(self, model: TrainedModel) -> Agreement:
-        """See :meth:`Task.check_reference`."""
+        """Implement :meth:`Task.check_reference`."""
         return compare_answer(self._answer_to_formula(model), FORMULA, model)
 
     def _answer_to_formula(self, trained: TrainedModel) -> Any:
-        """Standardised values: those of all units fit into float16."""
+        """Return standardised values, which fit into float16 whatever the targets' unit is."""
         from medseg_nca.tasks.regression.values import standardised
 
         model = self.own(trained)
@@ -196,7 +196,7 @@ class Regression(StandardTask):
         return np.ascontiguousarray(standardised(found, facts)[steps])
 
     def tags(self, model: TrainedModel) -> Mapping[str, str]:
-        """See :meth:`Task.tags`."""
+        """Implement :meth:`Task.tags`."""
         own = self.own(model)
         facts = facts_of(own.spec, own.folder)
         return {
@@ -207,18 +207,18 @@ class Regression(StandardTask):
         }
 
     def answer(self, model: TrainedModel, value: Any) -> Any:
-        """See :meth:`Task.answer`.
+        """Implement :meth:`Task.answer`.
 
         Args:
-            model: of the task.
-            value: ``(B, C, *S)`` raw intensities on the model's grid, or a mapping with that array
-                as "image" and, for another grid, a 4x4 "affine" (voxel to RAS+ mm).
+            model: a model of the task.
+            value: images ``(B, C, *S)`` of raw intensities on the model's grid, or a mapping with
+                that array as "image" and, for another grid, a 4x4 "affine" (voxel to RAS+ mm).
 
         Returns:
-            ``(B, K, *S)`` float32, in the targets' unit.
+            The values ``(B, K, *S)`` float32, in the targets' unit.
 
         Raises:
-            ImageError: if the array does not fit.
+            ImageError: if the array does not fit the model.
         """
         own = self.own(model)
         facts = facts_of(own.spec, own.folder)
@@ -230,10 +230,10 @@ class Regression(StandardTask):
 
 
 def check_values(array: Any) -> None:
-    """Refuse arrays that are no image.
+    """Refuse arrays that are no images.
 
     Raises:
-        ImageError: if a value is no real number.
+        ImageError: if a value is not a finite real number.
     """
     if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise ImageError(
@@ -242,7 +242,7 @@ def check_values(array: Any) -> None:
 
 
 def _thinning(shape: Sequence[int]) -> int:
-    """Every how many voxels are stored, so that the answer stays small."""
+    """Return n such that every n-th voxel of each axis is stored, so that the answer is small."""
     step = 1
     while np.prod([shape[0], *(-(-n // step) for n in shape[1:])]) > _MOST_STORED:
         step += 1

@@ -1,4 +1,4 @@
-"""Between targets in their unit and the standardised values that the network learns."""
+"""Convert between targets in their unit and the standardised values that the network learns."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def restored_values(values: Floats, facts: RegressionFacts) -> Floats:
 
 
 class TargetSums:
-    """Adds up what :class:`TargetFacts` says, case by case.
+    """Collects, case by case, the statistics of :class:`TargetFacts`.
 
     Args:
-        transform: of the run.
+        transform: transform of the targets, as in the options.
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -47,7 +47,7 @@ class TargetSums:
         self._rows: list[NDArray[np.float64]] = []
 
     def add(self, targets: NDArray[Any]) -> None:
-        """Add a case's targets ``(K, *S)``, NaN where unknown; there is a known voxel in each."""
+        """Add a case's targets ``(K, *S)``, NaN where unknown; each has a known voxel."""
         rows = []
         for channel in targets:
             known = channel[~np.isnan(channel)].astype(np.float64)
@@ -59,7 +59,7 @@ class TargetSums:
         self._rows.append(np.array(rows))
 
     def facts(self, names: tuple[str, ...]) -> tuple[TargetFacts, ...]:
-        """What all cases together are like; standard deviations are 0 where they are constant."""
+        """Return the statistics of each target over all cases."""
         rows = np.stack(self._rows)  # (cases, K, 7)
         found = []
         for index, name in enumerate(names):
@@ -76,7 +76,7 @@ class TargetSums:
 def _pooled(
     count: NDArray[np.float64], mean: NDArray[np.float64], variance: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Mean and standard deviation of all voxels of cases of which these are known."""
+    """Return mean and standard deviation of all voxels, from those of each case."""
     middle = float(np.average(mean, weights=count))
     spread = float(np.average(variance + (mean - middle) ** 2, weights=count)) ** 0.5
     return middle, spread

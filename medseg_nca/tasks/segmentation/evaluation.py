@@ -19,7 +19,6 @@ from medseg_nca.cases.evaluate_case import (
     read_case,
 )
 from medseg_nca.cases.evaluation_inputs import (
-    ChosenCases,
     EvaluatedData,
     LabelMatch,
     match_labels,
@@ -32,7 +31,9 @@ from medseg_nca.config import LabelTable, Settings
 from medseg_nca.config.data import DataSettings
 from medseg_nca.config.loading import read_settings, validate, with_overrides
 from medseg_nca.config.training import EvaluationSettings, PredictionSettings
+from medseg_nca.datasets.base import Case
 from medseg_nca.datasets.hashing import remember_hash
+from medseg_nca.datasets.sides import ChosenSide
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
@@ -145,7 +146,7 @@ def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
     for note in (selection.reason, *selection.notes, *match.notes):
         logger.info("%s", note)
     predictor = Predictor(model, request.prediction)
-    count = min(request.workers, len(selection.cases))
+    count = min(request.workers, len(selection.items))
     with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
         _tidy(out, request.fresh)
         shared = SharedModel(predictor, work_folder(out) if spread.separate else None)
@@ -155,7 +156,7 @@ def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
                 case, out, shared, match, settings.nsd_tolerance, request.save_predictions,
                 earlier.get(case.id),
             )
-            for case in selection.cases
+            for case in selection.items
         ]  # fmt: skip
         measured, failed = evaluate_cases(items, spread, job or Job())
     if not measured:
@@ -186,7 +187,7 @@ def _tidy(out: Path, fresh: bool) -> None:
 
 
 def _notes_on_data(
-    selection: ChosenCases,
+    selection: ChosenSide[Case],
     source: EvaluatedData,
     model: LoadedModel,
     measured: Mapping[str, EvaluationRecord],
@@ -205,7 +206,7 @@ def _notes_on_data(
 
 
 def _provenance(
-    predictor: Predictor, source: EvaluatedData, selection: ChosenCases, match: LabelMatch,
+    predictor: Predictor, source: EvaluatedData, selection: ChosenSide[Case], match: LabelMatch,
     settings: EvaluationSettings,
 ) -> Tree:  # fmt: skip
     spec = predictor.spec
@@ -231,9 +232,9 @@ def _provenance(
             },
         },
         "split": {
-            "name": selection.part,
+            "name": selection.side,
             "reason": selection.reason,
-            "cases": len(selection.cases),
+            "cases": len(selection.items),
         },
         "settings": {
             "evaluation": settings.model_dump(mode="json"),

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from medseg_nca.cases.evaluate_case import Evaluating, EvaluationRecord, evaluate_case
 from medseg_nca.job import Job
-from medseg_nca.work.scheduler import Outcome, Scheduler, counted
-
-logger = logging.getLogger(__name__)
+from medseg_nca.work.scheduler import Scheduler, gathered
 
 
 def evaluate_cases(
@@ -26,22 +23,9 @@ def evaluate_cases(
         OutputError, SchedulerError, Interrupted: as
             :meth:`medseg_nca.work.scheduler.Scheduler.run_each`.
     """
-    found: dict[int, Outcome[EvaluationRecord]] = {}
     placed = (_absolute(item) if spread.remote else item for item in items)
     outcomes = spread.run_each(evaluate_case, placed, lambda item: item.files, job)
-    for outcome in counted(outcomes, job, "evaluating", len(items)):
-        found[outcome.index] = outcome
-        if outcome.error is not None:
-            logger.error("%s failed: %s", items[outcome.index].case.id, outcome.error)
-    measured: dict[str, EvaluationRecord] = {}
-    failed: dict[str, str] = {}
-    for index, item in enumerate(items):
-        result, error = found[index].result, found[index].error
-        if result is not None:
-            measured[item.case.id] = result
-        else:
-            failed[item.case.id] = error or "unknown"
-    return measured, failed
+    return gathered(outcomes, [item.case.id for item in items], job, "evaluating")
 
 
 def _absolute(item: Evaluating) -> Evaluating:

@@ -27,17 +27,16 @@ from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
 from medseg_nca.losses import create_loss
 from medseg_nca.metrics.overlap import dice_by_label
-from medseg_nca.models import LevelOutput, SegmentationModel, build_model
+from medseg_nca.models import SegmentationModel
 from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tasks.segmentation.settle import settle_prediction
-from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
-from medseg_nca.training.level_loss import level_loss
-from medseg_nca.training.level_samples import join
+from medseg_nca.training.learner import Batch, ConstantAnswer, Validation
+from medseg_nca.training.level_learner import LevelLearner
 
 
-class SegmentationLearner(Learner):
+class SegmentationLearner(LevelLearner):
     """Learns the label maps of a prepared data set.
 
     Raises:
@@ -58,11 +57,8 @@ class SegmentationLearner(Learner):
         if strange is not None:
             raise ConfigError(strange)
         training = settings.training
-        # Built without memory, because only the views of its levels are needed here.
-        with torch.device("meta"):
-            specs = build_model(self.model_settings).views
         self.samples = SampleSource(
-            store, split.train, specs, settings.augment, settings.seed, training.foreground
+            store, split.train, self.views(), settings.augment, settings.seed, training.foreground
         )
         self.criterion = create_loss(
             training.loss.name, multi_label=self.multi_label, **training.loss.params
@@ -84,42 +80,21 @@ class SegmentationLearner(Learner):
             sizes["focus"] = model.focus.changed(background=background)
         return model.changed(**sizes)
 
-    def build_model(self) -> SegmentationModel:
-        """Return a new model, as :meth:`Learner.build_model`."""
-        return build_model(self.model_settings)
+    def level_criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Implement :meth:`LevelLearner.level_criterion`."""
+        loss: Tensor = self.criterion(logits, target)
+        return loss
 
-    def sample(self, index: int) -> Batch:
-        """Return a training sample, as :meth:`Learner.sample`."""
-        return self.samples[index]
-
-    def collate(self, samples: Sequence[Batch]) -> Batch:
-        """Join samples to a batch; the views of a level follow each other, sample by sample."""
-        return join(samples)
-
-    def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
-        """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
-        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
-        return level_loss(outputs, batch["targets"], self.criterion, self.settings.training)
+    def best_constant(self, targets: Sequence[Tensor]) -> float:
+        """Implement :meth:`LevelLearner.best_constant`."""
+        return constant_loss(self.criterion, targets, self.multi_label)
 
     def constant_answer(self, batches: Sequence[Batch], device: torch.device) -> ConstantAnswer:
         """Return what a constant reaches, as :meth:`Learner.constant_answer`.
 
         The loss is that of the best constant of each level.
         """
-        weights = self._level_weights()
-        loss = sum(
-            weight / sum(weights) * constant_loss(
-                self.criterion, [batch["targets"][level] for batch in batches], self.multi_label
-            )
-            for level, weight in enumerate(weights)
-        )  # fmt: skip
-        return ConstantAnswer(loss, self._constant_score())
-
-    def _level_weights(self) -> list[float]:
-        settings = self.model_settings
-        if not isinstance(settings, NcaModelSettings):
-            return [1.0]
-        return [level.loss_weight for level in settings.resolved_levels]
+        return ConstantAnswer(self.constant_loss(batches), self._constant_score())
 
     def _constant_score(self) -> float:
         labels = self.store.labels

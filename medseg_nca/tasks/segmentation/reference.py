@@ -7,19 +7,16 @@ the same if nearly all voxels agree.
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import zlib
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.errors import ModelError
-from medseg_nca.inference.bundle import SPEC, LoadedModel
+from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume
 from medseg_nca.tasks.base import Agreement
+from medseg_nca.tracking.stored_answer import packed, stored_for, unpacked
 
 AGREEMENT = 0.995  # share of voxels; other processors and torch versions stay far above it
 LABEL_TYPE = np.dtype("<u2")
@@ -36,7 +33,7 @@ def make_reference(loaded: LoadedModel) -> dict[str, str]:
         "volume": FORMULA,
         "shape": "x".join(map(str, labels.shape)),
         "sha256": _digest(labels),
-        "label_map": base64.b64encode(zlib.compress(labels.tobytes(), 9)).decode("ascii"),
+        "label_map": packed(labels),
     }
 
 
@@ -46,23 +43,12 @@ def check_reference(loaded: LoadedModel) -> Agreement:
     Raises:
         ModelError: if the model has no stored prediction, or one that cannot be read.
     """
-    stored = loaded.spec.reference
-    where = loaded.folder / SPEC
-    if not stored:
-        raise ModelError(
-            f"{where}: holds no stored prediction.",
-            hint="Register the model with `medseg-nca models register`; that stores one.",
-        )
-    if stored.get("volume") != FORMULA:
-        raise ModelError(
-            f"{where}: its stored prediction is on {stored.get('volume')!r}; this package makes "
-            f"{FORMULA!r}.",
-            hint="Use the medseg-nca version that registered the model.",
-        )
+    stored = stored_for(loaded, "volume", FORMULA, "prediction")
     labels = _predict(loaded)
     if _digest(labels) == stored.get("sha256"):
         return Agreement(True, True, "identical")
-    share = float((labels == _decode(stored, labels.shape, where)).mean())
+    kept = unpacked(stored, "label_map", labels, loaded, "prediction")
+    share = float((labels == kept).mean())
     return Agreement(False, share >= AGREEMENT, f"{share:.2%} of the voxels agree")
 
 
@@ -77,13 +63,3 @@ def _predict(loaded: LoadedModel) -> NDArray[np.uint16]:
 
 def _digest(labels: NDArray[np.uint16]) -> str:
     return hashlib.sha256(str(labels.shape).encode() + labels.tobytes()).hexdigest()
-
-
-def _decode(stored: dict[str, str], shape: tuple[int, ...], where: Path) -> NDArray[np.uint16]:
-    size = int(np.prod(shape)) * LABEL_TYPE.itemsize
-    try:
-        # At most the size of the label map is unpacked, because the file may come from anywhere.
-        raw = zlib.decompressobj().decompress(base64.b64decode(stored["label_map"]), size)
-        return np.frombuffer(raw, LABEL_TYPE).reshape(shape)
-    except (KeyError, ValueError, zlib.error) as error:
-        raise ModelError(f"{where}: its stored prediction is damaged ({error}).") from error

@@ -108,7 +108,11 @@ def test_a_model_without_its_run_finds_the_split_again(
     listed = split.changed(test=split.test[:2], train=(*split.train, *split.test[2:]))
     for known, tested, words in (
         (listed.model_dump(mode="json"), 2, "The test images of the run's split."),
-        (None, 40, "It is not known how the run split this data set: all images."),
+        (
+            None,
+            40,
+            "It is not known how the run split this data set: all its images are evaluated.",
+        ),
     ):
         tree["facts"] |= {"split": None, "listed": known}
         (alone / "model.json").write_text(json.dumps(tree))
@@ -132,7 +136,10 @@ def test_other_data_are_taken_whole_and_noted(model: TaskModel, tmp_path: Path) 
     wanted = EvaluateRequest(model, tmp_path / "o.npz", tmp_path / "e")
     tree = TASK.evaluate(wanted, Job()).tree
     assert len(tree["cases"]) == 12
-    assert tree["split"]["reason"] == "The run never split this data set: all images."
+    assert (
+        tree["split"]["reason"]
+        == "The run never split this data set: all its images are evaluated."
+    )
     assert tree["notes"] == ["The model was trained on another data set."]
 
 
