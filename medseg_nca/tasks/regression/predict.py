@@ -349,7 +349,10 @@ def _write_list(results: Sequence[RealRecord], predictor: RealPredictor, out: Pa
             "weights_sha256": spec.weights_sha256,
             "targets": list(facts.names),
             "unit": facts.unit,
-            "settings": predictor.settings.model_dump(mode="json"),
+            "settings": {
+                **predictor.settings.model_dump(mode="json"),
+                "engine": predictor.model.engine,
+            },
             "predictions": [result.to_dict() for result in results],
         },
     )

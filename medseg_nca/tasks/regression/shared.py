@@ -12,6 +12,7 @@ from medseg_nca.models import build_model
 from medseg_nca.tasks.regression.options import TASK_NAME, facts_of
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.work.case_records import content_key
+from medseg_nca.work.shared_model import named_engine
 
 # What of a spec does not decide what is predicted, nor how it is called.
 _NOT = {"metrics", "reference", "created", "package_version", "options"}
@@ -36,11 +37,12 @@ class SharedRegression:
         self._predictor: RealPredictor | None = predictor
         model = predictor.model
         self._device, self._settings = str(model.device), predictor.settings
-        self._weights = model.spec.weights_sha256
+        self._weights, self._engine = model.spec.weights_sha256, model.engine
         self.key = content_key(
             model.spec.model_dump(mode="json", exclude=_NOT, exclude_defaults=True),
             self._weights,
             self._settings.model_dump(mode="json", exclude_defaults=True),
+            *named_engine(self._engine),
         )
         self._folder = None if place is None else place.absolute() / f"model-{self.key[:12]}"
         if self._folder is not None:
@@ -60,7 +62,7 @@ class SharedRegression:
         if self._predictor is None:
             if self._folder is None:
                 raise ModelError("The model was not shared with other processes.")
-            model = _loaded(self._folder, self._device)
+            model = _loaded(self._folder, self._device, self._engine)
             spec = model.spec.changed(weights_sha256=self._weights)
             facts = facts_of(spec, self._folder)
             self._predictor = RealPredictor(replace(model, spec=spec), facts, self._settings)
@@ -68,13 +70,14 @@ class SharedRegression:
 
 
 # The model of the run that this process is a worker of; the one of the next run takes its place.
-_known: dict[tuple[Path, str], TaskModel] = {}
+_known: dict[tuple[Path, str, str], TaskModel] = {}
 
 
-def _loaded(folder: Path, device: str) -> TaskModel:
-    if (folder, device) not in _known:
+def _loaded(folder: Path, device: str, engine: str) -> TaskModel:
+    key = folder, device, engine
+    if key not in _known:
         _known.clear()
-        _known[folder, device] = load_task_model(
-            folder, TASK_NAME, lambda spec: build_model(spec.model), device
+        _known[key] = load_task_model(
+            folder, TASK_NAME, lambda spec: build_model(spec.model), device, engine
         )
-    return _known[folder, device]
+    return _known[key]

@@ -212,7 +212,10 @@ def _write_list(results: Sequence[PredictionRecord], predictor: Predictor, out: 
             "model": spec.name,
             "weights_sha256": spec.weights_sha256,
             "labels": {label.name: label.written for label in spec.labels.labels},
-            "settings": predictor.settings.model_dump(mode="json"),
+            "settings": {
+                **predictor.settings.model_dump(mode="json"),
+                "engine": predictor.loaded.engine,
+            },
             "predictions": [result.to_dict() for result in results],
         },
     )
