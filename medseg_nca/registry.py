@@ -205,6 +205,15 @@ class PluginRegistry:
         """The registered names, sorted; no entry is imported."""
         return tuple(sorted({*self.own_names, *self.others.names}))
 
+    def check(self, name: str) -> None:
+        """Check that there is an entry of a name; nothing is imported.
+
+        Raises:
+            MedsegError: (or the subclass given as ``error``) if there is no such entry.
+        """
+        if name not in self.names:
+            raise self.error(unknown(self.kind, name, self.names))
+
     def get(self, name: str) -> Any:
         """Return what the entry called ``name`` defines.
 
@@ -216,8 +225,7 @@ class PluginRegistry:
             self.others.warn_if_hidden(name)
             module = importlib.import_module(f"{self.package}.{name}")
             return getattr(module, self.attribute)
-        if name not in self.names:
-            raise self.error(unknown(self.kind, name, self.names))
+        self.check(name)
         entry = self.others.find(name)
         found = entry.load(self.attribute)
         if not self.fits(found):

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
-from pydantic import ValidationError
 
 from medseg_nca.config import Settings
-from medseg_nca.datasets.hashing import file_hash
-from medseg_nca.errors import DataError, MedsegError, OutputError
-from medseg_nca.io.atomic import atomic_file, write_json
+from medseg_nca.errors import MedsegError, OutputError
+from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.dicom.annotations.assign import Annotation
 from medseg_nca.io.dicom.annotations.labels import OverlapRule
 from medseg_nca.io.dicom.annotations.legend import FoundSegment
@@ -37,7 +35,7 @@ from medseg_nca.io.write import write_slices, write_volume
 from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_labels import FoundOverlap, Placed, place_annotations
 from medseg_nca.pipelines.dicom_names import Names
-from medseg_nca.work.case_records import content_key, invalidate
+from medseg_nca.work.finished import FinishedRecord, content_of, finished_or
 
 # To be raised when the meaning of a record changes: all cases are then imported again.
 RECORD_VERSION = 3
@@ -76,10 +74,9 @@ class MapRecord(Settings):
     overlaps: tuple[FoundOverlap, ...] = ()
 
 
-class Record(Settings):
+class Record(FinishedRecord):
     """A finished volume. UIDs are hashed; ``tags`` are those that it was selected by."""
 
-    key: str
     id: str
     patient: str
     study: str | None
@@ -172,14 +169,16 @@ def import_case(work: Importing, job: Job) -> Imported:
     Raises:
         OutputError: if something cannot be written.
     """
-    key = _key(work)
-    known = read_record(work.how.out, work.id)
-    if known is not None and known.key == key and _is_complete(work.how.out, known):
-        return Imported(work.id, known, cached=True)
-    if (path := record_file(work.how.out, work.id)).exists():
-        invalidate(path)  # otherwise it would fit again if the files became what they were
+    out, key = work.how.out, _key(work)
     try:
-        return Imported(work.id, _import(work, key))
+        record, cached = finished_or(
+            record_file(out, work.id),
+            Record,
+            key,
+            lambda known: _is_complete(out, known),
+            lambda: _import(work, key),
+        )
+        return Imported(work.id, record, cached=cached)
     except OutputError:
         raise
     except DicomError as error:
@@ -199,14 +198,6 @@ def import_case(work: Importing, job: Job) -> Imported:
 def record_file(out: Path, case: str) -> Path:
     """Where the record of a volume lies."""
     return out / STATE / "cases" / f"{case}.json"
-
-
-def read_record(out: Path, case: str) -> Record | None:
-    """The record of an earlier run, None if there is none that can be used."""
-    try:
-        return Record.model_validate_json(record_file(out, case).read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def case_files(out: Path, record: Record) -> list[Path]:
@@ -233,9 +224,7 @@ def _import(work: Importing, key: str) -> Record:
     )
     turned = as_dcm2niix(image, work.series, work.stack) if isinstance(image, Volume) else image
     maps = _write(work, turned, placed)
-    record = _record(work, key, str(header.file_meta.TransferSyntaxUID), turned, placed, maps)
-    write_json(record_file(how.out, work.id), record.model_dump(mode="json"))
-    return record
+    return _record(work, key, str(header.file_meta.TransferSyntaxUID), turned, placed, maps)
 
 
 def _image(work: Importing) -> Volume | Slices:
@@ -378,23 +367,13 @@ def _note(work: Importing, problem: Problem, annotation: str | None = None) -> N
 def _key(work: Importing) -> str:
     """Tells whether a record was made from this content in this way."""
     how, deidentifier = work.how, work.how.deidentifier
-    key = content_key(
+    return how.names.key(
         RECORD_VERSION,
         work.id,
         work.stack.name,
-        [_content(path) for path in work.files],
+        [content_of(path) for path in work.files],
         how.tags,
         how.tilt,
         how.overlap,
         None if deidentifier is None else [deidentifier.allow_burned_in, work.words.listed()],
     )
-    # Whoever has the original files could otherwise find the case that was made of them.
-    return how.names.secret.token("key", key)
-
-
-def _content(path: Path) -> str:
-    """The hash of a file; nothing if it cannot be read, which importing it will explain."""
-    try:
-        return file_hash(path)
-    except DataError:
-        return ""

@@ -12,22 +12,28 @@ from typing import Any, TypeVar
 
 from medseg_nca import __version__
 from medseg_nca.cores import cores
-from medseg_nca.datasets.hashing import file_hash
 from medseg_nca.errors import OutputError
-from medseg_nca.io.atomic import write_json
-from medseg_nca.io.dicom.deid.deidentify import Deidentifier, deidentify_dataset, save_dataset
+from medseg_nca.io.atomic import remove_leftovers, write_json
+from medseg_nca.io.dicom.deid.deidentify import Deidentifier
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.deid.words import IdentityWords
-from medseg_nca.io.dicom.files.layout import MAX_HEADER
-from medseg_nca.io.dicom.files.reader import read_file, read_header
 from medseg_nca.io.dicom.files.walk import walk
-from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.records import Problem
 from medseg_nca.job import Job
 from medseg_nca.pipelines.dicom_case import CLUSTER, STATE
+from medseg_nca.pipelines.dicom_copy import (
+    Copied,
+    Copying,
+    HeaderSeen,
+    copy_file,
+    copy_record,
+    files_of,
+    look,
+)
 from medseg_nca.pipelines.dicom_names import Names
-from medseg_nca.pipelines.dicom_people import People, Person, person_of
+from medseg_nca.pipelines.dicom_people import People
 from medseg_nca.pipelines.dicom_state import State, open_state
+from medseg_nca.work.finished import content_of
 from medseg_nca.work.scheduler import Outcome, counted, run_each
 
 logger = logging.getLogger(__name__)
@@ -51,6 +57,7 @@ class DeidentifyReport:
         refused: problems whose messages name nobody.
         passed_over: files that are no DICOM, by reason.
         options: what was asked for, without the key.
+        cached: how many of the files an earlier run made.
     """
 
     out: Path
@@ -58,6 +65,7 @@ class DeidentifyReport:
     refused: tuple[Problem, ...]
     passed_over: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    cached: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -65,38 +73,11 @@ class DeidentifyReport:
             "package_version": __version__,
             "folder": self.out.name,
             "files": len(self.files),
+            "cached": self.cached,
             "refused": [vars(problem) for problem in self.refused],
             "passed_over": dict(self.passed_over),
             "options": dict(self.options),
         }
-
-
-@dataclass(frozen=True)
-class _FileWork:
-    """A file, how it is treated, and the words that its patient's other files know."""
-
-    path: Path
-    root: Path
-    out: Path
-    how: Deidentifier
-    words: IdentityWords = field(default_factory=IdentityWords)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """Who a file is of and the place of its copy, or why there will be none."""
-
-    person: Person | None = None
-    target: Path | None = None
-    problem: Problem | None = None
-
-
-@dataclass(frozen=True)
-class _Done:
-    """The new file, or why there is none."""
-
-    target: Path | None = None
-    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +106,10 @@ class DeidentifyRequest:
 def run(request: DeidentifyRequest, job: Job | None = None) -> DeidentifyReport:
     """Write de-identified copies: ``<patient>/<study>/<series>/<SOPInstanceUID>.dcm``.
 
+    Each finished copy is kept, also when the run is stopped or killed: the same request goes on
+    from there. A copy is made again only if the content of its file, the options or the words of
+    its patient changed, or the copy is missing.
+
     Args:
         request: what is to be done.
         job: told how far it is, under the phases "headers" and "files".
@@ -143,34 +128,32 @@ def run(request: DeidentifyRequest, job: Job | None = None) -> DeidentifyReport:
         "keep_labels": how.keep_labels,
         "allow_burned_in": how.allow_burned_in,
     }
-    # A copy that is there already is not made again, so it must have been made in the same way.
     state = open_state(
         root, out, deidentify=True, key=request.key, work="deidentify", options=options
     )
     how = replace(how, pseudonyms=state.names.secret)
     found = walk(root)
-    every = [_FileWork(path, root, out, how) for path in found.files]
+    every = [Copying(path, out, how) for path in found.files]
     each = _Each(request, len(every), out / STATE / CLUSTER, job or Job())
     refused = [_hidden(state.names, root, problem) for problem in found.unreadable.values()]
     passed_over = Counter({reason: n for reason, n in found.passed_over.items() if n})
-    items, failed = _identify(state, every, each(_look, every, "headers"))
+    items, failed = _identify(state, every, each(look, every, "headers"))
     for path, problem in failed:
         if problem.kind in _NO_DICOM:
             passed_over[problem.kind] += 1
         else:
             refused.append(_hidden(state.names, root, problem, path))
-    sources: dict[Path, list[int]] = defaultdict(list)
-    for outcome in each(_deidentify, items, "files"):
-        work, done = items[outcome.index], outcome.result or _Done(problem=_unexpected(outcome))
-        if done.target is not None:
-            sources[done.target].append(outcome.index)
-        elif done.problem is not None:
-            refused.append(_hidden(state.names, root, done.problem, work.path, work.words))
-    refused += _settle_copies(sources, items)
+    written, cached, problems = _copy(items, each)
+    refused += [
+        _hidden(state.names, root, problem, *(() if of is None else (of.path, of.words)))
+        for of, problem in problems
+    ]
     for problem in refused:
         logger.error("Refused: %s", problem.message)
-    report = DeidentifyReport(out, tuple(sorted(sources)), tuple(refused), passed_over, options)
-    write_json(out / REPORT, report.to_dict())
+    report = DeidentifyReport(out, written, tuple(refused), passed_over, options, cached)
+    tree = report.to_dict()
+    del tree["cached"]  # belongs to this run, not to the copies
+    write_json(out / REPORT, tree)
     state.finish(request.keep_key)
     return report
 
@@ -184,11 +167,11 @@ class _Each:
         self._scheduler, self._folder, self._job = request.scheduler, folder, job
 
     def __call__(
-        self, function: Callable[[_FileWork, Job], R], works: list[_FileWork], stage: str
+        self, function: Callable[[Copying, Job], R], works: list[Copying], stage: str
     ) -> Iterable[Outcome[R]]:
         running = run_each(
             function, works, self._workers, scheduler=self._scheduler, folder=self._folder,
-            files=_files, job=self._job,
+            files=files_of, job=self._job,
         )  # fmt: skip
         return counted(running, self._job, stage, len(works), unit="files")
 
@@ -210,28 +193,40 @@ def _unexpected(outcome: Outcome[Any]) -> Problem:
 
 
 def _identify(
-    state: State, every: Sequence[_FileWork], outcomes: Iterable[Outcome[_Seen]]
-) -> tuple[list[_FileWork], list[tuple[Path, Problem]]]:
+    state: State, every: Sequence[Copying], outcomes: Iterable[Outcome[HeaderSeen]]
+) -> tuple[list[Copying], list[tuple[Path, Problem]]]:
     """Give every file the words of all files of its patient; and what could not be read."""
     people = People()
     targets: dict[int, Path] = {}
     failed: dict[int, Problem] = {}
     for outcome in outcomes:
-        one = outcome.result or _Seen(problem=_unexpected(outcome))
+        one = outcome.result or HeaderSeen(problem=_unexpected(outcome))
         if one.person is not None and one.target is not None:
             targets[outcome.index] = one.target
             people.add(every[outcome.index].path, one.person)
         elif one.problem is not None:
             failed[outcome.index] = one.problem
-    places = sorted(targets)
-    items = [replace(every[place], words=people.words(every[place].path)) for place in places]
-    _forget_stale(state, items, [targets[place] for place in places])
+    items = [
+        replace(every[place], target=target, words=people.words(every[place].path))
+        for place, target in sorted(targets.items())
+    ]
+    for folder in {folder for item in items for folder in _folders(item)}:
+        remove_leftovers(folder)
+    _forget_stale(state, items)
     return items, [(every[place].path, failed[place]) for place in sorted(failed)]
 
 
-def _forget_stale(state: State, items: Sequence[_FileWork], targets: Sequence[Path]) -> None:
+def _folders(work: Copying) -> tuple[Path, ...]:
+    """Where a killed process may have left half of a copy or of its record."""
+    if work.target is None:
+        return ()
+    return work.target.parent, copy_record(work.out, work.target).parent
+
+
+def _forget_stale(state: State, items: Sequence[Copying]) -> None:
     """Remove copies of an earlier run that did not know all words of their patient.
 
+    They would be made again anyway; but a run that is stopped before that must not leave them.
     Before anything is written the words of this run are noted, as a fingerprint of each patient's,
     so that a run that was stopped goes on.
     """
@@ -245,84 +240,55 @@ def _forget_stale(state: State, items: Sequence[_FileWork], targets: Sequence[Pa
         known = set(json.loads(notes.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         known = set()
-    for item, target in zip(items, targets, strict=True):
-        if tokens[item.words] not in known:
-            target.unlink(missing_ok=True)
+    for item in items:
+        if tokens[item.words] not in known and item.target is not None:
+            item.target.unlink(missing_ok=True)
     write_json(notes, sorted(tokens.values()))
 
 
-def _files(work: _FileWork) -> tuple[Path, ...]:
-    return (work.path,)
+def _copy(
+    items: Sequence[Copying], each: _Each
+) -> tuple[tuple[Path, ...], int, list[tuple[Copying | None, Problem]]]:
+    """Copy all files; of files with one SOPInstanceUID the first that can be copied is.
 
-
-def _look(work: _FileWork, job: Job) -> _Seen:
-    """Read a header."""
-    try:
-        header = read_header(work.path)
-        return _Seen(person_of(header), _target(work, header))
-    except DicomError as error:
-        return _Seen(problem=error.problem)
-    except Exception as error:  # its text may quote the header, and would be logged
-        return _Seen(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
-
-
-def _deidentify(work: _FileWork, job: Job) -> _Done:
-    try:
-        # What is left out here would be missing in the copy: a spectrum, an electrocardiogram.
-        dataset = read_file(work.path, bulk=MAX_HEADER)
-        target = _target(work, dataset)
-        if not _is_newer(target, work.path):
-            save_dataset(deidentify_dataset(dataset, work.how, work.words), target)
-        return _Done(target)
-    except DicomError as error:
-        return _Done(problem=error.problem)
-    except OutputError:
-        raise
-    except Exception as error:  # its text may quote the header, and would be logged
-        return _Done(problem=Problem("unexpected", f"unexpected {type(error).__name__}"))
-
-
-def _target(work: _FileWork, header: Any) -> Path:
-    """The place of the copy; every part of it is a pseudonym."""
-    from medseg_nca.io.dicom.deid.deidentify import patient_key
-    from medseg_nca.io.dicom.quiet import quiet
-
-    secret = work.how.pseudonyms
-    with quiet():
-        study, series, instance, patient = (
-            str(header.get(keyword) or "").strip()
-            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "PatientID")
-        )
-    if not instance:
-        raise DicomError(Problem("no-instance-uid", f"{work.path}: has no SOPInstanceUID."))
-    return (
-        work.out
-        / secret.patient(patient_key(patient, study))
-        / secret.name("study", study)
-        / secret.name("series", series)
-        / f"{secret.uid(instance)}.dcm"
-    )
-
-
-def _is_newer(target: Path, source: Path) -> bool:
-    try:
-        return target.stat().st_mtime_ns > source.stat().st_mtime_ns
-    except OSError:
-        return False
-
-
-def _settle_copies(sources: Mapping[Path, list[int]], items: list[_FileWork]) -> list[Problem]:
-    """Of files with one SOPInstanceUID the first is kept; others that differ are told of."""
-    problems = []
-    for target, indices in sources.items():
-        if len(indices) == 1:
+    Returns:
+        The copies, how many of them an earlier run made, and the problems, each with its file.
+    """
+    groups: dict[Path, list[Copying]] = defaultdict(list)
+    for item in items:
+        if item.target is not None:
+            groups[item.target].append(item)
+    firsts = [group[0] for group in groups.values()]
+    targets = list(groups)
+    written: list[Path] = []
+    cached = 0
+    problems: list[tuple[Copying | None, Problem]] = []
+    for outcome in each(copy_file, firsts, "files"):
+        target = targets[outcome.index]
+        first, *others = groups[target]
+        done = outcome.result or Copied(problem=_unexpected(outcome))
+        while done.problem is not None:
+            problems.append((first, done.problem))
+            if not others:
+                break
+            first, *others = others
+            done = copy_file(first, Job())
+        if done.problem is not None:
+            target.unlink(missing_ok=True)  # the file may have been another one in an earlier run
             continue
-        if len({file_hash(items[index].path) for index in indices}) > 1:
-            target.unlink(missing_ok=True)
-            _deidentify(items[min(indices)], Job())
-            text = f"{len(indices)} files have the same SOPInstanceUID and differ; one is written."
-            problems.append(Problem("conflicting-instances", text))
-    return problems
+        written.append(target)
+        cached += done.cached
+        if (conflict := _conflict(groups[target])) is not None:
+            problems.append((None, conflict))
+    return tuple(sorted(written)), cached, problems
+
+
+def _conflict(group: Sequence[Copying]) -> Problem | None:
+    """Tell of files with one SOPInstanceUID that differ."""
+    if len(group) == 1 or len({content_of(item.path) for item in group}) == 1:
+        return None
+    text = f"{len(group)} files have the same SOPInstanceUID and differ; one is written."
+    return Problem("conflicting-instances", text)
 
 
 def _hidden(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medseg_nca.datasets.adapters.dicom import case_names, patient_name
 from medseg_nca.io.dicom.deid.deidentify import patient_key
@@ -13,6 +14,7 @@ from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
 from medseg_nca.io.dicom.deid.rules import MODALITIES
 from medseg_nca.io.dicom.deid.words import IdentityWords, uids_in
 from medseg_nca.io.dicom.records import Series, Stack
+from medseg_nca.work.case_records import content_key
 
 # Names of stacks that are made of a fixed word and a small number: "echo-2", "b-1000". Other names
 # end in a text of the header, or in a time of day, and may identify a patient.
@@ -46,6 +48,14 @@ class Names:
     def uid(self, uid: str | None) -> str | None:
         """What stands for a UID in every report."""
         return self.secret.uid(uid) if uid else None
+
+    def key(self, *parts: Any) -> str:
+        """What stands for the content and settings of a result (plain values) in its record.
+
+        It is made with the secret: otherwise whoever has the original files could find out which
+        result was made of them.
+        """
+        return self.secret.token("key", content_key(*parts))
 
     def cases(self, stacks: Sequence[tuple[Series, Stack]]) -> list[str]:
         """Names for cases, which do not depend on the order of the volumes.

@@ -218,10 +218,17 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
     spec = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
     assert spec["model"]["name"] == "example_nca"
     image = sorted((data / "imagesTr").iterdir())[0]
-    command([installed], "predict", "--model", run, "--out", out, "--format", "example-npz", image)
+    words = ("predict", "--model", run, "--out", out)
+    named = ("--format", "example-npz", "--engine", "example_engine", image)
+    command([installed], *words, *named)
+    listed = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    assert listed["settings"]["engine"] == "example_engine"
     with np.load(next(out.glob("*.npz"))) as archive:
         assert archive["labels"].shape == read_volume(image).shape
         np.testing.assert_allclose(archive["affine"], read_volume(image).affine)
+    # The model itself needs no package, but whoever asks for the engine does.
+    text = command([], *words, "--engine", "example_engine", image, code=2)
+    assert "Unknown engine 'example_engine'" in text
 
 
 def test_a_task_is_trained_evaluated_registered_and_predicts(

@@ -151,7 +151,8 @@ def deidentify(
     """De-identify the DICOM files in DIR by the basic profile of PS3.15, with new UIDs and names.
 
     A UID is replaced by the same new UID in all files, so that they still refer to each other. The
-    exit code is 3 if a file was refused, and 2 if all files were.
+    exit code is 3 if a file was refused, and 2 if all files were. After an interruption the same
+    command goes on, and copies only files that are missing or have changed.
     """
     check_workers(workers, scheduler)
     announce(f"Writing de-identified copies to {out}.")

@@ -13,6 +13,7 @@ from medseg_nca.cli.options import (
     check_workers,
     data_option,
     device_option,
+    engine_option,
     fresh_option,
     json_option,
     keeping_cases,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 @scheduler_option
 @fresh_option
 @device_option
+@engine_option
 @tracking_option
 @json_option
 def evaluate(
@@ -59,6 +61,7 @@ def evaluate(
     scheduler: str | None,
     fresh: bool,
     device: str | None,
+    engine: str,
     tracking_uri: str | None,
     as_json: bool,
 ) -> None:
@@ -83,7 +86,7 @@ def evaluate(
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
-    loaded = load_model(model, device=device or "auto", tracking=tracking)
+    loaded = load_model(model, device=device or "auto", tracking=tracking, engine=engine)
     run_folder = loaded.folder.parent
     is_run = (run_folder / "settings.yaml").is_file()
     if out is None:

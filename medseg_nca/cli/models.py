@@ -10,7 +10,13 @@ import click
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.ensemble import ensemble
 from medseg_nca.cli.next_step import say_next
-from medseg_nca.cli.options import json_option, print_json, set_option, tracking_option
+from medseg_nca.cli.options import (
+    engine_option,
+    json_option,
+    print_json,
+    set_option,
+    tracking_option,
+)
 
 if TYPE_CHECKING:
     from medseg_nca.tracking.versions import Version
@@ -172,9 +178,12 @@ def promote(
 @models.command()
 @click.argument("reference", metavar=REFERENCE)
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@engine_option
 @tracking_option
 @json_option
-def verify(reference: str, device: str, tracking_uri: str | None, as_json: bool) -> None:
+def verify(
+    reference: str, device: str, engine: str, tracking_uri: str | None, as_json: bool
+) -> None:
     """Check a model: the sha256 of its files, that it loads, and its stored prediction."""
     announce(f"Verifying {reference}.")
     from rich.markup import escape
@@ -182,7 +191,8 @@ def verify(reference: str, device: str, tracking_uri: str | None, as_json: bool)
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.tracking import verify as checking
 
-    result = checking.verify(reference, device, TrackingSettings(uri=tracking_uri))
+    tracking = TrackingSettings(uri=tracking_uri)
+    result = checking.verify(reference, device, tracking, engine=engine)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -49,6 +49,14 @@ device_option = click.option(
     metavar="auto|cpu|cuda",
     help="Where to compute; auto takes a GPU if there is one.",
 )
+engine_option = click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|reference|NAME",
+    help="Who computes an automaton; auto takes the fastest engine that can, NAME is one of "
+    "another package.",
+)
 seed_option = click.option("--seed", type=SEED, help="Seed of everything random.")
 workers_option = click.option(
     "--workers",

@@ -13,6 +13,7 @@ from medseg_nca.cli.options import (
     SEED,
     check_workers,
     device_option,
+    engine_option,
     fresh_option,
     json_option,
     keeping_cases,
@@ -83,6 +84,7 @@ from medseg_nca.cli.options import (
 @scheduler_option
 @fresh_option
 @device_option
+@engine_option
 @tracking_option
 @json_option
 def predict(
@@ -95,6 +97,7 @@ def predict(
     scheduler: str | None,
     fresh: bool,
     device: str | None,
+    engine: str,
     tracking_uri: str | None,
     as_json: bool,
     **options: Any,
@@ -125,7 +128,7 @@ def predict(
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)
-    loaded = load_model(model, device=device or "auto", tracking=tracking)
+    loaded = load_model(model, device=device or "auto", tracking=tracking, engine=engine)
     options |= {
         "flips": _axes(options["flips"], loaded.spec.model.dims),
         "largest": _labels(options["largest"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.options import FOLDER, POSITIVE, tracking_option
+from medseg_nca.cli.options import FOLDER, POSITIVE, engine_option, tracking_option
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -72,6 +72,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--workers", type=click.IntRange(min=1), default=1, show_default=True,
     help="Worker processes for each device; they share the cores.",
 )  # fmt: skip
+@engine_option
 @tracking_option
 def serve(
     models: tuple[str, ...],
@@ -91,6 +92,7 @@ def serve(
     keep_gb: float,
     devices: str,
     workers: int,
+    engine: str,
     tracking_uri: str | None,
 ) -> None:
     """Serve models over HTTP: to 3D Slicer, other clients of MONAI Label, and programs.
@@ -111,7 +113,7 @@ def serve(
         models=models, state=state.absolute(), studies=studies, host=host, port=port, users=users,
         tls_cert=tls_cert, tls_key=tls_key, insecure=insecure,
         devices=tuple(part.strip() for part in devices.split(",") if part.strip()),
-        workers=workers, tracking_uri=tracking_uri, limits=limits,
+        workers=workers, engine=engine, tracking_uri=tracking_uri, limits=limits,
     )  # fmt: skip
     run(settings, lambda url: click.echo(f"Listening on {url}"))
 

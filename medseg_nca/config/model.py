@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -221,10 +221,12 @@ class NcaModelSettings(Settings):
     None keeps all. focus: at inference, run levels that have a ``patch`` only around what the level
     before found. fire: at inference "sample" draws the fire mask from the seed, "mean" updates
     every cell by ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the
-    fastest that serves these settings. engine and checkpoint belong to a run on one machine and are
-    no part of the model: ``model.json`` does not hold them, and a model that is loaded takes the
-    defaults.
+    fastest that serves these settings. engine and checkpoint suit one machine and are no part of a
+    model: ``model.json`` does not hold them, a model that is trained further takes the defaults,
+    and whoever uses it names an engine of his own.
     """
+
+    OF_THE_MACHINE: ClassVar[frozenset[str]] = frozenset({"engine", "checkpoint"})
 
     family: Literal["nca"] = "nca"
     name: PlainName
@@ -264,6 +266,12 @@ class NcaModelSettings(Settings):
             if self.share_weights and len({level.kernel for level in levels}) > 1:
                 raise ValueError("levels that share weights share the kernel")
         return self
+
+    @property
+    def portable(self) -> Self:
+        """The settings that ``model.json`` holds: those that suit one machine have defaults."""
+        defaults = {name: type(self).model_fields[name].default for name in self.OF_THE_MACHINE}
+        return self.changed(**defaults)
 
     @property
     def resolved_levels(self) -> tuple[LevelSettings, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -97,13 +97,16 @@ class PredictionSettings(Settings):
     for an uncertainty map; 0 is none. seed: of the fire mask. fire: replaces the model's own.
     memory_budget_gb: what a prediction may take in all (10^9 bytes, above the loaded model); larger
     volumes are computed in tiles, or refused. precision: of an automaton's state and weights;
-    bfloat16 halves the memory of the state. match_spacing: bring an image whose spacing is unlike
-    the training's to that spacing. unlike: what becomes of an image that is then still unlike those
-    of the training (coarser, of another size, turned otherwise): a warning, or a refusal. largest:
-    labels of which only the largest connected part is kept, "merged" for all labels as one, which
-    comes first; with "auto" the validation at the end of a training decides, and the model keeps
-    the decision.
+    bfloat16 halves the memory of the state. Both suit one machine: a trained model carries neither,
+    and takes the defaults where nobody sets them. match_spacing: bring an image whose spacing is
+    unlike the training's to that spacing. unlike: what becomes of an image that is then still
+    unlike those of the training (coarser, of another size, turned otherwise): a warning, or a
+    refusal. largest: labels of which only the largest connected part is kept, "merged" for all
+    labels as one, which comes first; with "auto" the validation at the end of a training decides,
+    and the model keeps the decision.
     """
+
+    OF_THE_MACHINE: ClassVar[frozenset[str]] = frozenset({"memory_budget_gb", "precision"})
 
     flips: Literal["auto"] | Axes = ()
     uncertainty: int = Field(0, ge=0, le=MAX_PASSES)
@@ -121,6 +124,12 @@ class PredictionSettings(Settings):
         if len(set(self.flip_axes)) != len(self.flip_axes):
             raise ValueError(f"flips must name each axis once, got {self.flip_axes}")
         return self
+
+    @property
+    def portable(self) -> Self:
+        """The settings that a model carries: those that suit one machine have their defaults."""
+        defaults = {name: type(self).model_fields[name].default for name in self.OF_THE_MACHINE}
+        return self.changed(**defaults)
 
     @property
     def flip_axes(self) -> tuple[int, ...]:

@@ -15,7 +15,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.errors import ModelError, OutputError
+from medseg_nca.inference.engine_choice import check_engine, with_engine
 from medseg_nca.inference.fit import check_fit, check_members
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, ModelSpec, read_spec
 from medseg_nca.inference.trained import Description
@@ -55,6 +57,7 @@ class LoadedModel:
             may be deleted already.
         device: the device that it computes on.
         others: the networks of the other members of an ensemble.
+        engine: name of the engine that computes it, "auto" by default.
     """
 
     model: SegmentationModel
@@ -62,6 +65,7 @@ class LoadedModel:
     folder: Path
     device: torch.device
     others: tuple[SegmentationModel, ...] = ()
+    engine: str = AUTO
 
     @property
     def members(self) -> tuple[SegmentationModel, ...]:
@@ -240,15 +244,24 @@ def check_bundle(folder: Path) -> ModelSpec:
     return spec if spec.weights_sha256 else spec.model_copy(update={"weights_sha256": digest})
 
 
-def load_bundle(folder: Path, device: str = "auto") -> LoadedModel:
+def load_bundle(folder: Path, device: str = "auto", engine: str = AUTO) -> LoadedModel:
     """Read a model from its two files, after :func:`check_bundle`.
+
+    Args:
+        folder: folder of the two files.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        engine: who computes the automaton: the name of an engine; "auto" takes the fastest that
+            can.
 
     Raises:
         ModelError: as :func:`check_bundle` raises it, or if the device is not present.
+        ConfigError, DependencyError: if there is no such engine, or it cannot compute the model.
     """
     spec = check_bundle(folder)
     target = pick_device(device)
-    models = [build_model(spec.model) for _ in spec.members or (None,)]
+    settings = with_engine(spec.model, engine)
+    models = [build_model(settings) for _ in spec.members or (None,)]
     load_weights(folder, _together(models) if spec.members else models[0])
     first, *others = (model.to(target).eval() for model in models)
-    return LoadedModel(first, spec, folder, target, tuple(others))
+    check_engine(first, engine, target)
+    return LoadedModel(first, spec, folder, target, tuple(others), engine)

@@ -50,8 +50,8 @@ class ModelStore:
         """Return a model. The first thread that asks for it loads it; the other threads wait.
 
         Args:
-            key: identifies the model and its device. Use a version in it, not an alias, because an
-                alias may point to another version later.
+            key: identifies the model, its device and its engine. Use a version in it, not an
+                alias, because an alias may point to another version later.
             load: loads the model.
 
         Raises:

@@ -40,11 +40,6 @@ AS_TRAINED = (
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
 
-# Settings of an automaton that suit the machine it was trained on. They are not stored: a model
-# that is used elsewhere, or trained further, takes their defaults.
-OF_THE_MACHINE = ("engine", "checkpoint")
-
-
 class Member(Settings):
     """A member of an ensemble: the part of its ``model.json`` that the members do not share.
 
@@ -112,7 +107,10 @@ class ModelSpec(Settings):
 
     def to_json(self) -> str:
         """Return the text of ``model.json``, without settings that suit one machine only."""
-        hidden: dict[str, Any] = {"model": set(OF_THE_MACHINE)}
+        hidden: dict[str, Any] = {
+            "model": set(NcaModelSettings.OF_THE_MACHINE),
+            "prediction": set(PredictionSettings.OF_THE_MACHINE),
+        }
         if not self.members:
             # A single model has no members: its file is as it was before there were ensembles.
             hidden["members"] = True
@@ -181,19 +179,13 @@ def read_spec(folder: Path) -> ModelSpec:
             text = explain(ModelSpec, error)
         raise ModelError(f"{path}: {text}.", hint=AS_TRAINED) from error
     _check_use(spec, path)
-    return _for_this_machine(spec)
+    # Files that were written until November 2026 contain settings that suit one machine only.
+    return spec.changed(model=portable_model(spec.model), prediction=spec.prediction.portable)
 
 
-def _for_this_machine(spec: ModelSpec) -> ModelSpec:
-    """Return the spec with defaults for settings that suit one machine only.
-
-    Files that were written until November 2026 contain such settings.
-    """
-    if not isinstance(spec.model, NcaModelSettings):
-        return spec
-    fields = type(spec.model).model_fields
-    defaults = {name: fields[name].default for name in OF_THE_MACHINE}
-    return spec.changed(model=spec.model.changed(**defaults))
+def portable_model(settings: ModelSettings) -> ModelSettings:
+    """Return a model's settings with defaults for those that suit one machine only."""
+    return settings.portable if isinstance(settings, NcaModelSettings) else settings
 
 
 def strange_labels(settings: PredictionSettings, labels: LabelTable) -> str | None:

@@ -20,12 +20,14 @@ from torch import nn
 from medseg_nca import __version__
 from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.bounds import Name, plain
+from medseg_nca.config.engines import AUTO
 from medseg_nca.config.explain import explain
-from medseg_nca.config.model import ModelSettings
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.errors import MedsegError, ModelError
 from medseg_nca.inference.bundle import check_weights, load_weights, pick_device, save_pair
+from medseg_nca.inference.engine_choice import check_engine, with_engine
 from medseg_nca.inference.fit import at_most, compare_tensors
-from medseg_nca.inference.spec import AS_TRAINED, SPEC, Digest, read_tree
+from medseg_nca.inference.spec import AS_TRAINED, SPEC, Digest, portable_model, read_tree
 
 TASK_VERSION: Literal[3] = 3
 
@@ -57,7 +59,7 @@ class TaskSpec(Settings):
 
     def to_json(self) -> str:
         """Return the text of ``model.json``, without settings that suit one machine only."""
-        hidden = {"model": {"engine", "checkpoint"}}
+        hidden = {"model": set(NcaModelSettings.OF_THE_MACHINE)}
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
 
@@ -71,6 +73,7 @@ class TaskModel:
         folder: folder that the two files were loaded from; the download of a model from a store
             may be deleted already.
         device: the device that it computes on.
+        engine: name of the engine that computes it, "auto" by default.
         cache: values that a task computes from the model once and keeps here.
     """
 
@@ -78,6 +81,7 @@ class TaskModel:
     spec: TaskSpec
     folder: Path
     device: torch.device
+    engine: str = AUTO
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -157,7 +161,8 @@ def read_task_spec(folder: Path, task: str) -> TaskSpec:
             hint="Upgrade medseg-nca, or export the model again.",
         )
     try:
-        return TaskSpec.model_validate_json(content, strict=True)
+        spec = TaskSpec.model_validate_json(content, strict=True)
+        return spec.changed(model=portable_model(spec.model))
     except ValidationError as error:
         raise ModelError(f"{path}: {explain(TaskSpec, error)}.", hint=AS_TRAINED) from error
 
@@ -192,17 +197,30 @@ def check_task_model(folder: Path, task: str, build: Build) -> TaskSpec:
     return spec.changed(weights_sha256=digest)
 
 
-def load_task_model(folder: Path, task: str, build: Build, device: str = "auto") -> TaskModel:
+def load_task_model(
+    folder: Path, task: str, build: Build, device: str = "auto", engine: str = AUTO
+) -> TaskModel:
     """Read a model from its two files, after :func:`check_task_model`.
+
+    Args:
+        folder: folder of the two files.
+        task: registered name of the task that the model must belong to.
+        build: makes the network from the spec, for the engine that ``spec.model`` names.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        engine: who computes the automaton: the name of an engine; "auto" takes the fastest that
+            can.
 
     Raises:
         ModelError: as :func:`check_task_model` raises it, or if the device is not present.
+        ConfigError, DependencyError: if there is no such engine, or it cannot compute the model.
     """
     spec = check_task_model(folder, task, build)
     target = pick_device(device)
-    module = build(spec)
+    module = build(spec.changed(model=with_engine(spec.model, engine)))
     load_weights(folder, module)
-    return TaskModel(module.to(target).eval(), spec, folder, target)
+    module = module.to(target).eval()
+    check_engine(module, engine, target)
+    return TaskModel(module, spec, folder, target, engine)
 
 
 def task_of(folder: Path) -> str:

@@ -74,5 +74,9 @@ class TrainedModel(Protocol):
         """The device that the model computes on."""
 
     @property
+    def engine(self) -> str:
+        """The engine that was asked for when the model was loaded, "auto" by default."""
+
+    @property
     def parameters(self) -> int:
         """The number of learned parameters."""

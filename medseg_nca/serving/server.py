@@ -81,7 +81,9 @@ def _running(
     return Running(
         settings=settings,
         store=store,
-        service=JobService(parts, devices, settings.workers, settings.poll, chores),
+        service=JobService(
+            parts, devices, settings.workers, settings.poll, chores, settings.engine
+        ),
         catalogue=catalogue,
         audit=audit,
         metrics=metrics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medseg_nca.config.engines import AUTO, ENGINES
 from medseg_nca.errors import ConfigError
 
 MEGABYTE = 10**6
@@ -57,6 +58,8 @@ class ServeSettings:
         insecure: listen beyond this machine without users or without TLS.
         devices: as :func:`medseg_nca.inference.bundle.pick_device` takes them.
         workers: processes for each device.
+        engine: who computes the automata of all models: the name of an engine; "auto" takes the
+            fastest that can.
         tracking_uri: the store that registered models are looked up in.
         poll: seconds between two looks at where an alias points.
         limits: what a client may ask for.
@@ -73,6 +76,7 @@ class ServeSettings:
     insecure: bool = False
     devices: tuple[str, ...] = ("auto",)
     workers: int = 1
+    engine: str = AUTO
     tracking_uri: str | None = None
     poll: float = 2.0
     limits: Limits = field(default_factory=Limits)
@@ -83,6 +87,7 @@ class ServeSettings:
         Raises:
             ConfigError: naming the setting.
         """
+        ENGINES.check(self.engine)
         if not self.models:
             raise ConfigError("No model is named.", hint="For example: --models zoo:hippocampus")
         if (self.tls_cert is None) != (self.tls_key is None):

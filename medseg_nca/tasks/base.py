@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from medseg_nca.config import RunSettings, Settings
+from medseg_nca.config.engines import AUTO
 from medseg_nca.config.loading import validate
 from medseg_nca.errors import ConfigError, DataError, PartialFailure
 from medseg_nca.inference.requests import EvaluateRequest, PredictRequest
@@ -261,11 +262,19 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def load(self, folder: Path, device: str = "auto") -> TrainedModel:
+    def load(self, folder: Path, device: str = "auto", engine: str = AUTO) -> TrainedModel:
         """Load a model from its two files.
+
+        Args:
+            folder: folder of the two files.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+            engine: who computes the automaton: the name of an engine; "auto" takes the fastest
+                that can. It is an option of this run, and the model's files do not name one.
 
         Raises:
             ModelError: as :meth:`read` raises it, or if the device is not present.
+            ConfigError, DependencyError: if there is no such engine, or it cannot compute the
+                model.
         """
 
     @abstractmethod
@@ -356,6 +365,9 @@ class StandardTask(Task):
     def build(self, spec: TaskSpec) -> nn.Module:
         """Return the network that a model's description asks for, untrained.
 
+        An automaton is computed by the engine that ``spec.model.engine`` names: when a model is
+        loaded, that is the engine which the run asks for.
+
         It is also called on torch's "meta" device, where tensors have shapes and no memory. It may
         raise any error for settings that make no network.
         """
@@ -366,11 +378,11 @@ class StandardTask(Task):
 
         return check_task_model(folder, self.name, self.build)
 
-    def load(self, folder: Path, device: str = "auto") -> TaskModel:
+    def load(self, folder: Path, device: str = "auto", engine: str = AUTO) -> TaskModel:
         """Implement :meth:`Task.load`."""
         from medseg_nca.inference.task_model import load_task_model
 
-        return load_task_model(folder, self.name, self.build, device)
+        return load_task_model(folder, self.name, self.build, device, engine)
 
     def own(self, model: TrainedModel) -> TaskModel:
         """Return the model with the type that models of this task have.

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import medseg_nca
+from medseg_nca.config.engines import AUTO, ENGINES
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ModelError, OutputError
 from medseg_nca.io.atomic import atomic_file
@@ -79,7 +80,11 @@ class Located:
 
 
 def load_model(
-    reference: str, device: str = "auto", tracking: TrackingSettings | None = None
+    reference: str,
+    device: str = "auto",
+    tracking: TrackingSettings | None = None,
+    *,
+    engine: str = AUTO,
 ) -> TrainedModel:
     """Load a model of any task by any of its names; files downloaded for it are removed again.
 
@@ -88,35 +93,44 @@ def load_model(
             ``models:/NAME/VERSION``, ``models:/NAME@ALIAS`` or ``runs:/ID/model``.
         device: "auto", "cpu", "cuda" or "cuda:N".
         tracking: the store in which the last three forms are looked up.
+        engine: who computes the automaton: the name of an engine; "auto" takes the fastest that
+            can.
 
     Raises:
         ModelError: if there is no such model, or its files are missing, damaged or not those that
             were registered.
+        ConfigError, DependencyError: if there is no such engine, or it cannot compute the model.
         TrackingError: if the store cannot be used.
     """
     from medseg_nca.tracking.task_files import load_folder
 
+    ENGINES.check(engine)  # before a model is downloaded
     found = locate(reference, tracking)
     try:
-        return load_folder(found.folder, device)
+        return load_folder(found.folder, device, engine)
     finally:
         found.release()
 
 
 def load_segmentation(
-    reference: str, device: str = "auto", tracking: TrackingSettings | None = None
+    reference: str,
+    device: str = "auto",
+    tracking: TrackingSettings | None = None,
+    *,
+    engine: str = AUTO,
 ) -> LoadedModel:
     """Load a model of the task segmentation, as :func:`load_model` does.
 
     Raises:
         ModelError: as :func:`load_model` raises it, or if the model belongs to another task.
-        TrackingError: if the store cannot be used.
+        ConfigError, DependencyError, TrackingError: as :func:`load_model` raises them.
     """
     from medseg_nca.inference.bundle import load_bundle
 
+    ENGINES.check(engine)
     found = locate(reference, tracking)
     try:
-        return load_bundle(found.folder, device)
+        return load_bundle(found.folder, device, engine)
     finally:
         found.release()
 

@@ -32,6 +32,8 @@ def describe_results(
 ) -> Tree:
     """Return the entries of ``metrics.json`` that every task writes.
 
+    A task adds its own settings to the entry "settings", which holds the engine of the run.
+
     Args:
         model: the model that was evaluated.
         data: name of the data set; "" if there is none.
@@ -59,6 +61,7 @@ def describe_results(
         "data": {"name": data, "hash": data_hash},
         "split": {"name": split, "cases": cases},
         "device": str(model.device),
+        "settings": {"engine": model.engine},
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **package_versions()},
     }

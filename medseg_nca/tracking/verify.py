@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from medseg_nca.config.engines import AUTO, ENGINES
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import MedsegError, ModelError
 from medseg_nca.tracking.resolve import Located, check_hashes, find_files
@@ -53,7 +54,11 @@ class Verification:
 
 
 def verify(
-    reference: str, device: str = "cpu", tracking: TrackingSettings | None = None
+    reference: str,
+    device: str = "cpu",
+    tracking: TrackingSettings | None = None,
+    *,
+    engine: str = AUTO,
 ) -> Verification:
     """Check a model: its files, their sha256, that it loads, and its stored answer.
 
@@ -61,17 +66,20 @@ def verify(
         reference: a name of the model, as :func:`medseg_nca.tracking.resolve.load_model` takes it.
         device: the device on which the model answers.
         tracking: the store in which registered models are looked up.
+        engine: who computes the answer, as :func:`medseg_nca.tracking.resolve.load_model` takes it.
 
     Raises:
         ModelError: if there is no such model.
+        ConfigError: if there is no such engine.
         TrackingError: if the store cannot be used.
     """
     from medseg_nca.tracking.task_files import load_folder
 
+    ENGINES.check(engine)
     found = find_files(reference, tracking)
     checks = [_sha256(found)]
     try:
-        loaded = load_folder(found.folder, device)
+        loaded = load_folder(found.folder, device, engine)
     except MedsegError as error:
         checks.append(Check("loads", False, error.message))
     else:

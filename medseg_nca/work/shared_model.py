@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle, save_loaded
@@ -35,6 +36,14 @@ Model = TypeVar("Model", LoadedModel, TaskModel)
 AnyPredictor = TypeVar("AnyPredictor", bound=HasSettings)
 
 
+def named_engine(engine: str) -> tuple[str, ...]:
+    """Return what the key of a result holds of the engine: its name, where the user chose one.
+
+    Engines agree but for rounding. Whoever names one wants results by it, not those that are there.
+    """
+    return () if engine == AUTO else (engine,)
+
+
 class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
     """A predictor that every process makes once, from the same model and settings.
 
@@ -47,8 +56,8 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
             stays in this process.
 
     Attributes:
-        key: SHA-256 of weights, settings and ``decides``: of all that decides a result besides the
-            image.
+        key: SHA-256 of weights, settings, ``decides`` and an engine that was named: of all that
+            decides a result besides the image.
 
     Raises:
         OutputError: if the files cannot be written.
@@ -58,11 +67,14 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
         self, predictor: AnyPredictor, model: Model, decides: Any, place: Path | None
     ) -> None:
         self._predictor: AnyPredictor | None = predictor
-        self._device = str(model.device)
+        self._device, self._engine = str(model.device), model.engine
         self._settings: PredictionSettings = predictor.settings
         self._weights = model.spec.weights_sha256
         self.key = content_key(
-            decides, self._weights, self._settings.model_dump(mode="json", exclude_defaults=True)
+            decides,
+            self._weights,
+            self._settings.model_dump(mode="json", exclude_defaults=True),
+            *named_engine(self._engine),
         )
         self._folder = None if place is None else place.absolute() / f"model-{self.key[:12]}"
         if self._folder is not None:
@@ -80,7 +92,8 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
             ModelError: if the files cannot be read, or the device is not present.
         """
         if self._predictor is None:
-            model = _models.get((self._folder, self._device), self._load_named)
+            key = (self._folder, self._device, self._engine)
+            model = _models.get(key, self._load_named)
             self._predictor = self._make(model, self._settings)
         return self._predictor
 
@@ -88,7 +101,7 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
         """Load the model under the sha256 of its registered weights, which results name."""
         if self._folder is None:
             raise ModelError("The model was not shared with other processes.")
-        model = self._load(self._folder, self._device)
+        model = self._load(self._folder, self._device, self._engine)
         return replace(model, spec=model.spec.changed(weights_sha256=self._weights))
 
     @abstractmethod
@@ -96,7 +109,7 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
         """Write the model's two files."""
 
     @abstractmethod
-    def _load(self, folder: Path, device: str) -> Model:
+    def _load(self, folder: Path, device: str, engine: str) -> Model:
         """Read the model's two files."""
 
     @abstractmethod
@@ -116,8 +129,8 @@ class SharedModel(SharedPredictor[LoadedModel, Predictor]):
     def _save(self, folder: Path, model: LoadedModel) -> None:
         save_loaded(folder, model)
 
-    def _load(self, folder: Path, device: str) -> LoadedModel:
-        return load_bundle(folder, device)
+    def _load(self, folder: Path, device: str, engine: str) -> LoadedModel:
+        return load_bundle(folder, device, engine)
 
     def _make(self, model: LoadedModel, settings: PredictionSettings) -> Predictor:
         return Predictor(model, settings)

@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 
 from medseg_nca.io.dicom.deid.deidentify import Deidentifier
 from medseg_nca.io.dicom.deid.pseudonyms import Pseudonyms
-from medseg_nca.pipelines import dicom_deidentify, dicom_import
+from medseg_nca.pipelines import dicom_copy, dicom_deidentify, dicom_import
 from medseg_nca.pipelines.dicom_import import ImportSettings
 from tests.io.dicom import build, referring
 from tests.io.dicom.leaks import text_leaks, texts, tree_leaks
@@ -223,9 +223,9 @@ def test_an_error_that_nobody_foresaw_quotes_nothing(
         raise RuntimeError(f"cannot read {NAME}")
 
     build.write(tmp_path / "in", ct())
-    for module, name in ((dicom_deidentify, "deidentify_dataset"), (dicom_deidentify, "person_of")):
+    for name in ("deidentify_dataset", "person_of"):
         with monkeypatch.context() as patched, caplog.at_level(logging.DEBUG):
-            patched.setattr(module, name, fail)
+            patched.setattr(dicom_copy, name, fail)
             report = dicom_deidentify.run(
                 dicom_deidentify.DeidentifyRequest(tmp_path / "in", tmp_path / name, key=KEY)
             )

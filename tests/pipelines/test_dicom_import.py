@@ -29,6 +29,7 @@ from medseg_nca.pipelines import dicom_case
 from medseg_nca.pipelines.dicom_import import ImportRequest, ImportSettings, run
 from medseg_nca.pipelines.dicom_names import Names
 from medseg_nca.pipelines.dicom_report import ImportReport
+from medseg_nca.work import finished
 from tests.io.dicom import build, referring
 from tests.io.dicom.leaks import original_uids, tree_leaks
 
@@ -208,13 +209,13 @@ def test_a_killed_run_loses_nothing(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from medseg_nca.pipelines import dicom_case\n"
+        "from medseg_nca.work import finished\n"
         "from medseg_nca.pipelines.dicom_import import ImportRequest, ImportSettings, run\n"
-        "write = dicom_case.write_json\n"
+        "write = finished.write_json\n"
         "def die(path, tree):\n"
         "    write(path, tree)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "dicom_case.write_json = die\n"
+        "finished.write_json = die\n"
         "settings = ImportSettings(deidentify=True)\n"
         "run(ImportRequest(Path(sys.argv[1]), Path(sys.argv[2]), settings))\n"
     )
@@ -528,7 +529,7 @@ def test_a_record_does_not_outlive_the_volume_that_it_describes(
         raise OutputError(f"{path}: cannot be written (No space left on device).")
 
     with monkeypatch.context() as patch:
-        patch.setattr(dicom_case, "write_json", full)
+        patch.setattr(finished, "write_json", full)
         with pytest.raises(OutputError, match="No space"):
             run(ImportRequest(source, out))
     assert not np.array_equal(read_volume(image).array, voxels)

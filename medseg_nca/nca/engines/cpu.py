@@ -69,7 +69,7 @@ class CpuEngine(Engine):
         if reason := self.refuses(cell, state):
             raise ConfigError(
                 f"The engine 'cpu' does not serve {reason}.",
-                hint="Set model.engine to auto or reference.",
+                hint="Take the engine auto or reference (--engine; in a training, model.engine).",
             )
         _need_loops(state)
         self.check(cell, state, fire)
@@ -108,7 +108,8 @@ def _need_loops(state: Tensor) -> None:
     if reason := ENGINE.unusable(state):
         raise DependencyError(
             f"The engine 'cpu' cannot be used: {reason}.",
-            hint="Reinstall medseg_nca, or set model.engine to auto or reference.",
+            hint="Reinstall medseg_nca, or take the engine auto or reference (--engine; in a "
+            "training, model.engine).",
         )
 
 

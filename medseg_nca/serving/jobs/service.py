@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.cores import cores
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue
@@ -49,11 +50,12 @@ class JobService:
         workers: for each device.
         poll: seconds between two looks at the registry.
         chores: called at the start and once a minute, for what else is not kept for ever.
+        engine: who computes the automata.
     """
 
     def __init__(
         self, parts: Parts, devices: tuple[str, ...], workers: int, poll: float = 2.0,
-        chores: tuple[Callable[[], object], ...] = (),
+        chores: tuple[Callable[[], object], ...] = (), engine: str = AUTO,
     ) -> None:  # fmt: skip
         self.parts, self._poll, self._chores = parts, poll, chores
         self.wake = threading.Condition()
@@ -63,7 +65,9 @@ class JobService:
         self._watchers: dict[str, set[Callable[[], None]]] = {}
         self._lock = threading.Lock()
         threads = max(1, cores() // max(1, len(devices) * workers))
-        self.slots = [Slot(self, device, threads) for device in devices for _ in range(workers)]
+        self.slots = [
+            Slot(self, device, threads, engine) for device in devices for _ in range(workers)
+        ]
         self._clock = threading.Thread(target=self._keep_time, name="clock", daemon=True)
 
     def start(self) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.serving.errors import FAULT, FAULT_HINT, Refused
 from medseg_nca.serving.jobs.records import Failure, JobRecord, State
 from medseg_nca.serving.jobs.store import INPUT
@@ -42,10 +43,12 @@ class Slot(threading.Thread):
         service: whose jobs it takes.
         device: where its models compute.
         threads: for one prediction.
+        engine: who computes the automata.
     """
 
-    def __init__(self, service: JobService, device: str, threads: int) -> None:
+    def __init__(self, service: JobService, device: str, threads: int, engine: str = AUTO) -> None:
         super().__init__(name=f"slot-{device}", daemon=True)
+        self._engine = engine
         self._service, self._device, self._threads = service, device, threads
         self._worker: WorkerProcess | None = None
         self._born = 0.0
@@ -103,8 +106,9 @@ class Slot(threading.Thread):
         self._service.parts.metrics.count("worker_starts_total")
         models = 2 * len(self._service.parts.catalogue.all)  # each, and the version after it
         self._worker = WorkerProcess(
-            self._device, self._threads, models, self._service.changed, self._service.moved
-        )
+            self._device, self._threads, models, self._service.changed, self._service.moved,
+            self._engine,
+        )  # fmt: skip
         return self._worker
 
     def _prepared(self, worker: WorkerProcess) -> bool:

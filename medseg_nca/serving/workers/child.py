@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.errors import Interrupted
 from medseg_nca.job import Job, Progress
 from medseg_nca.serving.errors import failure_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from medseg_nca.inference.bundle import LoadedModel
 
 
-def work(pipe: Connection, device: str, threads: int, most_models: int) -> None:
+def work(pipe: Connection, device: str, threads: int, most_models: int, engine: str = AUTO) -> None:
     """Run until the server says stop or is gone; the entry of the process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -44,16 +45,16 @@ def work(pipe: Connection, device: str, threads: int, most_models: int) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     threading.Thread(target=_end_with_server, name="parent", daemon=True).start()
     quiet_worker()
-    _Worker(pipe, device, most_models).run()
+    _Worker(pipe, device, most_models, engine).run()
 
 
 class _Worker:
     """The listening thread fills the queue; the main thread empties it."""
 
-    def __init__(self, pipe: Connection, device: str, most_models: int) -> None:
+    def __init__(self, pipe: Connection, device: str, most_models: int, engine: str) -> None:
         from medseg_nca.inference.model_store import ModelStore
 
-        self._pipe, self._device = pipe, device
+        self._pipe, self._device, self._engine = pipe, device, engine
         self._models = ModelStore(most=most_models)
         self._queue: SimpleQueue[Run | None] = SimpleQueue()
         self._sending = threading.Lock()
@@ -100,7 +101,7 @@ class _Worker:
 
         def load() -> LoadedModel:
             model.check()
-            return load_bundle(model.folder, self._device)
+            return load_bundle(model.folder, self._device, self._engine)
 
         return self._models.get(model.key, load)
 

@@ -167,6 +167,7 @@ def _result(
     return {
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256,
                   "package_version": __version__},
+        "engine": predictor.loaded.engine,
         "seconds": seconds,
         "warnings": [*dict.fromkeys([*doubts, *warnings])],
         "notes": notes,

@@ -9,6 +9,7 @@ from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.serving.workers.child import work
 from medseg_nca.serving.workers.messages import (
     Cancel,
@@ -39,19 +40,21 @@ class WorkerProcess:
         most_models: that it keeps.
         changed: called, in a thread of its own, when models or progress have changed.
         moved: told how far a job is.
+        engine: who computes the automata.
     """
 
     def __init__(
         self, device: str, threads: int, most_models: int,
-        changed: Callable[[], None], moved: Callable[[Moved], None],
+        changed: Callable[[], None], moved: Callable[[Moved], None], engine: str = AUTO,
     ) -> None:  # fmt: skip
         self._changed, self._moved = changed, moved
         # A forked process would inherit torch's thread pool in an unknown state.
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=work, args=(theirs, device, threads, most_models), name="worker", daemon=True
-        )
+            target=work, args=(theirs, device, threads, most_models, engine), name="worker",
+            daemon=True,
+        )  # fmt: skip
         self._process.start()
         theirs.close()
         self._sending, self._state = threading.Lock(), threading.Lock()

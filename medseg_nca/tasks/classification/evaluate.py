@@ -126,7 +126,7 @@ def evaluate_model(model: TaskModel, request: EvaluateRequest, job: Job) -> Eval
         raise DataError(f"None of the {len(chosen.items)} images can be used. {first}")
     tree, rows = _results(model, data, chosen, answers, settings.evaluation)
     tree["seconds"] = {"total": round(time.monotonic() - started, 3)}
-    tree["settings"] = settings.model_dump(mode="json", exclude={"data", "options"})
+    tree["settings"] |= settings.model_dump(mode="json", exclude={"data", "options"})
     job.check()
     seed = settings.prediction.seed
     figures = draw_figures(model, tree, answers.images, request.out / "figures", seed)

@@ -146,7 +146,7 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
             ready = classifier.prepare(image.read(), image.id)
             draw_votes(model, ready, picture, f"{image.id[-60:]}: {label}", seed)
         results.append(ClassPrediction(image.id, label, shares, picture))
-    _write(model, results, failed, request.out)
+    _write(model, results, failed, request.out, seed)
     if failed:
         raise PartialFailure(
             f"{len(failed)} of {len(images) + len(unlisted)} inputs failed; {request.out / JSON} "
@@ -171,7 +171,11 @@ def _file_name(name: str, inputs: Sequence[Path]) -> str:
 
 
 def _write(
-    model: TaskModel, results: Sequence[ClassPrediction], failed: dict[str, str], out: Path
+    model: TaskModel,
+    results: Sequence[ClassPrediction],
+    failed: dict[str, str],
+    out: Path,
+    seed: int,
 ) -> None:
     """Write the table, and the list last: where it exists, all other files exist too."""
     classes = Classifier.of(model).facts.classes
@@ -186,6 +190,7 @@ def _write(
         "task": spec.task,
         "model": {"name": spec.name, "weights_sha256": spec.weights_sha256},
         "classes": list(classes),
+        "settings": {"seed": seed, "engine": model.engine},
         "predictions": [result.to_dict() for result in results],
         "failed": [{"id": name, "error": text} for name, text in failed.items()],
         "versions": package_versions(),

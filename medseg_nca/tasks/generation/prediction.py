@@ -166,6 +166,7 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
         "task": model.spec.task,
         "model": {"name": model.spec.name, "weights_sha256": model.spec.weights_sha256},
         "options": options.model_dump(mode="json"),
+        "settings": {"engine": model.engine},
         "predictions": [result.to_dict() for result in results],
     }
     write_json(request.out / PREDICTIONS, tree)

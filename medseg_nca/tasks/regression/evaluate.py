@@ -119,7 +119,7 @@ def evaluate_pairs(
             score=SCORE, value=tree["skill"], better="higher",
         ),
         **tree,
-        "settings": settings.model_dump(mode="json"),
+        "settings": {**settings.model_dump(mode="json"), "engine": model.engine},
         "notes": [side.reason, *notes],
         "failed": [{"id": name, "error": text} for name, text in failed.items()],
     }  # fmt: skip

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medseg_nca.config import PreprocessPlan, RunSettings
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.datasets.pairs import Pair
 from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import DataError
@@ -171,7 +172,9 @@ class RegressionLearner(LevelLearner):
             self.settings,
             self.model_settings,
             options=self.options,
-            facts=self.data.facts.model_dump(mode="json"),
+            facts=self.data.facts.model_dump(
+                mode="json", exclude={"prediction": set(PredictionSettings.OF_THE_MACHINE)}
+            ),
             metrics=validation.metrics if validation else None,
             data=(self.data.name, self.data.hash),
         )

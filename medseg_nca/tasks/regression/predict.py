@@ -151,7 +151,10 @@ def predict_files(
             "weights_sha256": spec.weights_sha256,
             "targets": list(facts.names),
             "unit": facts.unit,
-            "settings": predictor.settings.model_dump(mode="json"),
+            "settings": {
+                **predictor.settings.model_dump(mode="json"),
+                "engine": predictor.model.engine,
+            },
         },
         facts.plan,
         job,

@@ -25,8 +25,10 @@ class SharedRegression(SharedPredictor[TaskModel, RealPredictor]):
     def _save(self, folder: Path, model: TaskModel) -> None:
         save_task_model(folder, model.module, model.spec)
 
-    def _load(self, folder: Path, device: str) -> TaskModel:
-        return load_task_model(folder, TASK_NAME, lambda spec: build_model(spec.model), device)
+    def _load(self, folder: Path, device: str, engine: str) -> TaskModel:
+        return load_task_model(
+            folder, TASK_NAME, lambda spec: build_model(spec.model), device, engine
+        )
 
     def _make(self, model: TaskModel, settings: PredictionSettings) -> RealPredictor:
         return RealPredictor(model, facts_of(model.spec, model.folder), settings)

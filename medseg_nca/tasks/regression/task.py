@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import nn
 
+from medseg_nca.config.engines import AUTO
 from medseg_nca.config.prediction_options import FIELDS
 from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
@@ -99,9 +100,9 @@ class Regression(StandardTask):
         facts_of(spec, folder)
         return spec
 
-    def load(self, folder: Path, device: str = "auto") -> TaskModel:
+    def load(self, folder: Path, device: str = "auto", engine: str = AUTO) -> TaskModel:
         """Implement :meth:`Task.load`; what the model knows of its data is checked too."""
-        model = super().load(folder, device)
+        model = super().load(folder, device, engine)
         facts_of(model.spec, folder)
         return model
 

@@ -239,6 +239,7 @@ def _provenance(
         "settings": {
             "evaluation": settings.model_dump(mode="json"),
             "prediction": predictor.settings.model_dump(mode="json"),
+            "engine": predictor.loaded.engine,
         },
         "device": str(predictor.loaded.device),
         "git_commit": git_commit(),

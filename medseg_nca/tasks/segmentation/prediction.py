@@ -101,7 +101,10 @@ def run(request: PredictSegmentation, job: Job | None = None) -> list[Prediction
             "model": spec.name,
             "weights_sha256": spec.weights_sha256,
             "labels": {label.name: label.written for label in spec.labels.labels},
-            "settings": predictor.settings.model_dump(mode="json"),
+            "settings": {
+                **predictor.settings.model_dump(mode="json"),
+                "engine": predictor.loaded.engine,
+            },
         },
         spec.plan,
         job or Job(),

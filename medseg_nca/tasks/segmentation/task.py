@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from medseg_nca.config import Settings
+from medseg_nca.config.engines import AUTO
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.prediction_options import FIELDS, prediction_settings
 from medseg_nca.errors import ConfigError, DataError
@@ -62,11 +63,11 @@ class SegmentationTask(Task):
 
         return check_bundle(folder)
 
-    def load(self, folder: Path, device: str = "auto") -> LoadedModel:
+    def load(self, folder: Path, device: str = "auto", engine: str = AUTO) -> LoadedModel:
         """Implement :meth:`Task.load`."""
         from medseg_nca.inference.bundle import load_bundle
 
-        return load_bundle(folder, device)
+        return load_bundle(folder, device, engine)
 
     def predict(self, request: PredictRequest, job: Job) -> Sequence[PredictionRecord]:
         """Implement :meth:`Task.predict`: a label map on the grid of each input."""

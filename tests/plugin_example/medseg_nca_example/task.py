@@ -52,6 +52,7 @@ class Filling(nn.Module):
         self.side = ExampleOptions.model_validate(spec.options).side
         self.steps = spec.model.resolved_levels[0].steps
         self.cell = Cell(spec.model.cell, 0, spec.model.dims)
+        self.engine = get_engine(spec.model.engine)
 
     def forward(self, seeds: Sequence[int]) -> Tensor:
         """The mean of channel 0 for each seed of the fire mask, ``(B,)``."""
@@ -59,7 +60,7 @@ class Filling(nn.Module):
         state = torch.zeros(len(seeds), self.cell.channels, *(self.side,) * dims)
         state[(slice(None), slice(None), *(self.side // 2,) * dims)] = 1
         fire = Fire(self.cell.settings.fire_rate, tuple(seeds))
-        state = roll_out(get_engine(), self.cell, state, self.steps, fire)
+        state = roll_out(self.engine, self.cell, state, self.steps, fire)
         return state[:, 0].flatten(1).mean(1)
 
 

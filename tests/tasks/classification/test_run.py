@@ -84,6 +84,21 @@ def test_the_evaluation_of_the_test_side(
     found.raise_for_failures()
 
 
+def test_the_engine_of_the_run_is_used_and_recorded(data: Path, run: Path, tmp_path: Path) -> None:
+    chances = {}
+    for name in ("cpu", "reference"):
+        model = TASK.load(run / "model", "cpu", name)
+        found = TASK.predict(PredictRequest(model, [data], tmp_path / name), Job())
+        chances[name] = [[*one.probabilities.values()] for one in found]
+        tree = json.loads((tmp_path / name / "predictions.json").read_text())
+        assert tree["settings"]["engine"] == name
+    np.testing.assert_allclose(chances["cpu"], chances["reference"], atol=1e-4)
+    TASK.evaluate(EvaluateRequest(model, data, tmp_path), Job())
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["settings"]["engine"] == "reference"
+    assert "prediction" in metrics["settings"]
+
+
 def test_two_evaluations_are_compared(model: TaskModel, data: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         TASK.evaluate(EvaluateRequest(model, data, tmp_path / name), Job())

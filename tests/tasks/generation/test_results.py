@@ -55,6 +55,24 @@ def test_the_same_seed_grows_the_same_and_another_does_not(tmp_path: Path) -> No
     assert not np.array_equal(answers[0], answers[2])
 
 
+def test_the_engine_of_the_run_is_used_and_recorded(tmp_path: Path) -> None:
+    folder = model_of(tmp_path).folder
+    # As a model was never written, but as a person might edit it.
+    tree = json.loads((folder / "model.json").read_text())
+    tree["model"] |= {"engine": "no_such_engine", "checkpoint": 4}
+    (folder / "model.json").write_text(json.dumps(tree))
+    grown = {}
+    for name in ("cpu", "reference"):
+        model = TASK.load(folder, "cpu", name)
+        TASK.predict(PredictRequest(model, [], tmp_path / name), Job())
+        told = json.loads((tmp_path / name / "predictions.json").read_text())
+        assert told["settings"]["engine"] == name
+        grown[name] = np.asarray(Image.open(tmp_path / name / "emblem.png")).astype(int)
+    assert np.abs(grown["cpu"] - grown["reference"]).max() <= 1
+    found = TASK.evaluate(EvaluateRequest(model, None, tmp_path / "e", overrides=FAST), Job())
+    assert found.tree["settings"]["engine"] == "reference"
+
+
 def test_a_picture_goes_on_growing(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     start = write_png(tmp_path / "start.png", square(10))

@@ -60,6 +60,20 @@ def test_pictures_give_floating_point_tiff(
     assert first["outputs"] == {"values": str(tmp_path / "phantom_00000.tiff")}
 
 
+def test_the_engine_of_the_run_is_used_and_recorded(
+    trained: Path, images: list[Path], tmp_path: Path
+) -> None:
+    values = {}
+    for name in ("cpu", "reference"):
+        tree = predict(TASK.load(trained / "model", "cpu", name), tmp_path / name, images[0])
+        assert tree["settings"]["engine"] == name
+        values[name] = read_volume(tmp_path / name / "phantom_00000.tiff").array
+    np.testing.assert_allclose(values["cpu"], values["reference"], rtol=1e-3)
+    model = TASK.load(trained / "model", "cpu", "reference")
+    metrics = evaluated(model, tmp_path / "out", data=trained / "phantom")
+    assert metrics["settings"]["engine"] == "reference"
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
 def test_other_files_keep_format_and_grid(
     model: TaskModel, images: list[Path], tmp_path: Path, suffix: str

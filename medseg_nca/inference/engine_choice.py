@@ -1,0 +1,69 @@
+"""The engine that a run names for a trained model: an option of the run, as its device is.
+
+A model's files do not name an engine, because which one is best depends on the machine.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from medseg_nca.config.engines import AUTO, ENGINES
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.errors import ConfigError, DependencyError
+from medseg_nca.nca.cell import Cell
+from medseg_nca.nca.engines import get_engine
+
+_OTHERWISE = "Take another engine, or auto, which takes the fastest that can."
+
+
+def with_engine(settings: ModelSettings, engine: str) -> ModelSettings:
+    """Return the settings of a model that is built for an engine.
+
+    Args:
+        settings: of the model, as ``model.json`` has them.
+        engine: name of the engine.
+
+    Raises:
+        ConfigError: if there is no engine of that name, or the model is no automaton.
+    """
+    ENGINES.check(engine)
+    if isinstance(settings, NcaModelSettings):
+        return settings.changed(engine=engine)
+    if engine != AUTO:
+        raise ConfigError(
+            f"engine {engine!r}: the model {settings.name!r} is no automaton, so that no engine "
+            "computes it.",
+            hint="Leave the engine out.",
+        )
+    return settings
+
+
+def check_engine(network: nn.Module, engine: str, device: torch.device) -> None:
+    """Refuse, before any work, an engine that cannot compute a network on a device.
+
+    Args:
+        network: the network; what an engine computes of it are its cells.
+        engine: name of the engine; "auto" always finds one that can.
+        device: where the network is.
+
+    Raises:
+        ConfigError: if the engine does not serve a setting of a cell, or the device.
+        DependencyError: if the engine cannot be used on this machine.
+    """
+    if engine == AUTO:
+        return
+    chosen = get_engine(engine)
+    with torch.no_grad():
+        for cell in network.modules():
+            if not isinstance(cell, Cell):
+                continue
+            state = torch.zeros(0, cell.channels, *(1,) * cell.dims, device=device)
+            if setting := chosen.refuses(cell, state):
+                raise ConfigError(
+                    f"The engine {engine!r} does not serve {setting}.", hint=_OTHERWISE
+                )
+            if reason := chosen.unusable(state):
+                raise DependencyError(
+                    f"The engine {engine!r} cannot be used: {reason}.", hint=_OTHERWISE
+                )
