@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import ssl
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.security.certificate import load_pair
 from medseg_nca.serving.settings import ServeSettings
 
 
@@ -60,12 +60,18 @@ def check_certificate(settings: ServeSettings) -> None:
     """
     if settings.tls_cert is None:
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: b"")
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(
-            f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: cannot be used "
-            f"({error.strerror or type(error).__name__}).",
-            hint="Give a certificate chain and its key as PEM, the key without a password.",
-        ) from error
+    load_pair(settings.tls_cert, settings.tls_key)
+
+
+def trusted(settings: ServeSettings) -> list[str]:
+    """The proxies that are believed, as uvicorn takes them.
+
+    A socket for IPv6 that also takes IPv4 sees 10.0.0.2 as ::ffff:10.0.0.2.
+    """
+    found = []
+    for text in settings.trust_proxy:
+        network = ipaddress.ip_network(text)
+        found.append(str(network))
+        if network.version == 4:
+            found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+    return found
