@@ -52,7 +52,7 @@ def _check_packages() -> None:
 
     from medseg_nca.errors import DependencyError
 
-    for package in ("fastapi", "uvicorn", "python_multipart"):
+    for package in ("fastapi", "httpx", "uvicorn", "python_multipart"):
         if find_spec(package) is None:
             raise DependencyError(
                 f"Serving needs the package {package}, which is not installed.",

@@ -45,7 +45,7 @@ class AlsoFrom:
     variable: str
 
 
-def _beside(value: Any, info: ValidationInfo) -> Any:
+def beside(value: Any, info: ValidationInfo) -> Any:
     """A path of a settings file is relative to that file, any other to the current folder."""
     if not isinstance(value, str | Path):
         return value
@@ -55,7 +55,7 @@ def _beside(value: Any, info: ValidationInfo) -> Any:
     return start / Path(value).expanduser()
 
 
-PathSetting = Annotated[Path, BeforeValidator(_beside), Metavar("PATH")]
+PathSetting = Annotated[Path, BeforeValidator(beside), Metavar("PATH")]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from medseg_nca.config.base import Settings
-from medseg_nca.config.sources import FOLDER, AlsoFrom, Metavar, PathSetting
+from medseg_nca.config.sources import FOLDER, AlsoFrom, Metavar, PathSetting, beside
 from medseg_nca.errors import ConfigError
+from medseg_nca.io.dicomweb.server import DicomWebServer, is_address
 
 MEGABYTE, GIGABYTE = 10**6, 10**9
 ENVIRONMENT = "MEDSEG_SERVE_"
@@ -37,6 +38,8 @@ class Limits:
         kept_bytes: of all finished jobs together; the oldest go first.
         session_age: seconds that an image of a session is kept.
         token_age: seconds that a login is good for.
+        fetch: seconds that fetching one series from a DICOMweb server may take.
+        cached_bytes: of all copies of series from there; they go after ``session_age`` too.
     """
 
     body_bytes: int = 512 * MEGABYTE
@@ -50,6 +53,8 @@ class Limits:
     kept_bytes: int = 20_000 * MEGABYTE
     session_age: float = 3600.0
     token_age: float = 12 * 3600.0
+    fetch: float = 600.0
+    cached_bytes: int = 10_000 * MEGABYTE
 
 
 def _words(value: Any) -> Any:
@@ -71,6 +76,11 @@ def _models(value: Any, info: ValidationInfo) -> Any:
         beside = folder / reference
         found.append(f"{name}{equals}{beside if beside.is_dir() else reference}")
     return tuple(found)
+
+
+def _studies(value: Any, info: ValidationInfo) -> Any:
+    """An address stays as it is; a folder is found as every path is."""
+    return value if value is None or is_address(str(value)) else str(beside(value, info))
 
 
 def _network(address: str) -> str:
@@ -99,8 +109,31 @@ class ServeSettings(Settings):
         description="NAME@ALIAS of the registry (followed when the alias moves), zoo:NAME, "
         "models:/NAME/VERSION or a folder; SERVED=MODEL gives it a name.",
     )  # fmt: skip
-    studies: PathSetting | None = Field(
-        None, description="Folder with images that clients may name."
+    studies: Annotated[str | None, BeforeValidator(_studies), Metavar("DIR|URL")] = Field(
+        None,
+        description="Images that clients may name: a folder, or the address of a DICOMweb server.",
+    )
+    dicomweb_auth: PathSetting | None = Field(
+        None,
+        description='File with {"username": ..., "password": ...} or {"token": ...} for that '
+        "server; without it MEDSEG_NCA_DICOMWEB_USER and _PASSWORD, or _TOKEN, of the environment.",
+    )
+    dicomweb_ca: PathSetting | None = Field(
+        None, description="Certificates (PEM) that signed that server's own."
+    )
+    dicomweb_timeout: Positive = Field(
+        30.0, description="Seconds without a byte from that server after which it is given up."
+    )
+    dicomweb_insecure: bool = Field(
+        False,
+        description="Let passwords and images go to that server without TLS, in a network you "
+        "trust.",
+    )
+    fetch_seconds: Positive = Field(
+        600.0, description="Seconds that fetching one series from that server may take."
+    )
+    cache_gb: Positive = Field(
+        10.0, description="Of all copies of series from that server, in 10^9 bytes."
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="0 takes any that is free.")
@@ -160,8 +193,27 @@ class ServeSettings(Settings):
             inflated_bytes=int(self.max_inflated * MEGABYTE), members=self.max_members,
             queue=self.queue, deadline=self.deadline, job_age=self.keep_days * 86400,
             kept_bytes=int(self.keep_gb * GIGABYTE), session_age=self.session_hours * 3600,
-            token_age=self.token_hours * 3600,
+            token_age=self.token_hours * 3600, fetch=self.fetch_seconds,
+            cached_bytes=int(self.cache_gb * GIGABYTE),
         )  # fmt: skip
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder with images that clients may name; None without one."""
+        return None if self.studies is None or is_address(self.studies) else Path(self.studies)
+
+    @property
+    def pacs(self) -> DicomWebServer | None:
+        """DICOMweb server with such images, in the place of a folder; None without one.
+
+        Raises:
+            ConfigError: if it cannot have that address.
+        """
+        if self.studies is None or not is_address(self.studies):
+            return None
+        return DicomWebServer(
+            self.studies, self.dicomweb_auth, self.dicomweb_ca, self.dicomweb_timeout
+        )
 
     @property
     def tls(self) -> bool:
@@ -180,7 +232,7 @@ class ServeSettings(Settings):
             raise ConfigError(
                 "TLS needs a certificate and its key.", hint="Give --tls-cert and --tls-key."
             )
-        for name, path in (("--studies", self.studies), ("--users", self.users),
+        for name, path in (("--studies", self.folder), ("--users", self.users),
                            ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip
             if path is not None and not path.exists():
                 raise ConfigError(f"{name}: there is no {path}.", hint=_HINTS.get(name))

@@ -20,7 +20,8 @@ OTHER = {
     "state": "/state", "max_body": "1", "max_parts": "2", "max_voxels": "3", "max_inflated": "4",
     "max_members": "5", "queue": "6", "deadline": "7", "header_seconds": "8", "keep_days": "9",
     "keep_gb": "10", "session_hours": "11", "token_hours": "12.5", "device": "cpu", "workers": "13",
-    "tracking_uri": "sqlite:///x.db", "poll": "14",
+    "tracking_uri": "sqlite:///x.db", "poll": "14", "dicomweb_auth": "/a", "dicomweb_ca": "/ca",
+    "dicomweb_timeout": "15", "dicomweb_insecure": "yes", "fetch_seconds": "16", "cache_gb": "17",
 }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_every_field_has_a_flag_a_variable_and_a_key(tmp_path: Path) -> None:
     variables = {f"{ENVIRONMENT}{key.upper()}": text for key, text in OTHER.items()}
     by_environment = printed(**variables)
     flags = [
-        "--insecure" if key == "insecure" else f"{flag_of(key)}={text}"
+        flag_of(key) if key.endswith("insecure") else f"{flag_of(key)}={text}"
         for key, text in OTHER.items()
     ]
     by_flags = printed(*flags)
