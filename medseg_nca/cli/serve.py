@@ -10,6 +10,7 @@ import click
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.options import json_option, print_json
 from medseg_nca.cli.settings_options import resolve_options, settings_options
+from medseg_nca.serving.packages import check_packages
 from medseg_nca.serving.settings import ENVIRONMENT, ServeSettings
 
 
@@ -40,21 +41,8 @@ def serve(settings_file: Path | None, print_settings: bool, as_json: bool, **giv
         return
     settings = found.settings
     settings.check()
-    _check_packages()
+    check_packages()
     announce(f"Starting to serve {', '.join(settings.models)}.")
     from medseg_nca.serving.server import serve as run
 
     run(settings, lambda url: click.echo(f"Listening on {url}"))
-
-
-def _check_packages() -> None:
-    from importlib.util import find_spec
-
-    from medseg_nca.errors import DependencyError
-
-    for package in ("fastapi", "httpx", "uvicorn", "python_multipart"):
-        if find_spec(package) is None:
-            raise DependencyError(
-                f"Serving needs the package {package}, which is not installed.",
-                hint="pip install 'medseg-nca[serve]'",
-            )

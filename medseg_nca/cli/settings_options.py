@@ -51,19 +51,20 @@ class FieldType(click.ParamType):  # type: ignore[type-arg]
 
 
 def settings_options(
-    model: type[Settings], prefix: str, *, hidden: bool = False
+    model: type[Settings], prefix: str, *, shown: tuple[str, ...] | None = None
 ) -> Callable[[F], F]:
     """Return the options of a command: a flag for each field, and ``--settings FILE``.
 
     Args:
         model: of the settings; the descriptions of its fields are the help.
         prefix: of the variables of the environment.
-        hidden: whether the help leaves out all but ``--settings``.
+        shown: keys that the help has besides ``--settings``; None for all.
     """
 
     def decorate(command: F) -> F:
         for key, field in reversed(model.model_fields.items()):
             if not is_secret(field):
+                hidden = shown is not None and key not in shown
                 command = _option(model, key, field, hidden)(command)
         return click.option(
             "--settings", "settings_file", metavar="FILE",

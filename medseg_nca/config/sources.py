@@ -66,10 +66,12 @@ class Resolved(Generic[S]):
         settings: with every value.
         origins: for each key where its value comes from: a flag, a variable, the path of a file,
             or "default".
+        file: settings file; None without one.
     """
 
     settings: S
     origins: Mapping[str, str]
+    file: Path | None = None
 
     def tree(self, hide: Callable[[str], str] = str) -> Tree:
         """Plain values by their keys; secrets are replaced by stars.
@@ -161,7 +163,7 @@ def resolve(
         if value not in (None, ()):
             values |= _checked(model, {key: value}, flag_of(key))
             origins[key] = flag_of(key)
-    return Resolved(model.model_validate(values), origins)
+    return Resolved(model.model_validate(values), origins, file)
 
 
 def _variables(

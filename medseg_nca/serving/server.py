@@ -14,7 +14,6 @@ from typing import Any
 import uvicorn
 
 from medseg_nca.config.training import TrackingSettings
-from medseg_nca.errors import ConfigError
 from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue, ServedEntry, parse_models
@@ -32,6 +31,7 @@ from medseg_nca.serving.quiet import quiet_server
 from medseg_nca.serving.security.certificate import Certificate
 from medseg_nca.serving.security.desk import PasswordDesk
 from medseg_nca.serving.security.listening import (
+    bind,
     check_certificate,
     check_listening,
     check_pacs,
@@ -70,7 +70,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     entries = parse_models(settings.models)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone
-    place = _bind(settings)
+    place = bind(settings)
     try:
         store = JobStore(settings.state)
         try:
@@ -203,19 +203,3 @@ def _expect_signals() -> dict[signal.Signals, Any]:
         return {}
     return {number: signal.signal(number, lambda *_: None)
             for number in (signal.SIGTERM, signal.SIGINT)}  # fmt: skip
-
-
-def _bind(settings: ServeSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    place = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((settings.host.strip("[]"), settings.port))
-        place.listen(128)  # from here on connections wait, even before the models are loaded
-    except OSError as error:
-        place.close()
-        raise ConfigError(
-            f"--host {settings.host} --port {settings.port}: cannot be used ({error.strerror}).",
-            hint="Choose another port: --port 0 takes any that is free.",
-        ) from error
-    return place

@@ -98,6 +98,7 @@ def test_plain_http_is_refused(encrypted: Server) -> None:
     assert not answer.startswith(b"HTTP")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1", "TLSv1_2"])
 def test_tls_before_1_2_is_refused(encrypted: Server, folder: Path, version: str) -> None:
     context = ssl.create_default_context(cafile=folder / "cert.pem")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.security.certificate import load_pair
@@ -93,3 +94,24 @@ def trusted(settings: ServeSettings) -> list[str]:
         if network.version == 4:
             found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
     return found
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """Listen where a server is to listen; connections wait until it takes them.
+
+    Raises:
+        ConfigError: if the address or the port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((settings.host.strip("[]"), settings.port))
+        place.listen(128)  # from here on connections wait, even before the models are loaded
+    except OSError as error:
+        place.close()
+        raise ConfigError(
+            f"--host {settings.host} --port {settings.port}: cannot be used ({error.strerror}).",
+            hint="Choose another port: --port 0 takes any that is free.",
+        ) from error
+    return place
