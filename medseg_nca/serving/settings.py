@@ -129,6 +129,9 @@ class ServeSettings(Settings):
         description="Let passwords and images go to that server without TLS, in a network you "
         "trust.",
     )
+    store: bool = Field(
+        False, description="Store DICOM results in that server too, where a job does not say."
+    )
     fetch_seconds: Positive = Field(
         600.0, description="Seconds that fetching one series from that server may take."
     )
@@ -231,6 +234,11 @@ class ServeSettings(Settings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError(
                 "TLS needs a certificate and its key.", hint="Give --tls-cert and --tls-key."
+            )
+        if self.store and self.pacs is None:
+            raise ConfigError(
+                "--store: there is no DICOMweb server to store in.",
+                hint="Name one: --studies https://HOST/dicom-web",
             )
         for name, path in (("--studies", self.folder), ("--users", self.users),
                            ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip

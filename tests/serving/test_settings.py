@@ -22,6 +22,7 @@ OTHER = {
     "keep_gb": "10", "session_hours": "11", "token_hours": "12.5", "device": "cpu", "workers": "13",
     "tracking_uri": "sqlite:///x.db", "poll": "14", "dicomweb_auth": "/a", "dicomweb_ca": "/ca",
     "dicomweb_timeout": "15", "dicomweb_insecure": "yes", "fetch_seconds": "16", "cache_gb": "17",
+    "store": "true",
 }  # fmt: skip
 
 
@@ -46,7 +47,9 @@ def test_every_field_has_a_flag_a_variable_and_a_key(tmp_path: Path) -> None:
     variables = {f"{ENVIRONMENT}{key.upper()}": text for key, text in OTHER.items()}
     by_environment = printed(**variables)
     flags = [
-        flag_of(key) if key.endswith("insecure") else f"{flag_of(key)}={text}"
+        flag_of(key)
+        if ServeSettings.model_fields[key].annotation is bool
+        else f"{flag_of(key)}={text}"
         for key, text in OTHER.items()
     ]
     by_flags = printed(*flags)

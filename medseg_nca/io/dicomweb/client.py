@@ -29,6 +29,7 @@ NO_IMAGES = frozenset((
 ))  # fmt: skip
 _MODALITY, _STUDY, _SERIES, _COUNT = "00080060", "0020000D", "0020000E", "00201209"
 _FAILED, _STORED, _INSTANCE, _REASON = "00081198", "00081199", "00081155", "00081197"
+_NO_DICOM = frozenset(("not-dicom", "empty", "dicomdir"))
 # Failure reasons (PS3.18 table 10.5.3-2 and PS3.7 annex C) that say it is there already.
 _THERE = frozenset((0x0111,))
 
@@ -218,8 +219,9 @@ class DicomWebClient:
             try:
                 with scanned(path) as header:
                     found.add(Attributes(header).text("SeriesInstanceUID"))
-            except DicomError:
-                found.add(series_uid_of_damaged(path))
+            except DicomError as error:
+                strange = error.problem.kind in _NO_DICOM
+                found.add("" if strange else series_uid_of_damaged(path))
         if not found:
             raise self._connection.error("missing", "has no instance of this series")
         if found != {series.uid}:

@@ -12,6 +12,7 @@ from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.records import JobRecord, is_id
 from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.jobs.store import JobStore
@@ -46,6 +47,7 @@ class Running:
         users: None where everybody may do everything.
         tokens: of those who are logged in.
         desk: where their passwords are checked.
+        deliveries: results that go there; None where there is none.
         pacs: the DICOMweb server of the images; None where they lie in a folder.
     """
 
@@ -63,6 +65,7 @@ class Running:
     tokens: Tokens | None = None
     desk: PasswordDesk | None = None
     pacs: DicomWebClient | None = None
+    deliveries: Deliveries | None = None
 
 
 @dataclass(frozen=True)
