@@ -32,10 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encrypted(folder: Path) -> Iterator[Server]:
-    found = start(
-        folder, "--models", "zoo:nuclei", "--users", "users.json", "--tls-cert", "cert.pem",
-        "--tls-key", "key.pem",
-    )  # fmt: skip
+    (folder / "settings").mkdir()
+    (folder / "settings" / "serve.yaml").write_text(
+        "models: zoo:nuclei\nusers: ../users.json\ntls_cert: ../cert.pem\ntls_key: ../key.pem\n"
+    )
+    found = start(folder, "--settings", "settings/serve.yaml", env={"MEDSEG_SERVE_QUEUE": "3"})
     yield found
     assert found.stop() == 0, found.log.read_text()
     assert "Traceback" not in found.log.read_text()
