@@ -13,18 +13,15 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
-from typing import Any, Literal
 
 import medseg_nca
 from medseg_nca.errors import StorePackageError, TrackingError
+from medseg_nca.findings import DoctorFinding, Report
 from medseg_nca.tracking.provenance import git_commit, package_version
 from medseg_nca.tracking.resolve import zoo_names
 from medseg_nca.tracking.store import shown, sqlite_file, store_uri
-
-Level = Literal["ok", "note", "problem"]
 
 PYTHON = (3, 11)
 GB = 1e9
@@ -36,42 +33,6 @@ TIMEOUT_S = 5
 DEVELOPMENT = {"dev", "docs", "all"}
 
 
-@dataclass(frozen=True)
-class DoctorFinding:
-    """One thing that was examined.
-
-    Attributes:
-        area: "package", "python", "packages", "extras", "devices", "engine", "memory", "disk",
-            "tracking" or "models".
-        name: name of the thing, for example of a package.
-        level: "ok", "note" (something that may be wanted is missing) or "problem".
-        value: what was found.
-        advice: what to do; "" if nothing needs to be done.
-    """
-
-    area: str
-    name: str
-    level: Level
-    value: str
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """All findings of an examination."""
-
-    findings: tuple[DoctorFinding, ...]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether no finding is a problem."""
-        return all(finding.level != "problem" for finding in self.findings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plain values that ``--json`` prints."""
-        return {"healthy": self.healthy, **asdict(self)}
-
-
 def examine(tracking_uri: str | None = None) -> Report:
     """Examine versions, devices, engine, memory, disk, tracking store, extras and models.
 
@@ -81,7 +42,7 @@ def examine(tracking_uri: str | None = None) -> Report:
     """
     parts: tuple[Callable[[], Iterator[DoctorFinding]], ...] = (
         _package, _python, _packages, _devices, _engine, _memory, _disk,
-        lambda: _tracking(tracking_uri), _models,
+        lambda: examine_store(tracking_uri), _models,
     )  # fmt: skip
     return Report(tuple(finding for part in parts for finding in part()))
 
@@ -239,7 +200,8 @@ def _disk() -> Iterator[DoctorFinding]:
         yield DoctorFinding("disk", "work folder", "ok", text)
 
 
-def _tracking(given: str | None) -> Iterator[DoctorFinding]:
+def examine_store(given: str | None) -> Iterator[DoctorFinding]:
+    """Examine the tracking store, as :func:`examine` does."""
     try:
         uri = store_uri(given)
     except TrackingError as error:

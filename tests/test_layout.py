@@ -20,7 +20,7 @@ MAX_FUNCTION = 60
 # From low to high: a part imports only from lower ranks, and parts of one rank are blind to each
 # other. A module that stands for itself (errors) is a part too.
 RANKS = (
-    {"errors", "suggest", "registry", "job", "cores"},
+    {"errors", "suggest", "registry", "job", "cores", "findings"},
     {"config"},
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},

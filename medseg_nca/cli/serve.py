@@ -3,129 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.options import FOLDER, POSITIVE, engine_option, tracking_option
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
+from medseg_nca.cli.options import json_option, print_json
+from medseg_nca.cli.settings_options import resolve_options, settings_options
+from medseg_nca.serving.packages import check_packages
+from medseg_nca.serving.settings import ENVIRONMENT, ServeSettings
 
 
 @click.command()
+@settings_options(ServeSettings, ENVIRONMENT)
 @click.option(
-    "--models", required=True, multiple=True, metavar="MODEL[,MODEL...]",
-    help="NAME@ALIAS of the registry (followed when the alias moves), zoo:NAME, "
-    "models:/NAME/VERSION or a folder; SERVED=MODEL gives it a name.",
+    "--print-settings", is_flag=True,
+    help="Print every setting and where its value comes from, and end; secrets are hidden.",
 )  # fmt: skip
-@click.option("--studies", type=FOLDER, help="Folder with images that clients may name.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
-    help="0 takes any that is free.",
-)  # fmt: skip
-@click.option("--users", type=_FILE, help="File of users (`medseg-nca user add`).")
-@click.option("--tls-cert", type=_FILE, help="Certificate chain, PEM.")
-@click.option("--tls-key", type=_FILE, help="Key of the certificate, PEM.")
-@click.option(
-    "--insecure", is_flag=True,
-    help="Let other machines in without users or without TLS, behind a proxy that does both.",
-)  # fmt: skip
-@click.option(
-    "--state", type=FOLDER, default="serving", show_default=True,
-    help="Folder of jobs, results, labels and the audit log.",
-)  # fmt: skip
-@click.option(
-    "--max-body",
-    type=POSITIVE,
-    default=512.0,
-    show_default=True,
-    help="Of a request, in 10^6 bytes.",
-)
-@click.option(
-    "--max-voxels", type=POSITIVE, default=200.0, show_default=True,
-    help="Of an image, in 10^6 voxels.",
-)  # fmt: skip
-@click.option(
-    "--queue", type=click.IntRange(min=1), default=16, show_default=True,
-    help="Jobs that may wait; more are refused with 503.",
-)  # fmt: skip
-@click.option(
-    "--deadline",
-    type=POSITIVE,
-    default=600.0,
-    show_default=True,
-    help="Seconds that a job may run.",
-)
-@click.option(
-    "--keep-days", type=POSITIVE, default=7.0, show_default=True, help="How long results are kept."
-)
-@click.option(
-    "--keep-gb", type=POSITIVE, default=20.0, show_default=True,
-    help="Of all results, in 10^9 bytes; the oldest go first.",
-)  # fmt: skip
-@click.option(
-    "--device", "devices", default="auto", show_default=True, metavar="auto|cpu|cuda:N[,...]",
-    help="Where to compute; each has worker processes of its own.",
-)  # fmt: skip
-@click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True,
-    help="Worker processes for each device; they share the cores.",
-)  # fmt: skip
-@engine_option
-@tracking_option
-def serve(
-    models: tuple[str, ...],
-    studies: Path | None,
-    host: str,
-    port: int,
-    users: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    insecure: bool,
-    state: Path,
-    max_body: float,
-    max_voxels: float,
-    queue: int,
-    deadline: float,
-    keep_days: float,
-    keep_gb: float,
-    devices: str,
-    workers: int,
-    engine: str,
-    tracking_uri: str | None,
-) -> None:
+@json_option
+def serve(settings_file: Path | None, print_settings: bool, as_json: bool, **given: Any) -> None:
     """Serve models over HTTP: to 3D Slicer, other clients of MONAI Label, and programs.
 
     GET /docs on the server lists all requests. Ctrl-C or SIGTERM stops it: what is computed is
-    finished first, and what waits is computed after the next start.
+    finished first, and what waits is computed after the next start. `medseg-nca doctor --serve`
+    with the same options checks everything without starting.
     """
-    _check_packages()
-    announce(f"Starting to serve {', '.join(models)}.")
+    if as_json and not print_settings:
+        raise click.UsageError("--json is for --print-settings.")
+    found = resolve_options(ServeSettings, ENVIRONMENT, settings_file, given)
+    if print_settings:
+        from medseg_nca.tracking.store import shown
+
+        if as_json:
+            print_json({"settings": found.tree(shown), "origins": found.origins})
+        else:
+            click.echo(found.to_yaml(shown), nl=False)
+        return
+    settings = found.settings
+    settings.check()
+    check_packages()
+    announce(f"Starting to serve {', '.join(settings.models)}.")
     from medseg_nca.serving.server import serve as run
-    from medseg_nca.serving.settings import Limits, ServeSettings
 
-    limits = Limits(
-        body_bytes=int(max_body * 1e6), voxels=int(max_voxels * 1e6), queue=queue,
-        deadline=deadline, job_age=keep_days * 86400, kept_bytes=int(keep_gb * 1e9),
-    )  # fmt: skip
-    settings = ServeSettings(
-        models=models, state=state.absolute(), studies=studies, host=host, port=port, users=users,
-        tls_cert=tls_cert, tls_key=tls_key, insecure=insecure,
-        devices=tuple(part.strip() for part in devices.split(",") if part.strip()),
-        workers=workers, engine=engine, tracking_uri=tracking_uri, limits=limits,
-    )  # fmt: skip
     run(settings, lambda url: click.echo(f"Listening on {url}"))
-
-
-def _check_packages() -> None:
-    from importlib.util import find_spec
-
-    from medseg_nca.errors import DependencyError
-
-    for package in ("fastapi", "uvicorn", "python_multipart"):
-        if find_spec(package) is None:
-            raise DependencyError(
-                f"Serving needs the package {package}, which is not installed.",
-                hint="pip install 'medseg-nca[serve]'",
-            )

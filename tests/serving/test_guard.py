@@ -57,6 +57,10 @@ def test_a_body_that_stands_still_ends_its_connection() -> None:
     assert (status, headers[b"connection"]) == (408, b"close")
 
 
+def test_a_body_that_trickles_ends_its_connection() -> None:
+    assert ask([part(b"", True)] * 10**6)[0] == 408
+
+
 @pytest.mark.parametrize("parts", [0, 1])
 def test_a_server_that_stops_waits_for_no_body(parts: int) -> None:
     status, headers = ask([part(b"ab", True)] * parts, lambda: True, patience=1000.0)

@@ -159,7 +159,7 @@ def test_beyond_this_machine_users_and_tls_are_needed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nobody could log in"):
         check_listening(settings(tmp_path, users=tmp_path / "users"), users=0)
     with pytest.raises(ConfigError, match="certificate and its key"):
-        settings(tmp_path, tls_cert=tmp_path / "cert")
+        settings(tmp_path, tls_cert=tmp_path / "cert").check()
 
 
 def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:

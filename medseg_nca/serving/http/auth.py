@@ -69,9 +69,9 @@ async def log_in(request: Request) -> JSONResponse:
     await run_in_threadpool(server.audit.write, "login", user=user.name, outcome="done")
     age = int(server.settings.limits.token_age)
     answer = JSONResponse({"access_token": token, "token_type": "bearer", "expires_in": age})
-    answer.set_cookie(
-        COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=server.settings.tls
-    )
+    # The scheme is that of the client where a trusted proxy told it.
+    secure = server.settings.tls or request.url.scheme == "https"
+    answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=secure)
     return answer
 
 

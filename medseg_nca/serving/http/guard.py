@@ -22,6 +22,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # Bytes beyond the limit that are still taken and thrown away, so that the client reads the answer
 # and not that its connection was cut.
 _DRAIN = 64 * 2**20
+# Bytes a second that a body brings at least, once patience is over.
+_SLOWEST = 1024
 # Seconds between two looks at whether the server stops, while a body is waited for.
 _LOOK = 0.5
 _DIGITS = 18  # of a length; Python refuses to read thousands
@@ -46,7 +48,8 @@ class Guard:
         open_to_all: whether nobody has to log in.
         metrics: count the answers.
         stopping: whether the server stops; nothing more of a body is waited for then.
-        patience: seconds that a body may stand still before its connection is ended.
+        patience: seconds that a body may stand still before its connection is ended. All waiting
+            for one body is bounded too: by that, and a second more for each 1,024 bytes that came.
     """
 
     def __init__(
@@ -105,24 +108,30 @@ class _Body:
         self, receive: Receive, most: int, stopping: Callable[[], bool], patience: float
     ) -> None:
         self._receive, self._most, self._size = receive, most, 0
-        self._stopping, self._patience = stopping, patience
+        self._stopping, self._patience, self._waited = stopping, patience, 0.0
         self.whole = False
 
     async def receive(self) -> Message:
         """Raises Refused: 413 beyond the limit, 408 where nothing comes, 503 while it stops."""
         message = await self._next()
-        if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
-            if self._size > self._most:
-                if message.get("more_body"):
-                    await self.drain()
-                raise _too_large(self._most)
+        if message["type"] == "http.request" and self._size > self._most:
+            if message.get("more_body"):
+                await self.drain()
+            raise _too_large(self._most)
         return message
 
     async def _next(self) -> Message:
         if self.whole:  # what comes now is that the client left, whenever that may be
             return await self._receive()
-        end = time.monotonic() + self._patience
+        begun = time.monotonic()
+        try:
+            return await self._awaited(begun)
+        finally:
+            self._waited += time.monotonic() - begun
+
+    async def _awaited(self, begun: float) -> Message:
+        left = self._patience + self._size / _SLOWEST - self._waited
+        end = begun + min(self._patience, left)
         while True:
             try:
                 async with asyncio.timeout(_LOOK):
@@ -133,9 +142,12 @@ class _Body:
                 if time.monotonic() > end:
                     raise Refused(408, "The rest of the request did not come.") from None
                 continue
+            self._size += len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
             if not self.whole and self._stopping():
                 raise Refused(503, "The server is stopping.", retry_after=30)
+            if not self.whole and time.monotonic() > end:
+                raise Refused(408, "The request comes too slowly.")
             return message
 
     async def drain(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import ssl
+import socket
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.security.certificate import load_pair
 from medseg_nca.serving.settings import ServeSettings
 
 
@@ -52,6 +53,24 @@ def check_listening(settings: ServeSettings, users: int) -> None:
         )
 
 
+def check_pacs(settings: ServeSettings) -> None:
+    """Refuse to send credentials and images through a network as plain text, unless that is said.
+
+    Raises:
+        ConfigError: with what to do, or if the credentials cannot be used.
+    """
+    pacs = settings.pacs
+    if pacs is None:
+        return
+    pacs.headers()
+    if not (pacs.tls or is_loopback(pacs.host) or settings.dicomweb_insecure):
+        raise ConfigError(
+            f"--studies {pacs.url}: on the way to another machine everybody can read passwords and "
+            "images without TLS.",
+            hint="Give its https:// address, or say --dicomweb-insecure in a network you trust.",
+        )
+
+
 def check_certificate(settings: ServeSettings) -> None:
     """Find out whether TLS can be offered, before anything is started.
 
@@ -60,12 +79,39 @@ def check_certificate(settings: ServeSettings) -> None:
     """
     if settings.tls_cert is None:
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_pair(settings.tls_cert, settings.tls_key)
+
+
+def trusted(settings: ServeSettings) -> list[str]:
+    """The proxies that are believed, as uvicorn takes them.
+
+    A socket for IPv6 that also takes IPv4 sees 10.0.0.2 as ::ffff:10.0.0.2.
+    """
+    found = []
+    for text in settings.trust_proxy:
+        network = ipaddress.ip_network(text)
+        found.append(str(network))
+        if network.version == 4:
+            found.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+    return found
+
+
+def bind(settings: ServeSettings) -> socket.socket:
+    """Listen where a server is to listen; connections wait until it takes them.
+
+    Raises:
+        ConfigError: if the address or the port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    place = socket.socket(family, socket.SOCK_STREAM)
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: b"")
-    except OSError as error:  # ssl.SSLError is one
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((settings.host.strip("[]"), settings.port))
+        place.listen(128)  # from here on connections wait, even before the models are loaded
+    except OSError as error:
+        place.close()
         raise ConfigError(
-            f"--tls-cert {settings.tls_cert}, --tls-key {settings.tls_key}: cannot be used "
-            f"({error.strerror or type(error).__name__}).",
-            hint="Give a certificate chain and its key as PEM, the key without a password.",
+            f"--host {settings.host} --port {settings.port}: cannot be used ({error.strerror}).",
+            hint="Choose another port: --port 0 takes any that is free.",
         ) from error
+    return place

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Copies the folder of a server while it runs: backup.sh STATE TARGET
+# The database comes first and in one piece; what the folders have beyond it is removed at the start
+# of a server from the copy. Each file of a job is written once and never changed.
+set -eu
+umask 077
+state=$1 target=$2
+[ -f "$state/jobs.sqlite" ] || { echo "$state: holds no jobs.sqlite" >&2; exit 2; }
+[ ! -e "$target" ] || { echo "$target: is there already; name a new folder" >&2; exit 2; }
+mkdir -p "$target.part"
+sqlite3 "$state/jobs.sqlite" ".timeout 60000" "VACUUM INTO '$target.part/jobs.sqlite'"
+copy() {
+    # A job may be removed while it is copied: then once more, and what still fails is an error.
+    cp -a "$1" "$target.part/" || cp -a "$1" "$target.part/" || cp -a "$1" "$target.part/"
+}
+for name in jobs labels images audit.key; do
+    [ ! -e "$state/$name" ] || copy "$state/$name"
+done
+for log in "$state"/audit.log*; do
+    [ ! -e "$log" ] || copy "$log"
+done
+mv "$target.part" "$target"

@@ -1,0 +1,1 @@
+"""Examine the set-up of a server without starting it, and say what to mend."""

@@ -1,0 +1,45 @@
+"""Where images come from: a folder, or a DICOMweb server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from medseg_nca.errors import MedsegError
+from medseg_nca.findings import DoctorFinding
+from medseg_nca.io.dicomweb.client import DicomWebClient
+from medseg_nca.serving.checkup.files import examine_mode
+from medseg_nca.serving.security.listening import check_pacs
+from medseg_nca.serving.settings import ServeSettings
+
+# A series that no server has: the search shows that it answers and whom it lets in.
+_NONE = "1.2.826.0.1.3680043.8.498.1"
+
+
+def examine_studies(settings: ServeSettings) -> Iterator[DoctorFinding]:
+    """Look into the folder of images, or search the DICOMweb server with the credentials."""
+    folder = settings.folder
+    if folder is not None:
+        if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK):
+            yield DoctorFinding("images", "folder", "ok", f"{folder}, readable")
+        else:
+            advice = "Name a folder with images that the user of the server may read."
+            text = f"{folder} is no folder that can be read"
+            yield DoctorFinding("images", "folder", "problem", text, advice)
+        return
+    try:
+        pacs = settings.pacs
+        if pacs is None:
+            return
+        check_pacs(settings)
+        client = DicomWebClient(pacs)
+        try:
+            client.find_series(_NONE)
+        finally:
+            client.close()
+    except MedsegError as error:
+        yield DoctorFinding("images", "DICOMweb", "problem", error.message, error.hint or "")
+    else:
+        yield DoctorFinding("images", "DICOMweb", "ok", f"{pacs.url} answers a search")
+    if settings.dicomweb_auth is not None:
+        yield from examine_mode("images", "credentials file", settings.dicomweb_auth)
