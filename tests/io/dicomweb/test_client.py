@@ -186,10 +186,10 @@ def test_statuses(
 def test_the_list_has_images_alone_and_an_end(server: Peer, client: DicomWebClient) -> None:
     entries = [
         ENTRY, {**ENTRY, "uid": "1.2.3", "modality": "SEG"}, {**ENTRY, "uid": "../../etc"},
-        {**ENTRY, "uid": "1.2.4", "count": "many"}, {"uid": "1.2.5"},
+        {**ENTRY, "uid": "1.02.4", "count": "many"}, {"uid": "1.2.5"},
     ]  # fmt: skip
     server.answer = lambda handler: reply(handler, 200, listed(*entries))
-    assert client.all_series() == (SERIES, RemoteSeries("1.2.4", SERIES.study_uid, "CT", None))
+    assert client.all_series() == (SERIES, RemoteSeries("1.02.4", SERIES.study_uid, "CT", None))
     assert server.searches() == 1
     page = [{**ENTRY, "uid": f"1.2.{number}"} for number in range(500)]
     server.answer = lambda handler: reply(handler, 200, listed(*page))
