@@ -59,7 +59,7 @@ _PACS: dict[Trouble, tuple[int, str, str]] = {
     "slow": (504, "The DICOMweb server of the images did not answer in time.", "Ask again later."),
     "busy": (503, "The DICOMweb server of the images is busy.", "Ask again later."),
     "faulty": (502, "The DICOMweb server of the images has a fault.", _TELL),
-    "unauthorised": (502, "The DICOMweb server of the images lets this server not in.", _TELL),
+    "unauthorised": (502, "The DICOMweb server of the images does not let this server in.", _TELL),
     "missing": (404, "The DICOMweb server of the images has no such series any more.",
                 "Look for it there."),
     "wrong": (502, "The DICOMweb server of the images answers with what it was not asked for.",

@@ -199,12 +199,12 @@ def test_a_wrong_password_is_told_and_mended(
     try:
         answer = ask(pacs, series=uid_of("axial"))
         assert answer.status_code == 502
-        assert "lets this server not in" in answer.json()["detail"]
+        assert "does not let this server in" in answer.json()["detail"]
         assert answer.json()["hint"]
         members = {path.name: path.read_bytes() for path in series(tmp_path, "late")}
         job = pacs.wait(pacs.send(zipped(members), store="true").json())
         assert job["state"] == "done", job
-        assert "lets this server not in" in stored(pacs, job, "failed")["storing"]["detail"]
+        assert "does not let this server in" in stored(pacs, job, "failed")["storing"]["detail"]
     finally:
         auth.write_text(RIGHT)
     pacs.post(f"/v1/jobs/{job['id']}/store")
@@ -233,6 +233,31 @@ def test_results_wait_for_an_archive_that_is_down(
         orthanc.start()
     assert stored(pacs, job)["storing"]["attempts"] > 1
     segs = [file for file in orthanc.files("SEG") if _study(file) == str(uid("while down"))]
+    assert len(segs) == 1
+
+
+def test_a_delivery_survives_the_server(orthanc: Orthanc, pacs: Server, tmp_path: Path) -> None:
+    """Killed while its results wait; the next server stores them, once."""
+    members = {path.name: path.read_bytes() for path in series(tmp_path / "s", "killed")}
+    options = (
+        "--models", f"tiny={pacs.state.parent / 'tiny'}", "--studies", orthanc.dicomweb,
+        "--dicomweb-auth", str(pacs.state.parent / "auth.json"), "--store",
+    )  # fmt: skip
+    orthanc.stop()
+    try:
+        server = start(tmp_path / "killed", *options).ready()
+        job = server.wait(server.send(zipped(members)).json())
+        stored(server, job, "waiting")
+        plain = server.wait(server.send(volume()).json())
+        assert plain["state"] == "done"  # nothing of it can be stored, and nobody asked for it
+        assert "storing" not in plain
+        server.kill()
+    finally:
+        orthanc.start()
+    server = start(tmp_path / "killed", *options)
+    stored(server, job)
+    assert server.stop() == 0
+    segs = [file for file in orthanc.files("SEG") if _study(file) == str(uid("killed"))]
     assert len(segs) == 1
 
 

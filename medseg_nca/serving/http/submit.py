@@ -18,7 +18,7 @@ from medseg_nca.serving.jobs.records import JobOptions, JobRecord, new_id
 OBJECTS = ("dicom-seg", "rtstruct", "sr", "sc")
 FORMATS = ("nifti", "nrrd", "mha", "png", "tiff")
 MOST_PASSES = 32
-NO_PACS = "This server knows no DICOMweb server to store results in."
+NO_PACS = "There is no DICOMweb server that this server could store results in."
 NO_PACS_HINT = "Fetch them, or tell who runs the server."
 
 

@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from medseg_nca.io.dicom.objects.values import is_uid
+from medseg_nca.io.dicomweb.client import may_be_uid
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.running import Running, running
 from medseg_nca.serving.intake import Received, link, receive, save
@@ -133,7 +133,7 @@ async def take_series(server: Running, form: FormData, uid: str, folder: Path) -
     Raises:
         Refused: with 422 if it cannot be a UID, or a file was sent too; 404 if there is none.
     """
-    if not is_uid(uid):
+    if not may_be_uid(uid):
         raise Refused(422, "series: is no SeriesInstanceUID: numbers with dots, 64 at most.")
     if isinstance(form.get("file"), UploadFile):
         raise Refused(422, "series: name a series, or send a file, not both.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ class Peer:
 
 
 @contextmanager
-def peer() -> Iterator[Peer]:
-    """Run one on a port of its own."""
+def peer(tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
+    """Run one on a port of its own, perhaps with TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -58,7 +59,10 @@ def peer() -> Iterator[Peer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    found = Peer(f"http://127.0.0.1:{server.server_port}/dicom-web")
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if tls is None else "https"
+    found = Peer(f"{scheme}://127.0.0.1:{server.server_port}/dicom-web")
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -183,10 +186,10 @@ def test_statuses(
 def test_the_list_has_images_alone_and_an_end(server: Peer, client: DicomWebClient) -> None:
     entries = [
         ENTRY, {**ENTRY, "uid": "1.2.3", "modality": "SEG"}, {**ENTRY, "uid": "../../etc"},
-        {**ENTRY, "uid": "1.2.4", "count": "many"}, {"uid": "1.2.5"},
+        {**ENTRY, "uid": "1.02.4", "count": "many"}, {"uid": "1.2.5"},
     ]  # fmt: skip
     server.answer = lambda handler: reply(handler, 200, listed(*entries))
-    assert client.all_series() == (SERIES, RemoteSeries("1.2.4", SERIES.study_uid, "CT", None))
+    assert client.all_series() == (SERIES, RemoteSeries("1.02.4", SERIES.study_uid, "CT", None))
     assert server.searches() == 1
     page = [{**ENTRY, "uid": f"1.2.{number}"} for number in range(500)]
     server.answer = lambda handler: reply(handler, 200, listed(*page))
@@ -271,3 +274,27 @@ def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
         DicomWebServer(url)
     assert "secret" not in str(caught.value)
     assert caught.value.hint
+
+
+def test_a_certificate_is_checked_against_the_authority_that_is_named(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl") or pytest.skip("openssl is not installed")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(cert)]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with peer(context) as server:
+        server.answer = lambda handler: reply(handler, 200, b"[]")
+        client = DicomWebClient(DicomWebServer(server.url, ca=cert))
+        assert client.all_series() == ()
+        client.close()
+        client = DicomWebClient(DicomWebServer(server.url))
+        with pytest.raises(DicomWebError, match="certificate that is not trusted"):
+            client.all_series()
+        client.close()
+        assert len(server.asked) == 1
+    (tmp_path / "junk.pem").write_text("junk")
+    with pytest.raises(ConfigError, match=r"junk\.pem"):
+        DicomWebClient(DicomWebServer("https://127.0.0.1", ca=tmp_path / "junk.pem"))
