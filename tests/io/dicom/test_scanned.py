@@ -24,7 +24,7 @@ from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.dicom.scan import read_files, scan
 from medseg_nca.io.dicom.series.instances import TAGS, Instance, read_instance
 from tests.io.dicom import build
-from tests.io.dicom.test_files import ITEM, ITEM_END, SEQUENCE_END, element, with_element
+from tests.io.dicom.written import ITEM, ITEM_END, SEQUENCE_END, element, with_element
 
 SYNTAXES = [*build.NATIVE, DeflatedExplicitVRLittleEndian]
 UNDEFINED = 0xFFFFFFFF
