@@ -46,10 +46,11 @@ class LocalProcesses(Scheduler):
 
     Args:
         workers: how many.
+        share: number of cores that they share; None means all that this process may use.
     """
 
-    def __init__(self, workers: int) -> None:
-        threads = max(1, cores() // workers)
+    def __init__(self, workers: int, share: int | None = None) -> None:
+        threads = max(1, (cores() if share is None else share) // workers)
         self._slots = [_Slot(threads) for _ in range(workers)]
 
     def run_each(

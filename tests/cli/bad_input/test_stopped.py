@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import resource
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import Result
 
-from medseg_nca.cases.prepare_case import prepare_case
-from medseg_nca.training.loop import Trainer
+from medseg_nca.datasets.adapters.phantom import write_phantom
 from tests.cli.bad_input.stages import TRAINED, image_of, preprocess, train
-from tests.cli.runner import complains, half_written, run
-
-
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """No file may grow beyond ``limit`` bytes: the nearest to a full disk without a disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
+from tests.cli.runner import complains, full_disk, half_written, run
 
 COMMANDS = ["preprocess", "train", "predict", "evaluate", "export", "report"]
 
@@ -71,52 +57,54 @@ def test_a_folder_that_cannot_be_written(
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_ctrl_c_in_training_can_be_resumed(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def ctrl_c_when(folder: Path, pattern: str) -> Iterator[None]:
+    """Send Ctrl-C to this process as soon as a folder has a file of that name."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread alone")
-    step = Trainer._step
-
-    def interrupted(self: Trainer, batch: dict[str, Any]) -> dict[str, Any]:
-        values = step(self, batch)
-        if self.counters.iteration == 1:
-            signal.raise_signal(signal.SIGINT)
-        return values
-
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", interrupted)
-        complains(train(prepared, out, iterations=4), "iteration 2", "--resume", code=130)
-    assert not half_written(out)
-    assert train(prepared, out, "--resume", iterations=4).exit_code == TRAINED
-    assert json.loads((out / "training.json").read_text())["iterations"] == 4
-
-
-def test_ctrl_c_in_preprocessing_keeps_what_is_done(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        pytest.skip("signals reach the main thread alone")
-    calls = []
-
-    def interrupted(item: Any, job: Any) -> Any:
-        calls.append(item)
-        if len(calls) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return prepare_case(item, job)
-
-    out = tmp_path / "out"
     # A process that a shell started in the background ignores Ctrl-C unless told otherwise.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            if list(folder.glob(pattern)):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     try:
-        with monkeypatch.context() as patch:
-            patch.setattr("medseg_nca.pipelines.preprocess.prepare_case", interrupted)
-            complains(preprocess(data, out), "finished cases are kept", "same command", code=130)
+        yield
     finally:
+        over.set()
+        watching.join()
         signal.signal(signal.SIGINT, before)
-    assert len(list((out / "cases").iterdir())) == 2
+
+
+def test_ctrl_c_in_training_can_be_resumed(prepared: Path, tmp_path: Path) -> None:
+    out, count = tmp_path / "run", 300
+    with ctrl_c_when(out, "history.csv"):
+        stopped = train(prepared, out, "--set", "training.log_every=1", iterations=count)
+    complains(stopped, "Stopped at iteration", "--resume", code=130)
+    assert not half_written(out)
+    again = train(prepared, out, "--resume", "--set", "training.log_every=1", iterations=count)
+    assert again.exit_code in (0, TRAINED)
+    assert json.loads((out / "training.json").read_text())["iterations"] == count
+    rows = (out / "history.csv").read_text().splitlines()[1:]
+    numbers = [int(row.split(",")[0]) for row in rows]
+    assert sorted(set(numbers)) == list(range(1, count + 1)), "no iteration is left out"
+
+
+def test_ctrl_c_in_preprocessing_keeps_what_is_done(tmp_path: Path) -> None:
+    data, out, count = tmp_path / "data", tmp_path / "out", 30
+    write_phantom(data, count, dims=2, size=(24, 20))
+    with ctrl_c_when(out / "cases", "*.npz"):
+        stopped = preprocess(data, out)
+    complains(stopped, "finished cases are kept", "same command", code=130)
+    finished = len(list((out / "cases").iterdir()))
+    assert 1 <= finished < count
     assert not half_written(out)
     again = preprocess(data, out)
     assert again.exit_code == 0
-    assert "2 were up to date" in " ".join(again.stderr.split())
+    assert f"{finished} were up to date" in " ".join(again.stderr.split())

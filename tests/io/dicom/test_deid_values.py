@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset, config
+from pydicom.dataelem import DataElement
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -108,8 +109,11 @@ def test_unknown_patients_are_not_merged(tmp_path: Path) -> None:
 def test_values_that_break_their_vr_do_not_stop_it(syntax: str, tmp_path: Path) -> None:
     original = stored(image(), tmp_path, syntax)
     original.add_new(0x00189999, "LO", "x")
-    original["PixelSpacing"]._value = ["1.0 mm", "abc"]
-    original["StudyDate"]._value = "Zorrofake"
+    for keyword, vr, value in (
+        ("PixelSpacing", "DS", ["1.0 mm", "abc"]),
+        ("StudyDate", "DA", "Zorrofake"),
+    ):
+        original[keyword] = DataElement(keyword, vr, value, already_converted=True)
     treated(original, tmp_path)
     assert not leaks((tmp_path / "new.dcm").read_bytes(), ["Zorrofake"])
 

@@ -116,7 +116,7 @@ def _replaced(path: Path, data: bytes, marker: bytes, text: bytes) -> Path:
 
     dataset = pydicom.dcmread(io.BytesIO(data))
     item = dataset.ROIContourSequence[1].ContourSequence[0]
-    item._dict[Tag("ContourData")] = RawDataElement(
+    item[Tag("ContourData")] = RawDataElement(
         Tag("ContourData"), "DS", len(text), text + b" " * (len(text) % 2), 0, False, True
     )
     mode = config.settings.writing_validation_mode

@@ -17,7 +17,7 @@ from medseg_nca.io.write import (
     write_results,
     write_volume,
 )
-from medseg_nca.io.writers import sr
+from tests.cli.runner import full_disk
 from tests.io.writers import results
 
 
@@ -66,15 +66,9 @@ def test_unknown_names_are_refused_before_anything_is_written(tmp_path: Path) ->
     assert not list(tmp_path.glob("case*"))
 
 
-def test_a_disk_that_fills_up_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", result_formats())
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, name: str) -> None:
     segmentation = results.result(results.series(tmp_path / "series"))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sr, "_build", full)
-    with pytest.raises(OutputError, match="No space left"):
-        write_result(segmentation, tmp_path / "out" / "case", "sr")
+    with full_disk(20), pytest.raises(OutputError):
+        write_result(segmentation, tmp_path / "out" / "case", name)
     assert not list((tmp_path / "out").iterdir())

@@ -129,6 +129,7 @@ def test_a_record_does_not_outlive_the_volume_that_it_describes(
     def full(path: Path, tree: Any) -> None:
         raise OutputError(f"{path}: cannot be written (No space left on device).")
 
+    # A limit on the size of files cannot let the image pass and stop its smaller record.
     with monkeypatch.context() as patch:
         patch.setattr(dicom_case, "write_json", full)
         with pytest.raises(OutputError, match="No space"):
@@ -154,6 +155,7 @@ def test_a_full_disk_stops_it_and_the_same_command_goes_on(
 
         return fill
 
+    # A limit on the size of files would stop the first volume, not the third.
     with monkeypatch.context() as patch:
         for name in ("write_volume", "write_slices"):
             patch.setattr(dicom_case, name, filling(getattr(dicom_case, name)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.dataelem import DataElement
 
 from medseg_nca.config.data import SplitSettings
 from medseg_nca.datasets.find import open_dataset
@@ -106,8 +107,7 @@ def test_names_of_hostile_files_fit_a_file_system(tmp_path: Path) -> None:
         patient = "../" * 30 + "x" * 300 + str(number)
         planes = ct(study=str(number), SeriesNumber=None)
         for plane in planes:
-            plane.add_new("PatientID", "LO", "ok")
-            plane["PatientID"]._value = patient
+            plane["PatientID"] = DataElement("PatientID", "LO", patient, already_converted=True)
         with quiet():
             build.write(tmp_path / "in" / str(number), planes)
     report = run(ImportRequest(tmp_path / "in", tmp_path / "out"))

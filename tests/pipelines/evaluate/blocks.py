@@ -1,25 +1,28 @@
-"""A data set of two blocks, a tiny model, and a predictor that reads the answer in the image."""
+"""A data set of two blocks, and a model that reads the answer in the image."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 
 from medseg_nca.config import LabelTable, PreprocessPlan
-from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
+from medseg_nca.config.model import (
+    CellSettings,
+    LevelSettings,
+    NcaModelSettings,
+    UpdateSettings,
+)
 from medseg_nca.config.training import EvaluationSettings
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
-from medseg_nca.inference.predictor import Prediction, Predictor
-from medseg_nca.io.volume import Volume
-from medseg_nca.job import Job
 from medseg_nca.models import build_model
-from medseg_nca.transforms.grid import Grid
-from medseg_nca.transforms.likeness import compare
+from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.tasks.segmentation.evaluation import EvaluateSegmentation
 
 SHAPE = (12, 11, 9)
 AFFINE = np.array([[0, -1.5, 0, 3], [2, 0, 0, -1], [0, 0, 3, 7], [0, 0, 0, 1]], dtype=float)
@@ -64,27 +67,36 @@ def data_set(
 
 
 def bundle(folder: Path, labels: Mapping[str, int] | None = None) -> LoadedModel:
-    """A tiny untrained automaton, saved and loaded."""
+    """A model that rounds the image, whose values lie about 0, 1 and 2: the answer is in it.
+
+    In its only step, one unit passes ``relu(x + 1)`` on to a hidden channel ``h``. The logit of the
+    label ``k`` is ``2 k (h - 1) - k^2``, which is largest for the ``k`` that is nearest to ``x``.
+    """
     settings = NcaModelSettings(
-        name="backbone_nca", dims=3, in_channels=1, out_channels=3,
-        cell=CellSettings(channels=6), levels=(LevelSettings(steps=2),),
+        name="backbone_nca", dims=3, in_channels=1, out_channels=3, head="linear",
+        cell=CellSettings(channels=6, fire_rate=1, update=UpdateSettings(norm="none")),
+        levels=(LevelSettings(steps=1),),
     )  # fmt: skip
-    plan = PreprocessPlan(dims=3, channels=("MRI",), crop_size=(8, 8, 8))
+    plan = PreprocessPlan(dims=3, channels=("MRI",), crop_size=(8, 8, 8), normalise="none")
     spec = ModelSpec(
         name="tiny", model=settings, labels=table(labels or {"front": 1, "back": 2}), plan=plan
     )
-    torch.manual_seed(0)
-    save_bundle(folder, build_model(settings), spec)
+    model = build_model(settings)
+    assert isinstance(model, MultiLevelNca)
+    rule, (head,) = model.cell(0).update, model.heads[0].layers
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        rule.hidden.weight[0, 0] = rule.hidden.bias[0] = rule.output.weight[0, 0] = 1
+        for label in range(3):
+            head.weight[label, 0], head.bias[label] = 2 * label, -(label**2) - 2 * label
+    save_bundle(folder, model, spec)
     return load_bundle(folder, "cpu")
 
 
-class Oracle(Predictor):
-    """Rounds the image: its label map is in it."""
-
-    def predict(self, volume: Volume, job: Job | None = None) -> Prediction:
-        label_map = np.clip(volume.array.round(), 0, 2).astype(np.uint8)
-        likeness = compare(Grid.of(volume), self.spec.plan)
-        return Prediction(volume.with_array(label_map), likeness)
+def request(model: LoadedModel, data: Path, out: Path, **more: Any) -> EvaluateSegmentation:
+    """An evaluation without figures, which take longest; ``test_files`` has them."""
+    return EvaluateSegmentation(model, data, out, settings=QUICK, **{"figures": False, **more})
 
 
 CASES = {"c0": 0, "c1": 1, "c2": 2, "c3": 3}

@@ -19,16 +19,15 @@ from medseg_nca.tasks.segmentation import evaluation
 from tests.pipelines.evaluate.blocks import (
     AFFINE,
     CASES,
-    QUICK,
     SHAPE,
     anatomy,
     bundle,
     data_set,
+    request,
     table,
 )
 
 
-@pytest.mark.usefixtures("oracle")
 @pytest.mark.parametrize(
     ("side", "expected"),
     [("test", ["c3"]), ("val", ["c2"]), ("train", ["c0", "c1"]), ("all", list(CASES))],
@@ -38,50 +37,37 @@ def test_the_split_of_the_run_is_used(tmp_path: Path, side: str, expected: list[
     model = bundle(tmp_path / "run" / "model")
     split = Split(train=("c0", "c1"), val=("c2",), test=("c3",))
     write_split(split, tmp_path / "run" / "split.json")
-    tree = evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", split=side, settings=QUICK)
-    ).tree
+    tree = evaluation.run(request(model, data, tmp_path / "out", split=side)).tree
     assert [case["id"] for case in tree["cases"]] == expected
     assert tree["split"]["name"] == side
 
 
-@pytest.mark.usefixtures("oracle")
 def test_a_changed_data_set_does_not_let_training_cases_in(tmp_path: Path) -> None:
     data = data_set(tmp_path / "data", {**CASES, "new": 0})
     model = bundle(tmp_path / "run" / "model")
     split = Split(train=("c0", "c1"), val=("c2",), test=("c3", "gone"), dataset_hash="before")
     write_split(split, tmp_path / "run" / "split.json")
-    tree = evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
-    ).tree
+    tree = evaluation.run(request(model, data, tmp_path / "out")).tree
     assert [case["id"] for case in tree["cases"]] == ["c3"]
     assert len(tree["notes"]) == 4
     assert "does not say what the images" in tree["notes"][-1]
     other = data_set(tmp_path / "other", {"x": 0, "y": 1})
-    tree = evaluation.run(
-        evaluation.EvaluateSegmentation(model, other, tmp_path / "out", settings=QUICK)
-    ).tree
+    tree = evaluation.run(request(model, other, tmp_path / "out")).tree
     assert [case["id"] for case in tree["cases"]] == ["x", "y"]
     trained = data_set(tmp_path / "trained", {"c0": 0, "c1": 1})
     with pytest.raises(DataError, match="--split all"):
-        evaluation.run(
-            evaluation.EvaluateSegmentation(model, trained, tmp_path / "out", settings=QUICK)
-        )
+        evaluation.run(request(model, trained, tmp_path / "out"))
 
 
-@pytest.mark.usefixtures("oracle")
 def test_the_reader_is_warned_of_training_data_without_a_split(tmp_path: Path) -> None:
     data = data_set(tmp_path / "data", CASES)
     model = bundle(tmp_path / "model")
     spec = model.spec.model_copy(update={"training_data_hash": evaluation.open_source(data).hash})
     told = LoadedModel(model.model, spec, model.folder, model.device)
-    tree = evaluation.run(
-        evaluation.EvaluateSegmentation(told, data, tmp_path / "out", settings=QUICK)
-    ).tree
+    tree = evaluation.run(request(told, data, tmp_path / "out")).tree
     assert "trained on this very data set" in tree["notes"][0]
 
 
-@pytest.mark.usefixtures("oracle")
 def test_a_case_that_fails_is_named_and_the_others_go_on(
     tmp_path: Path, model: LoadedModel
 ) -> None:
@@ -89,9 +75,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(
     (data / "imagesTr/c1.nii.gz").write_bytes(b"not a volume")
     wrong = nib.Nifti1Image(anatomy()[:-1], AFFINE)
     nib.save(wrong, data / "labelsTr/c2.nii.gz")
-    result = evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
-    )
+    result = evaluation.run(request(model, data, tmp_path / "out"))
     assert set(result.failed) == {"c1", "c2"}
     assert [case["id"] for case in result.tree["cases"]] == ["c0", "c3"]
     assert [failure["id"] for failure in result.tree["failed"]] == ["c1", "c2"]
@@ -114,7 +98,6 @@ def broken(case: str, data: Path) -> None:
         nib.save(nib.Nifti1Image(image, AFFINE), data / "imagesTr/c0.nii.gz")
 
 
-@pytest.mark.usefixtures("oracle")
 @pytest.mark.parametrize(
     ("case", "message"),
     [
@@ -134,21 +117,16 @@ def test_bad_files_are_named(
     data = data_set(tmp_path / "data", {"c0": 0})
     broken(case, data)
     with pytest.raises(DataError, match="all 1 cases failed"):
-        evaluation.run(
-            evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
-        )
+        evaluation.run(request(model, data, tmp_path / "out"))
     assert re.search(message, caplog.text)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.usefixtures("oracle")
 def test_an_unwritable_folder_is_named(tmp_path: Path, model: LoadedModel) -> None:
     data = data_set(tmp_path / "data", {"c0": 0})
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="out"):
-        evaluation.run(
-            evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
-        )
+        evaluation.run(request(model, data, tmp_path / "out"))
 
 
 def test_labels_are_matched_by_name_whatever_its_case() -> None:

@@ -1,4 +1,4 @@
-"""Evaluation from files to files, with a predictor that reads the answer out of the image."""
+"""Evaluation from files to files, with a model that reads the answer out of the image."""
 
 from __future__ import annotations
 
@@ -19,18 +19,15 @@ from medseg_nca.io.read import read_label
 from medseg_nca.pipelines import evaluate as publishing
 from medseg_nca.pipelines import preprocess
 from medseg_nca.tasks.segmentation import evaluation
-from tests.pipelines.evaluate.blocks import AFFINE, CASES, QUICK, Oracle, anatomy, bundle, data_set
+from medseg_nca.tracking.store import connect
+from tests.pipelines.evaluate.blocks import AFFINE, CASES, anatomy, bundle, data_set, request
+from tests.tracking.tiny import new_store
 
 
-@pytest.mark.usefixtures("oracle")
 def test_numbers_by_hand(tmp_path: Path, model: LoadedModel) -> None:
     """Blocks of 3 voxels moved by 0 ... 3 along the axis of 2 mm: Dice 1, 2/3, 1/3, 0."""
     out = tmp_path / "out"
-    result = evaluation.run(
-        evaluation.EvaluateSegmentation(
-            model, data_set(tmp_path / "data", CASES), out, settings=QUICK
-        )
-    )
+    result = evaluation.run(request(model, data_set(tmp_path / "data", CASES), out))
     tree = json.loads((out / "metrics.json").read_text())
     assert tree == json.loads(json.dumps(result.tree))
     front = [case["labels"]["front"] for case in tree["cases"]]
@@ -45,15 +42,12 @@ def test_numbers_by_hand(tmp_path: Path, model: LoadedModel) -> None:
     assert not result.failed
 
 
-def test_files(tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "Predictor", Oracle)
+def test_files(tmp_path: Path, model: LoadedModel) -> None:
     out = tmp_path / "out"
     data = data_set(tmp_path / "data", CASES)
     (out).mkdir()
     (out / "mine.txt").write_text("stays")
-    evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, out, settings=QUICK, save_predictions=True)
-    )
+    evaluation.run(request(model, data, out, save_predictions=True, figures=True))
     assert {p.name for p in out.iterdir()} == {
         "figures", "metrics.csv", "metrics.json", "mine.txt", "predictions", "report.html",
     }  # fmt: skip
@@ -94,82 +88,55 @@ def test_a_real_model_and_the_command(tmp_path: Path) -> None:
     assert (out / "report.html").is_file()
 
 
-@pytest.mark.usefixtures("oracle")
 def test_the_reader_is_told_of_missed_labels(tmp_path: Path, model: LoadedModel) -> None:
     data = data_set(tmp_path / "data", CASES)
     image = (anatomy() == 1).astype(np.float32)
     nib.save(nib.Nifti1Image(image, AFFINE), data / "imagesTr/c0.nii.gz")
-    tree = evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
-    ).tree
+    tree = evaluation.run(request(model, data, tmp_path / "out")).tree
     notes = [note for note in tree["notes"] if note.startswith("back: missed in 1")]
     assert len(notes) == 1
     assert notes[0] in (tmp_path / "out" / "report.html").read_text().replace("&#x27;", "'")
 
 
-class Store:
-    """Notes what an MLflow client is asked to log."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-        self.files: list[str] = []
-
-    def log_batch(self, run_id: str, metrics: Any) -> None:
-        assert run_id == "7"
-        self.metrics |= {metric.key: metric.value for metric in metrics}
-
-    def log_artifact(self, run_id: str, path: str, place: str) -> None:
-        self.files.append(f"{place}/{Path(path).name}")
-
-    def log_artifacts(self, run_id: str, path: str, place: str) -> None:
-        self.files.append(place)
-
-
-@pytest.mark.usefixtures("oracle")
 def test_the_run_in_mlflow_gets_the_evaluation(
-    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: LoadedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = data_set(tmp_path / "data", CASES)
-    result = evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, tmp_path / "out", settings=QUICK)
-    )
-    store = Store()
-    monkeypatch.setattr(publishing, "connect", lambda uri: store)
+    result = evaluation.run(request(model, data, tmp_path / "out"))
     publishing.publish(result, tmp_path)
-    assert not store.metrics
     places = json.loads((tmp_path / "evaluations.json").read_text())
     assert places == {"all": str(tmp_path / "out")}
-    link = {"run_id": "7", "tracking_uri": f"sqlite:///{tmp_path}/x.db"}
-    (tmp_path / "mlflow.json").write_text(json.dumps(link))
+
+    uri = str(new_store(tmp_path / "store").uri)
+    client = connect(uri)
+    run_id = client.create_run(client.create_experiment("blocks")).info.run_id
+    link = tmp_path / "mlflow.json"
+    link.write_text(json.dumps({"run_id": run_id, "tracking_uri": f"sqlite:///{tmp_path}/x.db"}))
     publishing.publish(result, tmp_path)
-    assert not store.metrics, "a store that is gone is not made anew"
-    (tmp_path / "x.db").touch()
+    assert not (tmp_path / "x.db").exists(), "a store that is gone is not made anew"
+    assert not client.get_run(run_id).data.metrics
+    link.write_text(json.dumps({"run_id": run_id, "tracking_uri": uri}))
     publishing.publish(result, tmp_path)
-    assert store.metrics["all_mean_dice"] == pytest.approx(0.5)
-    assert store.metrics["all_hd95_front"] == pytest.approx(3.0)
-    assert "evaluation_all/metrics.json" in store.files
+    metrics = client.get_run(run_id).data.metrics
+    assert metrics["all_mean_dice"] == pytest.approx(0.5)
+    assert metrics["all_hd95_front"] == pytest.approx(3.0)
+    files = {file.path for file in client.list_artifacts(run_id, "evaluation_all")}
+    assert "evaluation_all/metrics.json" in files
 
-    def refuse(uri: str) -> None:
-        raise OSError("no answer")
-
-    monkeypatch.setattr(publishing, "connect", refuse)
+    caplog.clear()
+    (tmp_path / "x.db").write_bytes(b"no database" * 99)
+    link.write_text(json.dumps({"run_id": run_id, "tracking_uri": f"sqlite:///{tmp_path}/x.db"}))
     publishing.publish(result, tmp_path)
+    assert "is not logged to MLflow" in caplog.text
 
 
-@pytest.mark.usefixtures("oracle")
 def test_a_prepared_data_set_stands_for_its_files(tmp_path: Path, model: LoadedModel) -> None:
     """Numbers come from the source grid, not from the prepared arrays."""
     data = data_set(tmp_path / "data", CASES)
     preprocess.run(
         preprocess.PreprocessRequest(data, tmp_path / "prepared", load_settings(None), workers=0)
     )
-    raw = evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, tmp_path / "a", settings=QUICK)
-    ).tree
-    prepared = evaluation.run(
-        evaluation.EvaluateSegmentation(
-            model, tmp_path / "prepared", tmp_path / "b", settings=QUICK
-        )
-    ).tree
+    raw = evaluation.run(request(model, data, tmp_path / "a")).tree
+    prepared = evaluation.run(request(model, tmp_path / "prepared", tmp_path / "b")).tree
     assert prepared["labels"] == raw["labels"]
     assert prepared["data"] == raw["data"]

@@ -74,7 +74,10 @@ def evaluated(
 ) -> int:
     watch = Watch()
     evaluation.run(
-        evaluation.EvaluateSegmentation(model, data, out, settings=settings, **how), watch.job
+        evaluation.EvaluateSegmentation(
+            model, data, out, settings=settings, **{"figures": False, **how}
+        ),
+        watch.job,
     )
     return watch.done
 

@@ -27,13 +27,6 @@ from tests.pipelines.resume.running import (
 )
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longest."""
-    monkeypatch.setattr(evaluation, "draw", lambda *_: {})
-
-
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("save", [False, True])
 def test_a_second_evaluation_measures_nothing(
     data: Path, model: LoadedModel, tmp_path: Path, save: bool
@@ -48,7 +41,6 @@ def test_a_second_evaluation_measures_nothing(
     assert not (out / ".unfinished").exists()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_only_what_changed_is_evaluated(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     out = tmp_path / "out"
     evaluated(model, data, out, save_predictions=True)
@@ -70,7 +62,7 @@ def test_an_interrupted_evaluation_goes_on(data: Path, model: LoadedModel, tmp_p
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
         evaluation.run(
-            evaluation.EvaluateSegmentation(model, data, out, settings=QUICK),
+            evaluation.EvaluateSegmentation(model, data, out, settings=QUICK, figures=False),
             Watch(stop_after=2).job,
         )
     assert not (out / "metrics.json").exists()
@@ -79,7 +71,6 @@ def test_an_interrupted_evaluation_goes_on(data: Path, model: LoadedModel, tmp_p
     same_evaluations(out, tmp_path / "clean")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_numbers_that_were_edited_are_measured_again(
     data: Path, model: LoadedModel, tmp_path: Path
 ) -> None:
@@ -95,7 +86,6 @@ def test_numbers_that_were_edited_are_measured_again(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
 def test_processes_evaluate_the_same(data: Path, model: LoadedModel, tmp_path: Path) -> None:
     for workers in (1, 2):
         out = tmp_path / f"{workers}"
