@@ -131,6 +131,7 @@ def test_a_library_of_other_sources_is_not_used(
     with (tmp_path / build.SOURCES.name / "tiles.hpp").open("a") as file:
         file.write("// changed\n")
     library.look_in(tmp_path)
+    proof.unusable.cache_clear()
     with pytest.raises(DependencyError, match=r"made from other sources; run python -m"):
         roll("cpu", cell)
     with caplog.at_level(logging.WARNING):

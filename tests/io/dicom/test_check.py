@@ -228,7 +228,7 @@ def test_a_dciodvfy_that_never_ends_or_floods_is_stopped(
     (finding,) = check_file(written["sc"], timeout_s=0.5).findings
     assert "did not finish" in finding.message
     _install("while :; do echo 'Error - again'; done", tmp_path, monkeypatch)
-    (finding,) = check_file(written["sc"], timeout_s=0.5).findings
+    (finding,) = check_file(written["sc"]).findings
     assert finding.message == "again"
 
 
