@@ -20,7 +20,7 @@ from medseg_nca.io.write import (
     write_results,
     write_volume,
 )
-from medseg_nca.io.writers import sr
+from tests.cli.runner import full_disk
 from tests.io.writers import results
 
 
@@ -69,18 +69,22 @@ def test_unknown_names_are_refused_before_anything_is_written(tmp_path: Path) ->
     assert not list(tmp_path.glob("case*"))
 
 
-def test_a_disk_that_fills_up_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# SimpleITK reports success where the disk was full, and nothing looks at the file afterwards.
+UNNOTICED = pytest.mark.xfail(reason="a full disk is not noticed when SimpleITK writes")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=UNNOTICED) if name in {"mha", "nrrd"} else name
+        for name in result_formats()
+    ],
+)
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, name: str) -> None:
     segmentation = results.result(results.series(tmp_path / "series"))
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(sr, "_build", full)
-    with pytest.raises(OutputError, match="No space left"):
-        write_result(segmentation, tmp_path / "out" / "case", "sr")
-    assert not list((tmp_path / "out").iterdir())
+    with full_disk(20), pytest.raises(OutputError):
+        write_result(segmentation, tmp_path / "out" / "case", name)
+    assert not list((tmp_path / "out").glob("*"))
 
 
 @pytest.mark.parametrize("seg_type", ["binary", "fractional"])
