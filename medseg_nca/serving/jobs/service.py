@@ -139,6 +139,8 @@ class JobService:
             if job.id in self._unwanted:
                 return
             self._unwanted[job.id] = failure
+        for slot in self.slots:
+            slot.look()
         self.parts.store.leave(job.id, failure)
         # A job that was not at work after all must leave no note behind.
         now = self.parts.store.get(job.id)
