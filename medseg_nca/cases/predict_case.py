@@ -175,23 +175,47 @@ def predict_case(work: Predicting, job: Job | None = None) -> PredictionRecord:
     if known is not None and known.holds(key, work.out):
         return replace(known, name=case.name, source=case.source, out=work.out, cached=True)
     started = time.perf_counter()
-    predictor = work.model.predictor
+    found = _predicted(work, job)
+    if tree is not None or work.known is not None:
+        invalidate(path)
+    record = _record(work, found, key, started)
+    write_json(path, record.to_dict())
+    return record
+
+
+def predict_once(work: Predicting, job: Job | None = None) -> PredictionRecord:
+    """As :func:`predict_case`, for results that no later run goes on with.
+
+    Nothing of an earlier run is looked for, and no record is left beside the results.
+    """
+    if work.case.refused is not None:
+        raise ImageError(work.case.refused)
+    started = time.perf_counter()
+    return _record(work, _predicted(work, job), "", started)
+
+
+def _predicted(work: Predicting, job: Job | None) -> tuple[Volume, Prediction]:
+    """The image of a case and what the model says of it."""
+    case, predictor = work.case, work.model.predictor
     extent = None if case.dicom else peek(case.files)
     if extent is not None:
         predictor.check_memory(extent, str(case.source))
     volume = case.read()
-    prediction = predictor.predict(volume, job)
-    if tree is not None or work.known is not None:
-        invalidate(path)
-    files = _written(prediction, describe(prediction, volume, predictor.spec), work)
-    record = PredictionRecord(
-        case.name, case.source, work.out, key,
+    return volume, predictor.predict(volume, job)
+
+
+def _record(
+    work: Predicting, found: tuple[Volume, Prediction], key: str, started: float
+) -> PredictionRecord:
+    """Write the results of a case, and say what became of it."""
+    volume, prediction = found
+    files = _written(prediction, describe(prediction, volume, work.model.predictor.spec), work)
+    return PredictionRecord(
+        work.case.name, work.case.source, work.out, key,
         {kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
         _voxels(work.model, prediction), round(time.perf_counter() - started, 4),
         prediction.likeness.to_dict(),
     )  # fmt: skip
-    write_json(path, record.to_dict())
-    return record
 
 
 def _written(
