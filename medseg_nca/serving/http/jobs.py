@@ -228,7 +228,8 @@ def _report(job: JobRecord) -> dict[str, Any]:
 
 
 async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
-    with server.service.watch(job.id) as changed:
+    watch = server.service.watch
+    with watch(job.id) as changed, watch(job.id, end_only=True) as ended:
         while True:
             changed.clear()
             now = await run_in_threadpool(server.store.get, job.id)
@@ -238,7 +239,8 @@ async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
             yield f"event: job\ndata: {json.dumps(about)}\n\n"
             if now.is_finished or server.service.stopping:
                 return
-            await asyncio.sleep(_BETWEEN)
+            with suppress(TimeoutError):  # the end is told at once
+                await asyncio.wait_for(ended.wait(), _BETWEEN)
             for _ in range(int(_LOOK)):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), 1.0)

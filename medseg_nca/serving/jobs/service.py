@@ -172,7 +172,7 @@ class JobService:
 
         Args:
             job_id: of the job.
-            end_only: whether it is set only when the job has ended, or was removed.
+            end_only: whether it is set only when the job has ended.
         """
         loop, event = asyncio.get_running_loop(), asyncio.Event()
 
