@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from medseg_nca.io.write import write_volume
 from medseg_nca.serving.jobs.records import JobOptions
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".png", ".tif")
+# What :func:`medseg_nca.io.write.write_volume` wrote in the first place, it would write once more.
+_AS_IT_IS = (".nii.gz", ".nii", ".png", ".tif")
 DTYPES = ("uint8", "uint16", "int16", "int32", "uint32", "float32")
 
 
@@ -42,8 +46,11 @@ def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> P
     Raises:
         DataError: if the format cannot hold it.
     """
-    volume = read_label(label_map)
     path = label_map.with_name(f"label{options.export}")
+    same = label_map.name.partition(".")[2] == options.export[1:]
+    if same and options.export in _AS_IT_IS and not options.export_dtype:
+        return _second_name(label_map, path)
+    volume = read_label(label_map)
     if options.export_dtype:
         array = volume.array.astype(options.export_dtype)
         if not np.array_equal(array, volume.array):
@@ -53,6 +60,14 @@ def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> P
         _write_nrrd(volume, path, spec, compress=options.export_compress)
     else:
         write_volume(volume, path)
+    return path
+
+
+def _second_name(file: Path, path: Path) -> Path:
+    try:
+        os.link(file, path)
+    except OSError:  # a disk without links
+        shutil.copyfile(file, path)
     return path
 
 
