@@ -18,7 +18,24 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="NAME@ALIAS of the registry (followed when the alias moves), zoo:NAME, "
     "models:/NAME/VERSION or a folder; SERVED=MODEL gives it a name.",
 )  # fmt: skip
-@click.option("--studies", type=FOLDER, help="Folder with images that clients may name.")
+@click.option(
+    "--studies", metavar="DIR|URL",
+    help="Images that clients may name: a folder, or the address of a DICOMweb server.",
+)  # fmt: skip
+@click.option(
+    "--dicomweb-auth", type=_FILE,
+    help='File with {"username": ..., "password": ...} or {"token": ...} for that server; without '
+    "it MEDSEG_NCA_DICOMWEB_USER and _PASSWORD, or _TOKEN, of the environment.",
+)  # fmt: skip
+@click.option("--dicomweb-ca", type=_FILE, help="Certificates (PEM) that signed that server's own.")
+@click.option(
+    "--dicomweb-timeout", type=POSITIVE, default=30.0, show_default=True,
+    help="Seconds without a byte from that server after which it is given up.",
+)  # fmt: skip
+@click.option(
+    "--dicomweb-insecure", is_flag=True,
+    help="Let passwords and images go to that server without TLS, in a network you trust.",
+)  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
@@ -75,7 +92,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @tracking_option
 def serve(
     models: tuple[str, ...],
-    studies: Path | None,
+    studies: str | None,
+    dicomweb_auth: Path | None,
+    dicomweb_ca: Path | None,
+    dicomweb_timeout: float,
+    dicomweb_insecure: bool,
     host: str,
     port: int,
     users: Path | None,
@@ -100,6 +121,7 @@ def serve(
     """
     _check_packages()
     announce(f"Starting to serve {', '.join(models)}.")
+    from medseg_nca.io.dicomweb.server import DicomWebServer, is_address
     from medseg_nca.serving.server import serve as run
     from medseg_nca.serving.settings import Limits, ServeSettings
 
@@ -107,8 +129,13 @@ def serve(
         body_bytes=int(max_body * 1e6), voxels=int(max_voxels * 1e6), queue=queue,
         deadline=deadline, job_age=keep_days * 86400, kept_bytes=int(keep_gb * 1e9),
     )  # fmt: skip
+    folder, pacs = None if studies is None else Path(studies), None
+    if studies is not None and is_address(studies):
+        folder = None
+        pacs = DicomWebServer(studies, dicomweb_auth, dicomweb_ca, dicomweb_timeout)
     settings = ServeSettings(
-        models=models, state=state.absolute(), studies=studies, host=host, port=port, users=users,
+        models=models, state=state.absolute(), studies=folder, pacs=pacs,
+        pacs_insecure=dicomweb_insecure, host=host, port=port, users=users,
         tls_cert=tls_cert, tls_key=tls_key, insecure=insecure,
         devices=tuple(part.strip() for part in devices.split(",") if part.strip()),
         workers=workers, tracking_uri=tracking_uri, limits=limits,
@@ -121,7 +148,7 @@ def _check_packages() -> None:
 
     from medseg_nca.errors import DependencyError
 
-    for package in ("fastapi", "uvicorn", "python_multipart"):
+    for package in ("fastapi", "httpx", "uvicorn", "python_multipart"):
         if find_spec(package) is None:
             raise DependencyError(
                 f"Serving needs the package {package}, which is not installed.",

@@ -15,6 +15,7 @@ from medseg_nca.errors import (
     NonFiniteStateError,
     OutputError,
 )
+from medseg_nca.io.dicomweb.errors import DicomWebError, Trouble
 from medseg_nca.serving.jobs.records import Failure
 
 
@@ -51,6 +52,19 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (OutputError, 507),
     (MedsegError, 503),
 )
+_TELL = "Tell who runs the server; its log says why."
+# What clients are told of the DICOMweb server of the images: not its address, nor how it is asked.
+_PACS: dict[Trouble, tuple[int, str, str]] = {
+    "unreachable": (502, "The DICOMweb server of the images cannot be reached.", _TELL),
+    "slow": (504, "The DICOMweb server of the images did not answer in time.", "Ask again later."),
+    "busy": (503, "The DICOMweb server of the images is busy.", "Ask again later."),
+    "unauthorised": (502, "The DICOMweb server of the images lets this server not in.", _TELL),
+    "missing": (404, "The DICOMweb server of the images has no such series any more.",
+                "Look for it there."),
+    "wrong": (502, "The DICOMweb server of the images answers with what it was not asked for.",
+              _TELL),
+    "too-large": (413, "The series is larger than this server takes.", _TELL),
+}  # fmt: skip
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:'\",;()]+/)+([^\s/:'\",;()]*)")
 _COMMAND = re.compile(r"medseg-nca |--[a-z]")
 FAULT = "The server has a fault and cannot compute this image."
@@ -67,6 +81,8 @@ def failure_of(error: BaseException, folder: Path | None = None) -> Failure:
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     if isinstance(error, Refused):
         return Failure(error.status, error.message, error.hint)
+    if isinstance(error, DicomWebError):
+        return Failure(*_PACS[error.trouble])
     if isinstance(error, TooLarge):
         return Failure(413, error.message, error.hint)
     if status == 500:

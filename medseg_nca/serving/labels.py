@@ -14,8 +14,8 @@ from typing import Any
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.peek import peek
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.images.image import Image, key_of
 from medseg_nca.serving.intake import suffix_of
-from medseg_nca.serving.studies import Image, key_of
 
 _TAG = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 FINAL = "final"

@@ -14,17 +14,25 @@ import uvicorn
 
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.errors import ConfigError
+from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue, ServedEntry, parse_models
 from medseg_nca.serving.http.app import create_app
 from medseg_nca.serving.http.running import Running
+from medseg_nca.serving.images.folder import FolderSource
+from medseg_nca.serving.images.image import ImageSource
+from medseg_nca.serving.images.pacs import PacsSource
 from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
 from medseg_nca.serving.quiet import quiet_server
 from medseg_nca.serving.security.desk import PasswordDesk
-from medseg_nca.serving.security.listening import check_certificate, check_listening
+from medseg_nca.serving.security.listening import (
+    check_certificate,
+    check_listening,
+    check_pacs,
+)
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
 from medseg_nca.serving.security.users import UserFile
@@ -50,6 +58,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     users = None if settings.users is None else UserFile(settings.users)
     check_listening(settings, 0 if users is None else len(users.names))
     check_certificate(settings)
+    check_pacs(settings)
     entries = parse_models(settings.models)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone
@@ -58,7 +67,11 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
         store = JobStore(settings.state)
         try:
             running = _running(settings, users, store, entries)
-            _run(running, place, listening)
+            try:
+                _run(running, place, listening)
+            finally:
+                if running.pacs is not None:
+                    running.pacs.close()
         finally:
             store.close()
     finally:
@@ -77,7 +90,9 @@ def _running(
     catalogue = Catalogue(entries, state / "models", tracking, audit, metrics)
     parts = Parts(store, catalogue, audit, metrics, limits)
     sessions = Sessions(state / "sessions", limits.session_age)
-    devices, chores = settings.devices, (sessions.sweep,)
+    pacs = None if settings.pacs is None else DicomWebClient(settings.pacs)
+    studies = Studies(_source(settings, pacs), state / "images")
+    devices, chores = settings.devices, (sessions.sweep, studies.sweep)
     return Running(
         settings=settings,
         store=store,
@@ -85,14 +100,21 @@ def _running(
         catalogue=catalogue,
         audit=audit,
         metrics=metrics,
-        studies=Studies(settings.studies, state / "images"),
+        studies=studies,
         labels=Labels(state / "labels"),
         sessions=sessions,
         logins=LoginLimit(),
         users=users,
         tokens=None if users is None else Tokens(store, users, limits.token_age),
         desk=None if users is None else PasswordDesk(users),
+        pacs=pacs,
     )
+
+
+def _source(settings: ServeSettings, pacs: DicomWebClient | None) -> ImageSource | None:
+    if pacs is not None:
+        return PacsSource(pacs, settings.state / "pacs", settings.limits)
+    return None if settings.studies is None else FolderSource(settings.studies)
 
 
 class _Server(uvicorn.Server):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.io.dicomweb.server import DicomWebServer
 
 MEGABYTE = 10**6
 
@@ -26,6 +27,8 @@ class Limits:
         kept_bytes: of all finished jobs together; the oldest go first.
         session_age: seconds that an image of a session is kept.
         token_age: seconds that a login is good for.
+        fetch: seconds that fetching one series from a DICOMweb server may take.
+        cached_bytes: of all copies of series from there; they go after ``session_age`` too.
     """
 
     body_bytes: int = 512 * MEGABYTE
@@ -39,6 +42,8 @@ class Limits:
     kept_bytes: int = 20_000 * MEGABYTE
     session_age: float = 3600.0
     token_age: float = 12 * 3600.0
+    fetch: float = 600.0
+    cached_bytes: int = 10_000 * MEGABYTE
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class ServeSettings:
         models: names of models, see :func:`medseg_nca.serving.catalogue.parse_models`.
         state: folder of jobs, results, labels, tokens and the audit log.
         studies: folder with images that clients may name.
+        pacs: DICOMweb server with such images, in the place of a folder.
+        pacs_insecure: let images and credentials go to another machine there without TLS.
         host: address to listen on.
         port: 0 takes any free one.
         users: file of users; without it everybody may do everything.
@@ -65,6 +72,8 @@ class ServeSettings:
     models: tuple[str, ...]
     state: Path
     studies: Path | None = None
+    pacs: DicomWebServer | None = None
+    pacs_insecure: bool = False
     host: str = "127.0.0.1"
     port: int = 8000
     users: Path | None = None
@@ -89,6 +98,8 @@ class ServeSettings:
             raise ConfigError(
                 "TLS needs a certificate and its key.", hint="Give --tls-cert and --tls-key."
             )
+        if self.studies is not None and self.pacs is not None:
+            raise ConfigError("--studies: name a folder or a DICOMweb server, not both.")
         for name, path in (("--studies", self.studies), ("--users", self.users),
                            ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip
             if path is not None and not path.exists():

@@ -11,7 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 
 from medseg_nca import __version__
-from medseg_nca.serving.errors import Refused
+from medseg_nca.io.dicomweb.errors import DicomWebError
+from medseg_nca.serving.errors import Refused, failure_of
 from medseg_nca.serving.http.running import (
     Client,
     Running,
@@ -64,7 +65,7 @@ def info(request: Request, client: Annotated[Client, Depends(reader)]) -> dict[s
         "strategies": _RANDOM,
         "scoring": {},
         "train_stats": {},
-        "datastore": datastore_stats(server),
+        "datastore": _stats_or_why(server),
     }
 
 
@@ -99,7 +100,7 @@ def delete_session(
     return {}
 
 
-@router.post("/activelearning/{strategy}", responses=answers(404))
+@router.post("/activelearning/{strategy}", responses=answers(404, 502, 503, 504))
 def next_image(
     request: Request, strategy: str, client: Annotated[Client, Depends(reader)]
 ) -> dict[str, Any]:
@@ -146,6 +147,15 @@ def logs(
 ) -> PlainTextResponse:
     """Give the last lines of the audit log."""
     return PlainTextResponse(running(request).audit.tail(lines))
+
+
+def _stats_or_why(server: Running) -> dict[str, Any]:
+    """What models there are is said even where the images lie on a server that is down."""
+    try:
+        return datastore_stats(server)
+    except DicomWebError as error:
+        empty: dict[str, Any] = {"total": 0, "completed": 0, "label_tags": {}, "label_names": {}}
+        return {**empty, "problem": failure_of(error).detail}
 
 
 def datastore_stats(server: Running) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -15,8 +17,8 @@ from medseg_nca.serving.http.files import streamed
 from medseg_nca.serving.http.monai import datastore_stats, save_upload
 from medseg_nca.serving.http.running import Client, Running, answers, reader, running, sender
 from medseg_nca.serving.http.uploads import file_of, form_of, incoming, take
+from medseg_nca.serving.images.image import LONGEST_ID
 from medseg_nca.serving.labels import FINAL
-from medseg_nca.serving.studies import LONGEST_ID, Image
 
 router = APIRouter(prefix="/datastore", tags=["MONAI Label"])
 Id = Annotated[str, Query(min_length=1, max_length=LONGEST_ID, description="Id of an image.")]
@@ -30,7 +32,7 @@ def _form(part: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-@router.get("", responses=answers(422))
+@router.get("", responses=answers(422, 502, 503, 504))
 @router.get("/", include_in_schema=False)
 def datastore(
     request: Request,
@@ -54,7 +56,7 @@ def datastore(
     return {"name": "medseg_nca", "description": "", "objects": objects}
 
 
-@router.put("", openapi_extra=_form("file"), responses=answers(409, 413, 422))
+@router.put("", openapi_extra=_form("file"), responses=answers(409, 413, 422, 502, 503, 504))
 @router.put("/", include_in_schema=False)
 async def add_image(
     request: Request, client: Annotated[Client, Depends(sender)], image: Id
@@ -71,7 +73,7 @@ async def add_image(
     return {"image": image}
 
 
-@router.get("/image", responses=answers(404), response_class=FileResponse)
+@router.get("/image", responses=answers(404, 502, 503, 504), response_class=FileResponse)
 def get_image(request: Request, client: Annotated[Client, Depends(reader)], image: Id) -> Response:
     """Fetch an image; a DICOM series comes as a zip archive."""
     server = running(request)
@@ -81,19 +83,20 @@ def get_image(request: Request, client: Annotated[Client, Depends(reader)], imag
     )
     if not found.dicom:
         return FileResponse(found.files[0], filename=f"image{found.suffix}")
-    return _zipped(server, found)
+    with server.studies.using(found) as files:
+        return _zipped(server, files)
 
 
-@router.get("/image/info", responses=answers(404))
+@router.get("/image/info", responses=answers(404, 502, 503, 504))
 def get_image_info(
     request: Request, client: Annotated[Client, Depends(reader)], image: Id
 ) -> dict[str, Any]:
     """Say what is known of an image."""
     found = running(request).studies.get(image)
-    return {"ext": found.suffix, "files": len(found.files), "checksum": found.checksum()}
+    return {"ext": found.suffix, "files": found.count, "checksum": found.checksum()}
 
 
-@router.put("/label", openapi_extra=_form("label"), responses=answers(404, 413, 422))
+@router.put("/label", openapi_extra=_form("label"), responses=answers(404, 413, 422, 502, 503, 504))
 async def save_label(
     request: Request,
     client: Annotated[Client, Depends(sender)],
@@ -139,10 +142,10 @@ def get_label_info(
     return {"tag": saved.tag, "version": saved.version, "ts": int(saved.saved)}
 
 
-def _zipped(server: Running, image: Image) -> StreamingResponse:
+def _zipped(server: Running, files: Sequence[Path]) -> StreamingResponse:
     """A zip archive from a file without a name, so that none stays behind, whatever happens."""
     archive: BinaryIO = tempfile.TemporaryFile(dir=server.store.incoming)  # noqa: SIM115  # closed when it was sent
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
-        for number, path in enumerate(image.files, 1):
+        for number, path in enumerate(files, 1):
             packed.write(path, f"{number:05d}.dcm")
     return streamed(archive, media_type="application/zip", filename="image.zip")

@@ -19,11 +19,11 @@ from medseg_nca.serving.http.jobs import open_output, output_file, wait_for
 from medseg_nca.serving.http.problems import problem
 from medseg_nca.serving.http.running import Client, Running, answers, running, sender
 from medseg_nca.serving.http.submit import submit
-from medseg_nca.serving.http.uploads import form_of, incoming, json_of, take
+from medseg_nca.serving.http.uploads import form_of, incoming, json_of, take, take_named
+from medseg_nca.serving.images.image import LONGEST_ID
 from medseg_nca.serving.intake import Received, link
 from medseg_nca.serving.jobs.records import JobOptions, JobRecord
 from medseg_nca.serving.label_file import check_export
-from medseg_nca.serving.studies import LONGEST_ID
 
 router = APIRouter(tags=["MONAI Label"])
 OUTPUTS = ("", "all", "image", "json", "dicom_seg")
@@ -44,7 +44,7 @@ _FORM: dict[str, Any] = {
 @router.post(
     "/infer/{model}",
     openapi_extra=_FORM,
-    responses=answers(404, 409, 413, 422, 503, 504),
+    responses=answers(404, 409, 413, 422, 502, 503, 504),
     response_class=Response,
 )
 async def infer(
@@ -88,8 +88,7 @@ async def _source(
         return await take(server, upload, folder)
     if not image:
         raise Refused(422, "Name an image, or a session, or send a file.")
-    found = await run_in_threadpool(server.studies.get, image)
-    return await run_in_threadpool(link, found.files, folder)
+    return await take_named(server, image, folder)
 
 
 def _options(params: Mapping[str, Any], output: str, served: Served) -> JobOptions:

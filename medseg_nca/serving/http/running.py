@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.errors import Refused
@@ -45,6 +46,7 @@ class Running:
         users: None where everybody may do everything.
         tokens: of those who are logged in.
         desk: where their passwords are checked.
+        pacs: the DICOMweb server of the images; None where they lie in a folder.
     """
 
     settings: ServeSettings
@@ -60,6 +62,7 @@ class Running:
     users: UserFile | None = None
     tokens: Tokens | None = None
     desk: PasswordDesk | None = None
+    pacs: DicomWebClient | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI page: the errors of a route, all of the same shape."""
     texts = {401: "Not logged in", 403: "Not allowed", 404: "Not found", 409: "Not now",
              413: "Too large", 422: "Cannot be used", 429: "Too many tries", 501: "Not offered",
+             502: "The DICOMweb server of the images does not do its part",
              503: "Busy or not ready: see Retry-After", 504: "Took too long"}  # fmt: skip
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {

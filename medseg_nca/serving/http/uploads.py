@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.running import Running, running
-from medseg_nca.serving.intake import Received, receive, save
+from medseg_nca.serving.intake import Received, link, receive, save
 from medseg_nca.serving.jobs.records import new_id
 
 # Of a part that is no file.
@@ -105,5 +105,21 @@ async def take(server: Running, upload: UploadFile, folder: Path) -> Received:
         path = folder / "upload"
         save(upload.file, path, limits.body_bytes)
         return receive(path, folder, limits)
+
+    return await run_in_threadpool(work)
+
+
+async def take_named(server: Running, image_id: str, folder: Path) -> Received:
+    """Bring an image that is named by its id into a folder, from where it lies.
+
+    Raises:
+        Refused: with 404 if there is none, 503 if too many are being fetched.
+        DicomWebError: if it lies on another server, and cannot be fetched from there.
+        ImageError: if it cannot be read, or is no image.
+    """
+
+    def work() -> Received:
+        with server.studies.using(server.studies.get(image_id)) as files:
+            return link(files, folder)
 
     return await run_in_threadpool(work)

@@ -52,6 +52,24 @@ def check_listening(settings: ServeSettings, users: int) -> None:
         )
 
 
+def check_pacs(settings: ServeSettings) -> None:
+    """Refuse to send credentials and images through a network as plain text, unless that is said.
+
+    Raises:
+        ConfigError: with what to do, or if the credentials cannot be used.
+    """
+    pacs = settings.pacs
+    if pacs is None:
+        return
+    pacs.headers()
+    if not (pacs.tls or is_loopback(pacs.host) or settings.pacs_insecure):
+        raise ConfigError(
+            f"--studies {pacs.url}: on the way to another machine everybody can read passwords and "
+            "images without TLS.",
+            hint="Give its https:// address, or say --dicomweb-insecure in a network you trust.",
+        )
+
+
 def check_certificate(settings: ServeSettings) -> None:
     """Find out whether TLS can be offered, before anything is started.
 
