@@ -36,6 +36,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--dicomweb-insecure", is_flag=True,
     help="Let passwords and images go to that server without TLS, in a network you trust.",
 )  # fmt: skip
+@click.option(
+    "--ohif", type=FOLDER,
+    help="Folder with a build of the OHIF viewer; /ohif/ shows the images of that server.",
+)  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
@@ -97,6 +101,7 @@ def serve(
     dicomweb_ca: Path | None,
     dicomweb_timeout: float,
     dicomweb_insecure: bool,
+    ohif: Path | None,
     host: str,
     port: int,
     users: Path | None,
@@ -139,6 +144,7 @@ def serve(
         tls_cert=tls_cert, tls_key=tls_key, insecure=insecure,
         devices=tuple(part.strip() for part in devices.split(",") if part.strip()),
         workers=workers, tracking_uri=tracking_uri, limits=limits,
+        ohif=ohif,
     )  # fmt: skip
     run(settings, lambda url: click.echo(f"Listening on {url}"))
 

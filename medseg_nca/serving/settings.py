@@ -67,6 +67,7 @@ class ServeSettings:
         tracking_uri: the store that registered models are looked up in.
         poll: seconds between two looks at where an alias points.
         limits: what a client may ask for.
+        ohif: folder with a build of the OHIF viewer, which shows the images of ``pacs``.
     """
 
     models: tuple[str, ...]
@@ -85,6 +86,7 @@ class ServeSettings:
     tracking_uri: str | None = None
     poll: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    ohif: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be served.
@@ -100,6 +102,11 @@ class ServeSettings:
             )
         if self.studies is not None and self.pacs is not None:
             raise ConfigError("--studies: name a folder or a DICOMweb server, not both.")
+        if self.ohif is not None and self.pacs is None:
+            raise ConfigError(
+                "--ohif: the viewer shows images of a DICOMweb server, and none is named.",
+                hint="Give its address: --studies https://pacs.example/dicom-web",
+            )
         for name, path in (("--studies", self.studies), ("--users", self.users),
                            ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip
             if path is not None and not path.exists():
