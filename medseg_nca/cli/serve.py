@@ -40,6 +40,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--ohif", type=FOLDER,
     help="Folder with a build of the OHIF viewer; /ohif/ shows the images of that server.",
 )  # fmt: skip
+@click.option(
+    "--store", is_flag=True,
+    help="Store DICOM results in that server too, where a job does not say.",
+)  # fmt: skip
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
@@ -102,6 +106,7 @@ def serve(
     dicomweb_timeout: float,
     dicomweb_insecure: bool,
     ohif: Path | None,
+    store: bool,
     host: str,
     port: int,
     users: Path | None,
@@ -140,7 +145,7 @@ def serve(
         pacs = DicomWebServer(studies, dicomweb_auth, dicomweb_ca, dicomweb_timeout)
     settings = ServeSettings(
         models=models, state=state.absolute(), studies=folder, pacs=pacs,
-        pacs_insecure=dicomweb_insecure, host=host, port=port, users=users,
+        pacs_insecure=dicomweb_insecure, store=store, host=host, port=port, users=users,
         tls_cert=tls_cert, tls_key=tls_key, insecure=insecure,
         devices=tuple(part.strip() for part in devices.split(",") if part.strip()),
         workers=workers, tracking_uri=tracking_uri, limits=limits,

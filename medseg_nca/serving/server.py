@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,6 +23,8 @@ from medseg_nca.serving.http.running import Running
 from medseg_nca.serving.images.folder import FolderSource
 from medseg_nca.serving.images.image import ImageSource
 from medseg_nca.serving.images.pacs import PacsSource
+from medseg_nca.serving.jobs.deliverer import Deliverer
+from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
@@ -69,11 +72,8 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
         store = JobStore(settings.state)
         try:
             running = _running(settings, users, store, entries)
-            try:
+            with _delivering(running):
                 _run(running, place, listening)
-            finally:
-                if running.pacs is not None:
-                    running.pacs.close()
         finally:
             store.close()
     finally:
@@ -112,7 +112,24 @@ def _running(
         pacs=pacs,
         upstream=None if settings.pacs is None else Upstream(settings.pacs, limits.inflated_bytes),
         ohif=None if settings.ohif is None else OhifBuild(settings.ohif),
+        deliveries=None if pacs is None else Deliveries(store),
     )
+
+
+@contextmanager
+def _delivering(running: Running) -> Iterator[None]:
+    """Store results in the PACS, where there is one, as long as the server lives."""
+    pacs, deliveries = running.pacs, running.deliveries
+    if pacs is None or deliveries is None:
+        yield
+        return
+    deliverer = Deliverer(deliveries, running.store, pacs, running.audit, running.metrics)
+    deliverer.start()
+    try:
+        yield
+    finally:
+        deliverer.stop()
+        pacs.close()
 
 
 def _source(settings: ServeSettings, pacs: DicomWebClient | None) -> ImageSource | None:

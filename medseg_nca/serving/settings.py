@@ -56,6 +56,7 @@ class ServeSettings:
         studies: folder with images that clients may name.
         pacs: DICOMweb server with such images, in the place of a folder.
         pacs_insecure: let images and credentials go to another machine there without TLS.
+        store: whether results of DICOM series are stored there, where a job does not say.
         host: address to listen on.
         port: 0 takes any free one.
         users: file of users; without it everybody may do everything.
@@ -75,6 +76,7 @@ class ServeSettings:
     studies: Path | None = None
     pacs: DicomWebServer | None = None
     pacs_insecure: bool = False
+    store: bool = False
     host: str = "127.0.0.1"
     port: int = 8000
     users: Path | None = None
@@ -106,6 +108,11 @@ class ServeSettings:
             raise ConfigError(
                 "--ohif: the viewer shows images of a DICOMweb server, and none is named.",
                 hint="Give its address: --studies https://pacs.example/dicom-web",
+            )
+        if self.store and self.pacs is None:
+            raise ConfigError(
+                "--store: there is no DICOMweb server to store in.",
+                hint="Name one: --studies https://HOST/dicom-web",
             )
         for name, path in (("--studies", self.studies), ("--users", self.users),
                            ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip

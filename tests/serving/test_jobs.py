@@ -18,7 +18,7 @@ from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.read import read_volume
 from medseg_nca.tracking.resolve import zoo_folder
-from tests.io.dicom.build import classic, pixels, write
+from tests.io.dicom.build import classic, pixels, uid, write
 from tests.serving.conftest import CANARY
 from tests.serving.running import Server, picture, volume, zipped
 
@@ -76,6 +76,21 @@ def test_a_zip_of_dicom_gives_a_seg_in_the_patients_study(server: Server, tmp_pa
     for path in server.state.glob("*"):
         if path.is_file():
             assert b"anary" not in path.read_bytes().replace(b"CANARY", b"Canary"), path.name
+
+
+def test_a_series_of_the_folder_is_named_by_its_uid(server: Server) -> None:
+    job = server.post("/v1/jobs", data={"series": str(uid("a", "a")), "model": "tiny"})
+    assert job.status_code == 202, job.text
+    done = server.wait(job.json())
+    assert done["state"] == "done", done
+    assert "dicom_seg" in {output["kind"] for output in done["outputs"]}
+    assert "storing" not in done
+    answer = server.post(f"/v1/jobs/{done['id']}/store")
+    assert (answer.status_code, "no DICOMweb server" in answer.json()["detail"]) == (422, True)
+    form = {"series": str(uid("a", "a")), "model": "tiny", "store": "true"}
+    assert server.post("/v1/jobs", data=form).status_code == 422
+    assert server.post("/v1/jobs", data={"series": "head", "model": "tiny"}).status_code == 422
+    assert server.post("/v1/jobs", data={"series": "1.2.3", "model": "tiny"}).status_code == 404
 
 
 def test_events_tell_of_a_job_until_its_end(server: Server) -> None:

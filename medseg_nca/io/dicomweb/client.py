@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from medseg_nca.io.dicom.files.attributes import Attributes
 from medseg_nca.io.dicom.files.reader import scanned
-from medseg_nca.io.dicom.objects.values import is_uid
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.scan import series_uid_of_damaged
 from medseg_nca.io.dicomweb.connection import DicomWebConnection
@@ -18,6 +18,7 @@ from medseg_nca.io.dicomweb.parts import DICOM, PartFiles, PartsBody, TooManyPar
 from medseg_nca.io.dicomweb.server import DicomWebServer
 
 JSON = "application/dicom+json"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 # Of a list of series: bytes and seconds of one page, series of one page and of all.
 _LIST_BYTES, _LIST_SECONDS, _PAGE, _MOST_SERIES = 32 * 2**20, 60.0, 500, 10_000
 # Modalities of objects that hold no pictures, or none of the patient (PS3.3 C.7.3.1.1.1).
@@ -29,8 +30,17 @@ NO_IMAGES = frozenset((
 ))  # fmt: skip
 _MODALITY, _STUDY, _SERIES, _COUNT = "00080060", "0020000D", "0020000E", "00201209"
 _FAILED, _STORED, _INSTANCE, _REASON = "00081198", "00081199", "00081155", "00081197"
+_NO_DICOM = frozenset(("not-dicom", "empty", "dicomdir"))
 # Failure reasons (PS3.18 table 10.5.3-2 and PS3.7 annex C) that say it is there already.
 _THERE = frozenset((0x0111,))
+
+
+def may_be_uid(value: object) -> TypeGuard[str]:
+    """Whether a value can be a UID: 64 digits and dots at most.
+
+    Real archives hold some with leading zeros, which PS3.5 9.1 does not allow.
+    """
+    return isinstance(value, str) and len(value) <= 64 and _UID.fullmatch(value) is not None
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class DicomWebClient:
         Raises:
             DicomWebError: if the server cannot be asked.
         """
-        if not is_uid(uid):
+        if not may_be_uid(uid):
             return None
         found = self._search({"SeriesInstanceUID": uid, "limit": 2})
         return next((series for series in found if series.uid == uid), None)
@@ -218,8 +228,9 @@ class DicomWebClient:
             try:
                 with scanned(path) as header:
                     found.add(Attributes(header).text("SeriesInstanceUID"))
-            except DicomError:
-                found.add(series_uid_of_damaged(path))
+            except DicomError as error:
+                strange = error.problem.kind in _NO_DICOM
+                found.add("" if strange else series_uid_of_damaged(path))
         if not found:
             raise self._connection.error("missing", "has no instance of this series")
         if found != {series.uid}:
@@ -230,7 +241,7 @@ def _series_of(tree: Iterable[Any]) -> Iterator[RemoteSeries]:
     """Entries of an answer that name a series; all others are passed over."""
     for item in tree:
         uid, study = _value(item, _SERIES), _value(item, _STUDY)
-        if not (isinstance(uid, str) and isinstance(study, str) and is_uid(uid) and is_uid(study)):
+        if not (may_be_uid(uid) and may_be_uid(study)):
             continue
         modality, count = _value(item, _MODALITY), _value(item, _COUNT)
         try:

@@ -6,7 +6,9 @@ from typing import Literal
 
 from medseg_nca.errors import MedsegError
 
-Trouble = Literal["unreachable", "slow", "busy", "unauthorised", "missing", "wrong", "too-large"]
+Trouble = Literal[
+    "unreachable", "slow", "busy", "faulty", "unauthorised", "missing", "wrong", "too-large"
+]
 
 
 class DicomWebError(MedsegError):
@@ -14,7 +16,8 @@ class DicomWebError(MedsegError):
 
     Args:
         trouble: ``unreachable``: no connection, or it broke. ``slow``: no answer in time. ``busy``:
-            it says so (429, 503). ``unauthorised``: it refuses the credentials. ``missing``: it has
+            it says so (429, 503). ``faulty``: it
+            has a fault (500). ``unauthorised``: it refuses the credentials. ``missing``: it has
             no such thing. ``wrong``: its answer is none that DICOMweb knows, or not what was asked
             for. ``too-large``: it sends more than is allowed, or takes no object of that size.
         message: what is wrong; it names the server, and nothing of a patient.
@@ -28,4 +31,4 @@ class DicomWebError(MedsegError):
     @property
     def passes(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.trouble in ("unreachable", "slow", "busy")
+        return self.trouble in ("unreachable", "slow", "busy", "faulty")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medseg_nca.errors import OutputError
 from medseg_nca.io.dicom.objects.codes import category, coded, colour, concept, scheme_items
+from medseg_nca.io.dicom.objects.identity import ResultUids
 from medseg_nca.io.dicom.objects.segments import (
     check_segmentation,
     display_name,
@@ -29,7 +30,7 @@ from medseg_nca.io.dicom.objects.source import (
     signature,
     source_images,
 )
-from medseg_nca.io.dicom.objects.values import exact_decimals, new_uid, quiet_writing, text
+from medseg_nca.io.dicom.objects.values import exact_decimals, quiet_writing, text
 from medseg_nca.io.segmentation import Segmentation, check_seg_type
 from medseg_nca.io.writers.base import ResultWriter
 
@@ -71,14 +72,17 @@ def _build(segmentation: Segmentation, source: SourceImages, seg_type: Kind) -> 
     frames = frames[:1] if empty else frames
     stand_ins = _stand_ins(source)
     codes = [coded(label) for label in segmentation.labels.labels]
+    uids = ResultUids(segmentation, source, "seg", seg_type)
+    if seg_type == "fractional" and segmentation.probabilities is not None:
+        uids.add_probabilities(segmentation.probabilities)
     dataset: Dataset = SegmentationObject(
         source_images=stand_ins[: len(frames)] if source.grid.on_source else stand_ins,
         pixel_array=frames,
         segmentation_type=seg_type.upper(),
-        segment_descriptions=_descriptions(segmentation),
-        series_instance_uid=new_uid(),
+        segment_descriptions=_descriptions(segmentation, uids),
+        series_instance_uid=uids("series"),
         series_number=source.series_number("seg"),
-        sop_instance_uid=new_uid(),
+        sop_instance_uid=uids("instance"),
         instance_number=1,
         omit_empty_frames=not empty,
         content_label="SEGMENTATION",
@@ -88,6 +92,8 @@ def _build(segmentation: Segmentation, source: SourceImages, seg_type: Kind) -> 
         **equipment(segmentation.algorithm),
         **({} if source.grid.on_source else _own_geometry(source, len(frames))),
     )
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uids("dimensions")
     _name_sources(dataset, source)
     dataset.ContentCreatorName = ""  # type 2, and a program has no name
     if source.source.stack.planes[0].position is None:
@@ -118,7 +124,7 @@ def _frames(segmentation: Segmentation, source: SourceImages, seg_type: Kind) ->
     return arrange(numbers)
 
 
-def _descriptions(segmentation: Segmentation) -> list[Any]:
+def _descriptions(segmentation: Segmentation, uids: ResultUids) -> list[Any]:
     from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentDescription
@@ -141,7 +147,7 @@ def _descriptions(segmentation: Segmentation) -> list[Any]:
                 source=MANUFACTURER,
             ),
             tracking_id=display_name(label, index + 1),
-            tracking_uid=new_uid(),
+            tracking_uid=uids("segment", index + 1),
             display_color=CIELabColor.from_rgb(*colour(index)),
         )
         description.SegmentAlgorithmName = signature(algorithm)

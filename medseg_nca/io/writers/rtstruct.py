@@ -59,7 +59,7 @@ def write_rtstruct(segmentation: Segmentation, path: Path) -> None:
 def _build(segmentation: Segmentation, source: SourceImages) -> Dataset:
     from pydicom.uid import RTStructureSetStorage
 
-    dataset = new_instance(source, segmentation.algorithm, RTStructureSetStorage, "rtstruct")
+    dataset = new_instance(source, segmentation, RTStructureSetStorage, "rtstruct")
     dataset.Modality = "RTSTRUCT"
     dataset.OperatorsName = ""
     dataset.StructureSetLabel = text(segmentation.algorithm.name, SHORT) or "segmentation"

@@ -80,7 +80,7 @@ def _build(
 ) -> Dataset:
     from pydicom.uid import SecondaryCaptureImageStorage
 
-    dataset = new_instance(source, segmentation.algorithm, SecondaryCaptureImageStorage, "sc")
+    dataset = new_instance(source, segmentation, SecondaryCaptureImageStorage, "sc")
     dataset.Modality = "OT"
     dataset.ConversionType = "WSD"
     dataset.SecondaryCaptureDeviceManufacturer = dataset.Manufacturer

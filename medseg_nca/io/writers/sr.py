@@ -18,6 +18,7 @@ from medseg_nca.config.labels import Code, Label
 from medseg_nca.errors import OutputError
 from medseg_nca.io.dicom.files.reader import read_header
 from medseg_nca.io.dicom.objects.codes import category, coded, concept, private_code, scheme_items
+from medseg_nca.io.dicom.objects.identity import ResultUids
 from medseg_nca.io.dicom.objects.segments import check_segmentation, display_name, label_mask
 from medseg_nca.io.dicom.objects.source import (
     MANUFACTURER,
@@ -81,10 +82,11 @@ def _build(segmentation: Segmentation, source: SourceImages, seg: Dataset | None
     from pydicom.sr.codedict import codes
 
     labels = list(enumerate(segmentation.labels.labels, 1))
-    groups = [_group(number, label, segmentation, source, seg) for number, label in labels]
+    uids = ResultUids(segmentation, source, "sr", "" if seg is None else str(seg.SOPInstanceUID))
+    groups = [_group(number, label, segmentation, source, seg, uids) for number, label in labels]
     figures = {k: float(v) for k, v in segmentation.quality.items() if math.isfinite(v)}
     if figures:
-        groups.append(_quality(figures, segmentation, source))
+        groups.append(_quality(figures, segmentation, source, uids("quality")))
     report = MeasurementReport(
         observation_context=_observer(segmentation),
         procedure_reported=codes.SCT.ImagingProcedure,
@@ -94,9 +96,9 @@ def _build(segmentation: Segmentation, source: SourceImages, seg: Dataset | None
     dataset: Dataset = ComprehensiveSR(
         evidence=[*_evidence(source), *([] if seg is None else [seg])],
         content=report[0],
-        series_instance_uid=new_uid(),
+        series_instance_uid=uids("series"),
         series_number=source.series_number("sr"),
-        sop_instance_uid=new_uid(),
+        sop_instance_uid=uids("instance"),
         instance_number=1,
         is_complete=True,
         series_description=text(f"Volumes {signature(segmentation.algorithm)}"),
@@ -127,8 +129,9 @@ def _observer(segmentation: Segmentation) -> Any:
 
 
 def _group(
-    number: int, label: Label, segmentation: Segmentation, source: SourceImages, seg: Dataset | None
-) -> Any:
+    number: int, label: Label, segmentation: Segmentation, source: SourceImages,
+    seg: Dataset | None, uids: ResultUids,
+) -> Any:  # fmt: skip
     """The measurement group of a label: TID 1411 with a segment, otherwise TID 1501."""
     from highdicom.sr import (
         FindingSite,
@@ -154,7 +157,7 @@ def _group(
     name = display_name(label, number)
     if seg is None:
         return MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=TrackingIdentifier(uid=new_uid(), identifier=name),
+            tracking_identifier=TrackingIdentifier(uid=uids("segment", number), identifier=name),
             source_images=_images(source, source.grid.frames(mask)),
             **more,
         )
@@ -184,7 +187,9 @@ def _size(mask: NDArray[np.bool_], segmentation: Segmentation) -> Any:
     return Measurement(name=codes.SCT.Volume, value=round(volume, 6), unit=concept(_MILLILITRE))
 
 
-def _quality(figures: dict[str, float], segmentation: Segmentation, source: SourceImages) -> Any:
+def _quality(
+    figures: dict[str, float], segmentation: Segmentation, source: SourceImages, uid: str
+) -> Any:
     """Figures about the result as a whole, under private codes made from their names."""
     from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations, TrackingIdentifier
     from pydicom.sr.codedict import codes
@@ -199,7 +204,7 @@ def _quality(figures: dict[str, float], segmentation: Segmentation, source: Sour
     ]
     found = segmentation.label_map.array[0] != 0
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=new_uid(), identifier="Quality of the result"),
+        tracking_identifier=TrackingIdentifier(uid=uid, identifier="Quality of the result"),
         algorithm_id=_algorithm(segmentation),
         measurements=measurements,
         source_images=_images(source, source.grid.frames(found)),

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -26,8 +27,22 @@ from medseg_nca.serving.http.running import (
     running,
     sender,
 )
-from medseg_nca.serving.http.submit import check_options, submit
-from medseg_nca.serving.http.uploads import file_of, form_of, incoming, take, text_of
+from medseg_nca.serving.http.submit import (
+    NO_PACS,
+    NO_PACS_HINT,
+    check_options,
+    submit,
+    to_be_stored,
+)
+from medseg_nca.serving.http.uploads import (
+    file_of,
+    form_of,
+    incoming,
+    take,
+    take_series,
+    text_of,
+)
+from medseg_nca.serving.jobs.deliverer import dicom_files
 from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord
 from medseg_nca.serving.jobs.store import OUTPUT
 
@@ -39,10 +54,11 @@ _FACTS = ("level", "levels", "step", "steps")
 _FORM: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": {
         "type": "object",
-        "required": ["file"],
         "properties": {
             "file": {"type": "string", "format": "binary",
                      "description": "An image, or a zip archive of one DICOM series."},
+            "series": {"type": "string", "description":
+                       "SeriesInstanceUID of a series of the server's images, instead of a file."},
             "model": {"type": "string", "description": "Served name; may be left out if one only."},
             "format": {"type": "string", "enum": ["", "nifti", "nrrd", "mha", "png", "tiff"],
                        "description": "Of the label map; the input's own if not given."},
@@ -54,12 +70,16 @@ _FORM: dict[str, Any] = {
                       "Keep the image with the results, as NIfTI or PNG for a viewer."},
             "select": {"type": "string", "description":
                        "Which DICOM series, for example SeriesNumber=4."},
+            "store": {"type": "boolean", "description":
+                      "Store the DICOM objects in the PACS, too."},
         },
     }}}}
 }  # fmt: skip
 
 
-@router.post("/jobs", status_code=202, openapi_extra=_FORM, responses=answers(404, 413, 422, 503))
+@router.post(
+    "/jobs", status_code=202, openapi_extra=_FORM, responses=answers(404, 413, 422, 502, 503, 504)
+)
 async def create_job(request: Request, client: Annotated[Client, Depends(sender)]) -> JSONResponse:
     """Send an image; the answer names the job that computes it."""
     server = running(request)
@@ -71,11 +91,33 @@ async def create_job(request: Request, client: Annotated[Client, Depends(sender)
             raise Refused(422, f"model: name one of {', '.join(names)}.")
         served = server.catalogue.get(name)
         options = check_options(_options(form), served)
-        received = await take(server, file_of(form, "file"), folder)
-        options = JobOptions(**{**options.to_tree(), "kind": received.kind})
+        series = text_of(form, "series")
+        if series:
+            received = await take_series(server, form, series, folder)
+        else:
+            received = await take(server, file_of(form, "file", or_else="series=UID"), folder)
+        wish = _flag(form, "store") if text_of(form, "store") else None
+        options = replace(options, kind=received.kind)
+        options = replace(options, store=to_be_stored(server, options, wish))
         job = await submit(server, client, served, received, folder, options)
     about = await run_in_threadpool(describe, server, job)
     return JSONResponse(about, 202, {"Location": f"/v1/jobs/{job.id}"})
+
+
+@router.post("/jobs/{job_id}/store", status_code=202, responses=answers(404, 409, 422))
+def store_job(
+    request: Request, job_id: str, client: Annotated[Client, Depends(sender)]
+) -> dict[str, Any]:
+    """Store the DICOM objects of a job that is done in the PACS; again, where that failed."""
+    server, job = running(request), job_of(request, job_id, client)
+    if server.deliveries is None:
+        raise Refused(422, NO_PACS, hint=NO_PACS_HINT)
+    if job.state != "done":
+        raise Refused(409, f"The job is {job.state}; it has no results to store.")
+    if not dicom_files(server.store, job):
+        raise Refused(422, "The job has no DICOM objects.", hint="Ask for objects=dicom-seg.")
+    server.deliveries.ask(job.id)
+    return describe(server, job)
 
 
 @router.get("/jobs", responses=answers())
@@ -212,7 +254,21 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
              **{name: value for name, value in output.items() if name != "file"}}
             for kind, output in outputs.items()
         ]  # fmt: skip
-    return tree
+    storing = _storing(server, job)
+    return tree if storing is None else {**tree, "storing": storing}
+
+
+def _storing(server: Running, job: JobRecord) -> dict[str, Any] | None:
+    """How far storing in the PACS is; None where it was not asked for."""
+    found = None if server.deliveries is None else server.deliveries.get(job.id)
+    if found is None:
+        coming = job.options.store and (job.state == "done" or not job.is_finished)
+        return {"state": "waiting", "attempts": 0, "detail": None} if coming else None
+    return {
+        "state": found.state, "attempts": found.attempts, "detail": found.reason,
+        "next": _time(found.due) if found.state == "waiting" else None,
+        "finished": _time(found.finished),
+    }  # fmt: skip
 
 
 def _report(job: JobRecord) -> dict[str, Any]:

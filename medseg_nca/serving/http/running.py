@@ -12,6 +12,7 @@ from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.records import JobRecord, is_id
 from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.jobs.store import JobStore
@@ -48,6 +49,7 @@ class Running:
         users: None where everybody may do everything.
         tokens: of those who are logged in.
         desk: where their passwords are checked.
+        deliveries: results that go there; None where there is none.
         pacs: the DICOMweb server of the images; None where they lie in a folder.
         upstream: the same, for clients that look at its images through this server.
         ohif: the build of the viewer that is handed out.
@@ -69,6 +71,7 @@ class Running:
     pacs: DicomWebClient | None = None
     upstream: Upstream | None = None
     ohif: OhifBuild | None = None
+    deliveries: Deliveries | None = None
 
 
 @dataclass(frozen=True)

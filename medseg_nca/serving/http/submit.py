@@ -18,6 +18,8 @@ from medseg_nca.serving.jobs.records import JobOptions, JobRecord, new_id
 OBJECTS = ("dicom-seg", "rtstruct", "sr", "sc")
 FORMATS = ("nifti", "nrrd", "mha", "png", "tiff")
 MOST_PASSES = 32
+NO_PACS = "There is no DICOMweb server that this server could store results in."
+NO_PACS_HINT = "Fetch them, or tell who runs the server."
 
 
 async def submit(
@@ -72,6 +74,30 @@ def check_options(options: JobOptions, served: Served) -> JobOptions:
     if options.uncertainty:
         _check_passes(served)
     return options
+
+
+def to_be_stored(server: Running, options: JobOptions, wish: bool | None) -> bool:
+    """Whether the objects of a job go to the PACS.
+
+    Args:
+        server: at work; its setting counts where nothing is wished.
+        options: of the job.
+        wish: what the client said; None for nothing.
+
+    Raises:
+        Refused: with 422 if it is wished, and there is no PACS or nothing to store.
+    """
+    has_objects = options.kind == "dicom" and "none" not in options.objects
+    if wish is None:
+        return server.settings.store and has_objects
+    if wish and server.pacs is None:
+        raise Refused(422, NO_PACS, hint=NO_PACS_HINT)
+    if wish and not has_objects:
+        raise Refused(
+            422, "store: there is nothing to store; DICOM objects are made of DICOM series.",
+            hint="Send a DICOM series, without objects=none.",
+        )  # fmt: skip
+    return wish
 
 
 def _check_passes(served: Served) -> None:

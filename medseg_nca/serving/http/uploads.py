@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from medseg_nca.io.dicomweb.client import may_be_uid
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.running import Running, running
 from medseg_nca.serving.intake import Received, link, receive, save
@@ -77,8 +78,8 @@ def json_of(form: FormData, name: str) -> Mapping[str, Any]:
     return tree
 
 
-def file_of(form: FormData, *names: str) -> UploadFile:
-    """The one file of a form.
+def file_of(form: FormData, *names: str, or_else: str = "") -> UploadFile:
+    """The one file of a form; ``or_else`` says what could stand in its place.
 
     Raises:
         Refused: with 422 if there is none.
@@ -87,8 +88,9 @@ def file_of(form: FormData, *names: str) -> UploadFile:
         value = form.get(name)
         if isinstance(value, UploadFile):
             return value
+    other = f", nor {or_else}" if or_else else ""
     raise Refused(
-        422, f"There is no file in the part {names[0]!r}.",
+        422, f"There is no file in the part {names[0]!r}{other}.",
         hint=f"Send multipart/form-data, for example: curl -F {names[0]}=@image.nii.gz ...",
     )  # fmt: skip
 
@@ -123,3 +125,16 @@ async def take_named(server: Running, image_id: str, folder: Path) -> Received:
             return link(files, folder)
 
     return await run_in_threadpool(work)
+
+
+async def take_series(server: Running, form: FormData, uid: str, folder: Path) -> Received:
+    """As :func:`take_named`, a DICOM series by its SeriesInstanceUID.
+
+    Raises:
+        Refused: with 422 if it cannot be a UID, or a file was sent too; 404 if there is none.
+    """
+    if not may_be_uid(uid):
+        raise Refused(422, "series: is no SeriesInstanceUID: numbers with dots, 64 at most.")
+    if isinstance(form.get("file"), UploadFile):
+        raise Refused(422, "series: name a series, or send a file, not both.")
+    return await take_named(server, uid, folder)

@@ -38,6 +38,7 @@ class JobOptions:
         uncertainty: stochastic passes; 0 makes no map of uncertainty.
         image: whether the image is kept with the results, as a file that a viewer takes.
         select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
+        store: whether the DICOM objects are stored in the PACS when the job is done.
         export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
             for none.
         export_dtype: of its numbers; "" is the smallest that holds them.
@@ -51,6 +52,7 @@ class JobOptions:
     uncertainty: int = 0
     image: bool = False
     select: str = ""
+    store: bool = False
     export: str = ""
     export_dtype: str = ""
     export_compress: bool = True

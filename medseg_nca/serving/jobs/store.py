@@ -58,6 +58,8 @@ CREATE TABLE IF NOT EXISTS tokens (
     stamp TEXT NOT NULL,
     expires REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS deliveries (job TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT,
+    asked REAL NOT NULL, due REAL NOT NULL, finished REAL, attempts INTEGER NOT NULL DEFAULT 0);
 """
 _STOPPED_TWICE = Failure(
     503,
@@ -302,9 +304,11 @@ class JobStore:
         return [row["id"] for row in rows]
 
     def sweep(self, age: float, most_bytes: int) -> int:
-        """Remove finished jobs that are too old, or the oldest of too many; returns how many."""
+        """Remove what is too old, or the oldest of too many; not what is still to be stored."""
         marks = ", ".join("?" * len(FINISHED))
-        finished = self._select(f"WHERE state IN ({marks}) ORDER BY finished DESC", tuple(FINISHED))
+        kept = "id NOT IN (SELECT job FROM deliveries WHERE state = 'waiting')"
+        where = f"WHERE state IN ({marks}) AND {kept} ORDER BY finished DESC"
+        finished = self._select(where, tuple(FINISHED))
         before, total, removed = time.time() - age, 0, 0
         for job in finished:
             total += job.bytes

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 
 from medseg_nca.io.dicom.check.run import dciodvfy_path
-from medseg_nca.io.read import read_volume
 from medseg_nca.io.write import write_result, write_results
 from tests.io.writers import results
+from tests.io.writers.dcmqi import segments
 
 pytestmark = pytest.mark.peer
-
-
-@pytest.fixture(scope="module")
-def segimage2itkimage() -> str:
-    """The program that dcmqi's package installs beside Python."""
-    program = Path(sysconfig.get_path("scripts")) / "segimage2itkimage"
-    if not program.exists():
-        pytest.skip("dcmqi is not installed: pip install 'medseg-nca[peers]'")
-    return str(program)
 
 
 @pytest.mark.parametrize("enhanced", [False, True], ids=["classic", "enhanced"])
 @pytest.mark.parametrize("seg_type", ["binary", "fractional"])
 @pytest.mark.parametrize("kind", results.KINDS)
-def test_dice_is_one(
-    tmp_path: Path, segimage2itkimage: str, kind: str, seg_type: str, enhanced: bool
-) -> None:
+def test_dice_is_one(tmp_path: Path, kind: str, seg_type: str, enhanced: bool) -> None:
     image = results.series(tmp_path / "series", kind, enhanced=enhanced)
     segmentation = results.result(image)
     labels = segmentation.label_map.array[0]
@@ -42,27 +29,20 @@ def test_dice_is_one(
         segmentation, probabilities=segmentation.label_map.with_array(ones)
     )
     path = write_result(segmentation, tmp_path / "out", "dicom-seg", seg_type=seg_type)
-    out = tmp_path / "itk"
-    out.mkdir()
-    command = [segimage2itkimage, "--inputDICOM", path, "--outputDirectory", out, "-t", "nrrd"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    found = segments(path, tmp_path / "itk")
     for number, value in ((1, 1), (2, 2), (3, 7)):
-        theirs = read_volume(out / f"{number}.nrrd")
+        theirs = found[number]
         wanted = results.in_space(image, labels == value)
         got = results.in_space(theirs, theirs.array[0] > 0)
         np.testing.assert_allclose(got, wanted, atol=5e-3)
 
 
-def test_nothing_found_is_read_as_nothing(tmp_path: Path, segimage2itkimage: str) -> None:
+def test_nothing_found_is_read_as_nothing(tmp_path: Path) -> None:
     image = results.series(tmp_path / "series", "oblique")
     path = write_result(results.empty(image), tmp_path / "out", "dicom-seg")
-    out = tmp_path / "itk"
-    out.mkdir()
-    command = [segimage2itkimage, "--inputDICOM", path, "--outputDirectory", out, "-t", "nrrd"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    files = sorted(out.glob("*.nrrd"))
-    assert len(files) == 3
-    assert not any(sitk.GetArrayFromImage(sitk.ReadImage(str(file))).any() for file in files)
+    found = segments(path, tmp_path / "itk")
+    assert len(found) == 3
+    assert not any(segment.array.any() for segment in found.values())
 
 
 @pytest.mark.parametrize("found", [True, False], ids=["labels", "empty"])

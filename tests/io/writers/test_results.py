@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from medseg_nca.errors import OutputError
 from medseg_nca.io.read import read_label
+from medseg_nca.io.segmentation import Algorithm
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import (
     needs_dicom,
@@ -78,3 +81,27 @@ def test_a_disk_that_fills_up_leaves_nothing(
     with pytest.raises(OutputError, match="No space left"):
         write_result(segmentation, tmp_path / "out" / "case", "sr")
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("seg_type", ["binary", "fractional"])
+def test_uids_are_those_of_the_result(tmp_path: Path, seg_type: str) -> None:
+    """The same result again is the same object; another voxel, model or image is another one."""
+    image = results.series(tmp_path / "series", "oblique")
+    first = results.result(image)
+    first = dataclasses.replace(first, probabilities=results.probabilities(first))
+    labels = first.label_map.array.copy()
+    labels[0, 3, 3, 3] = 2 if labels[0, 3, 3, 3] != 2 else 1
+    other = dataclasses.replace(first, label_map=first.label_map.with_array(labels))
+    newer = dataclasses.replace(first, algorithm=Algorithm("hippocampus", "4", "0.1.0"))
+    formats = ["dicom-seg", "rtstruct", "sr", "sc"]
+    found = []
+    for number, segmentation in enumerate((first, first, other, newer)):
+        out = tmp_path / str(number)
+        written = write_results(segmentation, out / "result", formats, seg_type=seg_type)
+        heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in written.values()]
+        assert len({head.SOPInstanceUID for head in heads}) == len(formats)
+        found.append([(head.SeriesInstanceUID, head.SOPInstanceUID) for head in heads])
+    assert found[0] == found[1]
+    assert not {uid for pair in found[0] for uid in pair} & {
+        uid for kind in (*found[2], *found[3]) for uid in kind
+    }

@@ -6,15 +6,18 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medseg_nca.io.dicom.objects.identity import ResultUids
 from medseg_nca.io.dicom.objects.source import SourceImages, equipment, signature
-from medseg_nca.io.dicom.objects.values import UTF_8, new_uid, text
-from medseg_nca.io.segmentation import Algorithm
+from medseg_nca.io.dicom.objects.values import UTF_8, text
+from medseg_nca.io.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-def new_instance(source: SourceImages, algorithm: Algorithm, class_uid: str, kind: str) -> Dataset:
+def new_instance(
+    source: SourceImages, segmentation: Segmentation, class_uid: str, kind: str
+) -> Dataset:
     """Return an instance of a new series in the study of the source.
 
     It has the modules patient, general study, general series, general equipment and SOP common
@@ -22,12 +25,13 @@ def new_instance(source: SourceImages, algorithm: Algorithm, class_uid: str, kin
     """
     from pydicom.dataset import Dataset
 
+    algorithm, uids = segmentation.algorithm, ResultUids(segmentation, source, kind)
     dataset = Dataset()
     dataset.update(source.study)
     now = datetime.datetime.now()
     dataset.SpecificCharacterSet = UTF_8
-    dataset.SOPClassUID, dataset.SOPInstanceUID = class_uid, new_uid()
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = source.source.study_uid, new_uid()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = class_uid, uids("instance")
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = source.source.study_uid, uids("series")
     dataset.SeriesNumber, dataset.InstanceNumber = source.series_number(kind), 1
     dataset.SeriesDescription = text(f"{_TITLES[kind]} {signature(algorithm)}")
     dataset.SeriesDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")

@@ -57,10 +57,11 @@ function cells({ ml, voxels }, isFlat) {
   return found;
 }
 
-function facts({ seconds, notes = [], model, attempts }) {
+function facts({ seconds, notes = [], model, attempts, storing }) {
   const pairs = [[t("fact_seconds"), t("fact_seconds_value", { seconds: number(seconds, 2) })]];
   if (attempts > 1) pairs.push([t("fact_attempts"), String(attempts)]);
   for (const note of notes) pairs.push([t("fact_note"), note]);
+  if (storing) pairs.push([t("fact_storing"), t(`storing_${storing.state}`), storing.detail ?? ""]);
   if (model.sha256) pairs.push([t("fact_sha"), model.sha256.slice(0, 12), model.sha256]);
   return pairs.flatMap(([name, text, title = ""]) => [
     make("dt", { textContent: name }),
