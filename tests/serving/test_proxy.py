@@ -88,6 +88,13 @@ def test_nothing_else_can_be_named(service: str, method: str, path: str, status:
     assert refused.value.status == status
 
 
+@pytest.mark.parametrize("query", ["PatientName=\xe9", "a=\x7f", "a=\r\nb"])
+def test_a_query_is_encoded(query: str) -> None:
+    with pytest.raises(Refused) as refused:
+        resource_of("qido", "GET", "studies", query)
+    assert refused.value.status == 400
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 40, 10_000])
 def test_addresses_are_replaced_wherever_an_answer_is_cut(size: int) -> None:
     rewriter = AddressRewriter("/proxy/dicom/wado")
@@ -164,6 +171,13 @@ def test_roles(served: Server, eve: Server, ann: Server, pacs: Misbehaving) -> N
     assert wrong.status_code == 415
     large = ann.post("/proxy/dicom/stow/studies", content=bytes(1_500_000), headers=sent["headers"])
     assert large.status_code == 413
+
+
+def test_odd_letters_are_no_fault(ann: Server) -> None:
+    path = "/proxy/dicom/qido/studies"
+    assert ann.get(path, headers={"Accept": b"\xe9/json"}).status_code == 400
+    assert ann.get(f"{path}?PatientName=%C3%A9%00&x=%zz&{'<>' * 9}").status_code == 200
+    assert ann.get(f"{path}?x={'x' * 9000}").status_code == 414
 
 
 @pytest.mark.parametrize(

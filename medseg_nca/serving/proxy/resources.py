@@ -43,11 +43,14 @@ def resource_of(service: str, method: str, path: str, query: str) -> str:
         query: of the address, as it was sent.
 
     Raises:
-        Refused: with 404 if it is none that may be asked for, 405 if the service does not do it,
-            414 if the address is too long.
+        Refused: with 400 if the query holds letters that an address may not have, 404 if it is none
+            that may be asked for, 405 if the service does not do it, 414 if the address is too
+            long.
     """
     if len(path) > _LONGEST_PATH or len(query) > _LONGEST_QUERY:
         raise Refused(414, f"The address has more than {_LONGEST_QUERY:,} letters.")
+    if not (query.isascii() and query.isprintable()):
+        raise Refused(400, "The query of the address holds letters that are not encoded.")
     path = path.removesuffix("/")
     kinds = (_STORE,) if method == "POST" else (_SEARCH, _RETRIEVE)
     long = any(len(part) > _LONGEST_UID for part in path.split("/") if "," not in part)

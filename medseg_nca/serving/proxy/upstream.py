@@ -87,6 +87,8 @@ class Upstream:
             ConfigError: if our login cannot be read.
         """
         sent = {name: headers[name] for name in _FORWARDED if name in headers}
+        if not all(value.isascii() for value in sent.values()):
+            raise Refused(400, f"{' and '.join(_FORWARDED)} hold letters of ASCII only.")
         # A packed answer could inflate beyond any bound, and its addresses could not be replaced.
         ours = {"accept-encoding": "identity", **self._server.headers()}
         request = self._client.build_request(
