@@ -69,6 +69,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                    "flop": 1e7, "cells": 512}  # fmt: skip
         return numbers if task == "step" else {**numbers, "steps": 4, "parameters": 9}
 
+    # Tests of the measurements stand in tests/benchmark; a sweep of real ones takes minutes.
     monkeypatch.setattr("medseg_nca.pipelines.bench.in_process", in_process)
     return asked
 
