@@ -128,7 +128,7 @@ def prepare_case(work: Preparing, job: Job) -> Prepared:
 def placed(
     case: PreparedCase, found: CaseFingerprint, plan: PreprocessPlan, labels: LabelTable
 ) -> PreparedCase:
-    """Return the case with the centre of each label that it has, on the axes that the plan gives."""
+    """Return the case with the centre of each of its labels, on the axes that the plan gives."""
     centres = {}
     for label in labels.labels:
         sizes = [(found.labels or {}).get(value, 0) for value in label.values]
@@ -161,7 +161,7 @@ def _contents(case: Case) -> list[str | None]:
 
 
 def _numbering(case: Case) -> list[Any]:
-    """Return what decides the numbers of a label map besides its file, if that is a DICOM object."""
+    """Return what besides its file decides the numbers of a label map that is a DICOM object."""
     return [] if case.segments is None else [case.segments.model_dump(mode="json")]
 
 
