@@ -3,13 +3,15 @@
 The code that starts the work makes a :class:`Job` and hands it down. The work reports its progress
 to the job, and asks the job before every case, tile, batch of steps and pass whether to go on. A
 cancelled job ends the work with :class:`medseg_nca.errors.Interrupted`: finished results are kept,
-and no file is half-written.
+and no file is half-written. Compiled code cannot ask: it is told (:meth:`Job.when_cancelled`).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from medseg_nca.errors import Interrupted
@@ -85,6 +87,44 @@ class Job:
         """
         self._token.reason = reason
         self._token.event.set()
+        with self._token.lock:
+            for act in tuple(self._token.acts):
+                act()
+
+    @contextmanager
+    def when_cancelled(self, act: Callable[[], None]) -> Iterator[None]:
+        """Call ``act`` once the job is cancelled, if that happens before the block ends.
+
+        It is called in the thread that cancels, or at the start of the block if the job is
+        cancelled already; never after the block has ended.
+
+        Args:
+            act: makes the work of the block end early; it must return quickly and raise nothing.
+        """
+        token = self._token
+        with token.lock:
+            token.acts.append(act)
+            if token.event.is_set():
+                act()
+        try:
+            yield
+        finally:
+            with token.lock:
+                token.acts.remove(act)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Make this job the one of :meth:`current`, in this thread, until the block ends."""
+        before = _current.set(self)
+        try:
+            yield
+        finally:
+            _current.reset(before)
+
+    @staticmethod
+    def current() -> Job | None:
+        """The job that this thread works for, for code so deep that no job is handed down to it."""
+        return _current.get()
 
     def check(self) -> None:
         """Raise an error if the work is no longer wanted.
@@ -149,6 +189,12 @@ class _Token:
 
     event: threading.Event = field(default_factory=threading.Event)
     reason: str = ""
+    # May be taken again by a signal handler that cancels in the thread that holds it.
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    acts: list[Callable[[], None]] = field(default_factory=list)
+
+
+_current: ContextVar[Job | None] = ContextVar("job", default=None)
 
 
 class Meter:

@@ -63,3 +63,29 @@ def test_a_silent_job_is_heard_by_nobody_and_cancelled_with_the_whole() -> None:
     job.cancel("The time is up.")
     with pytest.raises(Interrupted, match="The time is up"):
         job.silent().check()
+
+
+def test_who_waits_in_compiled_code_is_told_once_and_only_while_it_waits() -> None:
+    told: list[str] = []
+    job = Job()
+    with job.when_cancelled(lambda: told.append("before")):
+        assert not told
+    with job.part(0, 2).when_cancelled(lambda: told.append("while")):
+        job.cancel()
+    assert told == ["while"]
+    with job.when_cancelled(lambda: told.append("after")):
+        assert told == ["while", "after"]
+
+
+def test_a_thread_knows_the_job_that_it_works_for() -> None:
+    outer, inner = Job(), Job()
+    seen: list[Job | None] = []
+    with outer.at_work():
+        with inner.at_work():
+            assert Job.current() is inner
+        assert Job.current() is outer
+        thread = threading.Thread(target=lambda: seen.append(Job.current()))
+        thread.start()
+        thread.join()
+    assert Job.current() is None
+    assert seen == [None]

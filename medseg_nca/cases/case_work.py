@@ -207,27 +207,58 @@ def predict_case(work: CaseWork[Record, Any], job: Job | None = None) -> Record:
     if known is not None and known.holds(key, out):
         return replace(known, name=case.name, source=case.source, out=out, cached=True)
     started = time.perf_counter()
-    predictor = work.predictor
+    image, answer = _predicted(work, job)
+    if tree is not None or work.known is not None:
+        invalidate(path)
+    record = _record(work, image, answer, key, started)
+    write_json(path, record.to_dict())
+    return record
+
+
+def predict_once(work: CaseWork[Record, Any], job: Job | None = None) -> Record:
+    """Predict a case as :func:`predict_case` does, where no later run goes on with the results.
+
+    Nothing of an earlier run is looked for, and no record is left beside the results.
+
+    Args:
+        work: the case and its model.
+        job: gets the progress within the case.
+
+    Raises:
+        DataError, MemoryBudgetError, OutputError, Interrupted: as :func:`predict_case`.
+    """
+    if work.case.refused is not None:
+        raise ImageError(work.case.refused)
+    started = time.perf_counter()
+    image, answer = _predicted(work, job)
+    return _record(work, image, answer, "", started)
+
+
+def _predicted(work: CaseWork[Record, Answer], job: Job | None) -> tuple[Volume, Answer]:
+    """Return the image of a case, and what the model says of it."""
+    case, predictor = work.case, work.predictor
     extent = None if case.dicom else peek(case.files)
     if extent is not None:
         predictor.check_memory(extent, str(case.source))
     image = case.read()
-    answer = predictor.predict(image, job)
-    if tree is not None or work.known is not None:
-        invalidate(path)
+    return image, predictor.predict(image, job)
+
+
+def _record(
+    work: CaseWork[Record, Answer], image: Volume, answer: Answer, key: str, started: float
+) -> Record:
+    """Write the results of a case, and return what became of it."""
     files, facts = work.write(answer, image)
-    record = work.record_class(
-        name=case.name,
-        source=case.source,
-        out=out,
+    return work.record_class(
+        name=work.case.name,
+        source=work.case.source,
+        out=work.out,
         key=key,
-        files={kind: WrittenFile.of(file, out) for kind, file in files.items()},
+        files={kind: WrittenFile.of(file, work.out) for kind, file in files.items()},
         seconds=round(time.perf_counter() - started, 4),
         training=answer.likeness.to_dict(),
         **facts,
     )
-    write_json(path, record.to_dict())
-    return record
 
 
 def _contents(case: CaseInput) -> list[str]:

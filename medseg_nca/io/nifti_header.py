@@ -23,6 +23,7 @@ from medseg_nca.io.streams import GZIP, ONLY_GZIP, inflated, plain
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _LINE_ENDS = ([0, 0, 0, 0], [13, 10, 26, 10])  # of NIfTI-2, which damage by line ends would change
 _CONVERT = "Unpack or convert it to NIfTI, or copy it again from where it came from."
+_FIRST = 4096  # bytes that are read of a file for its header
 _MAX_OFFSET = 1 << 30  # the extensions before the voxels are some kilobytes
 _ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 
@@ -111,7 +112,7 @@ def _beginning(path: Path) -> bytes:
             head = file.read(len(GZIP))
             file.seek(0)
             if packed == (head == GZIP):
-                blocks = inflated(file, ONLY_GZIP) if packed else plain(file)
+                blocks = inflated(file, ONLY_GZIP, _FIRST) if packed else plain(file, _FIRST)
                 return _first(blocks, max(_KINDS))
             found = describe(path)
             file.seek(0)

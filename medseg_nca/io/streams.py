@@ -21,13 +21,13 @@ ONLY_GZIP = zlib.MAX_WBITS | 16
 ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 
 
-def plain(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of a file from where it stands, in blocks."""
-    while block := file.read(BLOCK):
+def plain(file: BinaryIO, size: int = BLOCK) -> Iterator[bytes]:
+    """The bytes of a file from where it stands, in blocks of at most ``size`` bytes."""
+    while block := file.read(size):
         yield block
 
 
-def inflated(file: BinaryIO, wbits: int) -> Iterator[bytes]:
+def inflated(file: BinaryIO, wbits: int, size: int = BLOCK) -> Iterator[bytes]:
     """Unpack all members of a packed stream from where the file stands, in blocks.
 
     A member that follows another is a part of the stream. What follows the last member and begins
@@ -36,24 +36,25 @@ def inflated(file: BinaryIO, wbits: int) -> Iterator[bytes]:
     Args:
         file: open for reading.
         wbits: ``ONLY_GZIP`` or ``ZLIB_OR_GZIP``.
+        size: most bytes that are read at a time, and most bytes of a block.
 
     Raises:
         EOFError: if the stream, or a further member, has no end.
         zlib.error: if it cannot be unpacked, or a checksum or length is wrong.
     """
-    packed = file.read(BLOCK)
+    packed = file.read(size)
     while packed:
         member = zlib.decompressobj(wbits)
         while not member.eof:
-            packed = packed or file.read(BLOCK)
-            block = member.decompress(packed, BLOCK)
+            packed = packed or file.read(size)
+            block = member.decompress(packed, size)
             if not (block or packed or member.eof):
                 raise EOFError("the packed stream has no end")
             packed = member.unconsumed_tail
             yield block
-        packed = member.unused_data or file.read(BLOCK)
+        packed = member.unused_data or file.read(size)
         if len(packed) < len(GZIP):
-            packed += file.read(BLOCK)
+            packed += file.read(size)
         if not packed.startswith(GZIP):
             return
 

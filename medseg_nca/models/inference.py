@@ -175,12 +175,13 @@ class Inference:
 
     def run(self) -> None:
         """Run every level, and hand all logits of the last level to the sink."""
-        found: Found | None = None
-        for level in range(self.last):
-            found = self._level(level, found)
-            self.meter.reach(sum(self.loads[: level + 1]))
-        self._last(found)
-        self.meter.reach(sum(self.loads))
+        with self.options.job.at_work():
+            found: Found | None = None
+            for level in range(self.last):
+                found = self._level(level, found)
+                self.meter.reach(sum(self.loads[: level + 1]))
+            self._last(found)
+            self.meter.reach(sum(self.loads))
 
     def _level(self, level: int, before: Found | None) -> Found:
         """Run a level that is not the last, and keep its whole state, and its logits if needed."""
@@ -209,6 +210,7 @@ class Inference:
         base = None if before is None else before.logits
         for core, state, awake in self._parts(level, start):
             for rows in split_rows(core, HEAD_CELLS):
+                self.options.job.check()
                 inside = _within(rows, core)
                 logits = self._logits(level, cut(state, inside))
                 place = outward(rows, start.box)
@@ -248,6 +250,7 @@ class Inference:
         else:
             logits = enlarge(base, start.factor)
         for rows in split_rows(box, HEAD_CELLS):
+            self.options.job.check()
             part = cut(logits, outward(rows, start.box))
             new = self._logits(level, cut(state, rows))
             keep = None if awake is None or base is None else cut(awake, rows).unsqueeze(1)

@@ -90,7 +90,7 @@ def receive(upload: Path, folder: Path, limits: Limits) -> Received:
     """
     if upload.stat().st_size == 0:
         raise ImageError("The upload is empty.", hint=_WHAT)
-    if zipfile.is_zipfile(upload) and _head(upload).startswith(b"PK"):
+    if _head(upload).startswith(b"PK") and zipfile.is_zipfile(upload):
         _unpack(upload, folder, limits)
         upload.unlink()
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from medseg_nca.io.write import write_volume
 from medseg_nca.serving.jobs.records import JobOptions
 
 EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".png", ".tif")
+# What :func:`medseg_nca.io.write.write_volume` wrote in the first place, it would write once more.
+_AS_IT_IS = (".nii.gz", ".nii", ".png", ".tif")
 DTYPES = ("uint8", "uint16", "int16", "int32", "uint32", "float32")
 
 
@@ -34,6 +39,9 @@ def check_export(extension: str, dtype: str) -> None:
 def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> Path:
     """Write a label map once more, on the same grid, beside the first one.
 
+    Of a DICOM series, NRRD has the voxels in the order in which ITK, 3D Slicer and OHIF read the
+    series: OHIF's panel lays the numbers upon its image and does not look at the header.
+
     Args:
         label_map: the file that there is.
         options: what is asked for.
@@ -42,18 +50,39 @@ def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> P
     Raises:
         DataError: if the format cannot hold it.
     """
-    volume = read_label(label_map)
     path = label_map.with_name(f"label{options.export}")
+    same = label_map.name.partition(".")[2] == options.export[1:]
+    if same and options.export in _AS_IT_IS and not options.export_dtype:
+        return _second_name(label_map, path)
+    volume = read_label(label_map)
     if options.export_dtype:
         array = volume.array.astype(options.export_dtype)
         if not np.array_equal(array, volume.array):
             raise DataError(f"The numbers of the labels do not fit into {options.export_dtype}.")
         volume = volume.with_array(array)
     if options.export in (".nrrd", ".seg.nrrd") and volume.dims == 3:
+        if options.kind == "dicom":
+            volume = _in_order_of_planes(volume)
         _write_nrrd(volume, path, spec, compress=options.export_compress)
     else:
         write_volume(volume, path)
     return path
+
+
+def _second_name(file: Path, path: Path) -> Path:
+    try:
+        os.link(file, path)
+    except OSError:  # a disk without links
+        shutil.copyfile(file, path)
+    return path
+
+
+def _in_order_of_planes(volume: Volume) -> Volume:
+    """Count the rows from the first to the last: see :mod:`medseg_nca.io.dicom.records`."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * (volume.shape[1] - 1)
+    affine[:3, 1] *= -1
+    return replace(volume, array=volume.array[:, :, ::-1], affine=affine)
 
 
 def _write_nrrd(volume: Volume, path: Path, spec: ModelSpec, *, compress: bool) -> None:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from medseg_nca.errors import Interrupted
+from medseg_nca.job import Job
 from medseg_nca.nca import Fire
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.kernels.team import together
@@ -84,3 +86,21 @@ def test_a_team_that_fails_gives_its_cores_back(cores: int) -> None:
         with pytest.raises(ArithmeticError):
             together(fail, 2, [0])
     assert len(together(lambda index, size: index, 2, [0])) == cores
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_who_cancels_a_job_ends_its_roll_out_in_the_middle(cores: int, name: str) -> None:
+    """Of 80,000 steps in one call, which would take long, a few thousand are computed."""
+    engine, cell, job = get_engine(name), make_cell(2, channels=12, hidden=32), Job()
+    state = torch.full((1, 12, 48, 48), 0.01, dtype=torch.float64)
+    timer = threading.Timer(0.2, job.cancel, args=("The client left.",))
+    timer.start()
+    begin = time.monotonic()
+    with torch.no_grad(), job.at_work(), pytest.raises(Interrupted, match="The client left"):
+        engine.roll_out(cell, state * 0, 80_000, Fire.for_batch(0.5, 0, 1))
+    assert time.monotonic() - begin < 20
+    timer.join()
+    # What the next roll-out finds is whole again.
+    with torch.no_grad():
+        one, other = (engine.roll_out(cell, state, 3, Fire.for_batch(0.5, 0, 1)) for _ in range(2))
+    assert torch.equal(one, other)

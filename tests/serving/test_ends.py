@@ -82,7 +82,9 @@ def test_a_worker_that_dies_is_replaced_and_its_job_tried_once_more(
 def test_sigterm_lets_the_computation_finish_and_the_result_arrive(
     tmp_path: Path, model: str
 ) -> None:
-    server = start(tmp_path, "--models", model).ready()
+    temp = tmp_path / "temp"
+    temp.mkdir()
+    server = start(tmp_path, "--models", model, env={"TMPDIR": str(temp)}).ready()
     answers = []
 
     def infer() -> None:
@@ -100,9 +102,31 @@ def test_sigterm_lets_the_computation_finish_and_the_result_arrive(
     thread.join()
     assert answers[0].status_code == 200, answers[0].text
     assert not list((server.state / "incoming").iterdir())
+    assert not list(temp.iterdir())
+    names = {job.name: [path.name for path in job.iterdir()]
+             for job in (server.state / "jobs").iterdir()}  # fmt: skip
+    assert names.pop(waits["id"]) == ["input"]
+    assert list(names.values()) == [["output"]]
     again = start(tmp_path, "--models", model)
     assert again.wait(waits)["state"] == "done"  # what waited is computed after the next start
     assert again.stop() == 0
+
+
+def test_a_worker_that_hangs_is_killed_when_its_job_is_cancelled(
+    tmp_path: Path, model: str
+) -> None:
+    server = start(tmp_path, "--models", model).ready()
+    job = server.send(volume((120, 120, 120)), model="tiny").json()
+    while server.get(f"/v1/jobs/{job['id']}").json()["state"] != "running":
+        time.sleep(0.02)
+    (worker,) = workers_of(server)
+    worker.suspend()  # as code that never comes back: it hears nothing
+    server.delete(f"/v1/jobs/{job['id']}")
+    found = server.wait(job)
+    assert (found["state"], found["attempts"]) == ("cancelled", 1)
+    worker.wait(60)
+    assert server.wait(server.send(volume(), model="tiny").json())["state"] == "done"
+    assert server.stop() == 0
 
 
 def test_a_job_beyond_the_deadline_is_ended(tmp_path: Path, model: str) -> None:

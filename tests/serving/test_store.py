@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -90,6 +91,27 @@ def test_a_result_that_was_whole_when_the_server_was_killed_is_not_made_again(
     (found,) = store.recover()
     assert (found.state, found.attempts) == ("done", 1)
     assert store.claim() is None
+    store.close()
+
+
+def test_a_result_is_found_again_where_the_database_forgot_that_its_job_was_begun(
+    tmp_path: Path,
+) -> None:
+    """As after a loss of power: neither the beginning nor the end of a job waits for the disk."""
+    store = JobStore(tmp_path)
+    added(store)
+    other = added(store)
+    claimed = store.claim()
+    assert claimed is not None
+    made(store, claimed)
+    store.attempt_folder(claimed).rename(store.folder(claimed.id) / OUTPUT)
+    shutil.rmtree(store.folder(claimed.id) / INPUT)
+    store.put_back(claimed, counts=False)
+    store.close()
+    store = JobStore(tmp_path)
+    (found,) = store.recover()
+    assert (found.id, found.state) == (claimed.id, "done")
+    assert [job.id for job in (store.claim(),) if job] == [other.id]
     store.close()
 
 

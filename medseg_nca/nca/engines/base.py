@@ -102,6 +102,8 @@ class Engine(ABC):
 
         Raises:
             NonFiniteStateError: if a value becomes NaN or infinite.
+            Interrupted: if the job that this thread works for
+                (:meth:`medseg_nca.job.Job.current`) was cancelled; an engine may also finish.
         """
 
     def roll_out_living(

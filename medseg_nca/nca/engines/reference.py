@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from medseg_nca.errors import NonFiniteStateError
+from medseg_nca.job import Job
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
@@ -32,7 +33,10 @@ class ReferenceEngine(Engine):
         x = state.movedim(1, -1).contiguous()
         positions = None if fire.all_cells else fire.positions(x.shape[1:-1], x.device)
         wrong = torch.full((), steps, device=x.device)  # the first step with a value not finite
+        job = Job.current()
         for step in range(steps):
+            if job is not None:
+                job.check()
             perceived = cell.perceive(x).reshape(-1, cell.perception.features)
             flat = x.reshape(-1, cell.channels)
             firing = fire.firing(positions, state.shape[2:], step)

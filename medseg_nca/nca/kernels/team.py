@@ -24,9 +24,12 @@ from typing import Any
 
 import torch
 
+from medseg_nca.job import Job
+
 # A step of fewer operations ends before a second thread could help.
 _WORTH_SHARING = 2e6
-# Set as a meeting's count of arrivals after an error: more than any count, so no thread waits.
+# Set as a meeting's count of arrivals after an error: more than any count, so no thread waits. Set
+# as its counts of claims: more than there are jobs, so no thread finds one that is left.
 _NOBODY_WAITS = 1 << 60
 
 
@@ -124,16 +127,43 @@ def together(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[A
     Args:
         work: computes the part of thread ``index`` of ``team``; it releases the interpreter lock.
         size: number of threads wanted.
-        meeting: integers by which the threads wait for each other in compiled code. If a thread
-            fails, the first integer is set so that the others no longer wait for it.
+        meeting: integers by which the threads wait for each other and claim slabs in compiled code,
+            int64. If a thread fails, the first integer is set so that the others no longer wait for
+            it. If the job of the calling thread is cancelled, all are set so that no slab is begun.
 
     Raises:
+        Interrupted: if the job that the calling thread works for was cancelled; what the threads
+            have written is then of no use.
         BaseException: what a thread raised, after all threads have ended.
     """
-    if size == 1:
-        return [work(0, 1)]
-    with _cores.some(size) as count:
-        return [work(0, 1)] if count == 1 else _team(work, count, meeting)
+    with _told_of_cancelling(meeting):
+        if size == 1:
+            return [work(0, 1)]
+        with _cores.some(size) as count:
+            return [work(0, 1)] if count == 1 else _team(work, count, meeting)
+
+
+@contextmanager
+def _told_of_cancelling(meeting: Any) -> Iterator[None]:
+    """Let compiled code end within a slab's time once the job at work is cancelled.
+
+    The counters are the only memory that compiled code reads again and again while Python's threads
+    can write it, so they tell it, and it needs no flag of its own.
+
+    Raises:
+        Interrupted: after the block, if the job was cancelled.
+    """
+    job = Job.current()
+    if job is None:
+        yield
+        return
+
+    def leave() -> None:
+        meeting[:] = _NOBODY_WAITS
+
+    with job.when_cancelled(leave):
+        yield
+    job.check()
 
 
 def _team(work: Callable[[int, int], Any], size: int, meeting: Any) -> list[Any]:

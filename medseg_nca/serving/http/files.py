@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 _BLOCK = 2**18
 
 
-def streamed(file: BinaryIO, *, media_type: str, filename: str) -> StreamingResponse:
+def streamed(file: BinaryIO, *, media_type: str, filename: str) -> Response:
     """Send an open file from its beginning, and close it.
 
     Args:
@@ -22,13 +22,17 @@ def streamed(file: BinaryIO, *, media_type: str, filename: str) -> StreamingResp
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
 
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": f'attachment; filename="{filename}"',
+    }
+    if size <= _BLOCK:
+        with file:
+            return Response(file.read(), media_type=media_type, headers=headers)
+
     def blocks() -> Iterator[bytes]:
         with file:
             while block := file.read(_BLOCK):
                 yield block
 
-    headers = {
-        "Content-Length": str(size),
-        "Content-Disposition": f'attachment; filename="{filename}"',
-    }
     return StreamingResponse(blocks(), media_type=media_type, headers=headers)

@@ -49,6 +49,8 @@ from medseg_nca.serving.jobs.store import OUTPUT
 router = APIRouter(prefix="/v1", tags=["jobs"])
 # Seconds between two looks at a job, and at least between two events.
 _LOOK, _BETWEEN = 10.0, 0.1
+# Seconds between two looks at whether a client that waits is still there.
+_PRESENT = 0.25
 # What a job at work says of the automaton.
 _FACTS = ("level", "levels", "step", "steps")
 _FORM: dict[str, Any] = {
@@ -282,7 +284,8 @@ def _report(job: JobRecord) -> dict[str, Any]:
 
 
 async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
-    with server.service.watch(job.id) as changed:
+    watch = server.service.watch
+    with watch(job.id) as changed, watch(job.id, end_only=True) as ended:
         while True:
             changed.clear()
             now = await run_in_threadpool(server.store.get, job.id)
@@ -292,7 +295,8 @@ async def _events(server: Running, job: JobRecord) -> AsyncIterator[str]:
             yield f"event: job\ndata: {json.dumps(about)}\n\n"
             if now.is_finished or server.service.stopping:
                 return
-            await asyncio.sleep(_BETWEEN)
+            with suppress(TimeoutError):  # the end is told at once
+                await asyncio.wait_for(ended.wait(), _BETWEEN)
             for _ in range(int(_LOOK)):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), 1.0)
@@ -334,19 +338,19 @@ async def wait_for(request: Request, job: JobRecord) -> JobRecord:
         Refused: with 503 if the server stops before the job's turn has come.
     """
     server = running(request)
-    with server.service.watch(job.id) as changed:
+    with server.service.watch(job.id, end_only=True) as ended:
         while True:
-            changed.clear()
             now = await run_in_threadpool(server.store.get, job.id)
             if now is None:
                 raise Refused(409, "The job was removed.")
             if now.is_finished:
                 return now
-            if await request.is_disconnected():
-                left = Failure(409, "The client left.")
-                await run_in_threadpool(server.service.cancel, now, left)
             if server.service.stopping and now.state == "queued":
                 stopping = Failure(503, "The server is stopping.")
                 await run_in_threadpool(server.service.cancel, now, stopping)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 0.25)
+            try:
+                await asyncio.wait_for(ended.wait(), _PRESENT)
+            except TimeoutError:
+                if await request.is_disconnected():
+                    left = Failure(409, "The client left.")
+                    await run_in_threadpool(server.service.cancel, now, left)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, Response
 
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.files import streamed
@@ -142,7 +142,7 @@ def get_label_info(
     return {"tag": saved.tag, "version": saved.version, "ts": int(saved.saved)}
 
 
-def _zipped(server: Running, files: Sequence[Path]) -> StreamingResponse:
+def _zipped(server: Running, files: Sequence[Path]) -> Response:
     """A zip archive from a file without a name, so that none stays behind, whatever happens."""
     archive: BinaryIO = tempfile.TemporaryFile(dir=server.store.incoming)  # noqa: SIM115  # closed when it was sent
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:

@@ -47,7 +47,8 @@ async def incoming(server: Running) -> AsyncIterator[Path]:
     try:
         yield folder
     finally:
-        await run_in_threadpool(shutil.rmtree, folder, True)
+        if folder.exists():
+            await run_in_threadpool(shutil.rmtree, folder, True)
 
 
 def text_of(form: FormData, name: str, default: str = "") -> str:

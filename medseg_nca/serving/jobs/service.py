@@ -62,7 +62,8 @@ class JobService:
         self.stopping = False
         self._progress: dict[str, JobProgress] = {}
         self._unwanted: dict[str, Failure] = {}
-        self._watchers: dict[str, set[Callable[[], None]]] = {}
+        # Who is told of a job, and whether of its end only.
+        self._watchers: dict[str, dict[Callable[[], None], bool]] = {}
         self._lock = threading.Lock()
         threads = max(1, cores() // max(1, len(devices) * workers))
         self.slots = [
@@ -143,6 +144,8 @@ class JobService:
             if job.id in self._unwanted:
                 return
             self._unwanted[job.id] = failure
+        for slot in self.slots:
+            slot.look()
         self.parts.store.leave(job.id, failure)
         # A job that was not at work after all must leave no note behind.
         now = self.parts.store.get(job.id)
@@ -168,8 +171,13 @@ class JobService:
         return None
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event, of the running loop, that is set whenever something of a job has changed."""
+    def watch(self, job_id: str, *, end_only: bool = False) -> Iterator[asyncio.Event]:
+        """An event, of the running loop, that is set whenever something of a job has changed.
+
+        Args:
+            job_id: of the job.
+            end_only: whether it is set only when the job has ended.
+        """
         loop, event = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
@@ -177,13 +185,13 @@ class JobService:
                 loop.call_soon_threadsafe(event.set)
 
         with self._lock:
-            self._watchers.setdefault(job_id, set()).add(tell)
+            self._watchers.setdefault(job_id, {})[tell] = end_only
         try:
             yield event
         finally:
             with self._lock:
-                watchers = self._watchers.get(job_id, set())
-                watchers.discard(tell)
+                watchers = self._watchers.get(job_id, {})
+                watchers.pop(tell, None)
                 if not watchers:
                     self._watchers.pop(job_id, None)
 
@@ -224,7 +232,7 @@ class JobService:
         job = self.parts.store.get(job_id)
         if job is not None:
             self.note_end(job)
-        self.tell(job_id)
+        self.tell(job_id, end=True)
 
     def note_end(self, job: JobRecord) -> None:
         """Write the line of the audit log, and count."""
@@ -253,10 +261,11 @@ class JobService:
         with self.wake:
             self.wake.notify_all()
 
-    def tell(self, job_id: str) -> None:
-        """Tell who watches a job."""
+    def tell(self, job_id: str, *, end: bool = False) -> None:
+        """Tell who watches a job that it has changed, or has come to its end."""
         with self._lock:
-            watchers = tuple(self._watchers.get(job_id, ()))
+            watching = self._watchers.get(job_id, {})
+            watchers = [tell for tell, end_only in watching.items() if end or not end_only]
         for watcher in watchers:
             watcher()
 

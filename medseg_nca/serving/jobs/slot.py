@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -53,6 +52,7 @@ class Slot(threading.Thread):
         self._worker: WorkerProcess | None = None
         self._born = 0.0
         self._trouble: str | None = None
+        self._news = threading.Event()
 
     @property
     def trouble(self) -> str | None:
@@ -74,6 +74,10 @@ class Slot(threading.Thread):
         """Of the process that is there."""
         worker = self._worker
         return None if worker is None else worker.pid
+
+    def look(self) -> None:
+        """Find out at once whether the job at work is still wanted."""
+        self._news.set()
 
     def run(self) -> None:
         """Work until the server stops."""
@@ -152,11 +156,12 @@ class Slot(threading.Thread):
             else:
                 self._fail(job, why)
             return
-        if finished.failure is None and not finished.cancelled:
+        # Who cancelled a job is not told a moment later that it is done.
+        if why is None and finished.failure is None and not finished.cancelled:
             self._noted(job, lambda: parts.store.finish(job))
             self._service.end(job.id)
         else:
-            self._fail(job, finished.failure or why or Failure(500, FAULT, FAULT_HINT))
+            self._fail(job, why or finished.failure or Failure(500, FAULT, FAULT_HINT))
 
     def _follow(
         self, worker: WorkerProcess, job: JobRecord, future: Future[Finished]
@@ -168,11 +173,12 @@ class Slot(threading.Thread):
         """
         deadline = time.monotonic() + self._service.parts.limits.deadline
         asked: float | None = None
+        future.add_done_callback(lambda _: self._news.set())
         while True:
-            try:
-                return future.result(_LOOK), self._service.unwanted(job.id)
-            except NotYet:
-                pass
+            self._news.wait(_LOOK)
+            self._news.clear()
+            if future.done():
+                return future.result(), self._service.unwanted(job.id)
             self._prepared(worker)  # a new version is warmed beside the job
             now = time.monotonic()
             if self._service.unwanted(job.id) is None and now > deadline:

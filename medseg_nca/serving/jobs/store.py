@@ -3,8 +3,13 @@
 Order of writing, so that a kill at any moment loses and doubles nothing: the folder with the input
 is complete before the job is in the database, and only then does the client get its id. A worker
 writes into a folder of its attempt, which becomes ``output`` by one rename before the database says
-"done". When the server starts again, a job at work whose ``output`` is there is done; any other job
-at work goes back to its place in the queue, once.
+"done". When the server starts again, a job whose ``output`` is there is done; any other job at work
+goes back to its place in the queue, once.
+
+A kill of the process undoes nothing that was written. A loss of power does not undo that a job was
+accepted, cancelled or failed, nor a result that is whole. Left to the operating system, which
+writes them within seconds, are the files of an input, that a job was begun and that its ``output``
+was taken over: where that is lost, the job fails, is begun anew, or its ``output`` is found again.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.disk import only_one, size_of, to_disk
 from medseg_nca.serving.jobs.records import (
     FINISHED,
     MOST_ATTEMPTS,
@@ -85,7 +91,7 @@ class JobStore:
             for folder in (self.jobs, self.incoming):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             state.chmod(0o700)
-            self._guard = _only_one(state / "lock")
+            self._guard = only_one(state / "lock")
         except OSError as error:
             raise ConfigError(
                 f"--state {state}: cannot be written ({error.strerror}).",
@@ -112,18 +118,34 @@ class JobStore:
         os.close(self._guard)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; other threads wait."""
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All or nothing; other threads wait.
+
+        Args:
+            durable: wait until it is on the disk, so that not even a loss of power undoes it. What
+                is left to the operating system outlives the process all the same.
+        """
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+            if not durable:
+                self._database.execute("PRAGMA synchronous=NORMAL")
             try:
-                yield self._database
-                self._database.execute("COMMIT")
-            except BaseException:
-                # A full disk refuses the COMMIT too, and may have rolled back by itself.
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+                with self._all_or_nothing():
+                    yield self._database
+            finally:
+                if not durable:
+                    self._database.execute("PRAGMA synchronous=FULL")
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            # A full disk refuses the COMMIT too, and may have rolled back by itself.
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
 
     def folder(self, job_id: str) -> Path:
         """Of a job; the id comes from the database, never from a client as it is."""
@@ -155,7 +177,7 @@ class JobStore:
                     "INSERT INTO jobs (id, owner, model, state, options, created, bytes, series) "
                     "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
                     (job_id, owner, model, json.dumps(options.to_tree()), time.time(),
-                     _size(folder), series),
+                     size_of(folder), series),
                 )  # fmt: skip
             return self.get(job_id)
 
@@ -188,7 +210,7 @@ class JobStore:
 
     def claim(self) -> JobRecord | None:
         """The job that waits longest, which is at work from now on; None if none waits."""
-        with self.transaction() as database:
+        with self.transaction(durable=False) as database:
             row = database.execute(
                 "SELECT id FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1"
             ).fetchone()
@@ -279,11 +301,14 @@ class JobStore:
             else:
                 left.unlink(missing_ok=True)
         touched = self._end_unwanted()
-        for job in self._select("WHERE state = 'running'", ()):
+        for job in self._select("WHERE state IN ('queued', 'running')", ()):
+            output = self.folder(job.id) / OUTPUT
+            if job.state == "queued" and not output.is_dir():
+                continue
             try:
                 self._finish_from(self.folder(job.id), job.id)
             except (OSError, ValueError):  # not there, or not whole after power was lost
-                shutil.rmtree(self.folder(job.id) / OUTPUT, ignore_errors=True)
+                shutil.rmtree(output, ignore_errors=True)
                 self.put_back(job)
             touched.append(job.id)
         known = {job.id for job in self._select("", ())}
@@ -327,11 +352,11 @@ class JobStore:
         result = json.loads((folder / OUTPUT / RESULT).read_text(encoding="utf-8"))
         if not isinstance(result, dict):
             raise ValueError(f"{RESULT} is no object")
-        size = _size(folder / OUTPUT)
-        with self.transaction() as database:
+        size = size_of(folder / OUTPUT)
+        with self.transaction(durable=False) as database:
             done = database.execute(
                 f"UPDATE jobs SET state = 'done', result = ?, finished = ?, bytes = ?, {_FORGET} "
-                "WHERE id = ? AND state = 'running'",
+                "WHERE id = ? AND state IN ('queued', 'running')",
                 (json.dumps(result), time.time(), size, job_id),
             )
         self._forget_input(job_id)
@@ -349,18 +374,6 @@ class JobStore:
         return [_record(row) for row in rows]
 
 
-def to_disk(*paths: Path) -> None:
-    """Wait until files and lists of folders are on the disk, so that power may be lost after it."""
-    for path in paths:
-        if path.is_dir() and os.name == "nt":  # Windows opens no folder
-            continue
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def _record(row: Mapping[str, Any]) -> JobRecord:
     failure = row["failure"]
     return JobRecord(
@@ -371,29 +384,3 @@ def _record(row: Mapping[str, Any]) -> JobRecord:
         failure=None if failure is None else Failure(**json.loads(failure)),
         bytes=row["bytes"], series=row["series"],
     )  # fmt: skip
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _only_one(path: Path) -> int:
-    """Hold a lock on a file as long as this process lives.
-
-    Raises:
-        ConfigError: if another process holds it.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        import fcntl
-    except ImportError:  # Windows has no such locks; there the folder is the caller's care
-        return handle
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise ConfigError(
-            f"--state {path.parent}: another server uses this folder.",
-            hint="Stop it, or give each server a folder of its own.",
-        ) from error
-    return handle

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 import traceback
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
@@ -35,6 +36,10 @@ from medseg_nca.work.scheduler import use_threads
 
 if TYPE_CHECKING:
     from medseg_nca.inference.bundle import LoadedModel
+
+# Seconds between two messages about how far a job is. Each wakes threads of the server, which would
+# take a core from a small image ten times in the tenth of a second that it is computed.
+_BETWEEN = 0.1
 
 
 def work(pipe: Connection, device: str, threads: int, most_models: int, engine: str = AUTO) -> None:
@@ -123,7 +128,14 @@ class _Worker:
         return Finished(run.job_id)
 
     def _listener(self, job_id: str) -> Any:
+        told = float("-inf")
+
         def listen(progress: Progress) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if now - told < _BETWEEN:
+                return
+            told = now
             self._send(Moved(job_id, progress.phase, progress.done, progress.total, progress.facts))
 
         return listen

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from medseg_nca import __version__
-from medseg_nca.cases.predict_case import OutputSettings, Predicting, PredictionRecord, predict_case
+from medseg_nca.cases.case_work import predict_once
+from medseg_nca.cases.predict_case import OutputSettings, Predicting, PredictionRecord
 from medseg_nca.cases.prediction_inputs import CaseInput
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import DataError
@@ -27,12 +28,12 @@ from medseg_nca.io.volume import Volume, spacing_of
 from medseg_nca.job import Job
 from medseg_nca.serving.errors import clean
 from medseg_nca.serving.intake import check_voxels
+from medseg_nca.serving.jobs.disk import to_disk
 from medseg_nca.serving.jobs.records import JobOptions
-from medseg_nca.serving.jobs.store import RESULT, to_disk
+from medseg_nca.serving.jobs.store import RESULT
 from medseg_nca.serving.label_file import write_label_file
 from medseg_nca.serving.workers.messages import ModelInfo, Run
 from medseg_nca.serving.workers.view import write_view
-from medseg_nca.work.case_records import finish
 from medseg_nca.work.shared_model import SharedModel
 
 # What the results are called, whatever the client's file was called.
@@ -67,7 +68,7 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
     Raises:
         DataError: if the image cannot be used.
         TooLarge: if it has more voxels than are allowed.
-        ConfigError, MemoryBudgetError, OutputError, Interrupted: as ``predict_case``.
+        ConfigError, MemoryBudgetError, OutputError, Interrupted: as ``predict_once``.
     """
     started = time.perf_counter()
     options = run.options
@@ -82,8 +83,7 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
         _check_size(case, loaded.spec.plan, run.voxels)
         with atomic_folder(run.out) as folder:
             work = Predicting(case, folder, SharedModel(predictor), _formats(case, options))
-            record = predict_case(work, job)
-            finish(folder)
+            record = predict_once(work, job)
             files = {_kind(kind): folder / file.name for kind, file in record.files.items()}
             if options.image:
                 files["image"] = write_view(case, folder, predictor.spec.plan.dims)
@@ -124,14 +124,9 @@ def find_case(folder: Path, options: JobOptions, plan: PreprocessPlan) -> CaseIn
 
 
 def _check_size(case: CaseInput, plan: PreprocessPlan, most: int) -> None:
-    if case.refused is not None:
-        return
-    if case.found is not None:
+    """Of DICOM; the intake has looked at the headers of all else (``check_fit``)."""
+    if case.refused is None and case.found is not None:
         check_voxels(case.found[1].shape, case.found[1].affine, plan, most)
-        return
-    extent = None if case.dicom else peek(case.files)
-    if extent is not None:
-        check_voxels(extent.shape, extent.affine, plan, most)
 
 
 def _formats(case: CaseInput, options: JobOptions) -> OutputSettings:

@@ -1,0 +1,47 @@
+"""What the job store needs of the disk: bytes that stay, sizes, and a lock on the folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from medseg_nca.errors import ConfigError
+
+
+def to_disk(*paths: Path) -> None:
+    """Wait until files and lists of folders are on the disk, so that power may be lost after it."""
+    for path in paths:
+        if path.is_dir() and os.name == "nt":  # Windows opens no folder
+            continue
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def only_one(path: Path) -> int:
+    """Hold a lock on a file as long as this process lives.
+
+    Raises:
+        ConfigError: if another process holds it.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks; there the folder is the caller's care
+        return handle
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise ConfigError(
+            f"--state {path.parent}: another server uses this folder.",
+            hint="Stop it, or give each server a folder of its own.",
+        ) from error
+    return handle
