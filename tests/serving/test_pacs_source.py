@@ -135,7 +135,7 @@ def test_an_archive_that_hangs_takes_some_threads_and_not_all(
     """The server answers all requests with 40 threads."""
     source = PacsSource(client, tmp_path / "copies", Limits())
     hangs, refused, troubles = threading.Event(), [], []
-    server.answer = lambda handler: None if hangs.wait(20) else None
+    server.answer = lambda handler: hangs.wait(20) and None
 
     def ask(number: int) -> None:
         try:

@@ -47,8 +47,8 @@ class Running:
         users: None where everybody may do everything.
         tokens: of those who are logged in.
         desk: where their passwords are checked.
-        deliveries: results that go there; None where there is none.
         pacs: the DICOMweb server of the images; None where they lie in a folder.
+        deliveries: results that are to be stored in it; None where there is none.
     """
 
     settings: ServeSettings
