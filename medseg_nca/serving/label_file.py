@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def check_export(extension: str, dtype: str) -> None:
 def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> Path:
     """Write a label map once more, on the same grid, beside the first one.
 
+    Of a DICOM series, NRRD has the voxels in the order in which ITK, 3D Slicer and OHIF read the
+    series: OHIF's panel lays the numbers upon its image and does not look at the header.
+
     Args:
         label_map: the file that there is.
         options: what is asked for.
@@ -57,6 +61,8 @@ def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> P
             raise DataError(f"The numbers of the labels do not fit into {options.export_dtype}.")
         volume = volume.with_array(array)
     if options.export in (".nrrd", ".seg.nrrd") and volume.dims == 3:
+        if options.kind == "dicom":
+            volume = _in_order_of_planes(volume)
         _write_nrrd(volume, path, spec, compress=options.export_compress)
     else:
         write_volume(volume, path)
@@ -69,6 +75,14 @@ def _second_name(file: Path, path: Path) -> Path:
     except OSError:  # a disk without links
         shutil.copyfile(file, path)
     return path
+
+
+def _in_order_of_planes(volume: Volume) -> Volume:
+    """Count the rows from the first to the last: see :mod:`medseg_nca.io.dicom.records`."""
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 1] * (volume.shape[1] - 1)
+    affine[:3, 1] *= -1
+    return replace(volume, array=volume.array[:, :, ::-1], affine=affine)
 
 
 def _write_nrrd(volume: Volume, path: Path, spec: ModelSpec, *, compress: bool) -> None:

@@ -31,6 +31,8 @@ from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.ohif.build import OhifBuild
+from medseg_nca.serving.proxy.upstream import Upstream
 from medseg_nca.serving.quiet import quiet_server
 from medseg_nca.serving.security.certificate import Certificate
 from medseg_nca.serving.security.desk import PasswordDesk
@@ -119,6 +121,8 @@ def _running(
         tokens=None if users is None else Tokens(store, users, limits.token_age),
         desk=None if users is None else PasswordDesk(users),
         pacs=pacs,
+        upstream=None if settings.pacs is None else Upstream(settings.pacs, limits.inflated_bytes),
+        ohif=None if settings.ohif is None else OhifBuild(settings.ohif),
         deliveries=None if pacs is None else Deliveries(store),
     )
 

@@ -130,6 +130,11 @@ class ServeSettings(Settings):
         description="Let passwords and images go to that server without TLS, in a network you "
         "trust.",
     )
+    ohif: PathSetting | None = Field(
+        None,
+        description="Folder with a build of the OHIF viewer; /ohif/ shows the images of that "
+        "server.",
+    )
     store: bool = Field(
         False, description="Store DICOM results in that server too, where a job does not say."
     )
@@ -240,6 +245,11 @@ class ServeSettings(Settings):
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError(
                 "TLS needs a certificate and its key.", hint="Give --tls-cert and --tls-key."
+            )
+        if self.ohif is not None and self.pacs is None:
+            raise ConfigError(
+                "--ohif: the viewer shows images of a DICOMweb server, and none is named.",
+                hint="Give its address: --studies https://HOST/dicom-web",
             )
         if self.store and self.pacs is None:
             raise ConfigError(

@@ -17,7 +17,7 @@ def test_of_several_images_under_one_id_the_first_is_kept_whole(tmp_path: Path) 
     def add(number: int) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
-        files = [folder / f"file_{slice:05d}" for slice in range(20)]
+        files = [folder / f"file_{slice:05d}" for slice in range(300)]
         for path in files:
             path.write_bytes(b"%d" % number)
         at_once.wait()
@@ -35,4 +35,4 @@ def test_of_several_images_under_one_id_the_first_is_kept_whole(tmp_path: Path) 
         thread.join()
     assert refused == [409] * 7
     found = studies.get("same")
-    assert [path.read_bytes() for path in found.files] == kept * 20
+    assert [path.read_bytes() for path in found.files] == kept * 300

@@ -18,8 +18,10 @@ from medseg_nca.serving.http import (
     monai,
     monai_datastore,
     monai_infer,
+    ohif,
     page,
     problems,
+    proxy,
 )
 from medseg_nca.serving.http.guard import Guard
 from medseg_nca.serving.http.running import Running
@@ -44,6 +46,8 @@ def create_app(running: Running) -> FastAPI:
             yield
         finally:
             await run_in_threadpool(running.service.close)
+            if running.upstream is not None:
+                await running.upstream.close()
 
     app = FastAPI(
         title="medseg_nca", version=__version__, description=_ABOUT, lifespan=life,
@@ -51,7 +55,8 @@ def create_app(running: Running) -> FastAPI:
     )  # fmt: skip
     app.state.running = running
     problems.install(app)
-    for module in (health, models, jobs, auth, monai, monai_infer, monai_datastore, docs, page):
+    for module in (health, models, jobs, auth, monai, monai_infer, monai_datastore, proxy, docs,
+                   ohif, page):  # fmt: skip
         app.include_router(module.router)
     _describe_problems(app)
     app.add_middleware(

@@ -44,6 +44,7 @@ async def about(request: Request) -> dict[str, Any]:
         "users": server.tokens is not None,
         "user": None if user is None else user.name,
         "may_send": server.tokens is None or (user is not None and user.may("user")),
+        "ohif": server.ohif is not None,
         "body_bytes": server.settings.limits.body_bytes,
         "job_age": server.settings.limits.job_age,
     }

@@ -18,6 +18,8 @@ from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.ohif.build import OhifBuild
+from medseg_nca.serving.proxy.upstream import Upstream
 from medseg_nca.serving.security.desk import PasswordDesk
 from medseg_nca.serving.security.login_limit import LoginLimit
 from medseg_nca.serving.security.tokens import Tokens
@@ -48,7 +50,9 @@ class Running:
         tokens: of those who are logged in.
         desk: where their passwords are checked.
         pacs: the DICOMweb server of the images; None where they lie in a folder.
-        deliveries: results that are to be stored in it; None where there is none.
+        upstream: the same, for clients that look at its images through this server.
+        ohif: the build of the viewer that is handed out; None without one.
+        deliveries: results that are to be stored in that server; None where there is none.
     """
 
     settings: ServeSettings
@@ -65,6 +69,8 @@ class Running:
     tokens: Tokens | None = None
     desk: PasswordDesk | None = None
     pacs: DicomWebClient | None = None
+    upstream: Upstream | None = None
+    ohif: OhifBuild | None = None
     deliveries: Deliveries | None = None
 
 
@@ -141,8 +147,9 @@ def job_of(request: Request, job_id: str, client: Client) -> JobRecord:
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI page: the errors of a route, all of the same shape."""
-    texts = {401: "Not logged in", 403: "Not allowed", 404: "Not found", 409: "Not now",
-             413: "Too large", 422: "Cannot be used", 429: "Too many tries", 501: "Not offered",
+    texts = {401: "Not logged in", 403: "Not allowed", 404: "Not found", 405: "Not this method",
+             409: "Not now", 413: "Too large", 414: "Too long", 415: "Not this type",
+             422: "Cannot be used", 429: "Too many tries", 501: "Not offered",
              502: "The DICOMweb server of the images does not do its part",
              503: "Busy or not ready: see Retry-After", 504: "Took too long"}  # fmt: skip
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -184,8 +184,10 @@ async function begin() {
   about = await json("/page/about");
   $("version").textContent = `medseg_nca ${about.version}`;
   if (about.users && about.user === null) return signIn();
+  if (about.users && wayBack() !== null) return location.replace(wayBack());
   show($("sign-in"), false);
   show($("work"));
+  show($("ohif"), about.ohif);
   show($("user"), about.users);
   show($("sign-out"), about.users);
   $("user").textContent = about.user ?? "";
@@ -195,6 +197,12 @@ async function begin() {
   await loadModels(about.body_bytes);
   await history.refresh();
   if (chosen()?.dims === 3) setTimeout(() => screen.prepare());
+}
+
+/** The place in the viewer that somebody was sent here from to log in; null for any other place. */
+function wayBack() {
+  const then = new URL(new URLSearchParams(location.search).get("then") ?? "/", location.origin);
+  return then.origin === location.origin && then.pathname.startsWith("/ohif/") ? then.href : null;
 }
 
 async function watchReady() {

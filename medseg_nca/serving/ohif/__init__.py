@@ -1,0 +1,1 @@
+"""A build of the OHIF viewer, handed out beneath ``/ohif/``."""

@@ -1,0 +1,1 @@
+"""A DICOMweb server behind ours: what of it clients may reach, and how."""
