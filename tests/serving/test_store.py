@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord, is_id, new_id
 from medseg_nca.serving.jobs.store import INPUT, OUTPUT, RESULT, JobStore
 
@@ -235,6 +236,39 @@ def test_old_jobs_and_too_many_bytes_are_swept(
     assert len(store.newest()) == left + 1
     assert {folder.name for folder in store.jobs.iterdir()} == {job.id for job in store.newest()}
     assert store.get(waits.id) is not None  # what waits is never swept
+    store.close()
+
+
+def test_which_series_was_chosen_is_not_in_the_journal_either(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    received = store.incoming / new_id()
+    received.mkdir()
+    options = JobOptions(select="PatientID=CANARY-4711")
+    job = store.add(new_id(), received, options, owner="ann", model="m")
+    assert job is not None
+    assert b"CANARY" in (tmp_path / "jobs.sqlite-wal").read_bytes()
+    store.fail(job.id, Failure(500, "Broken."))
+    store.sweep(60.0, 10**9)  # as once a minute
+    for path in tmp_path.glob("jobs.sqlite*"):
+        assert b"CANARY" not in path.read_bytes(), path.name
+    store.close()
+
+
+def test_what_is_to_be_stored_is_kept_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was started without its archive never stores what waited."""
+    store = JobStore(tmp_path)
+    job = added(store)
+    claimed = store.claim()
+    assert claimed is not None
+    made(store, claimed)
+    store.finish(claimed)
+    Deliveries(store).ask(job.id)
+    assert store.sweep(-1.0, 10**9) == 0
+    later = time.time() + 3 * 86400.0
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert store.sweep(60.0, 10**9) == 1
     store.close()
 
 
