@@ -17,7 +17,7 @@ from medseg_nca.benchmark.machine import QUIET_LOAD, load_average
 from medseg_nca.benchmark.model import TORCH, find_model, prepared_image
 from medseg_nca.benchmark.process import MeasurementError, in_process
 from medseg_nca.benchmark.rows import Row, Sample
-from medseg_nca.benchmark.step import BFLOAT16
+from medseg_nca.benchmark.step import BFLOAT16, find_engine
 from medseg_nca.benchmark.timing import Effort
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json, write_text
@@ -45,7 +45,7 @@ class BenchSettings:
     Attributes:
         mode: "step", "train" or "model".
         cases: names of cells and grids; the default ones if empty.
-        engines: all but "auto" if empty; the textbook, "eager", is measured in any case.
+        engines: all of the CPU but "auto" if empty; the textbook, "eager", is measured in any case.
         steps: of a roll-out.
         models: measured beside MONAI's networks, which take the axes and channels of the first;
             the default one if empty.
@@ -154,8 +154,14 @@ def _engines(settings: BenchSettings) -> list[str]:
     for name in settings.engines:
         if name not in known:
             raise ConfigError(unknown("engine", name, known))
-    wanted = settings.engines or known
+    wanted = settings.engines or [name for name in known if _computes_here(name)]
     return [name for name in known if name in wanted or name == textbook.NAME]
+
+
+def _computes_here(name: str) -> bool:
+    """Whether an engine computes on the CPU, where everything is measured."""
+    devices = find_engine(name).devices
+    return devices is None or "cpu" in devices
 
 
 def _step_jobs(settings: BenchSettings) -> Iterator[Measurement]:
