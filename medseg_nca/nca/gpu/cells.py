@@ -102,12 +102,26 @@ def stored(x, pointer):
 
 
 @part
+def upper_part(x):
+    """What tf32 keeps of float32; the rest fits into tf32 too, up to some 2^-22 of ``x``."""
+    return (x.to(tl.uint32, bitcast=True) & 0xFFFFE000).to(tl.float32, bitcast=True)
+
+
+@part
 def product(a, b, PRECISION: tl.constexpr):
     """Matrix product of two blocks, summed in float32, or float64 for float64 blocks."""
     if PRECISION == "bfloat16":
         c = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16))
     elif PRECISION == "bfloat16 as float32":
         c = tl.dot(nearest_bfloat16(a), nearest_bfloat16(b), input_precision="ieee")
+    elif PRECISION == "tf32x3":
+        # Barriers keep the operands of one product at a time in registers.
+        upper_a, upper_b = upper_part(a), upper_part(b)
+        c = tl.dot(a - upper_a, upper_b, input_precision="tf32")
+        tl.debug_barrier()
+        c = tl.dot(upper_a, b - upper_b, c, input_precision="tf32")
+        tl.debug_barrier()
+        c = tl.dot(upper_a, upper_b, c, input_precision="tf32")
     elif PRECISION == "float64":
         c = tl.dot(a, b, out_dtype=tl.float64)
     else:

@@ -13,9 +13,10 @@ from medseg_nca.nca.cell import Cell
 
 # A product of the tensor cores has at least this many rows and columns.
 LEAST = 16
-# Bytes of hidden values for each thread of a program, in registers. Backward holds about three
-# times as many arrays of that size.
-_THREAD_BYTES = {"forward": 128, "backward": 64}
+# Bytes of hidden values that each thread of a program keeps in registers. Of a wide rule it keeps
+# fewer, because whole rows of the operands of a product are there too; backward half as many. Chosen
+# so that no register spills on sm_80 and sm_90 (tests/nca/test_triton_compiled.py).
+_THREAD_BYTES, _WIDE = 128, 64
 _MOST_CELLS, _INTERPRETED_CELLS = 128, 512
 _MOST_CHANNELS, _MOST_HIDDEN, _MOST_KERNEL = 64, 256, 7
 # Each program of the backward pass sums up the gradients of the weights in a row of its own.
@@ -54,23 +55,37 @@ def refusal(cell: Cell, dtype: torch.dtype) -> str | None:
     return None
 
 
-def warp_count(hidden: int) -> int:
-    """How many groups of 32 threads a program has, for hidden units in a power of two."""
-    return 4 if hidden <= 64 else 8
-
-
-def cells_at_once(hidden: int, itemsize: int, purpose: str) -> int:
-    """How many cells a program computes: as many as have room for their hidden values.
+def width_of(hidden: int, channels: int) -> int:
+    """How wide a rule is, which decides how many cells a program has room for.
 
     Args:
         hidden: hidden units, rounded up to a power of two.
+        channels: the most columns of a matrix of channels or features, rounded up likewise.
+    """
+    return max(hidden, 4 * channels)
+
+
+def warp_count(width: int) -> int:
+    """How many groups of 32 threads a program has."""
+    return 4 if width <= _WIDE else 8
+
+
+def cells_at_once(width: int, itemsize: int, purpose: str) -> int:
+    """How many cells a program computes: as many as have room for their hidden values.
+
+    Args:
+        width: see :func:`width_of`.
         itemsize: bytes of a value.
         purpose: "forward", "backward" or "interpreted".
     """
     if purpose == "interpreted":
         return _INTERPRETED_CELLS
-    room = warp_count(hidden) * 32 * _THREAD_BYTES[purpose]
-    return min(max(room // (hidden * itemsize), LEAST), _MOST_CELLS)
+    room = warp_count(width) * 32 * _THREAD_BYTES
+    if width > _WIDE:
+        room //= 2
+    if purpose == "backward":
+        room //= 2
+    return min(max(room // (width * itemsize), LEAST), _MOST_CELLS)
 
 
 @lru_cache(maxsize=64)

@@ -97,7 +97,9 @@ class GpuRollout:
         self.origin = origin
         self.tensors = tuple(t.detach().contiguous() for t in self.packed.tensors)
         self.moments: list[tuple[Tensor, Tensor]] = []
-        self.warps = plan.warp_count(self.packed.w0.shape[1])
+        columns = max(self.packed.w1.shape[1], self.packed.filters.shape[-1])
+        self.rule_width = plan.width_of(self.packed.w0.shape[1], columns)
+        self.warps = plan.warp_count(self.rule_width)
         self.forward_tile = self.tile("forward")
         self.constants = self._constants(cell, awake is not None)
 
@@ -110,8 +112,7 @@ class GpuRollout:
     def tile(self, purpose: str) -> tuple[int, int, int]:
         """Shape of the tile that a program computes."""
         purpose = "interpreted" if interpreted() else purpose
-        hidden = self.packed.w0.shape[1]
-        cells = plan.cells_at_once(hidden, self.dtype.itemsize, purpose)
+        cells = plan.cells_at_once(self.rule_width, self.dtype.itemsize, purpose)
         return plan.tile_shape(self.sizes, cells)
 
     def _constants(self, cell: Cell, has_awake: bool) -> dict[str, Any]:
