@@ -15,8 +15,8 @@ import time
 import venv
 from pathlib import Path
 
-# `du -sh` of the environment with the extras dev, cluster and peers and torch's CPU build; 0.7 GB of
-# it are Triton, for tests.
+# `du -sh` of the environment with the extras dev, cluster and peers and torch's CPU build; 0.7 GB
+# of it are Triton, for tests.
 SIZE = "3.2 GB"
 BEFORE = """\
 Installing into {folder}: takes minutes and about {size} of disk, and more where torch comes with

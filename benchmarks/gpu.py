@@ -214,17 +214,15 @@ def benchmark(plan: Plan, most: dict[str, float]) -> list[dict[str, Any]]:
 
 def training(plan: Plan) -> list[dict[str, Any]]:
     """Train a model to find a ball in noise, by each engine, from the same weights."""
-    size, count, rows = (8, 2, []) if plan.dry else (48, 100, [])
+    size, count, steps = (6, 1, 1) if plan.dry else (48, 100, 10)
+    rows: list[dict[str, Any]] = []
     axes = torch.meshgrid(*[torch.linspace(-1, 1, size)] * 3, indexing="ij")
     ball = (sum(a.square() for a in axes) < 0.4).float().to(plan.device)[None, None]
     for name in ("reference", "triton"):
         if time.monotonic() > plan.until:
             break
         torch.manual_seed(0)
-        levels = [
-            {"scale": 2, "steps": 2 if plan.dry else 10},
-            {"scale": 1, "steps": 2 if plan.dry else 10},
-        ]
+        levels = [{"scale": 2, "steps": steps}, {"scale": 1, "steps": steps}]
         model = create_model(
             "pyramid_nca", dims=3, in_channels=1, out_channels=1, levels=levels, engine=name
         ).to(plan.device)

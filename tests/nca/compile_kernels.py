@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 
 from medseg_nca.config.model import CellSettings
 from medseg_nca.nca import Cell, Fire
-from medseg_nca.nca.gpu import run, training
+from medseg_nca.nca.gpu import plan, run, training
 
 _TYPES = {
     torch.float32: "*fp32", torch.float64: "*fp64", torch.bfloat16: "*bf16", torch.int32: "*i32",
@@ -89,8 +89,9 @@ def _compile(
     target = GPUTarget("cuda", arch, 32)
     triton.knobs.compilation.always_compile = True
     triton.knobs.nvidia.dump_ptxas_log = True
+    options = {"num_warps": warps, "num_stages": plan.STAGES}
     with redirect_stdout(StringIO()) as log:
-        made = triton.compile(source, target=target, options={"num_warps": warps})
+        made = triton.compile(source, target=target, options=options)
     return {"shared": made.metadata.shared, **_resources(log.getvalue())}
 
 

@@ -56,3 +56,51 @@ def test_a_volume_of_the_presets_fits_the_chip(arch: int, tmp_path: Path) -> Non
     found = resources([{**same, "kernel": kernel} for kernel in KERNELS], tmp_path)
     assert len(found) == len(KERNELS)
     check(found)
+
+
+WIDE = cell(32, 128, "zero", "rms", "silu", filters=2)
+MOST = cell(64, 256, "reflect", "rms", filters=2)
+MIXED = cell(16, 128, kind="conv", filters=2)
+FAR = cell(16, 64, "reflect", "batch", kernel=7)
+ODD = cell(19, 34, "circular", activation="gelu", kernel=7)
+FIXED = cell(33, 34, "reflect", activation="leaky_relu", kind="sobel_laplace")
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "two filters, 128 hidden units": [
+        {"kernel": name, "cell": WIDE, "shape": PLANE} for name in KERNELS[:3]
+    ],
+    "128 hidden units, products of tf32": [
+        {"kernel": name, "cell": WIDE, "shape": PLANE, "precision": "tf32"} for name in KERNELS[:2]
+    ],
+    "full convolutions": [{"kernel": name, "cell": MIXED, "shape": PLANE} for name in KERNELS[:3]],
+    "a batch norm": [
+        {"kernel": name, "cell": FAR, "shape": VOLUME, "measure": measure}
+        for name in KERNELS[:2]
+        for measure in (True, False)
+    ],
+    "a kernel of 7": [{"kernel": "back_perception", "cell": FAR, "shape": VOLUME}],
+    "float64": [
+        {"kernel": name, "cell": cell(), "shape": VOLUME, "dtype": "float64",
+         "precision": "float64"}
+        for name in KERNELS
+    ],
+    "bfloat16": [{"kernel": "step", "cell": cell(), "shape": VOLUME, "dtype": "bfloat16"}],
+    "products of bfloat16": [
+        {"kernel": name, "cell": cell(), "shape": VOLUME, "precision": "bfloat16"}
+        for name in KERNELS[:3]
+    ],
+    "products of tf32": [
+        {"kernel": name, "cell": cell(), "shape": VOLUME, "precision": "tf32"}
+        for name in KERNELS[:3]
+    ],
+    "a border wider than the grid": [
+        {"kernel": "step", "cell": ODD, "shape": [3, 5, 4], "mode": "mean", "awake": True}
+    ],
+    "fixed filters": [{"kernel": name, "cell": FIXED, "shape": VOLUME} for name in KERNELS[:2]],
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", SHARED)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_fits_the_chip(arch: int, variant: str, tmp_path: Path) -> None:
+    check(resources([{"arch": arch, **case} for case in VARIANTS[variant]], tmp_path))

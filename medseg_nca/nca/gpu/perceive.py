@@ -51,7 +51,7 @@ def perceived(
             j1, in1 = row_of(i1, d1, n1, in0, K1, PADDING, NEAR)
             row = (j0 * n1 + j1) * n2
             tap = (d0 * K1 + d1) * K2
-            for d2 in tl.static_range(K2):
+            for d2 in tl.range(0, K2, loop_unroll_factor=1 if CONV else K2):
                 j2, inside = row_of(i2, d2, n2, in1, K2, PADDING, NEAR)
                 x = values(x_ptr, row + j2, c, inside, CS).to(ACC)
                 if CONV:

@@ -13,10 +13,19 @@ from medseg_nca.nca.cell import Cell
 
 # A product of the tensor cores has at least this many rows and columns.
 LEAST = 16
-# Bytes of hidden values that each thread of a program keeps in registers. Of a wide rule it keeps
-# fewer, because whole rows of the operands of a product are there too; backward half as many. Chosen
-# so that no register spills on sm_80 and sm_90 (tests/nca/test_triton_compiled.py).
-_THREAD_BYTES, _WIDE = 128, 64
+# Loads are not started ahead of their turn: the other programs of the chip hide their latency, and
+# the registers are needed for values.
+STAGES = 1
+# Bytes of hidden values that each thread of a program keeps in registers, forward and backward. The
+# operands of a product are there too: those of a wide rule leave room for few cells if its products
+# are exact, which takes them in two parts. Chosen so that no register spills
+# (tests/nca/test_triton_compiled.py).
+_THREAD_BYTES = {
+    "narrow": {"forward": 128, "backward": 32},
+    "wide": {"forward": 128, "backward": 64},
+    "wide, exact": {"forward": 32, "backward": 32},
+}
+_WIDE, _COARSE = 64, ("tf32", "bfloat16")
 _MOST_CELLS, _INTERPRETED_CELLS = 128, 512
 _MOST_CHANNELS, _MOST_HIDDEN, _MOST_KERNEL = 64, 256, 7
 # Each program of the backward pass sums up the gradients of the weights in a row of its own.
@@ -65,26 +74,24 @@ def width_of(hidden: int, channels: int) -> int:
     return max(hidden, 4 * channels)
 
 
-def warp_count(width: int) -> int:
-    """How many groups of 32 threads a program has."""
-    return 4 if width <= _WIDE else 8
+def warp_count(width: int, purpose: str) -> int:
+    """How many groups of 32 threads a program has; "forward" or "backward" is the purpose."""
+    return 4 if width <= _WIDE and purpose == "forward" else 8
 
 
-def cells_at_once(width: int, itemsize: int, purpose: str) -> int:
+def cells_at_once(width: int, itemsize: int, purpose: str, precision: str) -> int:
     """How many cells a program computes: as many as have room for their hidden values.
 
     Args:
         width: see :func:`width_of`.
         itemsize: bytes of a value.
         purpose: "forward", "backward" or "interpreted".
+        precision: of the products.
     """
     if purpose == "interpreted":
         return _INTERPRETED_CELLS
-    room = warp_count(width) * 32 * _THREAD_BYTES
-    if width > _WIDE:
-        room //= 2
-    if purpose == "backward":
-        room //= 2
+    kind = "narrow" if width <= _WIDE else "wide" if precision in _COARSE else "wide, exact"
+    room = warp_count(width, purpose) * 32 * _THREAD_BYTES[kind][purpose]
     return min(max(room // (width * itemsize), LEAST), _MOST_CELLS)
 
 

@@ -35,7 +35,7 @@ def launch(
             kernel[grid](*arguments, **constants)
     else:
         with torch.cuda.device(arguments[0].device):
-            kernel[grid](*arguments, **constants, num_warps=warps)
+            kernel[grid](*arguments, **constants, num_warps=warps, num_stages=plan.STAGES)
 
 
 def signed(value: int) -> int:
@@ -99,7 +99,7 @@ class GpuRollout:
         self.moments: list[tuple[Tensor, Tensor]] = []
         columns = max(self.packed.w1.shape[1], self.packed.filters.shape[-1])
         self.rule_width = plan.width_of(self.packed.w0.shape[1], columns)
-        self.warps = plan.warp_count(self.rule_width)
+        self.warps = plan.warp_count(self.rule_width, "forward")
         self.forward_tile = self.tile("forward")
         self.constants = self._constants(cell, awake is not None)
 
@@ -112,7 +112,7 @@ class GpuRollout:
     def tile(self, purpose: str) -> tuple[int, int, int]:
         """Shape of the tile that a program computes."""
         purpose = "interpreted" if interpreted() else purpose
-        cells = plan.cells_at_once(self.rule_width, self.dtype.itemsize, purpose)
+        cells = plan.cells_at_once(self.rule_width, self.dtype.itemsize, purpose, self.precision)
         return plan.tile_shape(self.sizes, cells)
 
     def _constants(self, cell: Cell, has_awake: bool) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class GpuBackward:
             back_rule, (self.rows,), self.states[step], after, self.base, self.features, sums,
             totals, *run.tensors, moments, *run.mask, *run.runtime(tile), *run.firing_of(step),
             self.tiles, self.tiles * run.batch, sums.shape[1],
-            T0=tile[0], T1=tile[1], T2=tile[2], GS=self.width, MEASURE=measure, warps=run.warps,
+            T0=tile[0], T1=tile[1], T2=tile[2], GS=self.width, MEASURE=measure,
+            warps=plan.warp_count(run.rule_width, "backward"),
             **{name: run.constants[name] for name in _RULE},
         )  # fmt: skip
 
