@@ -24,10 +24,11 @@ _THREAD_BYTES = {
     "narrow": {"forward": 128, "backward": 32},
     "wide": {"forward": 128, "backward": 64},
     "wide, exact": {"forward": 32, "backward": 32},
+    "wide, exact, convolution": {"forward": 64, "backward": 32},
 }
 _WIDE, _COARSE = 64, ("tf32", "bfloat16")
 _MOST_CELLS, _INTERPRETED_CELLS = 128, 512
-_MOST_CHANNELS, _MOST_HIDDEN, _MOST_KERNEL = 64, 256, 7
+_MOST_CHANNELS, _MOST_FEATURES, _MOST_HIDDEN, _MOST_KERNEL = 32, 64, 128, 7
 # Each program of the backward pass sums up the gradients of the weights in a row of its own.
 _MOST_ROWS, _ROW_BYTES = 1024, 64e6
 
@@ -56,10 +57,10 @@ def refusal(cell: Cell, dtype: torch.dtype) -> str | None:
     if width > _MOST_KERNEL:
         return f"cell.perception.kernel {width} (at most {_MOST_KERNEL})"
     conv = settings.perception.kind == "conv"
-    if conv and cell.perception.features > _MOST_CHANNELS:
+    if conv and cell.perception.features > _MOST_FEATURES:
         return (
             f"{settings.perception.filters} full convolutions of {cell.channels} channels "
-            f"(at most {_MOST_CHANNELS} features)"
+            f"(at most {_MOST_FEATURES} features)"
         )
     return None
 
@@ -79,7 +80,9 @@ def warp_count(width: int, purpose: str) -> int:
     return 4 if width <= _WIDE and purpose == "forward" else 8
 
 
-def cells_at_once(width: int, itemsize: int, purpose: str, precision: str) -> int:
+def cells_at_once(
+    width: int, itemsize: int, purpose: str, precision: str, convolution: bool
+) -> int:
     """How many cells a program computes: as many as have room for their hidden values.
 
     Args:
@@ -87,10 +90,12 @@ def cells_at_once(width: int, itemsize: int, purpose: str, precision: str) -> in
         itemsize: bytes of a value.
         purpose: "forward", "backward" or "interpreted".
         precision: of the products.
+        convolution: whether the filters mix channels.
     """
     if purpose == "interpreted":
         return _INTERPRETED_CELLS
-    kind = "narrow" if width <= _WIDE else "wide" if precision in _COARSE else "wide, exact"
+    exact = ", exact, convolution" if convolution else ", exact"
+    kind = "narrow" if width <= _WIDE else "wide" + ("" if precision in _COARSE else exact)
     room = warp_count(width, purpose) * 32 * _THREAD_BYTES[kind][purpose]
     return min(max(room // (width * itemsize), LEAST), _MOST_CELLS)
 

@@ -112,7 +112,10 @@ class GpuRollout:
     def tile(self, purpose: str) -> tuple[int, int, int]:
         """Shape of the tile that a program computes."""
         purpose = "interpreted" if interpreted() else purpose
-        cells = plan.cells_at_once(self.rule_width, self.dtype.itemsize, purpose, self.precision)
+        cells = plan.cells_at_once(
+            self.rule_width, self.dtype.itemsize, purpose, self.precision,
+            self.packed.convolution,
+        )  # fmt: skip
         return plan.tile_shape(self.sizes, cells)
 
     def _constants(self, cell: Cell, has_awake: bool) -> dict[str, Any]:
