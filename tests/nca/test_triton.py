@@ -209,6 +209,7 @@ def test_a_value_that_is_not_finite_is_found_in_any_tile(engine: Engine) -> None
         ({"channels": 33}, "cell.channels 33"),
         ({"hidden": 129}, "cell.update.hidden 129"),
         ({"kernel": 9}, "cell.perception.kernel 9"),
+        ({"filters": 5}, "cell.perception.filters 5"),
         ({"kind": "conv", "filters": 5, "channels": 16}, "5 full convolutions"),
     ],
 )

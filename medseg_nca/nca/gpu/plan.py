@@ -29,6 +29,8 @@ _THREAD_BYTES = {
 _WIDE, _COARSE = 64, ("tf32", "bfloat16")
 _MOST_CELLS, _INTERPRETED_CELLS = 128, 512
 _MOST_CHANNELS, _MOST_FEATURES, _MOST_HIDDEN, _MOST_KERNEL = 32, 64, 128, 7
+# The code of a kernel has a part for each depthwise filter.
+_MOST_FILTERS = 4
 # Each program of the backward pass sums up the gradients of the weights in a row of its own.
 _MOST_ROWS, _ROW_BYTES = 1024, 64e6
 
@@ -57,9 +59,12 @@ def refusal(cell: Cell, dtype: torch.dtype) -> str | None:
     if width > _MOST_KERNEL:
         return f"cell.perception.kernel {width} (at most {_MOST_KERNEL})"
     conv = settings.perception.kind == "conv"
+    filters = settings.perception.filters
+    if not conv and filters > _MOST_FILTERS:
+        return f"cell.perception.filters {filters} (at most {_MOST_FILTERS})"
     if conv and cell.perception.features > _MOST_FEATURES:
         return (
-            f"{settings.perception.filters} full convolutions of {cell.channels} channels "
+            f"{filters} full convolutions of {cell.channels} channels "
             f"(at most {_MOST_FEATURES} features)"
         )
     return None
