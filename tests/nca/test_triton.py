@@ -233,14 +233,23 @@ def test_auto_never_takes_the_interpreter() -> None:
 
 
 def test_the_check_before_first_use_finds_agreement_and_names_a_difference() -> None:
+    from medseg_nca.nca.gpu.available import checked_apart
     from medseg_nca.nca.gpu.proof import disagreement
 
     cpu = torch.device("cpu")
     assert disagreement(cpu, torch.float32, True, "ieee") is None
     # In the interpreter "bfloat16" products are wrong: it multiplies the bits as whole numbers.
-    reason = disagreement(cpu, torch.float32, False, "bfloat16")
+    reason = checked_apart(cpu, torch.float32, False, "bfloat16")
     assert reason is not None
     assert "of a small roll-out" in reason
+
+
+def test_a_check_that_fails_is_a_reason_and_no_error() -> None:
+    from medseg_nca.nca.gpu.available import checked_apart
+
+    reason = checked_apart(torch.device("cuda:99"), torch.float32, False, "tf32x3")
+    assert reason is not None
+    assert "failed" in reason or "ended with code" in reason
 
 
 def test_nothing_of_triton_is_imported_without_need() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,6 +15,8 @@ import torch
 LEAST_CAPABILITY = (8, 0)
 # Triton's major and minor version that comes with the oldest torch that the package allows.
 _LEAST_TRITON = (3, 4)
+# Kernels are compiled in this time too, unless Triton has them on disk.
+_SECONDS = 300
 
 
 def interpreter_asked_for() -> bool:
@@ -49,8 +54,7 @@ def unusable(device: torch.device, dtype: torch.dtype, gradients: bool) -> str |
     """Say why the kernels cannot be used for such states; None if they can.
 
     In each process the first use on a device, for each type of state and precision of products,
-    with gradients and without, is preceded by a small roll-out that is compared with the reference
-    engine on the CPU.
+    with gradients and without, is preceded by :func:`checked_apart`.
 
     Args:
         device: where the states are.
@@ -59,7 +63,35 @@ def unusable(device: torch.device, dtype: torch.dtype, gradients: bool) -> str |
     """
     if (reason := missing(device)) is not None or device.type != "cuda":
         return reason
-    from medseg_nca.nca.gpu.proof import disagreement
     from medseg_nca.nca.gpu.run import precision_of
 
-    return disagreement(device, dtype, gradients, precision_of(dtype, device.type))
+    return checked_apart(device, dtype, gradients, precision_of(dtype, device.type))
+
+
+@cache
+def checked_apart(
+    device: torch.device, dtype: torch.dtype, gradients: bool, precision: str
+) -> str | None:
+    """Compare a small roll-out with the reference engine, in a process of its own.
+
+    A kernel that reads where it may not spoils the device for the rest of its process, and one that
+    never ends would hang it. The arguments and the result are those of
+    :func:`medseg_nca.nca.gpu.proof.disagreement`.
+    """
+    what = [str(device), str(dtype).removeprefix("torch."), str(int(gradients)), precision]
+    call = [sys.executable, "-m", "medseg_nca.nca.gpu.proof", *what]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            call, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"a small roll-out took longer than {_SECONDS} s"
+    except OSError as error:
+        return f"no process could be started to check it: {error}"
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        said = (done.stderr.splitlines() or ["it said nothing"])[-1]
+        return f"the process that checked it ended with code {done.returncode}: {said}"
+    reason: str | None = json.loads(lines[-1])
+    return reason

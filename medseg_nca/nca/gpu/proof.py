@@ -1,8 +1,14 @@
-"""A check of the kernels before their first use: a small roll-out, against the reference engine."""
+"""A check of the kernels before their first use: a small roll-out, against the reference engine.
+
+``python -m medseg_nca.nca.gpu.proof DEVICE DTYPE GRADIENTS PRECISION`` prints the result of
+:func:`disagreement` as JSON.
+"""
 
 from __future__ import annotations
 
 import copy
+import json
+import sys
 import threading
 from functools import cache
 
@@ -89,3 +95,14 @@ def _worst(
 def cell_type(cell: Cell, dtype: torch.dtype) -> torch.dtype:
     """The type of state that the reference computes for comparison."""
     return dtype if dtype == torch.bfloat16 else next(cell.parameters()).dtype
+
+
+def main() -> None:
+    """Entry point of the process that checks."""
+    device, dtype, gradients, precision = sys.argv[1:]
+    reason = disagreement(torch.device(device), getattr(torch, dtype), gradients == "1", precision)
+    sys.stdout.write(json.dumps(reason) + "\n")
+
+
+if __name__ == "__main__":
+    main()
