@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from medseg_nca.benchmark import process
@@ -146,3 +147,11 @@ def test_what_cannot_be_measured_is_refused(args: tuple[str, ...], said: str) ->
     assert code == 2
     assert out == ""
     assert said in err
+
+
+def test_a_device_that_is_not_there() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    code, _, err = run("step", *TINY, "--device", "cuda")
+    assert code == 2
+    assert "torch sees no GPU" in err
