@@ -129,6 +129,8 @@ class Task(ABC):
         defaults: values, by key, of settings that the user leaves to the recipe.
         predict_options: names in ``PredictRequest.options`` that the task understands.
         evaluate_options: names in ``EvaluateRequest.options`` that the task understands.
+        unused_training: names of fields of the section ``training`` that the task does not read. A
+            value other than the default is refused.
         folds: whether a training can be one fold of a cross-validation: it has cases to divide.
         joins: whether the models of several folds become one ensemble.
         parallel: whether ``workers`` and ``scheduler`` of a request share out its cases.
@@ -144,6 +146,7 @@ class Task(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     predict_options: ClassVar[frozenset[str]] = frozenset()
     evaluate_options: ClassVar[frozenset[str]] = frozenset()
+    unused_training: ClassVar[frozenset[str]] = frozenset()
     folds: ClassVar[bool] = True
     joins: ClassVar[bool] = False
     parallel: ClassVar[bool] = False
@@ -162,8 +165,17 @@ class Task(ABC):
         """Return the settings with every default of ``options`` written out.
 
         Raises:
-            ConfigError: as :meth:`options` raises it.
+            ConfigError: as :meth:`options` raises it, or if a setting of the section ``training``
+                is changed that the task does not read; the message names the setting.
         """
+        fields = type(settings.training).model_fields
+        for name in sorted(self.unused_training):
+            default = fields[name].get_default(call_default_factory=True)
+            if getattr(settings.training, name) != default:
+                raise ConfigError(
+                    f"training.{name} has no meaning in the task {self.name}.",
+                    hint=f"Leave training.{name} out.",
+                )
         return settings.changed(options=self.options(settings).model_dump(mode="json"))
 
     def decided(self, start: Start) -> tuple[RunSettings, tuple[Decision, ...]]:
