@@ -7,6 +7,7 @@ umask 077
 state=$1 target=$2
 [ -f "$state/jobs.sqlite" ] || { echo "$state: holds no jobs.sqlite" >&2; exit 2; }
 [ ! -e "$target" ] || { echo "$target: is there already; name a new folder" >&2; exit 2; }
+[ ! -e "$target.part" ] || { echo "$target.part: is left of a back-up that broke off; remove it" >&2; exit 2; }
 mkdir -p "$target.part"
 sqlite3 "$state/jobs.sqlite" ".timeout 60000" "VACUUM INTO '$target.part/jobs.sqlite'"
 copy() {

@@ -129,10 +129,8 @@ def predict(
 
     tracking = TrackingSettings(uri=tracking_uri)
     loaded = load_model(model, device=device or "auto", tracking=tracking, engine=engine)
-    options |= {
-        "flips": _axes(options["flips"], loaded.spec.model.dims),
-        "largest": _labels(options["largest"]),
-    }
+    options["flips"] = _axes(options["flips"], loaded.spec.model.dims)
+    options["largest"] = _labels(options["largest"])
     # A flag that is not set, and an option that is not given, leave it to the model.
     given = {
         key: value for key, value in options.items() if value is not None and value is not False

@@ -62,6 +62,8 @@ _PACS: dict[Trouble, tuple[int, str, str]] = {
     "unauthorised": (502, "The DICOMweb server of the images does not let this server in.", _TELL),
     "missing": (404, "The DICOMweb server of the images has no such series any more.",
                 "Look for it there."),
+    "incomplete": (502, "The DICOMweb server of the images sends fewer instances than it says the "
+                   "series has.", "Ask again when the archive has the whole series."),
     "wrong": (502, "The DICOMweb server of the images answers with what it was not asked for.",
               _TELL),
     "too-large": (413, "The series is larger than this server takes.", _TELL),

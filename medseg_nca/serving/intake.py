@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import stat
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ _BEGINNINGS = (
     (b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"II+\0", ".tif"), (b"MM\0+", ".tif"),
 )  # fmt: skip
 _PICTURES = (".png", ".jpg", ".bmp", ".tif")
+_PILLOW = threading.Lock()
 # What systems put into archives by themselves.
 _PASSED_OVER = ("__MACOSX", ".DS_Store", "Thumbs.db", "DICOMDIR")
 _WHAT = f"Send one image ({', '.join(SUFFIXES)}), or a zip archive of one DICOM series."
@@ -170,6 +172,9 @@ def check_fit(received: Received, plan: PreprocessPlan, voxels: int) -> None:
         )
     shape, channels, affine = _shape(received.files)
     if shape is None:
+        for path in received.files:
+            if (found := _picture(path)) is not None:
+                check_voxels(found, None, plan, voxels)
         return
     check_voxels(shape, affine, plan, voxels)
     size = " x ".join(map(str, shape))
@@ -236,23 +241,29 @@ def _shape(
 ) -> tuple[tuple[int, ...] | None, int | None, NDArray[np.float64] | None]:
     """Spatial shape, channels and affine, as far as the header tells quickly."""
     if image_suffix(files[0]) in _PICTURES:
-        return (_picture(files[0]) if len(files) == 1 else None), None, None
+        found = _picture(files[0]) if len(files) == 1 else None
+        # Pages may be slices, or else: who reads them knows better.
+        return (None if found is None or found[2] > 1 else found[:2]), None, None
     extent = peek(files)
     return (None, None, None) if extent is None else (extent.shape, extent.channels, extent.affine)
 
 
-def _picture(path: Path) -> tuple[int, ...] | None:
-    """Width and height from the header; None where a TIFF may hold slices, or it cannot be told."""
+def _picture(path: Path) -> tuple[int, int, int] | None:
+    """Width, height and pages from the header, the size of the first page; None if it has none.
+
+    Pages of other sizes are refused where they are read.
+    """
     from PIL import Image
 
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path) as picture:
-            return None if getattr(picture, "n_frames", 1) > 1 else picture.size
-    except Exception:  # of a damaged file; who reads it says better what is wrong
-        return None
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    with _PILLOW:  # its limit is one for all threads
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            with Image.open(path) as picture:
+                return *picture.size, int(getattr(picture, "n_frames", 1))
+        except Exception:  # of a damaged file; who reads it says better what is wrong
+            return None
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _head(path: Path) -> bytes:

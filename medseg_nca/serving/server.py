@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -143,8 +144,10 @@ def _delivering(running: Running) -> Iterator[None]:
 
 
 def _source(settings: ServeSettings, pacs: DicomWebClient | None) -> ImageSource | None:
+    copies = settings.state / "pacs"
     if pacs is not None:
-        return PacsSource(pacs, settings.state / "pacs", settings.limits)
+        return PacsSource(pacs, copies, settings.limits)
+    shutil.rmtree(copies, ignore_errors=True)  # of an earlier server: nobody would sweep them
     return None if settings.folder is None else FolderSource(settings.folder)
 
 

@@ -53,7 +53,7 @@ class Sessions:
         tree = self._read(session_id, owner)
         place = self._folder / session_id
         write_json(place / _META, {**tree, "used": time.time()})
-        return tuple(sorted((place / _FILES).iterdir()))
+        return self._files(session_id)
 
     def info(self, session_id: str, owner: str | None) -> dict[str, Any]:
         """What MONAI Label's clients are told; the path is the id, never one of this machine.
@@ -62,7 +62,7 @@ class Sessions:
             Refused: as :meth:`files`.
         """
         tree = self._read(session_id, owner)
-        image = next(iter(sorted((self._folder / session_id / _FILES).iterdir()))).name
+        image = self._files(session_id)[0].name
         return {
             "name": session_id, "path": session_id, "image": image, "meta": {},
             "create_ts": int(tree["created"]), "last_access_ts": int(tree["used"]),
@@ -78,8 +78,17 @@ class Sessions:
         self._read(session_id, owner)
         shutil.rmtree(self._folder / session_id, ignore_errors=True)
 
+    def _files(self, session_id: str) -> tuple[Path, ...]:
+        """Raises Refused (404) if it was removed by somebody else just now."""
+        place = self._folder / session_id
+        try:
+            return tuple(sorted((place / _FILES).iterdir()))
+        except FileNotFoundError:
+            shutil.rmtree(place, ignore_errors=True)  # noting its use may have made it once more
+            raise _gone() from None
+
     def _read(self, session_id: str, owner: str | None) -> Mapping[str, Any]:
-        gone = Refused(404, "There is no such session, or it has expired.", hint="Make a new one.")
+        gone = _gone()
         if not is_id(session_id):
             raise gone
         try:
@@ -104,3 +113,7 @@ class Sessions:
                 old = place.stat().st_mtime + self._age < time.time()
             if old:
                 shutil.rmtree(place, ignore_errors=True)
+
+
+def _gone() -> Refused:
+    return Refused(404, "There is no such session, or it has expired.", hint="Make a new one.")

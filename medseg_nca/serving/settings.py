@@ -239,13 +239,25 @@ class ServeSettings(Settings):
         Raises:
             ConfigError: naming the setting.
         """
-        ENGINES.check(self.engine)
+        self.check_together()
         if not self.models:
             raise ConfigError("No model is named.", hint="For example: --models zoo:hippocampus")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError(
                 "TLS needs a certificate and its key.", hint="Give --tls-cert and --tls-key."
             )
+        for name, path in (("--studies", self.folder), ("--users", self.users),
+                           ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip
+            if path is not None and not path.exists():
+                raise ConfigError(f"{name}: there is no {path}.", hint=_HINTS.get(name))
+
+    def check_together(self) -> None:
+        """Refuse settings that exclude each other, and an engine that there is not.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
+        ENGINES.check(self.engine)
         if self.ohif is not None and self.pacs is None:
             raise ConfigError(
                 "--ohif: the viewer shows images of a DICOMweb server, and none is named.",
@@ -256,10 +268,6 @@ class ServeSettings(Settings):
                 "--store: there is no DICOMweb server to store in.",
                 hint="Name one: --studies https://HOST/dicom-web",
             )
-        for name, path in (("--studies", self.folder), ("--users", self.users),
-                           ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip
-            if path is not None and not path.exists():
-                raise ConfigError(f"{name}: there is no {path}.", hint=_HINTS.get(name))
 
 
 _HINTS = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ class Studies:
 
     def __init__(self, source: ImageSource | None, sent: Path) -> None:
         self._source, self._sent = source, sent
+        self._adding = threading.Lock()
         sent.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def all(self) -> dict[str, Image]:
@@ -79,14 +81,18 @@ class Studies:
         """
         if not 0 < len(image_id) <= LONGEST_ID or not image_id.isprintable():
             raise Refused(422, f"An id has 1 to {LONGEST_ID} letters.")
+        taken = Refused(409, "There is an image of that id.", hint="Choose another one.")
         if self._find(image_id) is not None:
-            raise Refused(409, "There is an image of that id.", hint="Choose another one.")
+            raise taken
+        with self._adding:
+            if image_id in self._received():  # somebody sent it meanwhile
+                raise taken
+            self._keep(image_id, received)
+
+    def _keep(self, image_id: str, received: Received) -> None:
         place = self._sent / key_of(image_id)
-        try:
-            (place / _FILES).mkdir(parents=True, mode=0o700)
-        except FileExistsError:
-            shutil.rmtree(place, ignore_errors=True)  # what was begun and not finished
-            (place / _FILES).mkdir(parents=True, mode=0o700)
+        shutil.rmtree(place, ignore_errors=True)  # what was begun and not finished
+        (place / _FILES).mkdir(parents=True, mode=0o700)
         for path in received.files:
             shutil.move(path, place / _FILES / path.name)
         write_json(place / _ID, {"id": image_id, "dicom": received.kind == "dicom"})

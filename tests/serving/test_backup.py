@@ -55,3 +55,7 @@ def test_what_is_no_folder_of_a_server_is_not_backed_up(tmp_path: Path) -> None:
     done = back_up(tmp_path, tmp_path / "there")
     assert done.returncode == 2
     assert "is there already" in done.stderr
+    (tmp_path / "new.part").mkdir()  # it broke off
+    done = back_up(tmp_path, tmp_path / "new")
+    assert done.returncode == 2
+    assert "remove it" in done.stderr

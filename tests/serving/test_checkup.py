@@ -244,6 +244,32 @@ def test_a_dicomweb_server_that_is_not_there_is_found(tmp_path: Path) -> None:
     assert level("images.folder", "--studies", str(tmp_path / "none"))[0] == "problem"
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [(("--store",), "--store"), (("--ohif", "."), "--ohif"), (("--engine", "cpo"), "cpu")],
+)
+def test_what_serve_would_refuse_is_found(given: tuple[str, ...], words: str) -> None:
+    code, found = findings(*given)
+    assert code == 2
+    assert words in found["settings.together"]["value"] + found["settings.together"]["advice"]
+
+
+def test_a_folder_that_holds_no_viewer_is_found(tmp_path: Path) -> None:
+    given = ("--studies", "http://127.0.0.1:9/dicom-web", "--ohif", str(tmp_path))
+    assert level("images.OHIF", *given)[0] == "problem"
+    (tmp_path / "index.html").write_text('<script src="/ohif/app.js"></script>')
+    assert level("images.OHIF", *given)[0] == "ok"
+
+
+def test_models_compute_on_the_engine_that_is_to_serve_them(tmp_path: Path) -> None:
+    """The worker of the doctor is asked for the same one."""
+    save_tiny(tmp_path / "tiny")
+    _, found = findings("--models", "tiny", "--engine", "reference")
+    assert found["models.tiny on cpu"]["level"] == "ok"
+    _, found = findings("--models", "tiny", "--engine", "none")
+    assert found["models.tiny on cpu"]["level"] == "problem"
+
+
 def test_flags_of_a_server_are_for_serve() -> None:
     result = CliRunner().invoke(cli, ["doctor", "--users", "x"])
     assert result.exit_code == 2

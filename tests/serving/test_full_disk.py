@@ -124,3 +124,21 @@ def test_a_transaction_that_cannot_be_committed_leaves_the_next_one_alone(tmp_pa
     with store.transaction() as database:
         assert database.execute("SELECT COUNT(*) FROM tokens").fetchone()[0] == 0
     store.close()
+
+
+def test_an_image_that_cannot_be_queued_takes_no_room(tmp_path: Path) -> None:
+    store, received = JobStore(tmp_path), tmp_path / "incoming" / new_id()
+    received.mkdir()
+    (received / "file_00001.png").write_bytes(b"x" * 10)
+    with store.transaction() as database:
+        database.execute("PRAGMA max_page_count = 1")  # it stays at what is there
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        fill_with_jobs(store, received)
+    assert {folder.name for folder in store.jobs.iterdir()} == {job.id for job in store.newest()}
+    store.close()
+
+
+def fill_with_jobs(store: JobStore, received: Path) -> None:
+    for _ in range(1000):
+        received.mkdir(exist_ok=True)
+        store.add(new_id(), received, JobOptions(select="x" * 4000), owner="", model="m")

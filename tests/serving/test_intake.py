@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import ImageError
 from medseg_nca.serving.errors import Refused, TooLarge, clean, failure_of
-from medseg_nca.serving.intake import Received, check_voxels, receive
+from medseg_nca.serving.intake import Received, check_fit, check_voxels, receive
 from medseg_nca.serving.settings import Limits
 from tests.serving.running import picture, volume, zipped
 
@@ -134,3 +135,18 @@ def test_voxels_count_on_the_grid_of_the_model_too() -> None:
         check_voxels((10, 10, 10), affine, plan, 7999)
     with pytest.raises(TooLarge, match="10 x 10 x 10 = 1,000 voxels"):
         check_voxels((10, 10, 10), np.eye(4), plan, 999)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_the_pages_of_a_stack_count(tmp_path: Path, files: int) -> None:
+    """Each is small enough; as a TIFF with slices they are one image."""
+    stream = io.BytesIO()
+    pages = [Image.new("L", (50, 40)) for _ in range(8)]
+    pages[0].save(stream, "TIFF", save_all=True, append_images=pages[1:])
+    members = {f"{number}.tif": stream.getvalue() for number in range(files)}
+    channels = tuple("ab"[:files])
+    plan = PreprocessPlan(dims=3, channels=channels, spacing=(1.0, 1.0, 1.0), crop_size=(8, 8, 8))
+    received = take(tmp_path, zipped(members))
+    check_fit(received, plan, 50 * 40 * 8)
+    with pytest.raises(TooLarge, match="50 x 40 x 8"):
+        check_fit(received, plan, 50 * 40 * 8 - 1)

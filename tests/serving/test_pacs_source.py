@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.io.dicomweb.server import DicomWebServer
-from medseg_nca.serving.errors import failure_of
+from medseg_nca.serving.errors import Refused, failure_of
 from medseg_nca.serving.images.image import Image
 from medseg_nca.serving.images.pacs import PacsSource
 from medseg_nca.serving.settings import Limits
@@ -105,6 +107,75 @@ def test_a_series_that_changed_is_fetched_again(
     assert server.fetches() == 2
 
 
+def test_a_copy_is_used_for_minutes_and_for_its_own_study_alone(
+    server: Peer, archive: Archive, client: DicomWebClient, tmp_path: Path
+) -> None:
+    """An archive that corrects a patient keeps the number of instances."""
+    source = PacsSource(client, tmp_path / "copies", Limits())
+    image = image_of(source)
+    assert image.remote is not None
+    for _ in range(2):
+        with source.using(image):
+            pass
+    assert server.fetches() == 1
+    with source.using(replace(image, remote=replace(image.remote, study_uid="1.2.3"))):
+        pass
+    assert server.fetches() == 2
+    long_ago = time.time() - 3600
+    for path in (tmp_path / "copies").rglob("*.dcm"):
+        os.utime(path, (long_ago, long_ago))
+    with source.using(image):
+        pass
+    assert server.fetches() == 3
+
+
+def test_an_archive_that_hangs_takes_some_threads_and_not_all(
+    server: Peer, client: DicomWebClient, tmp_path: Path
+) -> None:
+    """The server answers all requests with 40 threads."""
+    source = PacsSource(client, tmp_path / "copies", Limits())
+    hangs, refused, troubles = threading.Event(), [], []
+    server.answer = lambda handler: hangs.wait(20) and None
+
+    def ask(number: int) -> None:
+        try:
+            source.all() if number % 2 else source.find("1.2.3")
+        except Refused as error:
+            refused.append(error.status)
+        except DicomWebError as error:
+            troubles.append(error.trouble)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    assert sum(thread.is_alive() for thread in threads) <= 24
+    assert set(refused) == {503}
+    for thread in threads:
+        thread.join(30)
+    hangs.set()
+    assert not any(thread.is_alive() for thread in threads)
+    assert set(troubles) == {"slow"}
+    # The list was asked for once: who waited for it is told of the failure, too.
+    assert sum("offset=" in path for _, path, _ in server.asked) == 1
+
+
+def test_credentials_that_cannot_be_used_are_no_fault_of_the_client(
+    server: Peer, tmp_path: Path
+) -> None:
+    auth = tmp_path / "auth.json"
+    auth.write_text("{")
+    client = DicomWebClient(DicomWebServer(server.url, auth))
+    source = PacsSource(client, tmp_path / "copies", Limits())
+    for ask in (source.all, lambda: source.find("1.2.3")):
+        with pytest.raises(DicomWebError) as caught:
+            ask()
+        failure = failure_of(caught.value)
+        assert failure.status == 502
+        assert "auth" not in failure.detail
+    client.close()
+
+
 def test_copies_are_bounded_and_removed(
     archive: Archive, client: DicomWebClient, tmp_path: Path
 ) -> None:
@@ -148,7 +219,7 @@ def test_a_fetch_that_fails_leaves_nothing(
         (("--studies", "https://pacs", "--dicomweb-auth", "nowhere.json"), "nowhere.json"),
         (("--studies", "https://pacs", "--dicomweb-ca", "nowhere.pem"), "nowhere.pem"),
         (("--store",), "no DICOMweb server"),
-        (("--studies", "nowhere"), "there is no nowhere"),
+        (("--studies", "nowhere"), "/nowhere. Next: Name a folder"),
     ],
 )
 def test_what_cannot_be_configured(

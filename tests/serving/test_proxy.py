@@ -236,5 +236,31 @@ def test_a_client_that_leaves_frees_the_server(ann: Server, pacs: Misbehaving, s
     )
 
 
+def test_an_audit_log_that_cannot_be_written_costs_no_connection(ann: Server) -> None:
+    """Images that nobody could be told of are not shown, and 16 such requests end nothing."""
+    path = f"/proxy/dicom/wado/studies/{ADDRESSES}/metadata"
+    log, aside = ann.state / "audit.log", ann.state / "audit.aside"
+    log.rename(aside)
+    log.mkdir()
+    try:
+        assert {ann.get(path).status_code for _ in range(17)} == {500}
+    finally:
+        log.rmdir()
+        aside.rename(log)
+    assert ann.get(path).status_code == 200
+
+
+def test_credentials_that_are_broken_are_no_fault_of_the_client(ann: Server) -> None:
+    auth = ann.state.parent / "auth.json"
+    before = auth.read_text()
+    auth.write_text("{")
+    try:
+        answer = ann.get("/proxy/dicom/qido/studies")
+    finally:
+        auth.write_text(before)
+    assert answer.status_code == 502
+    assert "auth.json" not in answer.text
+
+
 def test_images_in_a_folder_are_not_there(server: Server) -> None:
     assert server.get("/proxy/dicom/qido/studies").status_code == 404

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord, is_id, new_id
 from medseg_nca.serving.jobs.store import INPUT, OUTPUT, RESULT, JobStore
 
@@ -238,6 +239,39 @@ def test_old_jobs_and_too_many_bytes_are_swept(
     store.close()
 
 
+def test_which_series_was_chosen_is_not_in_the_journal_either(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    received = store.incoming / new_id()
+    received.mkdir()
+    options = JobOptions(select="PatientID=CANARY-4711")
+    job = store.add(new_id(), received, options, owner="ann", model="m")
+    assert job is not None
+    assert b"CANARY" in (tmp_path / "jobs.sqlite-wal").read_bytes()
+    store.fail(job.id, Failure(500, "Broken."))
+    store.sweep(60.0, 10**9)  # as once a minute
+    for path in tmp_path.glob("jobs.sqlite*"):
+        assert b"CANARY" not in path.read_bytes(), path.name
+    store.close()
+
+
+def test_what_is_to_be_stored_is_kept_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was started without its archive never stores what waited."""
+    store = JobStore(tmp_path)
+    job = added(store)
+    claimed = store.claim()
+    assert claimed is not None
+    made(store, claimed)
+    store.finish(claimed)
+    Deliveries(store).ask(job.id)
+    assert store.sweep(-1.0, 10**9) == 0
+    later = time.time() + 3 * 86400.0
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert store.sweep(60.0, 10**9) == 1
+    store.close()
+
+
 def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     with pytest.raises(ConfigError, match="another server"):
@@ -251,3 +285,38 @@ def test_ids_are_random_and_nothing_else_is_one() -> None:
     assert all(is_id(new_id()) for _ in range(100))
     for text in ("", ".", "..", "../../../../etc/passwd", "a" * 23, "a" * 21 + "/", "ä" * 22):
         assert not is_id(text)
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled", "killed"])
+def test_a_text_that_may_name_a_patient_is_in_no_file_after_the_job(
+    tmp_path: Path, end: str
+) -> None:
+    """Neither in the database nor in its write-ahead log, where earlier changes stay."""
+    store = JobStore(tmp_path)
+    received = store.incoming / new_id()
+    received.mkdir()
+    options = JobOptions(kind="dicom", select="PatientID=ZYX-4711")
+    assert store.add(new_id(), received, options, owner="ann", model="m") is not None
+    held = [path.name for path in tmp_path.glob("jobs.sqlite*") if b"ZYX" in path.read_bytes()]
+    assert held  # the job needs it
+    if end == "cancelled":
+        (job,) = store.newest()
+        assert store.cancel_queued(job.id, Failure(409, "The job was cancelled."))
+    else:
+        claimed = store.claim()
+        assert claimed is not None
+        if end == "killed":
+            store.close()  # and the next server finds it, and tries it again
+            store = JobStore(tmp_path)
+            store.recover()
+            claimed = store.claim()
+            assert claimed is not None
+            assert claimed.options.select == options.select
+        if end == "failed":
+            store.fail(claimed.id, Failure(422, "The image is empty."))
+        else:
+            made(store, claimed)
+            assert store.finish(claimed)
+    for path in tmp_path.glob("jobs.sqlite*"):
+        assert b"ZYX" not in path.read_bytes(), path.name
+    store.close()

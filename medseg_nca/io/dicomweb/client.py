@@ -14,6 +14,7 @@ from medseg_nca.io.dicom.files.reader import scanned
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.scan import series_uid_of_damaged
 from medseg_nca.io.dicomweb.connection import DicomWebConnection
+from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.io.dicomweb.parts import DICOM, PartFiles, PartsBody, TooManyParts, WrongParts
 from medseg_nca.io.dicomweb.server import DicomWebServer
 
@@ -86,11 +87,9 @@ class StoreReport:
 
     Attributes:
         refused: reason by SOPInstanceUID of what it did not take: the number of PS3.18, or None.
-        warned: whether it took some with changes.
     """
 
     refused: dict[str, int | None]
-    warned: bool = False
 
 
 class DicomWebClient:
@@ -118,10 +117,11 @@ class DicomWebClient:
             DicomWebError: if the server cannot be asked.
         """
         found: dict[str, RemoteSeries] = {}
+        end, offset = time.monotonic() + _LIST_SECONDS, 0
         while len(found) < _MOST_SERIES:
-            page = self._search({"limit": _PAGE, "offset": len(found)})
-            before = len(found)
-            found |= {series.uid: series for series in page}
+            page = self._search({"limit": _PAGE, "offset": offset}, end - time.monotonic())
+            before, offset = len(found), offset + len(page)
+            found |= {series.uid: series for series in _series_of(page)}
             # A server that knows no pages sends all at once, or the same again.
             if len(page) != _PAGE or len(found) == before:
                 break
@@ -135,8 +135,8 @@ class DicomWebClient:
         """
         if not may_be_uid(uid):
             return None
-        found = self._search({"SeriesInstanceUID": uid, "limit": 2})
-        return next((series for series in found if series.uid == uid), None)
+        found = self._search({"SeriesInstanceUID": uid, "limit": 2}, _LIST_SECONDS)
+        return next((series for series in _series_of(found) if series.uid == uid), None)
 
     def fetch(
         self, series: RemoteSeries, folder: Path, limits: FetchLimits | None = None
@@ -149,8 +149,8 @@ class DicomWebClient:
             limits: what is taken.
 
         Raises:
-            DicomWebError: if it cannot be fetched, is larger than allowed, or what came belongs to
-                another series.
+            DicomWebError: if it cannot be fetched, is larger than allowed, what came belongs to
+                another series, or is less than the server says the series has.
             OSError: if it cannot be written.
         """
         limits = limits or FetchLimits()
@@ -178,12 +178,13 @@ class DicomWebClient:
             "POST", address, headers=headers, content=body.pieces(), also=(409,)
         ) as answer:
             tree = connection.read_json(answer, _LIST_BYTES, _LIST_SECONDS)
-        failed = {uid: reason for uid, reason in _refusals(tree) if reason not in _THERE}
-        if answer.status_code == 409 and not isinstance(tree, dict):
+        refused = dict(_refusals(tree))
+        if answer.status_code == 409 and not refused:
             raise connection.error("wrong", "takes none of the objects and does not say why")
-        return StoreReport(failed, warned=answer.status_code == 202)
+        return StoreReport({uid: why for uid, why in refused.items() if why not in _THERE})
 
-    def _search(self, query: dict[str, str | int]) -> list[RemoteSeries]:
+    def _search(self, query: dict[str, str | int], seconds: float) -> list[Any]:
+        """The entries of an answer, whatever they are."""
         connection = self._connection
         fields = {"includefield": ",".join((_STUDY, _MODALITY, _COUNT))}
 
@@ -192,12 +193,18 @@ class DicomWebClient:
                 "GET", self.server.address("series"), headers={"Accept": JSON},
                 params={**fields, **query},
             ) as answer:  # fmt: skip
-                return connection.read_json(answer, _LIST_BYTES, _LIST_SECONDS)
+                return connection.read_json(answer, _LIST_BYTES, max(seconds, 0.0))
 
-        tree = connection.retried(once)
+        try:
+            tree = connection.retried(once)
+        except DicomWebError as error:
+            if error.trouble != "missing":
+                raise
+            # A search that finds nothing is answered, so that this is not about a series.
+            raise connection.error("wrong", "knows no search for series (HTTP 404)") from error
         if tree is not None and not isinstance(tree, list):
             raise connection.error("wrong", "answers a search with what is no list")
-        return list(_series_of(tree or ()))
+        return tree or []
 
     def _fetch(
         self, series: RemoteSeries, folder: Path, limits: FetchLimits, seconds: float
@@ -222,19 +229,26 @@ class DicomWebClient:
                 raise connection.error("too-large", text) from error
 
     def _check(self, series: RemoteSeries, paths: Iterable[Path]) -> None:
-        """Refuse files of another series; damaged ones are refused where they are read."""
-        found = set()
+        """Refuse other and missing instances; damaged ones are refused where they are read."""
+        found, instances = set(), set()
         for path in paths:
             try:
                 with scanned(path) as header:
-                    found.add(Attributes(header).text("SeriesInstanceUID"))
+                    attributes = Attributes(header)
+                    found.add(attributes.text("SeriesInstanceUID"))
+                    instances.add(attributes.text("SOPInstanceUID") or path.name)
             except DicomError as error:
                 strange = error.problem.kind in _NO_DICOM
                 found.add("" if strange else series_uid_of_damaged(path))
+                instances.add(path.name)
         if not found:
             raise self._connection.error("missing", "has no instance of this series")
         if found != {series.uid}:
             raise self._connection.error("wrong", "sends instances of another series")
+        # Slices that are missing at an end of the series would be seen nowhere else.
+        if len(instances) < (series.instances or 0):
+            text = f"sends {len(instances)} instances of a series that has {series.instances}"
+            raise self._connection.error("incomplete", text)
 
 
 def _series_of(tree: Iterable[Any]) -> Iterator[RemoteSeries]:

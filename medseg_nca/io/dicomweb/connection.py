@@ -42,6 +42,7 @@ _HINTS: dict[Trouble, str] = {
     "faulty": "Look into its log.",
     "unauthorised": "Mend its user and password, or its token.",
     "missing": "Is it stored there, and is the address that of DICOMweb?",
+    "incomplete": "Is it still receiving the series, or may these credentials see a part of it?",
     "wrong": "Is the address that of DICOMweb, the part before /studies?",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from medseg_nca.errors import MedsegError
@@ -83,10 +83,9 @@ def _version_there(settings: ServeSettings) -> str | None:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         connection = HTTPSConnection(host, settings.port, timeout=_TIMEOUT, context=context)
-    with suppress(OSError, HTTPException, ValueError, KeyError, TypeError):
+    with closing(connection), suppress(OSError, HTTPException, ValueError, KeyError, TypeError):
         connection.request("GET", "/health/live")
         tree = json.loads(connection.getresponse().read(10_000))
         if tree["status"] == "live":
             return str(tree["version"])[:40]
-    connection.close()
     return None

@@ -9,7 +9,7 @@ from medseg_nca.errors import MedsegError
 from medseg_nca.findings import DoctorFinding
 from medseg_nca.serving.checkup.access import examine_port, examine_users
 from medseg_nca.serving.checkup.files import examine_mode
-from medseg_nca.serving.checkup.images import examine_studies
+from medseg_nca.serving.checkup.images import examine_studies, examine_viewer
 from medseg_nca.serving.checkup.models import examine_models
 from medseg_nca.serving.checkup.state import examine_clock, examine_state
 from medseg_nca.serving.checkup.tls import examine_tls
@@ -33,13 +33,24 @@ def examine_server(resolved: Resolved[ServeSettings], seconds: float) -> Iterato
     else:
         yield DoctorFinding("packages", "serve", "ok", "installed")
     yield from _settings_file(resolved)
+    yield from _together(settings)
     yield from examine_users(settings)
     yield from examine_port(settings)
     yield from examine_tls(settings)
     yield from examine_state(settings)
     yield from examine_clock(settings)
     yield from examine_studies(settings)
+    yield from examine_viewer(settings)
     yield from examine_models(settings, seconds)
+
+
+def _together(settings: ServeSettings) -> Iterator[DoctorFinding]:
+    """Settings that exclude each other."""
+    try:
+        settings.check_together()
+    except MedsegError as error:
+        advice = error.hint or "`medseg-nca serve --help` lists what can be chosen."
+        yield DoctorFinding("settings", "together", "problem", error.message, advice)
 
 
 def _settings_file(resolved: Resolved[ServeSettings]) -> Iterator[DoctorFinding]:

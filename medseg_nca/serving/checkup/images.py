@@ -9,6 +9,7 @@ from medseg_nca.errors import MedsegError
 from medseg_nca.findings import DoctorFinding
 from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.checkup.files import examine_mode
+from medseg_nca.serving.ohif.build import OhifBuild
 from medseg_nca.serving.security.listening import check_pacs
 from medseg_nca.serving.settings import ServeSettings
 
@@ -43,3 +44,15 @@ def examine_studies(settings: ServeSettings) -> Iterator[DoctorFinding]:
         yield DoctorFinding("images", "DICOMweb", "ok", f"{pacs.url} answers a search")
     if settings.dicomweb_auth is not None:
         yield from examine_mode("images", "credentials file", settings.dicomweb_auth)
+
+
+def examine_viewer(settings: ServeSettings) -> Iterator[DoctorFinding]:
+    """Look whether the folder of the viewer holds a build; without a folder nothing is found."""
+    if settings.ohif is None:
+        return
+    try:
+        OhifBuild(settings.ohif)
+    except MedsegError as error:
+        yield DoctorFinding("images", "OHIF", "problem", error.message, error.hint or "")
+    else:
+        yield DoctorFinding("images", "OHIF", "ok", f"{settings.ohif} holds the viewer")

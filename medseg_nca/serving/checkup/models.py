@@ -74,7 +74,9 @@ def _computed(
     """Have one worker process load all models and compute with each, as the server's do."""
     changed = threading.Event()
     threads = max(1, cores() // (len(settings.device) * settings.workers))
-    worker = WorkerProcess(device, threads, len(models), changed.set, lambda _: None)
+    worker = WorkerProcess(
+        device, threads, len(models), changed.set, lambda _: None, settings.engine
+    )
     try:
         for served in models:
             begun = time.monotonic()

@@ -119,6 +119,7 @@ def store_job(
     if not dicom_files(server.store, job):
         raise Refused(422, "The job has no DICOM objects.", hint="Ask for objects=dicom-seg.")
     server.deliveries.ask(job.id)
+    server.audit.write("store", user=client.name, outcome="asked", job=job.id, series=job.series)
     return describe(server, job)
 
 

@@ -153,7 +153,7 @@ def _stats_or_why(server: Running) -> dict[str, Any]:
     """What models there are is said even where the images lie on a server that is down."""
     try:
         return datastore_stats(server)
-    except DicomWebError as error:
+    except (DicomWebError, Refused) as error:
         empty: dict[str, Any] = {"total": 0, "completed": 0, "label_tags": {}, "label_names": {}}
         return {**empty, "problem": failure_of(error).detail}
 

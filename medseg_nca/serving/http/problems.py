@@ -11,8 +11,12 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from medseg_nca.errors import MedsegError
+from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.serving.errors import Refused, failure_of
 from medseg_nca.serving.jobs.records import Failure
+
+# Seconds after which a DICOMweb server that is busy may be asked again.
+_BUSY = 10
 
 
 class ProblemAnswer(BaseModel):
@@ -42,8 +46,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
+    failure = failure_of(error, request.app.state.running.settings.state)
     retry_after = error.retry_after if isinstance(error, Refused) else None
-    return problem(failure_of(error, request.app.state.running.settings.state), retry_after)
+    if isinstance(error, DicomWebError) and failure.status == 503:
+        retry_after = _BUSY
+    return problem(failure, retry_after)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

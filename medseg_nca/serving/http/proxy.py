@@ -39,7 +39,7 @@ async def retrieve(
     asked = upstream.ask("GET", resource, query, request.headers)
     answer = await _while_there(request, asked)
     if resource.endswith("/metadata"):
-        await _note(request, client, "viewed", resource)
+        await _note(request, client, "viewed", resource, answer)
     return _ProxiedAnswer(answer)
 
 
@@ -61,7 +61,7 @@ async def store(
         answer = await upstream.ask("POST", resource, "", request.headers, request.stream())
     except ClientDisconnect:
         raise Refused(408, "The rest of the request did not come.") from None
-    await _note(request, client, "stored", resource)
+    await _note(request, client, "stored", resource, answer)
     return _ProxiedAnswer(answer)
 
 
@@ -88,22 +88,33 @@ async def _while_there(
         while not (await asyncio.wait({task}, timeout=_LOOK))[0]:
             if await request.is_disconnected():
                 raise Refused(408, "The client left.")
-        return task.result()
-    finally:
-        task.cancel()
+    except BaseException:
+        if not task.cancel() and task.exception() is None:  # it came at the last moment
+            await task.result().close()
+        raise
+    return task.result()
 
 
-async def _note(request: Request, client: Client, outcome: str, resource: str) -> None:
-    """Write to the audit log who saw or stored what, by the keyed hash of its UID."""
+async def _note(
+    request: Request, client: Client, outcome: str, resource: str, answer: UpstreamAnswer
+) -> None:
+    """Write to the audit log who saw or stored what, by the keyed hash of its UID.
+
+    An answer whose line cannot be written is not given, and its connection is let go.
+    """
     server, parts = running(request), resource.split("/")
     facts = {
         kind: server.audit.name(parts[place])
         for place, kind in ((1, "study"), (3, "series"))
         if len(parts) > place and parts[place - 1] in ("studies", "series")
     }
-    await run_in_threadpool(
-        server.audit.write, "dicomweb", user=client.name, outcome=outcome, **facts
-    )
+    try:
+        await run_in_threadpool(
+            server.audit.write, "dicomweb", user=client.name, outcome=outcome, **facts
+        )
+    except BaseException:
+        await answer.close()
+        raise
 
 
 class _ProxiedAnswer(StreamingResponse):

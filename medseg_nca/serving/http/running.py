@@ -49,10 +49,10 @@ class Running:
         users: None where everybody may do everything.
         tokens: of those who are logged in.
         desk: where their passwords are checked.
-        deliveries: results that go there; None where there is none.
         pacs: the DICOMweb server of the images; None where they lie in a folder.
         upstream: the same, for clients that look at its images through this server.
-        ohif: the build of the viewer that is handed out.
+        ohif: the build of the viewer that is handed out; None without one.
+        deliveries: results that are to be stored in that server; None where there is none.
     """
 
     settings: ServeSettings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medseg_nca.errors import MedsegError
 from medseg_nca.io.dicomweb.client import DicomWebClient, StoreReport
-from medseg_nca.io.dicomweb.errors import DicomWebError
+from medseg_nca.io.dicomweb.errors import DicomWebError, Trouble
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.errors import failure_of
 from medseg_nca.serving.jobs.deliveries import Deliveries, Delivery, DeliveryState
@@ -20,9 +20,15 @@ from medseg_nca.serving.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 DICOM_TYPE = "application/dicom"
-# Seconds between two looks at what is due; of the pause after the n-th try 2**n, up to the longest;
-# and after which a delivery is given up.
+# Seconds between two looks at what is due; of the longest pause (1, 2, 4 ... after each try); and
+# after which a delivery is given up.
 _LOOK, _LONGEST_PAUSE, _GIVE_UP = 1.0, 300.0, 24 * 3600.0
+# Where storing is meant, and not a series of images.
+_TEXTS: dict[Trouble, str] = {
+    "missing": "The DICOMweb server of the images offers no storing at its address.",
+    "too-large": "The DICOMweb server of the images takes no object of that size.",
+    "wrong": "The DICOMweb server of the images does not say what became of the results.",
+}
 # Failure reasons that may pass: processing failure, out of resources (PS3.7 annex C).
 _PASSING = frozenset((0x0110, *range(0xA700, 0xA800)))
 
@@ -69,42 +75,39 @@ class Deliverer(threading.Thread):
         job = self._store.get(delivery.job)
         if job is None:
             return  # it was removed; its delivery goes with it
+        pause = min(2.0 ** min(delivery.attempts, 20), _LONGEST_PAUSE)
+        self._deliveries.begin(delivery, pause)
         try:
             report = self._client.store(dicom_files(self._store, job))
-        except (DicomWebError, MedsegError, OSError) as error:
-            self._failed(delivery, job, error)
-            return
-        if not report.refused:
-            self._end(delivery, job, "stored")
-            return
-        text = _refusal(report)
-        if all(reason in _PASSING for reason in report.refused.values()):
-            self._again(delivery, job, text)
+        except Exception as error:  # whatever it is, the deliveries after this one have their turn
+            text, passes = self._failure(error)
         else:
-            self._end(delivery, job, "failed", text)
-
-    def _failed(self, delivery: Delivery, job: JobRecord, error: Exception) -> None:
-        if isinstance(error, DicomWebError):
-            if self._told != str(error):
-                logger.warning("Results cannot be stored: %s", error)
-            self._told = str(error)
-            text = failure_of(error).detail
-            if error.passes:
-                self._again(delivery, job, text)
+            if not report.refused:
+                self._end(delivery, job, "stored")
                 return
-        elif isinstance(error, MedsegError):
-            logger.warning("Results cannot be stored: %s", error)
-            text = "This server cannot log in at the DICOMweb server; its log says why."
-        else:
-            text = "The results cannot be read any more."
-        self._end(delivery, job, "failed", text)
-
-    def _again(self, delivery: Delivery, job: JobRecord, text: str) -> None:
-        if time.time() - delivery.asked > _GIVE_UP:
+            text = _refusal(report)
+            passes = all(reason in _PASSING for reason in report.refused.values())
+        if not passes:
+            self._end(delivery, job, "failed", text)
+        elif time.time() - delivery.asked > _GIVE_UP:
             self._end(delivery, job, "failed", f"{text} It was tried for a day.")
-            return
-        pause = min(2.0 ** min(delivery.attempts, 20), _LONGEST_PAUSE)
-        self._deliveries.put_off(delivery, pause, text)
+        else:
+            self._deliveries.put_off(delivery, pause, text)
+
+    def _failure(self, error: Exception) -> tuple[str, bool]:
+        """What a client is told, and whether it may pass."""
+        if isinstance(error, FileNotFoundError):
+            return "The results were removed.", False
+        known = isinstance(error, MedsegError)
+        reason = str(error) if known else f"{type(error).__name__}."
+        if self._told != reason:
+            logger.warning("Results cannot be stored: %s", reason)
+        self._told = reason
+        if isinstance(error, DicomWebError):
+            return _TEXTS.get(error.trouble) or failure_of(error).detail, error.passes
+        if known:  # the file of the credentials may be in the middle of a renewal
+            return "This server cannot log in at the DICOMweb server; its log says why.", True
+        return "This server has a fault, or cannot read the results; its log has a line.", True
 
     def _end(
         self, delivery: Delivery, job: JobRecord, state: DeliveryState, text: str | None = None

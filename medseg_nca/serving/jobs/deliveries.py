@@ -26,7 +26,7 @@ class Delivery:
         asked: when it was asked for, seconds since 1970, as the next two.
         due: when it is tried next.
         finished: when it came to its end.
-        attempts: how often it was tried.
+        attempts: how often it was begun.
         reason: why the last try failed; None if it did not.
     """
 
@@ -83,20 +83,28 @@ class Deliveries:
             ).fetchone()
             return None if row is None else _delivery(row)
 
+    def begin(self, delivery: Delivery, seconds: float) -> None:
+        """Note that it is being sent now, and tried again later whatever becomes of it.
+
+        It is noted before anything is sent, so that a fault, a kill or a full disk afterwards does
+        not make the server send the same thing every second.
+        """
+        due = time.time() + seconds
+        self._update(delivery, "attempts = attempts + 1, due = ?", due)
+
     def end(self, delivery: Delivery, state: DeliveryState, reason: str | None = None) -> None:
         """Note that it came to its end."""
         self._update(delivery, "state = ?, finished = ?, reason = ?", state, time.time(), reason)
 
     def put_off(self, delivery: Delivery, seconds: float, reason: str) -> None:
-        """Note that it failed and is tried again later."""
+        """Note that it failed, and after how many seconds it is tried again."""
         self._update(delivery, "due = ?, reason = ?", time.time() + seconds, reason)
 
     def _update(self, delivery: Delivery, change: str, *values: Any) -> None:
         """Change it, unless it was asked for anew meanwhile."""
         with self._store.transaction() as database:
             database.execute(
-                f"UPDATE deliveries SET attempts = attempts + 1, {change} "
-                "WHERE job = ? AND asked = ?",
+                f"UPDATE deliveries SET {change} WHERE job = ? AND asked = ?",
                 (*values, delivery.job, delivery.asked),
             )
 

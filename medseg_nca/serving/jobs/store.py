@@ -27,6 +27,7 @@ from typing import Any
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.jobs.disk import only_one, size_of, to_disk
+from medseg_nca.serving.jobs.forgetting import Forgetting
 from medseg_nca.serving.jobs.records import (
     FINISHED,
     MOST_ATTEMPTS,
@@ -38,6 +39,8 @@ from medseg_nca.serving.jobs.records import (
 
 # Of a job that has ended: the text may name a patient, for example select=PatientID=...
 _FORGET = "options = json_set(options, '$.select', '')"
+# Seconds; a delivery comes to its end within a day and a try.
+_LONGEST_DELIVERY = 2 * 86400.0
 INPUT, OUTPUT, RESULT = "input", "output", "result.json"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -58,12 +61,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     unwanted TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
-CREATE TABLE IF NOT EXISTS tokens (
-    digest TEXT PRIMARY KEY,
-    user TEXT NOT NULL,
-    stamp TEXT NOT NULL,
-    expires REAL NOT NULL
-);
+CREATE TABLE IF NOT EXISTS tokens (digest TEXT PRIMARY KEY, user TEXT NOT NULL,
+    stamp TEXT NOT NULL, expires REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS deliveries (job TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT,
     asked REAL NOT NULL, due REAL NOT NULL, finished REAL, attempts INTEGER NOT NULL DEFAULT 0);
 """
@@ -110,6 +109,7 @@ class JobStore:
             columns = {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}
             if "unwanted" not in columns:  # of an earlier version
                 self._database.execute("ALTER TABLE jobs ADD COLUMN unwanted TEXT")
+            self._forgetting = Forgetting(self._database)
 
     def close(self) -> None:
         """Let another server use the folder."""
@@ -171,14 +171,19 @@ class JobStore:
                 return None
             folder = self.folder(job_id)
             folder.mkdir(mode=0o700)
-            os.replace(received, folder / INPUT)
-            with self.transaction() as database:
-                database.execute(
-                    "INSERT INTO jobs (id, owner, model, state, options, created, bytes, series) "
-                    "VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
-                    (job_id, owner, model, json.dumps(options.to_tree()), time.time(),
-                     size_of(folder), series),
-                )  # fmt: skip
+            try:
+                os.replace(received, folder / INPUT)
+                with self.transaction() as database:
+                    database.execute(
+                        "INSERT INTO jobs (id, owner, model, state, options, created, bytes, "
+                        "series) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+                        (job_id, owner, model, json.dumps(options.to_tree()), time.time(),
+                         size_of(folder), series),
+                    )  # fmt: skip
+            except BaseException:  # a full disk would become fuller with each job that it refuses
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            self._forgetting.note(job_id, options)
             return self.get(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
@@ -329,17 +334,24 @@ class JobStore:
         return [row["id"] for row in rows]
 
     def sweep(self, age: float, most_bytes: int) -> int:
-        """Remove what is too old, or the oldest of too many; not what is still to be stored."""
+        """Remove what is too old, or the oldest of too many; not what is still to be stored.
+
+        Deliveries are given up after a day: one that has waited for longer is of a server that no
+        longer has an archive, and keeps nothing.
+        """
         marks = ", ".join("?" * len(FINISHED))
-        kept = "id NOT IN (SELECT job FROM deliveries WHERE state = 'waiting')"
+        kept = "id NOT IN (SELECT job FROM deliveries WHERE state = 'waiting' AND asked > ?)"
         where = f"WHERE state IN ({marks}) AND {kept} ORDER BY finished DESC"
-        finished = self._select(where, tuple(FINISHED))
+        finished = self._select(where, (*FINISHED, time.time() - _LONGEST_DELIVERY))
         before, total, removed = time.time() - age, 0, 0
         for job in finished:
             total += job.bytes
             if (job.finished or 0.0) < before or total > most_bytes:
                 self.remove(job.id)
                 removed += 1
+        with self._lock:
+            # What was overwritten in the database stays in its journal until that is begun anew.
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return removed
 
     def remove(self, job_id: str) -> None:
@@ -367,6 +379,8 @@ class JobStore:
         for path in self.folder(job_id).glob("*"):
             if path.name != OUTPUT:
                 shutil.rmtree(path, ignore_errors=True)
+        with self._lock:
+            self._forgetting.end(job_id)
 
     def _select(self, where: str, values: tuple[Any, ...]) -> list[JobRecord]:
         with self._lock:

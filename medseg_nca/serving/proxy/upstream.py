@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import httpx
 
+from medseg_nca.errors import ConfigError
 from medseg_nca.io.dicomweb.errors import DicomWebError, Trouble
 from medseg_nca.io.dicomweb.server import DicomWebServer
 from medseg_nca.serving.errors import Refused
@@ -83,14 +84,14 @@ class Upstream:
 
         Raises:
             Refused: if the server says what is wrong with the request, or all connections are busy.
-            DicomWebError: if it cannot be reached, is too slow, or does not take our login.
-            ConfigError: if our login cannot be read.
+            DicomWebError: if it cannot be reached, is too slow, does not take our login (or that
+                cannot be read), or packs its answer.
         """
         sent = {name: headers[name] for name in _FORWARDED if name in headers}
         if not all(value.isascii() for value in sent.values()):
             raise Refused(400, f"{' and '.join(_FORWARDED)} hold letters of ASCII only.")
         # A packed answer could inflate beyond any bound, and its addresses could not be replaced.
-        ours = {"accept-encoding": "identity", **self._server.headers()}
+        ours = {"accept-encoding": "identity", **self._login()}
         request = self._client.build_request(
             method, httpx.URL(f"{self._server.url}/{resource}", query=query.encode() or None),
             headers={**sent, **ours}, content=body,
@@ -110,15 +111,27 @@ class Upstream:
             if answer.status_code in _PASSED_ON:
                 raise Refused(answer.status_code, _PASSED_ON[answer.status_code])
             raise self._trouble(_TROUBLES.get(answer.status_code, "wrong"), answer.status_code)
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
+            await answer.aclose()
+            raise self._trouble("wrong", "it packs its answers, which it was asked not to")
         return UpstreamAnswer(answer, self._most)
 
     async def close(self) -> None:
         """End all connections."""
         await self._client.aclose()
 
-    def _trouble(self, trouble: Trouble, why: Exception | int) -> DicomWebError:
+    def _login(self) -> dict[str, str]:
+        try:
+            return self._server.headers()
+        except ConfigError as error:  # no fault of the client; the text names the file
+            logger.warning("%s", error)
+            raise self._trouble("unauthorised", "its credentials cannot be used") from error
+
+    def _trouble(self, trouble: Trouble, why: Exception | int | str) -> DicomWebError:
         """An error for the client, and a line for the log, which holds no address of a request."""
-        reason = f"HTTP {why}" if isinstance(why, int) else type(why).__name__
+        reason = type(why).__name__ if isinstance(why, Exception) else why
+        if isinstance(why, int):
+            reason = f"HTTP {why}"
         message = f"The DICOMweb server {self._server.url} did not do its part ({reason})."
         logger.warning("%s", message)
         return DicomWebError(trouble, message)

@@ -36,6 +36,7 @@ from medseg_nca.datasets.hashing import remember_hash
 from medseg_nca.datasets.sides import ChosenSide
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.job import Job
@@ -241,7 +242,7 @@ def _provenance(
         "settings": {
             "evaluation": settings.model_dump(mode="json"),
             "prediction": predictor.settings.model_dump(mode="json"),
-            "engine": predictor.loaded.engine,
+            **engine_settings(predictor.loaded, predictor.settings.precision),
         },
         "device": str(predictor.loaded.device),
         "git_commit": git_commit(),

@@ -11,8 +11,10 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -76,7 +78,21 @@ def test_one_file_need_not_be_wrapped(
 ) -> None:
     body = files[0].read_bytes()
     server.answer = lambda handler: reply(handler, 200, body, Content_Type="application/dicom")
-    assert [path.read_bytes() for path in client.fetch(SERIES, folder)] == [body]
+    series = replace(SERIES, instances=1)
+    assert [path.read_bytes() for path in client.fetch(series, folder)] == [body]
+
+
+def test_a_series_that_lacks_instances_is_refused(
+    server: Peer, client: DicomWebClient, files: list[Path], folder: Path
+) -> None:
+    """Of slices that are missing at an end nothing else would tell."""
+    server.answer = lambda handler: reply(handler, 200, parts(files[:2]), Content_Type=PARTS)
+    assert trouble(client, folder) == "incomplete"
+    twice = parts([*files[:2], files[0]])
+    server.answer = lambda handler: reply(handler, 200, twice, Content_Type=PARTS)
+    assert trouble(client, folder) == "incomplete"
+    assert len(client.fetch(replace(SERIES, instances=2), folder)) == 3
+    assert len(client.fetch(replace(SERIES, instances=None), folder)) == 3
 
 
 def test_what_is_not_what_was_asked_for_is_refused(
@@ -197,11 +213,29 @@ def test_the_list_has_images_alone_and_an_end(server: Peer, client: DicomWebClie
     assert client.find_series("1.2.9999") is None  # it passes over what it is asked for
     server.answer = lambda handler: reply(handler, 204)
     assert client.all_series() == ()
+    server.answer = lambda handler: reply(handler, 404)  # not the address of DICOMweb
+    with pytest.raises(DicomWebError, match="no search") as caught:
+        client.find_series("1.2.3")
+    assert caught.value.trouble == "wrong"
     for body in (b"{}", b"[" * 100_000, b"<html>"):
         server.answer = lambda handler, body=body: reply(handler, 200, body)
         with pytest.raises(DicomWebError) as caught:
             client.all_series()
         assert caught.value.trouble == "wrong"
+
+
+def test_an_entry_that_is_none_does_not_end_the_list(server: Peer, client: DicomWebClient) -> None:
+    entries = [{**ENTRY, "uid": f"1.2.{number}"} for number in range(700)]
+    entries[3] = {"uid": "no series"}
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        query = parse_qs(urlsplit(handler.path).query)
+        start = int(query["offset"][0])
+        reply(handler, 200, listed(*entries[start : start + int(query["limit"][0])]))
+
+    server.answer = answer
+    assert len(client.all_series()) == 699
+    assert server.searches() == 2
 
 
 def test_no_text_that_is_no_uid_is_asked_for(server: Peer, client: DicomWebClient) -> None:
@@ -222,9 +256,10 @@ def test_what_the_server_refuses_to_store_is_told(
     assert all(path.read_bytes() in server.bodies[0] for path in files)
     server.answer = lambda handler: reply(handler, 202, refusing(0x0111))
     assert client.store(files).refused == {}  # it has it already
-    server.answer = lambda handler: reply(handler, 409)
-    with pytest.raises(DicomWebError):
-        client.store(files)
+    for body in (b"", b"{}"):
+        server.answer = lambda handler, body=body: reply(handler, 409, body)
+        with pytest.raises(DicomWebError, match="does not say why"):
+            client.store(files)
     server.answer = lambda handler: reply(handler, 200)
     assert client.store(files).refused == {}
 
