@@ -1,14 +1,17 @@
 # Nothing is needed but Python >= 3.11, make and a package index.
-#   make demo    every stage on a built-in phantom      make test    all tests
-#   make check   style, types, the built wheel          make docs    the documentation in site/
+#   make demo    every stage on a built-in phantom      make test         the tests
+#   make check   style, types, the built wheel          make test-peers   those with other programs
+#   make docs    the documentation in site/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 EXTRAS ?= dev,cluster,peers,serve
 KERNELS := medseg_nca/nca/kernels
+# Tests that take long with programs of other people: Orthanc, Chromium, MONAI Label's client, ...
+PEERS := peer and slow
 
-.PHONY: demo test check docs install clean
+.PHONY: demo test test-peers check docs install clean
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -26,7 +29,10 @@ demo: install
 	@echo "Next: the tour in README.md; the command is $(BIN)/medseg-nca"
 
 test: install
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) -m "not ($(PEERS))" $(ARGS)
+
+test-peers: install
+	$(BIN)/python -m pytest -n $(JOBS) -m "$(PEERS)" $(ARGS)
 
 check: install
 	$(BIN)/ruff check .

@@ -15,8 +15,9 @@ import time
 import venv
 from pathlib import Path
 
-# `du -sh` of the environment with the extras dev, cluster and peers and torch's CPU build.
-SIZE = "2.5 GB"
+# `du -sh` of the environment with the extras dev, cluster and peers and torch's CPU build; 0.7 GB
+# of it are Triton, for tests.
+SIZE = "3.2 GB"
 BEFORE = """\
 Installing into {folder}: takes minutes and about {size} of disk, and more where torch comes with
 CUDA (docs/getting-started.md says how to choose). {free:.0f} GB are free."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from medseg_nca.benchmark import rows as reporting
 from medseg_nca.benchmark import textbook
 from medseg_nca.benchmark.cases import DEFAULT_CASES, Workload, sweep
@@ -17,7 +19,7 @@ from medseg_nca.benchmark.machine import QUIET_LOAD, load_average
 from medseg_nca.benchmark.model import TORCH, find_model, prepared_image
 from medseg_nca.benchmark.process import MeasurementError, in_process
 from medseg_nca.benchmark.rows import Row, Sample
-from medseg_nca.benchmark.step import BFLOAT16
+from medseg_nca.benchmark.step import BFLOAT16, find_engine
 from medseg_nca.benchmark.timing import Effort
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json, write_text
@@ -45,7 +47,8 @@ class BenchSettings:
     Attributes:
         mode: "step", "train" or "model".
         cases: names of cells and grids; the default ones if empty.
-        engines: all but "auto" if empty; the textbook, "eager", is measured in any case.
+        engines: all of the device but "auto" if empty; the textbook, "eager", is measured in any
+            case.
         steps: of a roll-out.
         models: measured beside MONAI's networks, which take the axes and channels of the first;
             the default one if empty.
@@ -55,6 +58,7 @@ class BenchSettings:
         seconds: for the runs of one measurement.
         repeats: this many runs instead.
         sweep: also measure how cost grows with size, steps and channels of the first case.
+        device: "cpu" or "cuda"; of steps and training steps alone.
     """
 
     mode: Literal["step", "train", "model"]
@@ -68,6 +72,7 @@ class BenchSettings:
     seconds: float = 2.0
     repeats: int | None = None
     sweep: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -119,19 +124,23 @@ def run(
         Interrupted: if the job was cancelled.
     """
     job = job or Job()
+    if settings.device != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"Device {settings.device!r} was asked for, but torch sees no GPU.", hint="Use cpu."
+        )
     wanted = list(_model_jobs(settings) if settings.mode == "model" else _step_jobs(settings))
     load = load_average()
     if load is not None and load > QUIET_LOAD:
         logger.warning("The machine is not quiet: its load is %.2f. Do not report figures.", load)
     machine = {**in_process("machine", threads=settings.threads), "load": load}
     effort = Effort(machine["threads"], settings.seconds, settings.repeats)
-    sgemm = [_sgemm(effort)]
+    sgemm = [_sgemm(effort, settings.device)]
     samples = []
     for number, one in enumerate(wanted):
         job.report("measuring", number, len(wanted), unit="measurements")
         samples.append(_sample(settings.mode, one, effort))
     job.report("measuring", len(wanted), len(wanted), unit="measurements")
-    sgemm.append(_sgemm(effort))
+    sgemm.append(_sgemm(effort, settings.device))
     best = round(max(sgemm), 2)
     make = reporting.model_rows if settings.mode == "model" else reporting.step_rows
     rows = make(samples, best, effort.threads)
@@ -150,12 +159,19 @@ def _engines(settings: BenchSettings) -> list[str]:
     """The textbook first: it is what the others are compared with."""
     known = [textbook.NAME, *(name for name in ENGINES.names if name != "auto")]
     if settings.mode == "step":  # bfloat16 is for inference
-        known.insert(known.index("cpu") + 1, f"cpu{BFLOAT16}")
+        for name in ("cpu", "triton"):
+            known.insert(known.index(name) + 1, f"{name}{BFLOAT16}")
     for name in settings.engines:
         if name not in known:
             raise ConfigError(unknown("engine", name, known))
-    wanted = settings.engines or known
+    wanted = settings.engines or [n for n in known if _computes_on(settings.device, n)]
     return [name for name in known if name in wanted or name == textbook.NAME]
+
+
+def _computes_on(device: str, name: str) -> bool:
+    """Whether an engine is made for a device."""
+    devices = find_engine(name).devices
+    return devices is None or device in devices
 
 
 def _step_jobs(settings: BenchSettings) -> Iterator[Measurement]:
@@ -167,7 +183,8 @@ def _step_jobs(settings: BenchSettings) -> Iterator[Measurement]:
     for axis, points in plan.items():
         for case, steps in points:
             for engine in engines:
-                task = {"case": case.name, "mode": settings.mode, "engine": engine, "steps": steps}
+                task = {"case": case.name, "mode": settings.mode, "engine": engine, "steps": steps,
+                        "device": settings.device}  # fmt: skip
                 yield Measurement(case.name, engine, steps, task, axis=axis)
 
 
@@ -200,9 +217,9 @@ def _is_automaton(name: str, like: SegmentationModel) -> bool:
     return isinstance(model, MultiLevelNca)
 
 
-def _sgemm(effort: Effort) -> float:
+def _sgemm(effort: Effort, device: str) -> float:
     short = Effort(effort.threads, min(effort.seconds, SGEMM_SECONDS))
-    return float(in_process("sgemm", effort=short))
+    return float(in_process("sgemm", effort=short, device=device))
 
 
 def _sample(mode: str, wanted: Measurement, effort: Effort) -> Sample:

@@ -39,7 +39,13 @@ def test_ci_installs_what_the_readme_installs(project: dict[str, Any]) -> None:
     assert set(extras[0].split(",")) <= set(project["project"]["optional-dependencies"])
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "EXTRAS" not in script
-    assert {"make test", "make check"} <= set(re.findall(r"make \w+", script))
+    assert {"make test", "make test-peers", "make check"} <= set(re.findall(r"make [\w-]+", script))
+
+
+def test_each_test_is_run_by_one_of_the_two_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    chosen = re.findall(r"pytest -n \$\(JOBS\) -m \"(.+)\" \$\(ARGS\)", makefile)
+    assert chosen == ["not ($(PEERS))", "$(PEERS)"]
 
 
 def test_types_are_the_same_with_and_without_optional_packages(project: dict[str, Any]) -> None:

@@ -83,6 +83,14 @@ def part_of(module: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
+def shown(file: Path) -> str:
+    """The path of a file from the root, as the id of a test."""
+    return file.relative_to(ROOT).as_posix()
+
+
+TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
+
+
 @pytest.mark.parametrize("name", LINKED)
 def test_a_linked_folder_is_no_package_of_its_own(name: str) -> None:
     assert not list((ROOT / name).rglob("__init__.py")), "it would shadow another package"
@@ -149,7 +157,7 @@ def test_the_library_imports_itself_by_its_full_name(file: Path) -> None:
     assert not roots & {*LINKED, "tests"}
 
 
-@pytest.mark.parametrize("file", sources(), ids=module_name)
+@pytest.mark.parametrize("file", [*sources(), *TEST_FILES], ids=shown)
 def test_a_file_has_one_purpose(file: Path) -> None:
     lines = len(file.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, f"{lines} lines: perhaps two files"

@@ -17,7 +17,7 @@ from medseg_nca.benchmark.timing import Effort, run_times
 
 # If more processes than this run or wait, the machine is too busy for figures that can be reported.
 QUIET_LOAD = 0.5
-_MATRIX = 1024
+_MATRIX, _GPU_MATRIX = 1024, 8192
 _LEAST_RUNS = 5
 _CPUINFO = Path("/proc/cpuinfo")
 _VECTORS = re.compile(r"sse4_2|avx\w*|fma|f16c|amx_\w+|neon|asimd\w*|sve\w*")
@@ -31,7 +31,8 @@ def load_average() -> float | None:
 def describe(threads: int | None = None) -> dict[str, Any]:
     """Processor, memory and versions; ``threads`` is what will be used, torch's own by default."""
     info = _CPUINFO.read_text(encoding="utf-8") if _CPUINFO.exists() else ""
-    return {
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return gpu | {
         "cpu": _field(info, "model name") or platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=False),
         "logical_cpus": os.cpu_count(),
@@ -58,16 +59,22 @@ def _version(name: str) -> str | None:
         return None
 
 
-def sgemm_gflops(effort: Effort) -> float:
-    """The best rate of a product of two single-precision matrices of 1024 x 1024, in GFLOP/s."""
+def sgemm_gflops(effort: Effort, device: str = "cpu") -> float:
+    """The best rate of a product of two single-precision matrices, in GFLOP/s.
+
+    They are 1024 x 1024, on a GPU 8192 x 8192.
+    """
     torch.set_num_threads(effort.threads)
-    left, right = torch.rand(_MATRIX, _MATRIX), torch.rand(_MATRIX, _MATRIX)
-    result = torch.empty(_MATRIX, _MATRIX)
+    size = _MATRIX if device == "cpu" else _GPU_MATRIX
+    left, right = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
+    result = torch.empty(size, size, device=device)
 
     def multiply() -> None:
         torch.mm(left, right, out=result)
+        if device != "cpu":
+            torch.cuda.synchronize()
 
     multiply()
     times = run_times(multiply, Effort(effort.threads, repeats=_LEAST_RUNS))
     times += run_times(multiply, Effort(effort.threads, effort.seconds))
-    return 2 * _MATRIX**3 / min(times) / 1e9
+    return 2 * size**3 / min(times) / 1e9

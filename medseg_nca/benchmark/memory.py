@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import torch
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
@@ -30,6 +31,18 @@ class PeakMemory:
     def megabytes(self) -> float:
         """The rise so far, in units of 10^6 bytes."""
         return max(_high_water() - self._before, 0) / 1e6
+
+
+class PeakDeviceMemory:
+    """How far what torch has on the GPU rises above where it stood at the start."""
+
+    def __init__(self) -> None:
+        torch.cuda.reset_peak_memory_stats()
+        self._before = torch.cuda.memory_allocated()
+
+    def megabytes(self) -> float:
+        """The rise so far, in units of 10^6 bytes."""
+        return (torch.cuda.max_memory_allocated() - self._before) / 1e6
 
 
 def _high_water() -> int:

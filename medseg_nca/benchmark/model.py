@@ -17,6 +17,7 @@ from medseg_nca.models.describe import flop_per_cell
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca import Cell, Fire
 from medseg_nca.nca.engines.base import Engine, Record
+from medseg_nca.nca.stepwise import around
 
 # Engine of a network that is no automaton.
 TORCH = "torch"
@@ -89,7 +90,7 @@ def measure_model(
     torch.manual_seed(0)
     found = find_model(model, None if like in (None, model) else find_model(str(like)))
     if isinstance(found, MultiLevelNca):
-        found.engine = find_engine(engine)
+        found.engine = around(find_engine(engine), found.settings.cell)
     seen = torch.randn(1, found.in_channels, *size)
     if image is not None:
         seen = prepared_image(image, str(like))
@@ -102,7 +103,9 @@ def measure_model(
     numbers = measure(action, effort)
     facts: dict[str, Any] = {"parameters": found.parameter_count(), "cells": prod(size)}
     if isinstance(found, MultiLevelNca):
-        found.engine = counter = _Counting(found.engine)
+        counter = _Counting(find_engine(engine))
+        # Inside of what heeds the options of a cell, it counts the steps that were really taken.
+        found.engine = around(counter, found.settings.cell)
         action()
         return {**numbers, **facts, "flop": counter.flop, "steps": counter.steps}
     return {**numbers, **facts, "flop": _counted_flop(found, seen), "steps": None}

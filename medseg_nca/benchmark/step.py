@@ -48,7 +48,7 @@ def flop_per_step(case: Workload) -> float:
 
 
 def measure_steps(
-    case: str, mode: str, engine: str, steps: int, effort: Effort
+    case: str, mode: str, engine: str, steps: int, effort: Effort, device: str = "cpu"
 ) -> dict[str, float]:
     """Measure one roll-out.
 
@@ -58,6 +58,7 @@ def measure_steps(
         engine: who computes it; "eager" is the textbook.
         steps: of the roll-out.
         effort: how long to measure.
+        device: "cpu" or "cuda".
 
     Returns:
         ``seconds`` and ``best_seconds`` a roll-out, ``repeats``, ``peak_mb``, ``flop`` a roll-out
@@ -68,12 +69,13 @@ def measure_steps(
     """
     torch.set_num_threads(effort.threads)
     parsed, chosen = Workload.parse(case), find_engine(engine)
-    cell = make_cell(parsed)
+    cell = make_cell(parsed).to(device)
     make = _training if mode == "train" else _inference
     kind = torch.bfloat16 if engine.endswith(BFLOAT16) else torch.float32
-    make(chosen, cell, _state(cell, (_WARM_UP,) * parsed.dims).to(kind), min(steps, 2))()
-    action = make(chosen, cell, _state(cell, parsed.shape).to(kind), steps)
-    numbers = measure(action, effort)
+    small = _state(cell, (_WARM_UP,) * parsed.dims).to(device, kind)
+    make(chosen, cell, small, min(steps, 2))()
+    action = make(chosen, cell, _state(cell, parsed.shape).to(device, kind), steps)
+    numbers = measure(action, effort, device)
     flop = flop_per_step(parsed) * steps * _PASSES[mode]
     return {**numbers, "flop": flop, "cells": prod(parsed.shape)}
 

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from medseg_nca.benchmark.memory import PeakMemory
+import torch
+
+from medseg_nca.benchmark.memory import PeakDeviceMemory, PeakMemory
 
 _MOST_RUNS = 1000
 
@@ -38,12 +40,15 @@ def run_times(action: Callable[[], object], effort: Effort) -> list[float]:
     return times
 
 
-def measure(action: Callable[[], object], effort: Effort) -> dict[str, float]:
+def measure(action: Callable[[], object], effort: Effort, device: str = "cpu") -> dict[str, float]:
     """Run once to warm up, then repeatedly; returns time in seconds and memory in MB.
 
-    The median is robust against other work on the machine; the best run is given beside it.
+    The median is robust against other work on the machine; the best run is given beside it. On a
+    GPU ("cuda") a run ends when the device has done its work, and the memory is the device's.
     """
-    peak = PeakMemory()
+    if device != "cpu":
+        action = _waited_for(action)
+    peak = PeakMemory() if device == "cpu" else PeakDeviceMemory()
     action()
     times = run_times(action, effort)
     return {
@@ -52,3 +57,11 @@ def measure(action: Callable[[], object], effort: Effort) -> dict[str, float]:
         "repeats": len(times),
         "peak_mb": peak.megabytes(),
     }
+
+
+def _waited_for(action: Callable[[], object]) -> Callable[[], object]:
+    def both() -> None:
+        action()
+        torch.cuda.synchronize()
+
+    return both

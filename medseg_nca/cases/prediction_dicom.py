@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 # What DICOM calls the modality of a plan.
 _MODALITIES = {"MRI": "MR", "CT": "CT"}
-# Reasons that a message gives.
+# The most reasons that a message gives.
 _NAMED = 3
 Found = tuple[Series, Stack | None]
 
@@ -37,21 +37,23 @@ def dicom_cases(
 ) -> list[CaseInput]:
     """List the volumes in trees and among files, in the order of the inputs.
 
-    What makes no volume is a case too, which fails by name when it is read: a series or a part of
-    one, and files that cannot be read (with ``select``, those that may belong to a series that is
-    chosen). Localizers are passed over, and images of other axes than the model's where there
-    are some with these.
+    A series, or a part of one, that makes no volume is a case too, which fails by name when it is
+    read. So are files that cannot be read; with ``select``, only those that may belong to a chosen
+    series. Localizers are passed over. Images that have not as many axes as the model are passed
+    over too, if others have.
 
     Args:
         trees: folders with DICOM files.
-        loose: DICOM files.
-        plan: of the model.
-        select: conditions on tags.
-        alone: whether there is nothing else to predict; else trees may hold no image.
+        loose: single DICOM files.
+        plan: the plan of the model.
+        select: conditions on tags, as ``--select`` takes them.
+        alone: whether these are the only inputs; if there are others, a tree without images is no
+            error.
 
     Raises:
-        DataError: if nothing is left; beside other cases, files without an image fail by name.
-        ConfigError: if ``select`` is not understood.
+        DataError: if there is no volume; beside other inputs, files without an image make a case
+            that fails by name.
+        ConfigError: if ``select`` is malformed.
     """
     selection = parse_selection(select)
     scans = [scan(tree) for tree in trees] + ([read_files(list(loose))] if loose else [])
@@ -107,9 +109,9 @@ def _warn_of_modality(volumes: Sequence[Found], plan: PreprocessPlan) -> None:
 
 
 def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> bool:
-    """Whether the selection means this series, or this stack of it.
+    """Return whether the selection chooses this series, or this stack of it.
 
-    If the selection names stacks, it means the stacks of a series and not the series as a whole.
+    A selection that names stacks chooses stacks only, and no series as a whole.
     """
     if stack is None and series.stacks and selection.of_stacks:
         return False
@@ -117,7 +119,10 @@ def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> boo
 
 
 def _damaged(found: Scan, selection: Selection) -> Iterator[CaseInput]:
-    """Files that cannot be read and that no series in the scan lacks, by series."""
+    """Yield a failing case for files that cannot be read, one for each series.
+
+    Files of a series in the scan are left out, because that series names them itself.
+    """
     known = {series.uid for series in found.series}
     groups: dict[str | Path, dict[Path, Problem]] = {}
     for path, problem in found.unreadable.items():
@@ -149,7 +154,7 @@ def _identity(pair: Found) -> tuple[str, str | None]:
 
 
 def _uses(series: Series) -> Counter[Path]:
-    """How many volumes of a series lie in each of its files."""
+    """Return for each file of a series how many volumes it holds a part of."""
     return Counter(path for stack in series.stacks for path in _files(stack))
 
 
@@ -161,7 +166,7 @@ def _case(name: str, series: Series, stack: Stack | None, uses: Counter[Path]) -
         return CaseInput(name, series.files, dicom=True, refused=text)
     files = _files(stack)
     shared = any(uses[path] > 1 for path in files)
-    # The whole series goes with each of its stacks, perhaps to another process.
+    # The case may go to another process, and it needs only the tags of the series and one stack.
     alone = replace(series, files=(), stacks=())
     return CaseInput(name, files, True, (alone, stack), stack.name if shared else None)
 

@@ -30,9 +30,9 @@ from medseg_nca.transforms.grid import turned_place
 from medseg_nca.transforms.prepare import Preparation, prepare
 from medseg_nca.work.case_records import content_key
 
-# To be raised when the meaning of a cached file changes: all are then made again.
+# Raise it when the meaning of a cached file changes; all files are then made again.
 CACHE_VERSION = 2
-# To be raised when the meaning of the stored measurements alone changes; they cost less than cases.
+# Raise it when only the meaning of the stored measurements changes; they cost less than the cases.
 MEASURED_VERSION = 1
 MEASUREMENTS = "fingerprints"
 # The parts of the plan that do not affect the prepared arrays.
@@ -41,7 +41,7 @@ _ONLY_TRAINING = {"crop_size", "scales", "modality", "training"}
 
 @dataclass(frozen=True)
 class Measuring:
-    """The first step: which case, and where the results go."""
+    """The first step, measuring: a case, and the folder of the results."""
 
     case: Case
     out: Path
@@ -49,7 +49,10 @@ class Measuring:
 
 @dataclass(frozen=True)
 class Preparing:
-    """The second step, which needs what was decided between the two."""
+    """The second step, preparing: a case, the folder of the results, and how it is prepared.
+
+    The plan and the labels are decided from the measurements of all cases.
+    """
 
     case: Case
     out: Path
@@ -62,9 +65,9 @@ class Prepared:
     """A prepared case.
 
     Attributes:
-        case: as the index has it.
-        hashes: of its source files, which then need not be read again.
-        cached: whether it was there already.
+        case: the case as the index lists it.
+        hashes: the hash of each source file, so that the files need not be read again.
+        cached: whether an earlier run made it.
     """
 
     case: PreparedCase
@@ -76,8 +79,8 @@ def measure_case(work: Measuring, job: Job) -> CaseFingerprint:
     """Measure a case, or return what an earlier run measured of the same files.
 
     Args:
-        work: which case.
-        job: is not told how far it is: a case takes seconds.
+        work: the case.
+        job: gets no reports, because a case takes seconds.
 
     Raises:
         DataError: if the case cannot be used.
@@ -98,8 +101,8 @@ def prepare_case(work: Preparing, job: Job) -> Prepared:
     """Prepare a case, or take what an earlier run made of the same files by the same plan.
 
     Args:
-        work: which case.
-        job: is not told how far it is: a case takes seconds.
+        work: the case.
+        job: gets no reports, because a case takes seconds.
 
     Raises:
         DataError: if the case cannot be used.
@@ -116,7 +119,7 @@ def prepare_case(work: Preparing, job: Job) -> Prepared:
     image, label = _read(work.case)
     made = prepare(image, work.plan, label, work.labels)
     shape, counts = list(made.image.shape[1:]), _foreground(made, work.labels)
-    # From here on the index of an earlier run no longer tells the truth.
+    # The index of an earlier run is wrong from here on.
     remove_file(work.out / INDEX)
     _write(path, made, {"key": key, "shape": shape, "foreground": counts})
     return Prepared(_describe(work.case, key, shape, counts), hashes, cached=False)
@@ -125,7 +128,7 @@ def prepare_case(work: Preparing, job: Job) -> Prepared:
 def placed(
     case: PreparedCase, found: CaseFingerprint, plan: PreprocessPlan, labels: LabelTable
 ) -> PreparedCase:
-    """A case with the centre of each label that it has, as the plan turns the image."""
+    """Return the case with the centre of each of its labels, on the axes that the plan gives."""
     centres = {}
     for label in labels.labels:
         sizes = [(found.labels or {}).get(value, 0) for value in label.values]
@@ -137,7 +140,7 @@ def placed(
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that may be there.
+    """Remove a file if it exists.
 
     Raises:
         OutputError: if it cannot be removed.
@@ -158,7 +161,7 @@ def _contents(case: Case) -> list[str | None]:
 
 
 def _numbering(case: Case) -> list[Any]:
-    """For a label map that is a DICOM object: what decides its numbers besides its content."""
+    """Return what besides its file decides the numbers of a label map that is a DICOM object."""
     return [] if case.segments is None else [case.segments.model_dump(mode="json")]
 
 
@@ -177,7 +180,7 @@ def _read_measurement(path: Path, key: str) -> CaseFingerprint | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
         return CaseFingerprint.model_validate(tree["measured"]) if tree["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        return None  # not there or not usable: it is measured again
+        return None  # the file is missing or damaged, so the case is measured again
 
 
 def _read_counts(path: Path, key: str) -> tuple[list[int], dict[str, int]] | None:
@@ -190,7 +193,7 @@ def _read_counts(path: Path, key: str) -> tuple[list[int], dict[str, int]] | Non
 
 
 def _write(path: Path, made: Preparation, note: dict[str, Any]) -> None:
-    """One file for all of a case, so that arrays and note cannot be of different runs."""
+    """Write one file for a case, so that arrays and note cannot come from different runs."""
     arrays: dict[str, Any] = {"image": made.image}
     if made.label is not None:
         arrays["label"] = made.label

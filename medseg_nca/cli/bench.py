@@ -77,6 +77,13 @@ reporting = _options(
 )
 cells = _options(
     click.option(
+        "--device",
+        type=click.Choice(["cpu", "cuda"]),
+        default="cpu",
+        show_default=True,
+        help="Where to compute. sgemm is then the rate of the same device.",
+    ),
+    click.option(
         "--case",
         "cases",
         multiple=True,

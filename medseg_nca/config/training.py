@@ -47,7 +47,7 @@ class TrainingSettings(Settings):
     learning rate follows whichever is further on. validate_every, checkpoint_every, warmup: in
     iterations, or below 1 as a share of the training: 0.1 validates ten times. optimiser: "muon"
     takes Muon's steps for the matrices of a model and AdamW's for all else. validate_cases: how
-    many at most; None validates all. patience: validations without a better Dice before it stops
+    many at most; None validates all. patience: validations without a better score before it stops
     early; None never does. workers: processes that prepare samples, besides the training itself.
     foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
     overflow: weight of the penalty on state values outside [-``overflow_bound``, +...].

@@ -17,7 +17,7 @@ from torch import nn
 
 from medseg_nca.config.engines import AUTO
 from medseg_nca.errors import ModelError, OutputError
-from medseg_nca.inference.engine_choice import check_engine, with_engine
+from medseg_nca.inference.engine_choice import check_engine, used_engine, with_engine
 from medseg_nca.inference.fit import check_fit, check_members
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, WEIGHTS, ModelSpec, read_spec
 from medseg_nca.inference.trained import Description
@@ -81,6 +81,10 @@ class LoadedModel:
             for tensor in (*member.parameters(), *member.buffers())
         )
         return sum(tensor.nbytes for tensor in tensors)
+
+    def engine_used(self, precision: str = "float32") -> str | None:
+        """Return the engine that computes it here, as :meth:`TrainedModel.engine_used`."""
+        return used_engine(self.model, self.engine, self.device, precision)
 
     @property
     def parameters(self) -> int:

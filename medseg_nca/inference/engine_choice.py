@@ -5,14 +5,21 @@ A model's files do not name an engine, because which one is best depends on the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medseg_nca.config.engines import AUTO, ENGINES
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError, DependencyError
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines import get_engine
+from medseg_nca.nca.engines.auto import chosen_name
+
+if TYPE_CHECKING:
+    from medseg_nca.inference.trained import TrainedModel
 
 _OTHERWISE = "Take another engine, or auto, which takes the fastest that can."
 
@@ -55,10 +62,7 @@ def check_engine(network: nn.Module, engine: str, device: torch.device) -> None:
         return
     chosen = get_engine(engine)
     with torch.no_grad():
-        for cell in network.modules():
-            if not isinstance(cell, Cell):
-                continue
-            state = torch.zeros(0, cell.channels, *(1,) * cell.dims, device=device)
+        for cell, state in _cells(network, device, torch.float32):
             if setting := chosen.refuses(cell, state):
                 raise ConfigError(
                     f"The engine {engine!r} does not serve {setting}.", hint=_OTHERWISE
@@ -67,3 +71,49 @@ def check_engine(network: nn.Module, engine: str, device: torch.device) -> None:
                 raise DependencyError(
                     f"The engine {engine!r} cannot be used: {reason}.", hint=_OTHERWISE
                 )
+
+
+def used_engine(
+    network: nn.Module, engine: str, device: torch.device, precision: str = "float32"
+) -> str | None:
+    """Return the name of the engine that computes a network here; of "auto", the one it takes.
+
+    Args:
+        network: the network.
+        engine: name of the engine that was asked for.
+        device: where the network is.
+        precision: type of the state, "float32" or "bfloat16".
+
+    Returns:
+        The name; several, with commas, if "auto" takes different ones for the cells of the network;
+        None if the network has no cells, so that no engine computes it.
+    """
+    with torch.no_grad():
+        names = [
+            chosen_name(cell, state) if engine == AUTO else engine
+            for cell, state in _cells(network, device, getattr(torch, precision))
+        ]
+    return ", ".join(dict.fromkeys(names)) or None
+
+
+def engine_settings(model: TrainedModel, precision: str = "float32") -> dict[str, str | None]:
+    """Return what files of results say of the engine.
+
+    Args:
+        model: the model that made the results.
+        precision: type of the state, "float32" or "bfloat16".
+
+    Returns:
+        "engine", the one that was asked for, and "engine_used", the one that computed here.
+    """
+    return {"engine": model.engine, "engine_used": model.engine_used(precision)}
+
+
+def _cells(
+    network: nn.Module, device: torch.device, kind: torch.dtype
+) -> Iterator[tuple[Cell, Tensor]]:
+    """Yield each cell of a network with an empty state of its own."""
+    for cell in network.modules():
+        if isinstance(cell, Cell):
+            shape = (0, cell.channels, *(1,) * cell.dims)
+            yield cell, torch.zeros(shape, dtype=kind, device=device)

@@ -25,7 +25,7 @@ from medseg_nca.config.explain import explain
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.errors import MedsegError, ModelError
 from medseg_nca.inference.bundle import check_weights, load_weights, pick_device, save_pair
-from medseg_nca.inference.engine_choice import check_engine, with_engine
+from medseg_nca.inference.engine_choice import check_engine, used_engine, with_engine
 from medseg_nca.inference.fit import at_most, compare_tensors
 from medseg_nca.inference.spec import AS_TRAINED, SPEC, Digest, portable_model, read_tree
 
@@ -83,6 +83,10 @@ class TaskModel:
     device: torch.device
     engine: str = AUTO
     cache: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def engine_used(self, precision: str = "float32") -> str | None:
+        """Return the engine that computes it here, as :meth:`TrainedModel.engine_used`."""
+        return used_engine(self.module, self.engine, self.device, precision)
 
     @property
     def parameters(self) -> int:

@@ -77,6 +77,15 @@ class TrainedModel(Protocol):
     def engine(self) -> str:
         """The engine that was asked for when the model was loaded, "auto" by default."""
 
+    def engine_used(self, precision: str = "float32") -> str | None:
+        """Return the engine that computes the model here: of "auto", the one that it takes.
+
+        None if no engine computes it, because it is no automaton.
+
+        Args:
+            precision: type of the state, "float32" or "bfloat16".
+        """
+
     @property
     def parameters(self) -> int:
         """The number of learned parameters."""

@@ -19,7 +19,7 @@ Values = dict[str, float | None]
 # A prediction counts if it is below the truth times the factor and above the truth over it.
 FACTORS = {"delta1": 1.25, "delta2": 1.25**2, "delta3": 1.25**3}
 # Voxels that are looked at in float64 at a time.
-_SLAB = 1 << 20
+SLAB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,14 @@ METRICS: Mapping[str, RealMetric] = {
 }
 
 
-def real_metrics(predicted: NDArray[Any], truth: NDArray[Any]) -> Values:
+def real_metrics(predicted: NDArray[Any], truth: NDArray[Any], slab: int = SLAB) -> Values:
     """Compare two arrays of one shape.
 
     Args:
         predicted: finite numbers.
         truth: NaN where it is not known.
+        slab: how many voxels are looked at in float64 at a time; it changes the memory that is
+            needed and, but for rounding, no value.
 
     Returns:
         A value for each of :data:`METRICS`, and "voxels", how many are known. None where a metric
@@ -67,8 +69,8 @@ def real_metrics(predicted: NDArray[Any], truth: NDArray[Any]) -> Values:
     middle = float(true.mean(dtype=np.float64))
     positive = bool(true.min() > 0)
     sums = np.zeros(4 + (1 + len(FACTORS)) * positive)
-    for start in range(0, true.size, _SLAB):
-        part = slice(start, start + _SLAB)
+    for start in range(0, true.size, slab):
+        part = slice(start, start + slab)
         sums += _sums(
             found[part].astype(np.float64), true[part].astype(np.float64), middle, positive
         )

@@ -1,4 +1,4 @@
-"""One cell of the automaton; the same weights act in every cell and step."""
+"""The rule of the automaton, which every cell follows with the same weights in every step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from medseg_nca.nca.update import UpdateRule
 
 
 class Cell(nn.Module):
-    """Perception and update rule over a state of ``channels`` = ``[image | hidden]``.
+    """The perception and the update rule of a cell, whose state is ``[image | hidden]``.
 
-    The image channels are seen and never change. What is done around a step (``settings.alive``,
-    ``clock``, ``stop``) is not the cell's own: see :mod:`medseg_nca.nca.stepwise`.
+    A cell sees the image channels, but never changes them. The options ``alive``, ``clock`` and
+    ``stop`` of the settings act around a step, and :mod:`medseg_nca.nca.stepwise` carries them out.
+
+    Args:
+        settings: number of channels, perception, update rule and options.
+        image_channels: number of the first channels of the state, which hold the image.
+        dims: number of spatial axes, 2 or 3.
+
+    Attributes:
+        channels: number of all channels of the state, those of the image included.
 
     Raises:
-        ConfigError: if the image leaves no room for the channels of ``alive`` and ``clock``.
+        ConfigError: if the image leaves no room for the channels that ``alive`` and ``clock`` need.
     """
 
     def __init__(self, settings: CellSettings, image_channels: int, dims: int) -> None:
@@ -35,7 +43,11 @@ class Cell(nn.Module):
         self.update = UpdateRule(settings.update, inputs, outputs)
 
     def _check(self, free: int) -> None:
-        """Compare the options with the channels that are neither the image's nor the clock's."""
+        """Refuse options that need more channels than are free.
+
+        Args:
+            free: number of channels that belong neither to the image nor to the clock.
+        """
         settings = self.settings
         if settings.clock is not None and free < 1:
             raise ConfigError(
@@ -52,21 +64,36 @@ class Cell(nn.Module):
 
     @property
     def radius(self) -> int:
-        """How many cells far a signal travels in one step; whether a neighbour lives is one too."""
+        """How many cells far a signal travels in one step.
+
+        With ``alive``, whether a neighbour lives travels one cell further.
+        """
         return self.perception.radius + (self.settings.alive is not None)
 
     @property
     def local(self) -> bool:
-        """True if a cell depends on its neighbourhood only, so that tiles give the exact result."""
+        """Whether a cell depends on its neighbourhood alone.
+
+        Tiles then give the result of the whole grid. They do not where batch statistics or ``stop``
+        look at all cells, or where circular padding joins opposite borders.
+        """
         settings = self.settings
         whole = settings.update.norm == "batch" or settings.stop is not None
         return not whole and settings.perception.padding != "circular"
 
     def perceive(self, state: Tensor) -> Tensor:
-        """Map the state ``(B, *spatial, C)`` to the perceived ``(B, *spatial, features)``."""
+        """Return what the cells of a state ``(B, *spatial, C)`` perceive of their neighbourhood.
+
+        Returns:
+            The perceived values ``(B, *spatial, features)``, without the state itself.
+        """
         return self.perception(state)  # type: ignore[no-any-return]
 
     def change(self, perceived: Tensor) -> Tensor:
-        """Map ``(cells, C + features)`` to the change ``(cells, C)``, zero for the image."""
+        """Return by how much cells change, ``(cells, C)``; image channels do not change.
+
+        Args:
+            perceived: state and perceived values of each cell, ``(cells, C + features)``.
+        """
         delta: Tensor = self.update(perceived)
         return F.pad(delta[:, -(self.channels - self.image_channels) :], (self.image_channels, 0))

@@ -1,4 +1,9 @@
-"""Roll-outs: many steps with bounded memory, in training by checkpoints, at inference by tiles."""
+"""Roll-outs: many steps of the automaton, with bounded memory.
+
+In training, checkpoints bound the memory: some states are kept, and the others are computed again
+in the backward pass. At inference, tiles bound it: parts of the grid are computed one after the
+other.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +34,21 @@ def roll_out(
     """Update the automaton ``steps`` times.
 
     Args:
-        engine: who computes it.
-        cell: perception and update rule.
-        state: ``(B, C, *spatial)``.
-        steps: how many steps.
-        fire: which cells update.
-        checkpoint: while gradients are recorded, keep every n-th state and recompute the rest.
-        tile: at inference, the size in cells of the parts that are computed one after the other;
-            the result is that of the whole, up to rounding.
-        record: called with the state after every step (not with checkpoints or tiles).
+        engine: the engine that computes the steps.
+        cell: perception and update rule. Its options (``alive``, ``clock``, ``stop``) act around
+            each step, as :mod:`medseg_nca.nca.stepwise` describes.
+        state: the state to begin with, ``(B, C, *spatial)``; it is not changed.
+        steps: number of steps; with the option ``stop`` there may be fewer at inference.
+        fire: the rule that decides which cells update in each step.
+        checkpoint: number of steps from one kept state to the next while gradients are recorded;
+            None keeps what the engine keeps.
+        tile: size of a tile in cells per axis, at inference. The result is that of the whole grid,
+            up to rounding. A cell that is not :attr:`Cell.local` is computed without tiles. None
+            computes the whole grid at once.
+        record: called with the state after every step, unless checkpoints or tiles are used.
 
     Returns:
-        The new state ``(B, C, *spatial)``.
-
-    The options of the cell (alive, clock, stop) are heeded, see :mod:`medseg_nca.nca.stepwise`.
+        The state after the last step, ``(B, C, *spatial)``.
     """
     engine = around(engine, cell.settings)
     training = torch.is_grad_enabled()

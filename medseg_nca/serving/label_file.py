@@ -12,7 +12,9 @@ import numpy as np
 
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.inference.spec import ModelSpec
+from medseg_nca.io.atomic import atomic_file
 from medseg_nca.io.itk import to_itk
+from medseg_nca.io.itk_file import write_itk_file
 from medseg_nca.io.read import read_label
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_volume
@@ -49,6 +51,7 @@ def write_label_file(label_map: Path, options: JobOptions, spec: ModelSpec) -> P
 
     Raises:
         DataError: if the format cannot hold it.
+        OutputError: if the disk refuses.
     """
     path = label_map.with_name(f"label{options.export}")
     same = label_map.name.partition(".")[2] == options.export[1:]
@@ -99,7 +102,8 @@ def _write_nrrd(volume: Volume, path: Path, spec: ModelSpec, *, compress: bool) 
     if path.name.endswith(".seg.nrrd"):
         for key, value in _segments(volume, spec).items():
             image.SetMetaData(key, value)
-    sitk.WriteImage(image, str(path), useCompression=compress)
+    with atomic_file(path) as temporary:
+        write_itk_file(image, temporary, compress=compress)
 
 
 def _segments(volume: Volume, spec: ModelSpec) -> dict[str, str]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.tasks.base import Better, TrainedModel
 from medseg_nca.tracking.evaluation import METRICS
@@ -32,7 +33,7 @@ def describe_results(
 ) -> Tree:
     """Return the entries of ``metrics.json`` that every task writes.
 
-    A task adds its own settings to the entry "settings", which holds the engine of the run.
+    A task adds its own settings to the entry "settings", which names the engine of the run.
 
     Args:
         model: the model that was evaluated.
@@ -61,7 +62,7 @@ def describe_results(
         "data": {"name": data, "hash": data_hash},
         "split": {"name": split, "cases": cases},
         "device": str(model.device),
-        "settings": {"engine": model.engine},
+        "settings": engine_settings(model),
         "git_commit": git_commit(),
         "versions": {"python": platform.python_version(), **package_versions()},
     }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Values of a slab of the result, all channels.
+# How many values of the result, all channels, are computed at a time.
 SLAB = 1 << 22
 # Axes count as parallel if none strays by more than this, in voxels.
 _STRAYS = 1e-3
@@ -88,29 +88,35 @@ class Mapping:
         )
 
 
-def slabs(array: NDArray[Any], mapping: Mapping) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+def slabs(
+    array: NDArray[Any], mapping: Mapping, room: int = SLAB
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Interpolate linearly, and yield the new values slab by slab of the first spatial axis.
 
     Args:
         array: ``(C, *S)``, any kind of numbers.
         mapping: to its grid; beyond the border its values go on.
+        room: about how many values of the result, all channels, are computed at a time; it changes
+            the memory that is needed and no value.
 
     Yields:
         Which part of the first axis, and its values, float32 ``(C, part, *rest)``.
     """
-    for part in _parts(array, mapping):
+    for part in _parts(array, mapping, room):
         yield part, _interpolate(array, mapping.part(part))
 
 
-def resample(array: NDArray[Any], mapping: Mapping) -> NDArray[np.float32]:
+def resample(array: NDArray[Any], mapping: Mapping, room: int = SLAB) -> NDArray[np.float32]:
     """All of the new values, float32 ``(C, *shape)``; see :func:`slabs`."""
     result = np.empty((array.shape[0], *mapping.shape), np.float32)
-    for part, values in slabs(array, mapping):
+    for part, values in slabs(array, mapping, room):
         result[:, part] = values
     return result
 
 
-def resample_labels(array: NDArray[np.uint8], mapping: Mapping) -> NDArray[np.uint8]:
+def resample_labels(
+    array: NDArray[np.uint8], mapping: Mapping, room: int = SLAB
+) -> NDArray[np.uint8]:
     """Bring label maps to another grid so that volumes stay, and labels that touch still touch.
 
     Each label is interpolated linearly. A voxel is foreground if all labels together have enough of
@@ -121,19 +127,20 @@ def resample_labels(array: NDArray[np.uint8], mapping: Mapping) -> NDArray[np.ui
     Args:
         array: ``(C, *S)``; each channel is a label map of its own, 0 is the background.
         mapping: to its grid; beyond the border its labels go on.
+        room: about how many values are computed at a time; it changes no label.
 
     Returns:
         ``(C, *shape)``.
     """
     mapping = mapping.beside_ties()
-    return np.stack([_resample_label(channel, mapping) for channel in array])
+    return np.stack([_resample_label(channel, mapping, room) for channel in array])
 
 
-def _resample_label(labels: NDArray[np.uint8], mapping: Mapping) -> NDArray[np.uint8]:
+def _resample_label(labels: NDArray[np.uint8], mapping: Mapping, room: int) -> NDArray[np.uint8]:
     """One label map, ``(*S)`` to ``(*shape)``."""
     result = np.zeros(mapping.shape, np.uint8)
     total = np.zeros(mapping.shape, np.float32)
-    for part in _parts(labels[None], mapping):
+    for part in _parts(labels[None], mapping, room):
         # Only the labels near a slab are looked for in it.
         cut = mapping.part(part)
         places = cut.places(0, labels.shape[0])
@@ -181,10 +188,10 @@ def _threshold(weights: NDArray[np.float32], count: float) -> float:
     return float(threshold if more <= fewer else np.nextafter(threshold, np.float32(1)))
 
 
-def _parts(array: NDArray[Any], mapping: Mapping) -> Iterator[slice]:
-    """Slabs of the first axis of the new grid, of about :data:`SLAB` values."""
+def _parts(array: NDArray[Any], mapping: Mapping, room: int) -> Iterator[slice]:
+    """Slabs of the first axis of the new grid, of about ``room`` values."""
     row = array.shape[0] * max(prod(mapping.shape[1:]), prod(array.shape[2:]))
-    thickness = max(SLAB // row, 1)
+    thickness = max(room // row, 1)
     for start in range(0, mapping.shape[0], thickness):
         yield slice(start, min(start + thickness, mapping.shape[0]))
 

@@ -56,6 +56,7 @@ class DaskCluster(Scheduler):
     Args:
         address: address of its scheduler, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
         folder: folder for notes, which all workers can see.
+        patience_s: seconds to wait for an answer of the scheduler, and then for a first worker.
 
     Raises:
         DependencyError, ConfigError, SchedulerError: as
@@ -64,9 +65,9 @@ class DaskCluster(Scheduler):
 
     remote = True
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self._address = address
-        self._client = _connect(address)
+    def __init__(self, address: str, folder: Path, patience_s: float = CONNECT) -> None:
+        self._address, self._patience = address, patience_s
+        self._client = _connect(address, patience_s)
         self._run = ClusterRun(folder.absolute(), secrets.token_hex(4))
         self._unfit: dict[str, str] = {}
         self._keys = itertools.count()
@@ -195,7 +196,7 @@ class DaskCluster(Scheduler):
     def _wait_for_workers(self) -> None:
         try:
             with self._connected(but=TimeoutError):
-                self._client.wait_for_workers(1, timeout=CONNECT)
+                self._client.wait_for_workers(1, timeout=self._patience)
         except TimeoutError as error:
             raise SchedulerError(
                 f"The Dask scheduler at {self._address} has no workers.",
@@ -313,7 +314,7 @@ class _Run:
             )
 
 
-def _connect(address: str) -> Client:
+def _connect(address: str, patience_s: float) -> Client:
     if not _ADDRESS.fullmatch(address):
         raise ConfigError(
             f"--scheduler {address!r}: is no address of a Dask scheduler.",
@@ -327,7 +328,7 @@ def _connect(address: str) -> Client:
             hint="pip install 'medseg-nca[cluster]', or use --workers on this machine.",
         ) from error
     try:
-        return Client(address, timeout=CONNECT, set_as_default=False, name="medseg-nca")
+        return Client(address, timeout=patience_s, set_as_default=False, name="medseg-nca")
     except (OSError, ValueError) as error:
         raise SchedulerError(
             f"The Dask scheduler at {address} does not answer ({error}).",

@@ -47,10 +47,11 @@ class LocalProcesses(Scheduler):
 
     Args:
         workers: number of processes.
+        share: number of cores that the processes share; None means all that this process may use.
     """
 
-    def __init__(self, workers: int) -> None:
-        threads = max(1, cores() // workers)
+    def __init__(self, workers: int, share: int | None = None) -> None:
+        threads = max(1, (cores() if share is None else share) // workers)
         self._slots = [_Slot(threads) for _ in range(workers)]
 
     def run_each(

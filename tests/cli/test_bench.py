@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from medseg_nca.benchmark import process
@@ -69,6 +70,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                    "flop": 1e7, "cells": 512}  # fmt: skip
         return numbers if task == "step" else {**numbers, "steps": 4, "parameters": 9}
 
+    # Tests of the measurements stand in tests/benchmark; a sweep of real ones takes minutes.
     monkeypatch.setattr("medseg_nca.pipelines.bench.in_process", in_process)
     return asked
 
@@ -145,3 +147,11 @@ def test_what_cannot_be_measured_is_refused(args: tuple[str, ...], said: str) ->
     assert code == 2
     assert out == ""
     assert said in err
+
+
+def test_a_device_that_is_not_there() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    code, _, err = run("step", *TINY, "--device", "cuda")
+    assert code == 2
+    assert "torch sees no GPU" in err

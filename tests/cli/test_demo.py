@@ -35,6 +35,7 @@ def run(out: Path, *args: str, iterations: int = 80) -> tuple[int, str, str]:
 def test_the_demo_goes_from_nothing_to_a_registered_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What the demo promises to its users takes minutes; so few steps reach less.
     monkeypatch.setattr(demo, "REQUIRED_DICE", 0.1)
     out = tmp_path / "demo"
     code, text, err = run(out, "--json")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from medseg_nca import doctor as examination
 from medseg_nca.cli.main import cli
 from tests.tracking.tiny import new_store
 
@@ -51,8 +50,18 @@ def test_it_looks_at_everything_and_leaves_no_trace(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_table_ends_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "_requirements", lambda: ["no-such-package>=3", "click>=999"])
+def install(folder: Path, requirements: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an installed package of our name with other requirements before the real one."""
+    about = folder / "medseg_nca-0.dist-info"
+    about.mkdir()
+    lines = ["Metadata-Version: 2.1", "Name: medseg-nca", "Version: 0"]
+    lines += [f"Requires-Dist: {line}" for line in requirements]
+    (about / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_the_table_ends_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, ["no-such-package>=3", "click>=999"], monkeypatch)
     code, out = run()
     assert code == 2
     assert "missing (needs >=3)" in out
@@ -62,9 +71,9 @@ def test_the_table_ends_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None
     assert "Ready" not in out
 
 
-def test_a_missing_extra_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ['no-such-package>=3; extra == "cluster"', 'no-such-tool; extra == "dev"']
-    monkeypatch.setattr(examination, "_requirements", lambda: lines)
+    install(tmp_path, lines, monkeypatch)
     code, found = findings()
     assert code == 0
     assert found["extras.cluster"]["level"] == "note"

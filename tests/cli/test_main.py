@@ -14,8 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from medseg_nca import __version__, errors
-from medseg_nca.cli import main as cli_main
-from medseg_nca.cli.main import COMMANDS, cli
+from medseg_nca.cli.main import COMMANDS, LazyGroup, cli
 
 HEAVY = ("torch", "monai", "mlflow", "numpy", "matplotlib", "lightning_fabric", "SimpleITK")
 
@@ -76,12 +75,23 @@ def test_python_m_is_the_same_command(tmp_path: Path, repository: Path) -> None:
     assert done.stdout == ""
 
 
-def fake_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    @click.command()
-    def doctor() -> None:
-        raise error
+class Failing(LazyGroup):
+    """The group of the command line with commands that raise an error."""
 
-    monkeypatch.setattr(cli_main.LazyGroup, "get_command", lambda *_: doctor)
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("medseg-nca", callback=cli.callback, params=cli.params)
+        self.error = error
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        return click.Command(cmd_name, callback=self.fail)
+
+    def fail(self) -> None:
+        raise self.error
+
+
+def run_failing(error: BaseException, *options: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(Failing(error), [*options, "doctor"])
+    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -94,11 +104,8 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
         (errors.Interrupted("Stopped.", hint="Go on with --resume."), 130),
     ],
 )
-def test_an_error_becomes_a_message_and_its_exit_code(
-    monkeypatch: pytest.MonkeyPatch, error: errors.MedsegError, code: int
-) -> None:
-    fake_command(monkeypatch, error)
-    got, out, err = run("doctor")
+def test_an_error_becomes_a_message_and_its_exit_code(error: errors.MedsegError, code: int) -> None:
+    got, out, err = run_failing(error)
     assert got == code
     assert out == ""
     assert f"Error: {error.message}" in err
@@ -107,9 +114,8 @@ def test_an_error_becomes_a_message_and_its_exit_code(
         assert f"Next: {error.hint}" in err
 
 
-def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_command(monkeypatch, KeyboardInterrupt())
-    code, _, err = run("doctor")
+def test_ctrl_c_exits_with_130() -> None:
+    code, _, err = run_failing(KeyboardInterrupt())
     assert code == 130
     assert "Interrupted" in err
 
@@ -118,18 +124,14 @@ def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     ("number", "complaint"),
     [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission denied")],
 )
-def test_no_room_for_the_result_is_the_callers_to_mend(
-    monkeypatch: pytest.MonkeyPatch, number: int, complaint: str
-) -> None:
-    fake_command(monkeypatch, OSError(number, "no", "/full/x.json"))
-    code, _, err = run("doctor")
+def test_no_room_for_the_result_is_the_callers_to_mend(number: int, complaint: str) -> None:
+    code, _, err = run_failing(OSError(number, "no", "/full/x.json"))
     assert code == 2
     assert f"/full/x.json: {complaint}" in err
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_command(monkeypatch, ZeroDivisionError("ours"))
-    result = CliRunner().invoke(cli, ["doctor"])
+def test_a_fault_of_ours_is_not_hidden() -> None:
+    result = CliRunner().invoke(Failing(ZeroDivisionError("ours")), ["doctor"])
     assert result.exit_code == 1
     assert isinstance(result.exception, ZeroDivisionError)
 
@@ -153,6 +155,5 @@ def test_verbose_and_quiet_exclude_each_other() -> None:
     assert run("--verbose", "--quiet", "config", "list")[0] == 2
 
 
-def test_verbose_shows_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_command(monkeypatch, errors.DataError("x: bad."))
-    assert "Traceback" in run("--verbose", "doctor")[2]
+def test_verbose_shows_the_cause() -> None:
+    assert "Traceback" in run_failing(errors.DataError("x: bad."), "--verbose")[2]

@@ -111,6 +111,7 @@ def test_mistakes_are_explained(
 
 def test_the_zoo_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
+    # A package without its models cannot be had from this checkout, in which they lie.
     monkeypatch.setattr(resolve, "zoo_folder", lambda: tmp_path)
     assert "No models come" in run("zoo", "list")[1]
     save_tiny(tmp_path / "hippocampus")

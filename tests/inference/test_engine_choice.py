@@ -15,9 +15,15 @@ from medseg_nca.config.engines import ENGINES
 from medseg_nca.config.model import GenericModelSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
-from medseg_nca.inference.engine_choice import check_engine, with_engine
+from medseg_nca.inference.engine_choice import (
+    check_engine,
+    engine_settings,
+    used_engine,
+    with_engine,
+)
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.volume import Volume
+from medseg_nca.models import build_model
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.tracking.resolve import load_model, load_segmentation
 from medseg_nca.work.shared_model import SharedModel
@@ -84,6 +90,19 @@ def test_an_engine_that_cannot_compute_a_model_is_refused_when_it_is_loaded() ->
     with pytest.raises(ConfigError, match="The engine 'cpu' does not serve device meta"):
         check_engine(model, "cpu", torch.device("meta"))
     check_engine(model, "reference", torch.device("meta"))
+
+
+def test_results_say_which_engine_auto_took() -> None:
+    assert engine_settings(nuclei("reference")) == {
+        "engine": "reference", "engine_used": "reference",
+    }  # fmt: skip
+    for precision in ("float32", "bfloat16"):
+        told = engine_settings(nuclei("auto"), precision)
+        assert told == {"engine": "auto", "engine_used": "cpu"}
+    settings = GenericModelSettings(name="unet", dims=2, in_channels=1, out_channels=2)
+    assert used_engine(build_model(settings), "auto", torch.device("cpu")) is None
+    # The engine cpu does not serve a state on this device.
+    assert used_engine(nuclei("auto").model, "auto", torch.device("meta")) == "reference"
 
 
 def test_other_processes_compute_with_the_same_engine(tmp_path: Path) -> None:

@@ -68,6 +68,15 @@ def model_with(focus: dict[str, Any] | None) -> MultiLevelNca:
     return model.eval()
 
 
+def give_focus(monkeypatch: pytest.MonkeyPatch, cells: torch.Tensor) -> None:
+    """Let these cells be in focus, bool ``(B, *grid)``.
+
+    Which cells are in focus follows from the logits, as the tests above show by hand. With random
+    weights no image has logits that put chosen cells in focus, so they are put there.
+    """
+    monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells)
+
+
 def image_with_a_square() -> torch.Tensor:
     image = torch.zeros(1, 1, 40, 36)
     image[..., 10:16, 20:26] = 3.0
@@ -87,7 +96,7 @@ def test_inside_the_focus_the_result_is_that_of_the_whole(monkeypatch: pytest.Mo
     """Three steps reach three cells, so what lies deeper in the box cannot tell the difference."""
     cells = torch.zeros(1, 20, 18, dtype=torch.bool)
     cells[:, 2:12, 6:16] = True
-    monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells)
+    give_focus(monkeypatch, cells)
     image, options = image_with_a_square(), RunOptions(seed=5)
     with torch.inference_mode():
         plain = model_with(None)(image, options)
@@ -126,7 +135,7 @@ def test_cells_out_of_focus_keep_what_the_coarse_level_said(
     """A cell that sleeps keeps its hidden channels, so its logits are those at hand-over."""
     cells = torch.zeros(1, 20, 18, dtype=torch.bool)
     cells[:, 4, 4] = cells[:, 12, 12] = True
-    monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells)
+    give_focus(monkeypatch, cells)
     image, options = image_with_a_square(), RunOptions(fire="mean")
     focused, plain = model_with({}), model_with(None)
     # The same head for both levels, so that equal states have equal logits.
@@ -189,7 +198,7 @@ def test_a_sample_does_not_depend_on_its_batch(dims: int, monkeypatch: pytest.Mo
     options = RunOptions(fire="mean")
 
     def run(samples: slice) -> torch.Tensor:
-        monkeypatch.setattr("medseg_nca.models.inference.cells_in_focus", lambda *_: cells[samples])
+        give_focus(monkeypatch, cells[samples])
         with torch.inference_mode():
             return model.eval()(images[samples], options)
 

@@ -38,3 +38,23 @@ def outcome(engine: Engine, cell: Cell, state: Tensor, steps: int, fire: Fire) -
     weight = torch.linspace(-1, 1, after.numel(), dtype=after.dtype).view_as(after)
     (after * weight).sum().backward()
     return [after.detach(), leaf.grad, *[p.grad for p in cell.parameters()]]  # type: ignore[list-item]
+
+
+def assert_agree(
+    reference: Engine, engine: Engine, cell: Cell, state: Tensor, steps: int, fire: Fire,
+    rtol: float,
+) -> None:  # fmt: skip
+    """Values and gradients are those of the reference, up to a share of the largest."""
+    pairs = list(
+        zip(
+            outcome(reference, cell, state, steps, fire),
+            outcome(engine, cell, state, steps, fire),
+            strict=True,
+        )
+    )
+    # A batch norm takes the gradient of what is added before it away: rounding is all that is left.
+    least = max(float(expected.abs().max()) for expected, _ in pairs)
+    least = least if cell.settings.update.norm == "batch" else 0.0
+    for expected, actual in pairs:
+        scale = max(float(expected.abs().max()), least, 1e-30)
+        torch.testing.assert_close(actual, expected, rtol=rtol, atol=rtol * scale)

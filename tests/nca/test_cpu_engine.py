@@ -66,6 +66,7 @@ def test_a_thread_that_fails_does_not_keep_the_others(monkeypatch: pytest.Monkey
         expected = CPU.roll_out(cell, state, 4, fire)
         try:
             torch.set_num_threads(2)
+            # Want of memory in one thread of a team cannot be brought about.
             with monkeypatch.context() as patch:
                 patch.setattr(run, "library", Failing)
                 with pytest.raises(MemoryError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -48,6 +50,21 @@ def test_a_part_of_the_grid_has_the_mask_of_the_whole() -> None:
     whole = mask(fire, (12, 10, 8), step=3)
     part = mask(fire.at((4, 0, 5)), (6, 10, 3), step=3)
     assert torch.equal(part, whole[:, 4:10, :, 5:8])
+    inner = mask(fire.at((4, 0, 5)).at((1, 2, 0)), (3, 3, 3), step=3)
+    assert torch.equal(inner, whole[:, 5:8, 2:5, 5:8])
+
+
+def test_cells_that_sleep_do_not_fire_whatever_is_drawn() -> None:
+    fire, awake = Fire.for_batch(0.5, 7, 1), torch.zeros(1, 6, 5, dtype=torch.bool)
+    awake[:, 2:, 1:4] = True
+    drawn = mask(fire, (6, 5))
+    resting = replace(fire, awake=awake)
+    found = resting.firing(resting.positions((6, 5), torch.device("cpu")), (6, 5), 0)
+    assert found is not None
+    assert torch.equal(found, drawn & awake)
+    assert (drawn & ~awake).any()
+    part = resting.at((2, 1))
+    assert torch.equal(part.awake_cells((4, 3)), torch.ones(1, 4, 3, dtype=torch.bool))
 
 
 def test_advancing_is_counting_steps() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from numpy.random import bit_generator
 
 from medseg_nca.errors import DependencyError
 from medseg_nca.nca import Cell, Fire
@@ -60,11 +62,11 @@ def outcome(**environment: str) -> tuple[str, float, str]:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Everything that a process remembers of the library is forgotten, before and after."""
-    library.forget()
+    library.look_in()
     proof.unusable.cache_clear()
     yield
     monkeypatch.undo()
-    library.forget()
+    library.look_in()
     proof.unusable.cache_clear()
 
 
@@ -119,10 +121,17 @@ def test_vectors_that_the_processor_lacks_are_refused(
 
 
 def test_a_library_of_other_sources_is_not_used(
-    fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cell: Cell
+    fresh: None, tmp_path: Path, caplog: pytest.LogCaptureFixture, cell: Cell
 ) -> None:
     """After a change of the sources, or an update that left an old file behind."""
-    monkeypatch.setattr(build, "digest", lambda: "0" * 64)
+    shutil.copyfile(build.HERE / build.library_name(), tmp_path / build.library_name())
+    shutil.copytree(build.SOURCES, tmp_path / build.SOURCES.name)
+    library.look_in(tmp_path)
+    torch.testing.assert_close(roll("cpu", cell), roll("reference", cell))
+    with (tmp_path / build.SOURCES.name / "tiles.hpp").open("a") as file:
+        file.write("// changed\n")
+    library.look_in(tmp_path)
+    proof.unusable.cache_clear()
     with pytest.raises(DependencyError, match=r"made from other sources; run python -m"):
         roll("cpu", cell)
     with caplog.at_level(logging.WARNING):
@@ -130,20 +139,19 @@ def test_a_library_of_other_sources_is_not_used(
     assert "Engine: reference" in caplog.text
 
 
-def test_the_digest_follows_the_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_follows_the_sources(tmp_path: Path) -> None:
     before = build.digest()
     for file in build.SOURCES.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    monkeypatch.setattr(build, "SOURCES", tmp_path)
-    assert build.digest() == before
+    assert build.digest(tmp_path) == before
     with (tmp_path / "tiles.hpp").open("a") as file:
         file.write("// changed\n")
-    assert build.digest() != before
+    assert build.digest(tmp_path) != before
 
 
 @pytest.mark.slow
 def test_two_processes_that_compile_at_once_leave_one_whole_library(
-    fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cell: Cell
+    fresh: None, tmp_path: Path, cell: Cell
 ) -> None:
     try:
         build.compiler()
@@ -155,17 +163,17 @@ def test_two_processes_that_compile_at_once_leave_one_whole_library(
     building = [subprocess.Popen(command, cwd=build.HERE) for _ in range(2)]
     assert [process.wait() for process in building] == [0, 0]
     assert [file.name for file in tmp_path.iterdir()] == [target.name]
-    monkeypatch.setattr(build, "HERE", tmp_path)
+    library.look_in(tmp_path)
     assert proof.unusable(torch.float32, True) is None
     torch.testing.assert_close(roll("cpu", cell), roll("reference", cell))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no library"])
 def test_a_library_that_is_missing_or_damaged_is_told(
-    fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path,
-    content: bytes | None, cell: Cell,
+    fresh: None, caplog: pytest.LogCaptureFixture, tmp_path: Path, content: bytes | None,
+    cell: Cell,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(build, "HERE", tmp_path)
+    library.look_in(tmp_path)
     if content is not None:
         (tmp_path / build.library_name()).write_bytes(content)
     with caplog.at_level(logging.WARNING):
@@ -176,13 +184,9 @@ def test_a_library_that_is_missing_or_damaged_is_told(
             need(cell, torch.zeros(1, 5, 6, 7))
 
 
-def test_a_file_of_another_library_is_told(
-    fresh: None, monkeypatch: pytest.MonkeyPatch, cell: Cell
-) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    monkeypatch.setattr(library.ctypes, "CDLL", lambda _: libc)
+def test_a_file_of_another_library_is_told(fresh: None, tmp_path: Path, cell: Cell) -> None:
+    shutil.copyfile(bit_generator.__file__, tmp_path / build.library_name())
+    library.look_in(tmp_path)
     with pytest.raises(DependencyError, match="has no medseg_nca_digest; reinstall"):
         roll("cpu", cell)
 
@@ -191,6 +195,7 @@ def test_a_library_that_computes_nan_is_not_used(
     fresh: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It reports a step after which the state is not finite, and an automaton is not at fault."""
+    # Loops that are wrong on purpose would take a minute to compile, so a right answer is replaced.
     monkeypatch.setattr(library.Library, "roll", lambda *_: 0)
     assert "other states" in (proof.unusable(torch.float32, False) or "")
 
@@ -205,6 +210,7 @@ def test_loops_that_compute_something_else_are_not_used(
     fresh: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, factor: float,
     cell: Cell,
 ) -> None:  # fmt: skip
+    # Compiling wrong loops would take a minute, so the answer of right ones is changed.
     compute = run.compute
     monkeypatch.setattr(run, "compute", lambda *a, **k: compute(*a, **k) * factor)
     with caplog.at_level(logging.WARNING):
@@ -221,6 +227,7 @@ def test_wrong_gradients_are_found_where_states_are_right(
         state, weights = backward(*arguments)  # type: ignore[arg-type]
         return state, tuple(w * 0.99 for w in weights)
 
+    # Compiling wrong loops would take a minute, so the answer of right ones is changed.
     monkeypatch.setattr(run.Rollout, "backward", wrong)
     assert proof.unusable(torch.float32, False) is None
     assert "other gradients" in (proof.unusable(torch.float32, True) or "")

@@ -225,6 +225,7 @@ def test_an_error_that_nobody_foresaw_quotes_nothing(
     build.write(tmp_path / "in", ct())
     for name in ("deidentify_dataset", "person_of"):
         with monkeypatch.context() as patched, caplog.at_level(logging.DEBUG):
+            # A fault that could be brought about would be known, and mended.
             patched.setattr(dicom_copy, name, fail)
             report = dicom_deidentify.run(
                 dicom_deidentify.DeidentifyRequest(tmp_path / "in", tmp_path / name, key=KEY)

@@ -28,12 +28,6 @@ from medseg_nca.tasks.segmentation import evaluation
 SIZE = (32, 32)
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take longest, and other tests look at them."""
-    monkeypatch.setattr(evaluation, "draw", lambda *_: {})
-
-
 NAMES = ("c0", "c1", "c2", "c3", "c4", "c5")
 TINY = (
     "training.iterations=1", "training.max_minutes=null", "training.validate_every=1",
@@ -136,7 +130,12 @@ def test_what_one_stage_refuses_no_other_counts(tmp_path: Path, fault: Any, name
     learned = model(tmp_path / "model", {"one": 1, "two": 2})
     found = evaluation.run(
         evaluation.EvaluateSegmentation(
-            learned, data, tmp_path / "out", settings=EvaluationSettings(bootstrap=20), split="all"
+            learned,
+            data,
+            tmp_path / "out",
+            settings=EvaluationSettings(bootstrap=20),
+            split="all",
+            figures=False,
         )
     )
     assert set(found.failed) == {"c2"}
@@ -158,7 +157,9 @@ def test_a_truth_without_names_in_other_numbers_is_not_counted_as_empty(tmp_path
     learned = model(tmp_path / "model", {"one": 1})
     with pytest.raises(DataError, match="all 6 cases failed"):
         evaluation.run(
-            evaluation.EvaluateSegmentation(learned, data, tmp_path / "out", split="all")
+            evaluation.EvaluateSegmentation(
+                learned, data, tmp_path / "out", split="all", figures=False
+            )
         )
     named = LabelTable.model_validate({"labels": [{"name": "one", "values": [255]}]})
     found = evaluation.run(
@@ -169,6 +170,7 @@ def test_a_truth_without_names_in_other_numbers_is_not_counted_as_empty(tmp_path
             split="all",
             labels=named,
             settings=EvaluationSettings(bootstrap=20),
+            figures=False,
         )
     )
     assert not found.failed

@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from medseg_nca.cases import prepare_case as steps
 from medseg_nca.cli.main import cli
 from medseg_nca.config import RunSettings
 from medseg_nca.config.loading import load_settings
@@ -22,6 +21,7 @@ from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.hashing import dataset_hash
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
 from medseg_nca.errors import ConfigError, DataError, OutputError, PartialFailure
+from medseg_nca.job import Job, Progress
 from medseg_nca.pipelines.preprocess import PreprocessRequest, run
 
 AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
@@ -132,29 +132,25 @@ def test_a_changed_setting_makes_what_it_touches(
         assert PreparedStore.open(out).plan.crop_size == (8, 8, 8) == store.plan.crop_size
 
 
-def test_an_interrupted_run_goes_on(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_goes_on(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(PreprocessRequest(data, out, settings()))
-    calls: list[Any] = []
-    real: Callable[..., Any] = steps.prepare
+    cases: list[int] = []
 
-    def stop_at_the_third(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args)
+    def stop_after_two(progress: Progress) -> None:
+        if progress.phase == "preparing":
+            cases.append(progress.done)
+            if progress.done == 2:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(steps, "prepare", stop_at_the_third)
     other = settings("preprocess.normalise=percentile")
     with pytest.raises(KeyboardInterrupt):
-        run(PreprocessRequest(data, out, other))
+        run(PreprocessRequest(data, out, other, workers=0), Job(stop_after_two))
+    assert cases == [0, 1, 2]
     # Half old, half new: nothing that training would take for a data set.
     assert not is_prepared(out)
     (out / "cases" / ".0123abcd.part.case_3.npz").write_bytes(b"what kill -9 left")
     before = times(out)
-    monkeypatch.setattr(steps, "prepare", real)
     assert len(run(PreprocessRequest(data, out, other)).cases) == 4
     assert changed(before, out) == ["case_2", "case_3"]
     assert not list((out / "cases").glob(".*"))

@@ -49,3 +49,20 @@ def server(tmp_path_factory: pytest.TempPathFactory, studies: Path) -> Iterator[
         assert found.stop() == 0, found.log.read_text()
         assert not list((found.state / "incoming").iterdir())
         assert "Canary" not in found.log.read_text()
+
+
+@pytest.fixture(scope="session")
+def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """For what nobody wants: its images under an id are bad, and its log must not say why."""
+    folder = tmp_path_factory.mktemp("rough")
+    save_tiny(folder / "tiny", seed=10)
+    options = ("--max-body", "2", "--max-voxels", "0.3", "--queue", "6")
+    found = start(folder, "--models", f"zoo:nuclei,tiny={folder / 'tiny'}", *options)
+    try:
+        yield found.ready()
+    finally:
+        assert found.stop() == 0, found.log.read_text()
+        assert not list((found.state / "incoming").iterdir())
+        said = found.log.read_text()
+        assert "Fault in" not in said, said
+        assert "Traceback" not in said, said

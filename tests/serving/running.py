@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from PIL import Image
 PATIENCE = 300.0
 # For whoever has to end what a failed test left.
 STARTED: list[subprocess.Popen[str]] = []
+# Made once: a client that makes its own reads all certificates of the system each time.
+_TLS = ssl.create_default_context()
 
 
 @dataclass
@@ -39,7 +42,9 @@ class Server:
     def client(self) -> httpx.Client:
         """A new client; it sends the token if there is one."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False, verify=_TLS
+        )
 
     def get(self, path: str, **how: Any) -> httpx.Response:
         with self.client as client:
@@ -95,18 +100,18 @@ class Server:
 def start(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Server:
     """Start a server on a free port; its state lies in ``folder/state``."""
     folder.mkdir(parents=True, exist_ok=True)
-    state, log = folder / "state", folder / "log"
+    state, log, said = folder / "state", folder / "log", folder / "stdout"
     command = [sys.executable, "-m", "medseg_nca", "serve", "--port", "0", "--device", "cpu"]
-    with log.open("a") as file:
+    with log.open("a") as file, said.open("w") as out:
         process = subprocess.Popen(
-            [*command, "--state", str(state), *options], cwd=folder, stdout=subprocess.PIPE,
+            [*command, "--state", str(state), *options], cwd=folder, stdout=out,
             stderr=file, text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
         )  # fmt: skip
     STARTED.append(process)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    process.stdout.close()
+    while not (line := said.read_text()).endswith("\n") and process.poll() is None:
+        time.sleep(0.05)
+    line = said.read_text().partition("\n")[0]
     assert line.startswith("Listening on "), log.read_text()
     return Server(process, line.split()[-1], state, log)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import socket
 import struct
@@ -18,6 +19,13 @@ import pytest
 from tests.io.dicom.build import classic, pixels, save, write
 from tests.serving.running import Server, picture, volume, zipped
 
+IDS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(rough: Server) -> Server:
+    return rough
+
 
 def said(answer: httpx.Response, status: int, *words: str) -> None:
     assert answer.status_code == status, answer.text
@@ -32,8 +40,8 @@ def infer(server: Server, content: bytes, model: str = "tiny") -> httpx.Response
     return server.post(f"/infer/{model}?output=json", files={"file": ("a", content)})
 
 
-def both(server: Server, content: bytes, status: int, *words: str) -> None:
-    """Both surfaces say the same: one at once, the other at the latest by its job."""
+def everywhere(server: Server, content: bytes, status: int, *words: str) -> None:
+    """All surfaces say the same: some at once, the others at the latest when it is computed."""
     said(infer(server, content), status, *words)
     answer = server.send(content, model="tiny")
     if answer.status_code == 202:
@@ -41,6 +49,16 @@ def both(server: Server, content: bytes, status: int, *words: str) -> None:
         assert job["state"] == "failed"
         assert job["error"]["status"] == status
         answer = server.get(f"/v1/jobs/{job['id']}/outputs/label_map")
+    said(answer, status, *words)
+    answer = server.put("/session/", files={"files": ("a", content)})
+    if answer.status_code == 200:
+        place = {"session_id": answer.json()["session_id"]}
+        answer = server.post("/infer/tiny", params={**place, "output": "json"})
+    said(answer, status, *words)
+    place = {"image": f"image-{next(IDS)}"}
+    answer = server.put("/datastore/", params=place, files={"file": ("a", content)})
+    if answer.status_code == 200:
+        answer = server.post("/infer/tiny", params={**place, "output": "json"})
     said(answer, status, *words)
 
 
@@ -52,19 +70,19 @@ def huge_header() -> bytes:
 
 def test_a_truncated_volume(server: Server) -> None:
     content = volume()
-    both(server, content[: len(content) // 2], 422, "file_00001.nii.gz", "truncated")
+    everywhere(server, content[: len(content) // 2], 422, "file_00001.nii.gz", "truncated")
 
 
 def test_nan_voxels_are_counted(server: Server) -> None:
-    both(server, volume(nan=7), 422, "7 of 1,680 values are NaN")
+    everywhere(server, volume(nan=7), 422, "7 of 1,680 values are NaN")
 
 
 def test_a_header_that_claims_too_much(server: Server) -> None:
-    both(server, huge_header(), 413, "27,000,000,000,000 voxels")
+    everywhere(server, huge_header(), 413, "27,000,000,000,000 voxels")
 
 
 def test_more_voxels_than_the_server_takes(server: Server) -> None:
-    both(server, volume((100, 100, 40)), 413, "400,000 voxels", "300,000")
+    everywhere(server, volume((100, 100, 40)), 413, "400,000 voxels", "300,000")
     assert "--max-voxels" in infer(server, volume((100, 100, 40))).json()["hint"]
     said(server.send(picture(600), model="nuclei"), 413, "600 x 600")
 
@@ -73,7 +91,7 @@ def test_a_gzip_bomb(server: Server) -> None:
     """It is unpacked as far as the header says, and one volume further."""
     bomb = gzip.compress(volume(plain=True) + b"\1" * 6 * 10**7, 9)
     assert len(bomb) < 200_000
-    both(server, bomb, 422, "file_00001.nii.gz", "holds more than its header says")
+    everywhere(server, bomb, 422, "file_00001.nii.gz", "holds more than its header says")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +108,7 @@ def test_a_gzip_bomb(server: Server) -> None:
     ids=["4D", "2D", "empty", "junk", "gzip of junk", "traversal", "two images"],
 )
 def test_what_the_model_cannot_take(server: Server, content: bytes, words: str) -> None:
-    both(server, content, 422, words)
+    everywhere(server, content, 422, words)
 
 
 def test_a_series_with_a_gap(server: Server, tmp_path: Path) -> None:
@@ -98,7 +116,7 @@ def test_a_series_with_a_gap(server: Server, tmp_path: Path) -> None:
     del series[3]
     files = write(tmp_path, series)
     content = zipped({file.name: file.read_bytes() for file in files})
-    both(server, content, 422, "missing")
+    everywhere(server, content, 422, "missing")
 
 
 @pytest.mark.parametrize("name", ["slice_increment", "not_a_volume", "slice_orientation"])
@@ -118,7 +136,7 @@ def test_two_series_need_a_choice(server: Server, tmp_path: Path) -> None:
         series = classic(pixels((6, 12, 14)), modality="MR", series=name, SeriesNumber=ord(name))
         files = write(tmp_path / name, series)
         members |= {f"{name}{file.name}": file.read_bytes() for file in files}
-    both(server, zipped(members), 422, "2 DICOM volumes")
+    everywhere(server, zipped(members), 422, "2 DICOM volumes")
     job = server.wait(server.send(zipped(members), model="tiny", select="SeriesNumber=98").json())
     assert job["state"] == "done", job
 

@@ -285,3 +285,38 @@ def test_ids_are_random_and_nothing_else_is_one() -> None:
     assert all(is_id(new_id()) for _ in range(100))
     for text in ("", ".", "..", "../../../../etc/passwd", "a" * 23, "a" * 21 + "/", "ä" * 22):
         assert not is_id(text)
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "cancelled", "killed"])
+def test_a_text_that_may_name_a_patient_is_in_no_file_after_the_job(
+    tmp_path: Path, end: str
+) -> None:
+    """Neither in the database nor in its write-ahead log, where earlier changes stay."""
+    store = JobStore(tmp_path)
+    received = store.incoming / new_id()
+    received.mkdir()
+    options = JobOptions(kind="dicom", select="PatientID=ZYX-4711")
+    assert store.add(new_id(), received, options, owner="ann", model="m") is not None
+    held = [path.name for path in tmp_path.glob("jobs.sqlite*") if b"ZYX" in path.read_bytes()]
+    assert held  # the job needs it
+    if end == "cancelled":
+        (job,) = store.newest()
+        assert store.cancel_queued(job.id, Failure(409, "The job was cancelled."))
+    else:
+        claimed = store.claim()
+        assert claimed is not None
+        if end == "killed":
+            store.close()  # and the next server finds it, and tries it again
+            store = JobStore(tmp_path)
+            store.recover()
+            claimed = store.claim()
+            assert claimed is not None
+            assert claimed.options.select == options.select
+        if end == "failed":
+            store.fail(claimed.id, Failure(422, "The image is empty."))
+        else:
+            made(store, claimed)
+            assert store.finish(claimed)
+    for path in tmp_path.glob("jobs.sqlite*"):
+        assert b"ZYX" not in path.read_bytes(), path.name
+    store.close()

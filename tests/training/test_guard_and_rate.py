@@ -30,6 +30,25 @@ def test_a_loss_far_above_the_running_mean_has_diverged() -> None:
     assert guard.mean == pytest.approx(1.078)
 
 
+def test_the_first_losses_are_not_judged_and_small_ones_never() -> None:
+    """A training begins with losses that tell nothing, and ends with some that are near zero."""
+    guard = DivergenceGuard(GuardSettings(factor=5))
+    for number in range(50):
+        assert not guard.diverged(1e-3 if number else 100.0)
+    guard.load_state_dict({"mean": 1e-4, "seen": 60, "rollbacks": 0})
+    assert not guard.diverged(0.24)
+    assert guard.diverged(0.3)
+
+
+def test_a_restored_guard_knows_what_is_normal() -> None:
+    guard, other = (DivergenceGuard(GuardSettings(factor=5)) for _ in range(2))
+    for _ in range(60):
+        guard.diverged(1.0)
+    other.load_state_dict(guard.state_dict())
+    assert other.diverged(20.0)
+    assert other.mean == guard.mean
+
+
 def test_roll_backs_lower_the_rate_and_run_out() -> None:
     guard = DivergenceGuard(GuardSettings(max_rollbacks=2, lr_factor=0.5))
     guard.rollbacks = 2
@@ -70,3 +89,15 @@ def test_the_average_follows_the_weights() -> None:
     ema.update_parameters(model)
     # The second update keeps (1 + 1) / (10 + 1) of the average.
     assert ema.module.weight.item() == pytest.approx(1 - 2 / 11)
+
+
+def test_the_average_forgets_no_slower_than_its_decay() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    ema = averaged(model, 0.5)
+    for _ in range(100):
+        ema.update_parameters(model)
+    before = ema.module.weight.item()
+    with torch.no_grad():
+        model.weight.fill_(before + 1.0)
+    ema.update_parameters(model)
+    assert ema.module.weight.item() == pytest.approx(before + 0.5)

@@ -71,15 +71,13 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(tmp_path: Path) -> Non
     class KilledError(Exception):
         """Stands for kill -9: nothing is written after it."""
 
-    broken = trainer_of(tmp_path / "broken")
-    step = broken._step
+    class Killed(Growing):
+        def loss(self, model: Any, batch: Any, seed: int) -> Any:
+            if broken.counters.iteration == 27:
+                raise KilledError
+            return super().loss(model, batch, seed)
 
-    def step_until_killed(batch: Any) -> dict[str, float]:
-        if broken.counters.iteration == 27:
-            raise KilledError
-        return step(batch)
-
-    broken._step = step_until_killed  # type: ignore[method-assign]
+    broken = trainer_of(tmp_path / "broken", Killed())
     with pytest.raises(KilledError):
         broken.fit()
     again = trainer_of(tmp_path / "broken")
@@ -325,15 +323,13 @@ def test_a_run_killed_before_its_first_validation_is_validated_when_its_time_is_
 
 
 def test_a_signal_stops_between_iterations_and_keeps_the_state(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, iterations=10_000)
-    step = trainer._step
+    class Signalled(Growing):
+        def loss(self, model: Any, batch: Any, seed: int) -> Any:
+            if trainer.counters.iteration == 12:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().loss(model, batch, seed)
 
-    def step_and_signal(batch: Any) -> dict[str, float]:
-        if trainer.counters.iteration == 12:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(batch)
-
-    trainer._step = step_and_signal  # type: ignore[method-assign]
+    trainer = trainer_of(tmp_path, Signalled(), iterations=10_000)
     with (
         on_stop_signal(trainer.job.cancel),
         pytest.raises(Interrupted, match=r"iteration 13.*--resume"),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from medseg_nca.transforms import resample as module
 from medseg_nca.transforms.resample import Mapping, resample, resample_labels
 
 STRAIGHT = np.diag([0.5, 1.0, 2.0, 1.0])
@@ -26,10 +25,7 @@ def test_a_line_by_hand() -> None:
 
 @pytest.mark.parametrize("new", [STRAIGHT, FLIPPED])
 @pytest.mark.parametrize("slab", [1, 200, 1 << 22])
-def test_it_is_the_interpolation_of_scipy(
-    new: np.ndarray, slab: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SLAB", slab)
+def test_it_is_the_interpolation_of_scipy(new: np.ndarray, slab: int) -> None:
     array = np.random.default_rng(0).normal(size=(2, 9, 8, 7)).astype(np.float32)
     old = np.diag([1.0, 0.9, 1.1, 1.0])
     new = new.copy()
@@ -39,7 +35,7 @@ def test_it_is_the_interpolation_of_scipy(
     places = np.tensordot(np.diag(mapping.step), index, 1)
     places += np.reshape(mapping.offset, (3, 1, 1, 1))
     expected = [map_coordinates(c, places, order=1, mode="nearest") for c in array]
-    np.testing.assert_allclose(resample(array, mapping), expected, atol=1e-5)
+    np.testing.assert_allclose(resample(array, mapping, slab), expected, atol=1e-5)
 
 
 def test_grids_whose_axes_are_not_parallel_are_refused() -> None:
@@ -107,13 +103,12 @@ def test_a_speck_is_not_drawn_larger_than_it_is() -> None:
 
 
 @pytest.mark.parametrize("slab", [1, 300])
-def test_slabs_change_no_label(slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slabs_change_no_label(slab: int) -> None:
     array = np.random.default_rng(1).integers(0, 6, (2, 9, 8, 7)).astype(np.uint8)
     array[:, :, :4] = 2
     mapping = same_space((9, 8, 7), (0.7, 1.4, 2.0))
     whole = resample_labels(array, mapping)
-    monkeypatch.setattr(module, "SLAB", slab)
-    np.testing.assert_array_equal(resample_labels(array, mapping), whole)
+    np.testing.assert_array_equal(resample_labels(array, mapping, slab), whole)
 
 
 def test_labels_on_the_same_grid_stay() -> None:

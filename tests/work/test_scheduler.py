@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,8 @@ import pytest
 
 from medseg_nca.errors import ConfigError, DependencyError, Interrupted, OutputError
 from medseg_nca.job import Job, Progress
-from medseg_nca.work import dask_cluster, local_processes
+from medseg_nca.work.dask_cluster import DaskCluster
+from medseg_nca.work.local_processes import LocalProcesses
 from medseg_nca.work.scheduler import Outcome, SchedulerError, counted, open_scheduler, run_each
 from tests.pipelines.work import ROOT, Doubled, Item, cluster, double, starts
 
@@ -107,9 +110,9 @@ def test_processes_serve_several_stages(tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) for pid in used[0])
 
 
-def test_the_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_processes, "cores", lambda: 7)
-    found = list(run_each(double, items(tmp_path / "w", 4, {}), 3))
+def test_the_processes_share_the_cores(tmp_path: Path) -> None:
+    with LocalProcesses(3, share=7) as scheduler:
+        found = list(scheduler.run_each(double, items(tmp_path / "w", 4, {})))
     assert {o.result.threads for o in found if o.result} == {"2"}
 
 
@@ -243,12 +246,13 @@ def wait_until(condition: object, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_processes_that_cannot_start_are_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local_processes, "_start_worker", os._exit)
-    with pytest.raises(SchedulerError, match="as soon as they are started"):
-        list(run_each(double, items(tmp_path / "w", 4), 2))
+def test_processes_that_cannot_start_are_an_error(tmp_path: Path) -> None:
+    multiprocessing.set_executable(shutil.which("false") or "false")
+    try:
+        with pytest.raises(SchedulerError, match="as soon as they are started"):
+            list(run_each(double, items(tmp_path / "w", 4), 2))
+    finally:
+        multiprocessing.set_executable(sys.executable)
 
 
 @pytest.mark.parametrize("address", ["host:8786", "tcp://host", "http://host:1", "tcp://a b:1"])
@@ -263,11 +267,10 @@ def test_without_distributed_it_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         list(run_each(double, [], 0, scheduler="tcp://127.0.0.1:1", folder=tmp_path / "notes"))
 
 
-def test_a_scheduler_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_does_not_answer(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
-    monkeypatch.setattr(dask_cluster, "CONNECT", 0.5)
     with pytest.raises(SchedulerError, match=r"tcp://127\.0\.0\.1:1 does not answer"):
-        list(run_each(double, [], 0, scheduler="tcp://127.0.0.1:1", folder=tmp_path / "notes"))
+        DaskCluster("tcp://127.0.0.1:1", tmp_path / "notes", patience_s=0.5)
     assert not (tmp_path / "notes").exists()
 
 
@@ -333,15 +336,12 @@ class TestCluster:
             list(run_each(double, work, 0, scheduler=made.address, folder=tmp_path / "notes"))
         assert len(starts(tmp_path / "w")) <= 4
 
-    def test_a_cluster_without_workers(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(dask_cluster, "CONNECT", 2.0)
+    def test_a_cluster_without_workers(self, tmp_path: Path) -> None:
         with (
             cluster(tmp_path / "cluster", 0) as made,
             pytest.raises(SchedulerError, match=f"has no workers.*dask worker {made.address}"),
         ):
-            list(run_each(double, [], 0, scheduler=made.address, folder=tmp_path / "notes"))
+            DaskCluster(made.address, tmp_path / "notes", patience_s=2.0)
         assert not (tmp_path / "notes").exists()
 
     def test_a_scheduler_that_goes_away(self, tmp_path: Path) -> None:

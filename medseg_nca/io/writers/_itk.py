@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.io.itk import from_itk, to_itk
+from medseg_nca.io.itk_file import write_itk_file
 from medseg_nca.io.volume import Volume
 
 
@@ -21,6 +22,9 @@ def write_itk(volume: Volume, path: Path, *, header_end: bytes) -> None:
         path: the file.
         header_end: with what the last part of the format's header begins, before which a line can
             be added.
+
+    Raises:
+        OSError: if the file cannot be written, or the disk did not take all of it.
     """
     import SimpleITK as sitk  # noqa: N813
 
@@ -34,10 +38,7 @@ def write_itk(volume: Volume, path: Path, *, header_end: bytes) -> None:
     image.SetOrigin(geometry["origin"])
     image.SetSpacing(geometry["spacing"])
     image.SetDirection(geometry["direction"])
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:  # SimpleITK raises nothing else, even for a full disk
-        raise OSError(str(error).strip().splitlines()[-1]) from error
+    write_itk_file(image, path, compress=True)
     if lines := geometry.get("unit_lines"):
         _add(path, lines, header_end)
 

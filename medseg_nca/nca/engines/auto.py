@@ -54,6 +54,17 @@ class AutoEngine(Engine):
         return self.choose(cell, state).roll_out_living(cell, state, steps, fire, record)
 
 
+def chosen_name(cell: Cell, state: Tensor) -> str:
+    """Return the name of the engine that "auto" takes for such a roll-out, and log nothing.
+
+    Args:
+        cell: perception and update rule.
+        state: ``(B, C, *spatial)``; only its type, device and channels count.
+    """
+    engine = _choice(cell, state)[0]
+    return next(name for name, found in _by_rank() if found is engine)
+
+
 def _choice(cell: Cell, state: Tensor) -> tuple[Engine, int, str]:
     """An engine, and how loud to say what about it.
 

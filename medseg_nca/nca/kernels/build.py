@@ -58,12 +58,12 @@ def library_name() -> str:
     return {"win32": "kernels.dll", "darwin": "kernels.dylib"}.get(sys.platform, "kernels.so")
 
 
-def digest() -> str:
-    """Return the sha256 of the sources and the compiler's options.
+def digest(sources: Path = SOURCES) -> str:
+    """Return the sha256 of the sources in a folder and of the compiler's options.
 
     It is compiled into the library, which shows later whether the sources have changed since.
     """
-    files = sorted(SOURCES.glob("*.[ch]pp"))
+    files = sorted(sources.glob("*.[ch]pp"))
     content = [file.read_bytes().replace(b"\r\n", b"\n") for file in files]
     return hashlib.sha256(
         b"\0".join([*content, repr((VARIANTS, FLAGS, GLIBC)).encode()])

@@ -12,6 +12,7 @@ import os
 from ctypes import POINTER, Structure, byref, c_char_p, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,9 +163,14 @@ def _function(file: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any
     return found
 
 
+# The folder in which the library is looked for.
+_folder = build.HERE
+
+
 @cache
 def _open() -> ctypes.CDLL:
-    path = build.HERE / build.library_name()
+    path = _folder / build.library_name()
+    sources = _folder / build.SOURCES.name
     mend = "run python -m medseg_nca.nca.kernels.build" if build.SOURCES.is_dir() else "reinstall"
     if not path.is_file():
         raise UnusableLibraryError(f"{path} is missing; {mend}")
@@ -173,7 +179,7 @@ def _open() -> ctypes.CDLL:
     except OSError as error:
         raise UnusableLibraryError(f"{path} cannot be loaded ({error}); {mend}") from error
     made_from = _function(library, "medseg_nca_digest", c_char_p)().decode("ascii")
-    if build.SOURCES.is_dir() and made_from != build.digest():
+    if sources.is_dir() and made_from != build.digest(sources):
         raise UnusableLibraryError(f"{path} was made from other sources; {mend}")
     return library
 
@@ -198,8 +204,14 @@ def variant() -> str:
     return wanted
 
 
-def forget() -> None:
-    """Look for the library anew when it is next asked for, for example after it was compiled."""
+def look_in(folder: Path = build.HERE) -> None:
+    """Look for the library anew when it is next asked for, for example after it was compiled.
+
+    Args:
+        folder: where the library is, and its sources in ``src``, if they are there.
+    """
+    global _folder
+    _folder = folder
     _open.cache_clear()
     library.cache_clear()
 

@@ -64,7 +64,7 @@ def _difference(dtype: torch.dtype, gradients: bool) -> float:
     examples: tuple[tuple[Literal["rms", "batch"], Literal["depthwise", "conv"]], ...]
     examples = (("rms", "depthwise"), ("batch", "conv"))
     for norm, kind in examples:
-        cell, state = _example(norm, kind, torch.float32 if dtype == torch.bfloat16 else dtype)
+        cell, state = example(norm, kind, torch.float32 if dtype == torch.bfloat16 else dtype)
         state, fire = state.to(dtype), Fire.for_batch(0.5, 1, 1)
         expected = reference.ENGINE.roll_out(cell, state, _STEPS, fire)
         try:
@@ -78,29 +78,34 @@ def _difference(dtype: torch.dtype, gradients: bool) -> float:
                 torch.autograd.grad(x.square().sum(), sources) for x in (expected, actual)
             )
             pairs += zip(wanted, got, strict=True)
-        worst = max(worst, *(_relative(a.detach().double(), b.detach().double()) for a, b in pairs))
+        worst = max(worst, *(relative(a.detach().double(), b.detach().double()) for a, b in pairs))
     return worst
 
 
-def _relative(expected: Tensor, actual: Tensor) -> float:
+def relative(expected: Tensor, actual: Tensor) -> float:
+    """Return the largest difference as a share of the largest value; NaN counts as infinite."""
     # Weights whose effect a batch norm removes have a gradient of zero. What is computed for them
     # is rounding alone, which must not be divided by itself: hence the lower bound of 1.
     size = expected.abs().max().clamp_min(1.0)
     return float(((actual - expected).abs().max() / size).nan_to_num(nan=float("inf")))
 
 
-def _example(
-    norm: Literal["rms", "batch"], kind: Literal["depthwise", "conv"], dtype: torch.dtype
+def example(
+    norm: Literal["rms", "batch"],
+    kind: Literal["depthwise", "conv"],
+    dtype: torch.dtype,
+    channels: int = _CHANNELS,
+    hidden: int = _HIDDEN,
 ) -> tuple[Cell, Tensor]:
     """Return a cell without zero weights and a state; torch's generator is left as it was."""
-    update = UpdateSettings(hidden=_HIDDEN, norm=norm)
+    update = UpdateSettings(hidden=hidden, norm=norm)
     perception = PerceptionSettings(kind=kind, padding="reflect")
-    settings = CellSettings(channels=_CHANNELS, perception=perception, update=update)
+    settings = CellSettings(channels=channels, perception=perception, update=update)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         cell = Cell(settings, 1, len(_SHAPE)).to(dtype)
         with torch.no_grad():
             for parameter in cell.parameters():
                 parameter.normal_(std=0.1)
-        state = torch.randn(1, _CHANNELS, *_SHAPE, dtype=dtype)
+        state = torch.randn(1, channels, *_SHAPE, dtype=dtype)
     return cell, state.requires_grad_()

@@ -7,6 +7,7 @@ and the features are each padded to whole vectors and the 1 is multiplied by the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -104,16 +105,21 @@ def _flat(tensor: Tensor) -> np.ndarray[Any, Any]:
     return array
 
 
-def pack(cell: Cell, scale: float, dtype: torch.dtype) -> PackedRule:
+def pack(
+    cell: Cell, scale: float, dtype: torch.dtype, room: Callable[[int], int] | None = None
+) -> PackedRule:
     """Pack a cell whose update is multiplied by ``scale``.
 
     Args:
         cell: perception and update rule.
         scale: factor on the update of cells that fire (:attr:`Fire.scale`).
         dtype: type of the packed weights, float32 or float64.
+        room: how many places a number of channels, features or hidden units gets; by default, that
+            of whole vectors.
     """
-    channels = padded_channels(cell.channels, dtype)
-    hidden = padded_channels(cell.settings.update.hidden, dtype)
+    room = room or (lambda count: padded_channels(count, dtype))
+    channels = room(cell.channels)
+    hidden = room(cell.settings.update.hidden)
     convolution = cell.settings.perception.kind == "conv"
     update, perception = cell.update, cell.perception
     w0, b0 = update.hidden.weight.to(dtype), update.hidden.bias.to(dtype)
@@ -122,7 +128,7 @@ def pack(cell: Cell, scale: float, dtype: torch.dtype) -> PackedRule:
         b0 = b0 + seen @ perception.bias.to(dtype)
     weight = perception.weight.to(dtype)
     if convolution:
-        filters, features = _pack_convolution(weight, seen, channels)
+        filters, features = _pack_convolution(weight, seen, channels, room(weight.shape[0]))
         count = 0
     else:
         count = weight.shape[0] // cell.channels
@@ -158,9 +164,10 @@ def _pack_depthwise(
     return filters, F.pad(features, (0, 0, 0, missing)).reshape(count * channels, -1)
 
 
-def _pack_convolution(weight: Tensor, seen: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def _pack_convolution(
+    weight: Tensor, seen: Tensor, channels: int, features: int
+) -> tuple[Tensor, Tensor]:
     """Return the filters ``(taps * C, features)``, and the rows of ``w0`` for their features."""
-    features = padded_channels(weight.shape[0], weight.dtype)
     filters = weight.flatten(2).permute(2, 1, 0)
     filters = F.pad(filters, (0, features - weight.shape[0], 0, channels - weight.shape[1]))
     return filters.reshape(-1, features), _pad(seen.t(), features)

@@ -27,6 +27,7 @@ from typing import Any
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.jobs.disk import only_one, size_of, to_disk
+from medseg_nca.serving.jobs.forgetting import Forgetting
 from medseg_nca.serving.jobs.records import (
     FINISHED,
     MOST_ATTEMPTS,
@@ -60,12 +61,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     unwanted TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
-CREATE TABLE IF NOT EXISTS tokens (
-    digest TEXT PRIMARY KEY,
-    user TEXT NOT NULL,
-    stamp TEXT NOT NULL,
-    expires REAL NOT NULL
-);
+CREATE TABLE IF NOT EXISTS tokens (digest TEXT PRIMARY KEY, user TEXT NOT NULL,
+    stamp TEXT NOT NULL, expires REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS deliveries (job TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT,
     asked REAL NOT NULL, due REAL NOT NULL, finished REAL, attempts INTEGER NOT NULL DEFAULT 0);
 """
@@ -112,6 +109,7 @@ class JobStore:
             columns = {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}
             if "unwanted" not in columns:  # of an earlier version
                 self._database.execute("ALTER TABLE jobs ADD COLUMN unwanted TEXT")
+            self._forgetting = Forgetting(self._database)
 
     def close(self) -> None:
         """Let another server use the folder."""
@@ -185,6 +183,7 @@ class JobStore:
             except BaseException:  # a full disk would become fuller with each job that it refuses
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+            self._forgetting.note(job_id, options)
             return self.get(job_id)
 
     def get(self, job_id: str) -> JobRecord | None:
@@ -380,6 +379,8 @@ class JobStore:
         for path in self.folder(job_id).glob("*"):
             if path.name != OUTPUT:
                 shutil.rmtree(path, ignore_errors=True)
+        with self._lock:
+            self._forgetting.end(job_id)
 
     def _select(self, where: str, values: tuple[Any, ...]) -> list[JobRecord]:
         with self._lock:

@@ -19,6 +19,7 @@ from medseg_nca.datasets.class_pictures import (
 from medseg_nca.datasets.classes.base import ClassImage
 from medseg_nca.datasets.layout import safe_id
 from medseg_nca.errors import ConfigError, DataError, PartialFailure
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.io.npz import read_npz
@@ -190,7 +191,7 @@ def _write(
         "task": spec.task,
         "model": {"name": spec.name, "weights_sha256": spec.weights_sha256},
         "classes": list(classes),
-        "settings": {"seed": seed, "engine": model.engine},
+        "settings": {"seed": seed, **engine_settings(model)},
         "predictions": [result.to_dict() for result in results],
         "failed": [{"id": name, "error": text} for name, text in failed.items()],
         "versions": package_versions(),

@@ -22,6 +22,7 @@ from medseg_nca.errors import (
     OutputError,
     PartialFailure,
 )
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.volume import Volume
@@ -166,7 +167,7 @@ def run(request: PredictRequest, model: TaskModel, job: Job) -> list[Grown]:
         "task": model.spec.task,
         "model": {"name": model.spec.name, "weights_sha256": model.spec.weights_sha256},
         "options": options.model_dump(mode="json"),
-        "settings": {"engine": model.engine},
+        "settings": engine_settings(model),
         "predictions": [result.to_dict() for result in results],
     }
     write_json(request.out / PREDICTIONS, tree)

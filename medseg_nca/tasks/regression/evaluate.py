@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg_nca.config import Settings
 from medseg_nca.config.loading import read_settings, validate, with_overrides
@@ -19,32 +18,25 @@ from medseg_nca.datasets.redraw import SPLIT, split_again, split_file
 from medseg_nca.datasets.sides import ChosenSide, check_side, choose_side
 from medseg_nca.datasets.splits import Split, make_split
 from medseg_nca.errors import DataError
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
-from medseg_nca.metrics.regression import (
-    METRICS,
-    Values,
-    constant_metrics,
-    mean_of,
-    real_metrics,
-    skill,
-)
+from medseg_nca.metrics.regression import METRICS, Values, mean_of, skill
 from medseg_nca.metrics.summary import bootstrap_interval, interval_key
 from medseg_nca.tasks.base import EvaluateRequest, Evaluation, Tree
 from medseg_nca.tasks.regression.begin import data_of
+from medseg_nca.tasks.regression.measure import EvaluatingPair, Measured, measure_pair
 from medseg_nca.tasks.regression.options import RegressionFacts, RegressionOptions
-from medseg_nca.tasks.regression.pairs import check_like, read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tasks.regression.report import write_figures, write_real_report
 from medseg_nca.tasks.regression.shared import SharedRegression
+from medseg_nca.tracking.evaluation import METRICS as METRICS_FILE
 from medseg_nca.tracking.results import describe_results, write_results
-from medseg_nca.work.case_records import finish, work_folder
+from medseg_nca.work.case_records import finish, forget, work_folder
 from medseg_nca.work.scheduler import gathered, open_scheduler
 
 logger = logging.getLogger(__name__)
 
-# The most voxels of a case that the figure of agreement shows.
-_SAMPLED = 2000
 SCORE = "skill"
 
 
@@ -55,35 +47,13 @@ class EvaluateRegressionSettings(Settings):
     prediction: PredictionSettings = PredictionSettings()
 
 
-@dataclass(frozen=True)
-class EvaluatingPair:
-    """One pair to evaluate, and the model with its settings."""
-
-    pair: Pair
-    model: SharedRegression
-
-
-@dataclass(frozen=True)
-class Measured:
-    """The metrics of a pair.
-
-    Attributes:
-        values: metrics of each target channel.
-        constant: metrics of the constant predictor for each target channel.
-        sample: truth and prediction ``(2, n)`` of some known voxels, for each target channel.
-        unlike: in what the image differs from the images of the training.
-    """
-
-    values: tuple[Values, ...]
-    constant: tuple[Values, ...]
-    sample: tuple[NDArray[np.float32], ...]
-    unlike: tuple[str, ...] = ()
-
-
 def evaluate_pairs(
     request: EvaluateRequest, model: TaskModel, facts: RegressionFacts, job: Job
 ) -> Evaluation:
     """Evaluate a model and write ``metrics.json``, ``metrics.csv``, ``report.html``, ``figures/``.
+
+    Each finished case is kept until the results are written, even if the process is stopped or
+    killed, and the same request goes on from there.
 
     Raises:
         DataError: if there is no data set, or every case failed.
@@ -101,12 +71,15 @@ def evaluate_pairs(
     out = request.out
     count = min(request.workers, len(chosen))
     with open_scheduler(count, request.scheduler, work_folder(out)) as spread:
+        if request.fresh:
+            forget(out, METRICS_FILE)
         shared = SharedRegression(predictor, work_folder(out) if spread.separate else None)
-        items = [EvaluatingPair(pair, shared) for pair in chosen]
-        outcomes = spread.run_each(measure_pair, items, _files, job)
+        items = [EvaluatingPair(pair, shared, out) for pair in chosen]
+        placed = [item.absolute() for item in items] if spread.remote else items
+        outcomes = spread.run_each(measure_pair, placed, lambda item: item.files, job)
         found, failed = gathered(outcomes, [pair.id for pair in chosen], job, "evaluating")
-    finish(out)
     if not found:
+        finish(out)
         raise DataError(
             f"{source.root}: all {len(failed)} cases failed, each as said above.",
             hint="Give pairs of the kind that the model was trained on.",
@@ -119,46 +92,18 @@ def evaluate_pairs(
             score=SCORE, value=tree["skill"], better="higher",
         ),
         **tree,
-        "settings": {**settings.model_dump(mode="json"), "engine": model.engine},
+        "settings": {
+            **settings.model_dump(mode="json"),
+            **engine_settings(model, settings.prediction.precision),
+        },
         "notes": [side.reason, *notes],
         "failed": [{"id": name, "error": text} for name, text in failed.items()],
     }  # fmt: skip
     figures = write_figures(tree, found, {p.id: p for p in chosen}, predictor, out / "figures")
     write_real_report(tree, figures, model.spec, out / "report.html")
     write_results(tree, _rows(tree), out)
+    finish(out)
     return Evaluation(out, tree, failed)
-
-
-def measure_pair(work: EvaluatingPair, job: Job) -> Measured:
-    """Predict the image of a pair, and compare the prediction with the target.
-
-    Raises:
-        DataError: if the pair cannot be used.
-    """
-    predictor = work.model.predictor
-    facts = predictor.facts
-    read = read_pair(work.pair, facts.unknown)
-    channels = len(facts.plan.channels)
-    check_like(work.pair, read, facts.plan.dims, channels, len(facts.targets))
-    prediction = predictor.predict(read.image, job)
-    found = prediction.values.array
-    values, constant, sample = [], [], []
-    for known, predicted, truth in zip(facts.targets, found, read.target, strict=True):
-        values.append(real_metrics(predicted, truth))
-        constant.append(constant_metrics(known.average, truth))
-        sample.append(_sample(predicted, truth))
-    return Measured(tuple(values), tuple(constant), tuple(sample), prediction.likeness.unlike)
-
-
-def _sample(predicted: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float32]:
-    places = np.flatnonzero(~np.isnan(truth))
-    if len(places) > _SAMPLED:
-        places = np.random.default_rng(0).choice(places, _SAMPLED, replace=False)
-    return np.stack([truth.flat[places], predicted.flat[places]])
-
-
-def _files(work: EvaluatingPair) -> Sequence[Path]:
-    return (*work.pair.images, work.pair.target)
 
 
 def _settings(

@@ -13,6 +13,7 @@ from medseg_nca.cases.prediction_inputs import CaseInput, find_cases, refuse_ove
 from medseg_nca.config.prediction_options import prediction_settings
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import DataError, OutputError
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.formats import image_suffix, stem
 from medseg_nca.io.volume import Volume
@@ -153,7 +154,7 @@ def predict_files(
             "unit": facts.unit,
             "settings": {
                 **predictor.settings.model_dump(mode="json"),
-                "engine": predictor.model.engine,
+                **engine_settings(model, predictor.settings.precision),
             },
         },
         facts.plan,

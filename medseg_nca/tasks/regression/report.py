@@ -35,7 +35,7 @@ from medseg_nca.viz.report import (
 )
 
 if TYPE_CHECKING:
-    from medseg_nca.tasks.regression.evaluate import Measured
+    from medseg_nca.tasks.regression.measure import Measured
 
 RULES = (
     "Each metric is computed in each case, over the voxels whose truth is known, on the grid of "

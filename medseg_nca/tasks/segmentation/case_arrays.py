@@ -19,7 +19,7 @@ from medseg_nca.transforms.warp import Warp
 # Voxels of each label to centre patches on.
 _POINTS = 4096
 # Labels of so many voxels are looked at one by one; of more, averages are kept and read.
-_FEW_VOXELS = 2**16
+FEW_VOXELS = 2**16
 
 
 class CaseArrays(WarpedCase):
@@ -31,6 +31,8 @@ class CaseArrays(WarpedCase):
             each label ``(L, *S)``.
         channels: number of channels of a target.
         multi_label: whether labels may overlap.
+        few_voxels: a target of at most so many voxels counts its labels voxel by voxel; a larger
+            one reads averages, which are computed once and kept.
     """
 
     def __init__(
@@ -39,10 +41,12 @@ class CaseArrays(WarpedCase):
         label: NDArray[np.uint8],
         channels: int,
         multi_label: bool,
+        few_voxels: int = FEW_VOXELS,
     ) -> None:
         super().__init__(image)
         self.label = torch.from_numpy(label)
         self.channels, self.multi_label = channels, multi_label
+        self.few_voxels = few_voxels
         self._shares: dict[Scale, Tensor] = {}
         self._points = [found for mask in self._masks() if len(found := _some_of(mask))]
 
@@ -74,7 +78,7 @@ class CaseArrays(WarpedCase):
         Beyond the image all is background. The arguments are those of :meth:`view`.
         """
         # Shares at full resolution would be as many numbers as there are voxels, for each label.
-        if prod(halved(scale)) == 1 or prod(cells) * prod(scale) <= _FEW_VOXELS:
+        if prod(halved(scale)) == 1 or prod(cells) * prod(scale) <= self.few_voxels:
             return self._counted(warp, starts, cells, scale)
         whole = warp.cells(starts, cells, scale)
         if whole is not None:

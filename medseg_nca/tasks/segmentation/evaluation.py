@@ -36,6 +36,7 @@ from medseg_nca.datasets.hashing import remember_hash
 from medseg_nca.datasets.sides import ChosenSide
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.job import Job
@@ -104,6 +105,7 @@ class EvaluateSegmentation:
         workers: number of processes; a single one uses all cores.
         scheduler: address of a Dask scheduler, whose workers must see ``data`` and ``out``.
         fresh: whether cases that were evaluated before are evaluated again.
+        figures: whether the report has figures; drawing them can take longer than measuring.
     """
 
     model: LoadedModel
@@ -118,6 +120,7 @@ class EvaluateSegmentation:
     workers: int = 1
     scheduler: str | None = None
     fresh: bool = False
+    figures: bool = True
 
 
 def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
@@ -173,7 +176,7 @@ def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
     )  # fmt: skip
     provenance = _provenance(predictor, source, selection, match, settings)
     tree = {**provenance, **_results(measured, failed, notes, settings)}
-    _write(tree, measured, {item.case.id: item for item in items}, out)
+    _write(tree, measured, {item.case.id: item for item in items}, request)
     finish(out)
     return Evaluation(out, tree, failed)
 
@@ -239,7 +242,7 @@ def _provenance(
         "settings": {
             "evaluation": settings.model_dump(mode="json"),
             "prediction": predictor.settings.model_dump(mode="json"),
-            "engine": predictor.loaded.engine,
+            **engine_settings(predictor.loaded, predictor.settings.precision),
         },
         "device": str(predictor.loaded.device),
         "git_commit": git_commit(),
@@ -293,15 +296,20 @@ def _seconds(results: Sequence[CaseResult]) -> Tree:
 
 
 def _write(
-    tree: Tree, measured: Mapping[str, EvaluationRecord], items: Mapping[str, Evaluating], out: Path
+    tree: Tree,
+    measured: Mapping[str, EvaluationRecord],
+    items: Mapping[str, Evaluating],
+    request: EvaluateSegmentation,
 ) -> None:
     """Write the results, ``metrics.json`` last: where it exists, all other results exist too."""
-    results = _case_results(measured)
-    ranked = _ranked(results).items()
-    examples = [_example(items[name], word, tree) for word, name in ranked]
+    results, out = _case_results(measured), request.out
     some = next(iter(items.values()))
     spec = some.model.predictor.spec
-    figures = draw(tree, examples, out / "figures", spec.labels, some.match.truth)
+    figures: dict[Path, str] = {}
+    if request.figures:
+        ranked = _ranked(results).items()
+        examples = [_example(items[name], word, tree) for word, name in ranked]
+        figures = draw(tree, examples, out / "figures", spec.labels, some.match.truth)
     write_evaluation_report(tree, figures, spec, out / "report.html")
     write_metrics(tree, results, out)
 

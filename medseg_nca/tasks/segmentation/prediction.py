@@ -32,6 +32,7 @@ from medseg_nca.cases.prediction_inputs import (
 from medseg_nca.config import PreprocessPlan
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.formats import in_short
 from medseg_nca.job import Job
@@ -103,7 +104,7 @@ def run(request: PredictSegmentation, job: Job | None = None) -> list[Prediction
             "labels": {label.name: label.written for label in spec.labels.labels},
             "settings": {
                 **predictor.settings.model_dump(mode="json"),
-                "engine": predictor.loaded.engine,
+                **engine_settings(predictor.loaded, predictor.settings.precision),
             },
         },
         spec.plan,

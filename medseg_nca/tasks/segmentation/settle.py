@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from medseg_nca.datasets.truth import read_labelled
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.largest import MIN_CASES, IslandTrial, compare_maps, judge, too_few
-from medseg_nca.inference.predictor import Predictor
+from medseg_nca.inference.predictor import Prediction, Predictor
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 
@@ -26,6 +28,25 @@ logger = logging.getLogger(__name__)
 
 LabelMap = NDArray[np.integer]
 Case = tuple[LabelMap, Volume, tuple[float, ...]]
+Predicted = Callable[[PredictionSettings], Iterator[Case]]
+
+
+class MapsLabels(Protocol):
+    """Predicts label maps, as :class:`Predictor` does."""
+
+    def predict(self, volume: Volume, job: Job | None = None) -> Prediction:
+        """Predict the label map of an image."""
+
+
+class MakesPredictor(Protocol):
+    """Makes what predicts with a model by given settings."""
+
+    def __call__(self, loaded: LoadedModel, settings: PredictionSettings) -> MapsLabels:
+        """Return the predictor."""
+
+
+# A validation image above the memory budget must not end the training.
+_WITHOUT_BUDGET = partial(Predictor, keeps_budget=False)
 
 
 def settle_prediction(
@@ -34,6 +55,7 @@ def settle_prediction(
     augment: AugmentSettings,
     cases: Sequence[PreparedCase],
     job: Job | None = None,
+    make_predictor: MakesPredictor = _WITHOUT_BUDGET,
 ) -> tuple[PredictionSettings, IslandTrial | None]:
     """Decide what the settings leave to the training: first flips, then islands with these flips.
 
@@ -43,6 +65,7 @@ def settle_prediction(
         augment: how the samples of the training were changed.
         cases: the validation cases.
         job: asked before every case whether to go on.
+        make_predictor: makes what predicts the cases by each of the settings that are tried.
 
     Returns:
         The settings with ``flips`` and ``largest`` decided; both stay empty without evidence for
@@ -53,8 +76,9 @@ def settle_prediction(
     """
     job = job or Job()
     try:
-        settings = _settle_flips(loaded, settings, augment, cases, job)
-        return _settle_largest(loaded, settings, cases, job)
+        predicted = partial(_predicted, loaded, cases=cases, job=job, make_predictor=make_predictor)
+        settings = _settle_flips(loaded, settings, augment, cases, predicted)
+        return _settle_largest(loaded, settings, cases, predicted)
     except NonFiniteStateError as error:
         logger.warning("Flips and islands are not decided: %s", error.message)
         nothing = {"flips": settings.flip_axes, "largest": settings.kept_labels}
@@ -63,7 +87,7 @@ def settle_prediction(
 
 def _settle_flips(
     loaded: LoadedModel, settings: PredictionSettings, augment: AugmentSettings,
-    cases: Sequence[PreparedCase], job: Job,
+    cases: Sequence[PreparedCase], predicted: Predicted,
 ) -> PredictionSettings:  # fmt: skip
     """Decide whether predictions average over the flips that were used in training."""
     if settings.flips != "auto":
@@ -76,9 +100,7 @@ def _settle_flips(
     if len(cases) < MIN_CASES:
         verdict = too_few(len(cases))
     else:
-        without, with_them = (
-            _predicted(loaded, settings.changed(flips=some), cases, job) for some in ((), axes)
-        )
+        without, with_them = (predicted(settings.changed(flips=some)) for some in ((), axes))
         labels = loaded.spec.labels
         verdict = judge(
             [
@@ -94,14 +116,14 @@ def _settle_flips(
 
 
 def _settle_largest(
-    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job
-) -> tuple[PredictionSettings, IslandTrial | None]:
+    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase],
+    predicted: Predicted,
+) -> tuple[PredictionSettings, IslandTrial | None]:  # fmt: skip
     """Decide of which labels only the largest part is kept."""
     if settings.largest != "auto":
         return settings, None
     trial = IslandTrial(loaded.spec.labels)
-    predicted = _predicted(loaded, settings, cases, job)
-    for case, (found, truth, spacing) in zip(cases, predicted, strict=True):
+    for case, (found, truth, spacing) in zip(cases, predicted(settings), strict=True):
         trial.add(found, truth.array[0], spacing, case.id)
     names, reasons = trial.decide()
     for reason in reasons:
@@ -110,12 +132,12 @@ def _settle_largest(
 
 
 def _predicted(
-    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job
-) -> Iterator[Case]:
+    loaded: LoadedModel, settings: PredictionSettings, cases: Sequence[PreparedCase], job: Job,
+    make_predictor: MakesPredictor,
+) -> Iterator[Case]:  # fmt: skip
     """Yield each case with its label map (all islands kept), truth and spacing."""
     plain = settings.changed(largest=(), uncertainty=0, probabilities=False, unlike="warn")
-    # A validation image above the memory budget must not end the training.
-    predictor = Predictor(loaded, plain, keeps_budget=False)
+    predictor = make_predictor(loaded, plain)
     for case in cases:
         image, truth = read_labelled(case, loaded.spec.labels.known_values)
         yield predictor.predict(image, job).label_map.array[0], truth, image.spacing

@@ -31,8 +31,6 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEGLossless,
-    JPEGLosslessSV1,
     JPEGLSLossless,
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
@@ -40,6 +38,8 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     generate_uid,
 )
+
+from tests.io.dicom.packing import JPEG, pack_frames, set_pixels
 
 # What no output may leak: every value is unlike anything else in a file.
 PATIENT = {
@@ -70,7 +70,6 @@ CLASSIC = {
 ENHANCED = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}
 # Every syntax that `save` can write; those of the second group hold the same pixels, packed.
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
-JPEG = (JPEGLosslessSV1, JPEGLossless)
 HTJ2K = (HTJ2KLossless, HTJ2KLosslessRPCL)
 LOSSLESS = (
     DeflatedExplicitVRLittleEndian,
@@ -250,7 +249,7 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
         item = np.dtype(f"<u{copy.BitsAllocated // 8}")
         copy.PixelData = np.frombuffer(copy.PixelData, item).byteswap().tobytes()
     if syntax in (*JPEG, *HTJ2K):
-        encapsulated = encapsulate(_pack_frames(copy, syntax))
+        encapsulated = encapsulate(pack_frames(copy, syntax))
         copy["PixelData"] = DataElement("PixelData", "OB", encapsulated, is_undefined_length=True)
         meta.TransferSyntaxUID = syntax
     elif packed:
@@ -258,27 +257,6 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
         copy.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
     copy.save_as(path, enforce_file_format=True)
     return path
-
-
-def set_pixels(dataset: Dataset, array: NDArray[Any]) -> None:
-    """Native little-endian pixels and the tags that describe them.
-
-    Args:
-        dataset: gets the pixels.
-        array: ``(frames, rows, columns)``, or ``(frames, rows, columns, 3)`` for RGB.
-    """
-    colour = array.ndim == 4
-    dataset.Rows, dataset.Columns = array.shape[1:3]
-    dataset.SamplesPerPixel = 3 if colour else 1
-    dataset.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
-    if colour:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated = dataset.BitsStored = array.dtype.itemsize * 8
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(array.dtype.kind == "i")
-    data = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
-    dataset.PixelData = data + b"\0" * (len(data) % 2)
-    dataset["PixelData"].VR = "OB" if array.dtype.itemsize == 1 else "OW"
 
 
 def position(affine_lps: NDArray[np.float64], index: float) -> NDArray[np.float64]:
@@ -405,22 +383,3 @@ def _finish(dataset: Dataset, tags: dict[str, Any]) -> Dataset:
         else:
             setattr(dataset, keyword, value)
     return dataset
-
-
-def _pack_frames(dataset: Dataset, syntax: UID) -> list[bytes]:
-    """Frames of a data set with native little-endian pixels, packed by imagecodecs."""
-    import imagecodecs
-
-    # JPEG has no signed values: the bits are stored as they are.
-    kind = "i" if dataset.PixelRepresentation and syntax not in JPEG else "u"
-    shape = (int(dataset.get("NumberOfFrames") or 1), dataset.Rows, dataset.Columns)
-    if dataset.SamplesPerPixel > 1:
-        shape = (*shape, dataset.SamplesPerPixel)
-    size = int(np.prod(shape)) * dataset.BitsAllocated // 8
-    array = np.frombuffer(dataset.PixelData[:size], f"<{kind}{dataset.BitsAllocated // 8}")
-    frames = array.reshape(shape)
-    if syntax in JPEG:
-        predictor = 1 if syntax == JPEGLosslessSV1 else 4  # its encoder errs from 5 on
-        options = {"lossless": True, "predictor": predictor, "bitspersample": dataset.BitsAllocated}
-        return [imagecodecs.jpeg8_encode(f, **options) for f in frames]
-    return [imagecodecs.htj2k_encode(f, reversible=True) for f in frames]

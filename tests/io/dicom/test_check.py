@@ -12,7 +12,6 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from medseg_nca.io.dicom.check import run as check
 from medseg_nca.io.dicom.check.run import check_file, check_files, dciodvfy_path
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.write import write_result, write_results
@@ -225,9 +224,8 @@ def test_what_dciodvfy_says_is_taken_over_without_values(
 def test_a_dciodvfy_that_never_ends_or_floods_is_stopped(
     tmp_path: Path, written: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "TIMEOUT_S", 0.5)
     _install("exec /bin/sleep 100", tmp_path, monkeypatch)
-    (finding,) = check_file(written["sc"]).findings
+    (finding,) = check_file(written["sc"], timeout_s=0.5).findings
     assert "did not finish" in finding.message
     _install("while :; do echo 'Error - again'; done", tmp_path, monkeypatch)
     (finding,) = check_file(written["sc"]).findings

@@ -1,4 +1,4 @@
-"""Files that are cut, damaged, hostile or no DICOM at all are refused by kind."""
+"""DICOM files are recognised, opened and read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import os
 import pickle
 import struct
 import threading
-import tracemalloc
 import warnings
-import zlib
 from pathlib import Path
 
 import pydicom
@@ -22,15 +20,10 @@ from pydicom.sequence import Sequence
 
 from medseg_nca.errors import ImageError
 from medseg_nca.io.dicom.files import layout
-from medseg_nca.io.dicom.files import reader as files
 from medseg_nca.io.dicom.files.reader import DicomError, looks_like_dicom, read_file, read_header
 from medseg_nca.io.dicom.quiet import quiet
 from tests.io.dicom import build
-
-MiB = 2**20
-ITEM = b"\xfe\xff\x00\xe0"
-ITEM_END = b"\xfe\xff\x0d\xe0\0\0\0\0"
-SEQUENCE_END = b"\xfe\xff\xdd\xe0\0\0\0\0"
+from tests.io.dicom.written import one, refused
 
 
 def packaged(name: str) -> Path:
@@ -38,39 +31,6 @@ def packaged(name: str) -> Path:
     path = get_testdata_file(name, download=False)
     assert path is not None
     return Path(str(path))
-
-
-def one(path: Path, **tags: object) -> Path:
-    """A CT plane of 8 x 6 pixels."""
-    return build.save(build.classic(build.pixels((1, 8, 6)), **tags)[0], path)
-
-
-def element(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
-    """An explicit little-endian element with a length of 32 bits, true or not."""
-    count = len(value) if length is None else length
-    return struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, count) + value
-
-
-def with_element(folder: Path, extra: bytes) -> Path:
-    """A plane with more bytes before its pixel data."""
-    data = one(folder / "plain.dcm").read_bytes()
-    split = data.rfind(b"\xe0\x7f\x10\x00")
-    path = folder / "extra.dcm"
-    path.write_bytes(data[:split] + extra + data[split:])
-    return path
-
-
-def refused(path: Path, kind: str, *words: str) -> str:
-    """Reading header and file both raise that kind, with the path and the words."""
-    for read in (read_header, read_file):
-        with pytest.raises(DicomError) as caught:
-            read(path)
-        assert caught.value.problem.kind == kind, caught.value.problem.message
-        for word in (str(path), *words):
-            assert word in caught.value.problem.message
-        for secret in build.SECRETS:
-            assert secret not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -256,102 +216,6 @@ def test_impossible_claims_are_refused(tmp_path: Path, tags: dict[str, object], 
     refused(one(tmp_path / "a", **tags), kind)
 
 
-def test_lengths_beyond_the_file_take_no_memory(tmp_path: Path) -> None:
-    tracemalloc.start()
-    try:
-        path = with_element(tmp_path, element(0x7FDF1001, b"OB", b"x", 0xFFFFFFF0))
-        refused(path, "truncated", "4,294,967,280 bytes")
-        path = with_element(tmp_path, element(0x0040A730, b"SQ", b"", 0xFFFFFF00))
-        refused(path, "truncated", "ContentSequence (0040,A730)")
-        path = with_element(tmp_path, element(0x0040A730, b"SQ", ITEM + b"\xff" * 4, 0xFFFFFFFF))
-        refused(path, "truncated", "ContentSequence")
-        assert tracemalloc.get_traced_memory()[1] < 8 * MiB
-    finally:
-        tracemalloc.stop()
-
-
-def test_deep_sequences_are_refused(tmp_path: Path) -> None:
-    opening = element(0x0040A730, b"SQ", ITEM + b"\xff" * 4, 0xFFFFFFFF)
-    path = with_element(tmp_path, opening * 5000 + (ITEM_END + SEQUENCE_END) * 5000)
-    refused(path, "damaged", "nested more than")
-    value = b""
-    for _ in range(500):
-        inner = element(0x0040A730, b"SQ", value)
-        value = ITEM + struct.pack("<L", len(inner)) + inner
-    refused(with_element(tmp_path, element(0x0040A730, b"SQ", value)), "damaged", "nested")
-
-
-def test_sequences_of_some_depth_are_read(tmp_path: Path) -> None:
-    inner = Dataset()
-    inner.CodeValue = "inmost"
-    for _ in range(10):
-        outer = Dataset()
-        outer.ContentSequence = Sequence([inner])
-        inner = outer
-    found = read_header(one(tmp_path / "a", ContentSequence=Sequence([inner])))
-    for _ in range(11):
-        found = found.ContentSequence[0]
-    assert found.CodeValue == "inmost"
-
-
-@pytest.mark.parametrize("length", [None, 0xFFFFFFFF])
-def test_millions_of_items_are_refused_before_they_are_objects(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int | None
-) -> None:
-    monkeypatch.setattr(layout, "MAX_ITEMS", 1000)
-    ending = b"" if length is None else SEQUENCE_END
-    many = element(0x0040A730, b"SQ", (ITEM + bytes(4)) * 2000, length) + ending
-    refused(with_element(tmp_path, many), "too-large", "sequence items")
-    monkeypatch.setattr(layout, "MAX_ELEMENTS", 1000)
-    many = b"".join(element(0x30010000 + k, b"UT", b"") for k in range(2000))
-    refused(with_element(tmp_path, many), "too-large", "elements")
-    monkeypatch.setattr(layout, "MAX_ELEMENTS", 10_000)
-    monkeypatch.setattr(layout, "MAX_HEADER", 10_000)
-    refused(with_element(tmp_path, element(0x0040A160, b"UT", b"a" * 20_000)), "too-large", "head")
-
-
-def test_a_malformed_sequence_is_left_out(tmp_path: Path) -> None:
-    for value in (b"\xfe\xff\x01\xe0" + bytes(4), ITEM + struct.pack("<L", 9999), b"\1" * 20):
-        header = read_header(with_element(tmp_path, element(0x0040A730, b"SQ", value)))
-        assert "ContentSequence" not in header
-        assert header.Rows == 8
-
-
-@pytest.mark.parametrize("claimed", [False, True])
-def test_deflated_bombs_are_refused_in_little_memory(tmp_path: Path, claimed: bool) -> None:
-    dataset = build.classic(build.pixels((1, 8, 6)))[0]
-    dataset.PixelData = bytes(100 * MiB)
-    if claimed:
-        dataset.Rows, dataset.Columns = 100 * 64, 8192
-    path = build.save(dataset, tmp_path / "bomb", build.DeflatedExplicitVRLittleEndian)
-    del dataset
-    assert path.stat().st_size < MiB
-    tracemalloc.start()
-    try:
-        refused(path, "too-large", "deflated")
-        assert tracemalloc.get_traced_memory()[1] < 80 * MiB
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_damaged_deflated_stream_is_refused(tmp_path: Path) -> None:
-    data = build.save(
-        build.classic(build.pixels((1, 8, 6)))[0],
-        tmp_path / "a",
-        build.DeflatedExplicitVRLittleEndian,
-    ).read_bytes()
-    start = len(data) - 700
-    path = tmp_path / "b"
-    path.write_bytes(data[:start] + b"\xff" * 700)
-    with pytest.raises(DicomError) as caught:
-        read_header(path)
-    assert caught.value.problem.kind in ("damaged", "truncated")
-    packer = zlib.compressobj(wbits=-15)
-    meta = data[: 132 + 12 + struct.unpack_from("<L", data, 140)[0]]
-    path.write_bytes(meta + packer.compress(b"") + packer.flush())
-    refused(path, "truncated")
-
-
 def test_odd_values_neither_warn_nor_stop_the_reading(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -409,7 +273,8 @@ def test_whatever_pydicom_raises_becomes_a_dicom_error(
         def strange(*_: object, error: BaseException = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(files, "_parse", strange)
+        # No file is known that makes pydicom raise these; its next version may find one.
+        monkeypatch.setattr("pydicom.filereader.read_dataset", strange)
         refused(path, kind)
 
 

@@ -24,7 +24,7 @@ from medseg_nca.io.dicom.records import Problem
 from medseg_nca.io.dicom.scan import read_files, scan
 from medseg_nca.io.dicom.series.instances import TAGS, Instance, read_instance
 from tests.io.dicom import build
-from tests.io.dicom.test_files import ITEM, ITEM_END, SEQUENCE_END, element, with_element
+from tests.io.dicom.written import ITEM, ITEM_END, SEQUENCE_END, element, with_element
 
 SYNTAXES = [*build.NATIVE, DeflatedExplicitVRLittleEndian]
 UNDEFINED = 0xFFFFFFFF
@@ -171,14 +171,14 @@ def test_a_file_cut_anywhere_has_a_reason(tmp_path: Path, syntax: str) -> None:
         assert problem == reason(path, quick=False)
 
 
-def test_lengths_items_and_depth_are_guarded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lengths_items_and_depth_are_guarded(tmp_path: Path) -> None:
     opening = element(0x0040A730, b"SQ", ITEM + b"\xff" * 4, UNDEFINED)
     deep = opening * 5000 + (ITEM_END + SEQUENCE_END) * 5000
-    many = element(0x0040A730, b"SQ", (ITEM + bytes(4)) * 2000, UNDEFINED) + SEQUENCE_END
+    many = (
+        element(0x0040A730, b"SQ", (ITEM + bytes(4)) * (layout.MAX_ITEMS + 1), UNDEFINED)
+        + SEQUENCE_END
+    )
     long = element(0x7FDF1001, b"OB", b"x", 0xFFFFFFF0)
-    monkeypatch.setattr(layout, "MAX_ITEMS", 1000)
     for extra, kind in ((deep, "damaged"), (many, "too-large"), (long, "truncated")):
         problem = reason(with_element(tmp_path, extra), quick=True)
         assert problem is not None
@@ -186,10 +186,9 @@ def test_lengths_items_and_depth_are_guarded(
 
 
 def test_what_nobody_asks_for_is_not_looked_into_and_what_is_asked_for_is_guarded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(layout, "MAX_ITEMS", 1000)
-    many = (ITEM + bytes(4)) * 2000
+    many = (ITEM + bytes(4)) * (layout.MAX_ITEMS + 1)
     path = with_element(tmp_path, element(0x0040A730, b"SQ", many))
     assert not read_files([path]).unreadable
     for tag in (0x52009230, 0x00409096):  # functional groups, real-world values

@@ -1,8 +1,7 @@
-"""DICOM SEG onto the grid of an image: every type, every placement, and files that lie."""
+"""DICOM SEG onto the grid of an image: every type, and every placement."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import subprocess
@@ -15,99 +14,20 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from medseg_nca.config import Code
 from medseg_nca.errors import ConfigError, ImageError
-from medseg_nca.io.dicom.annotations.labels import Segments, compose
+from medseg_nca.io.dicom.annotations.labels import compose
 from medseg_nca.io.dicom.annotations.legend import make_legend
 from medseg_nca.io.dicom.annotations.references import referenced_instances, referenced_series
 from medseg_nca.io.dicom.annotations.seg import read_seg
-from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.volume import Volume
-from tests.io.dicom.build import AXIAL, OBLIQUE, PATIENT, affine, classic, pixels, uid
+from tests.io.dicom.build import AXIAL, OBLIQUE, affine, classic, pixels
 from tests.io.dicom.on_image import image_of, on_array
-
-ORGANS = (("SCT", "10200004", "Liver"), ("SCT", "78961009", "Spleen"), ("99X", "1", "Thing"))
-SHAPE = (5, 9, 7)  # planes, rows, columns: no frame of bits begins with a byte
-
-
-def concept(scheme: str, value: str, meaning: str) -> CodedConcept:
-    return CodedConcept(value=value, scheme_designator=scheme, meaning=meaning)
-
-
-def seg(sources: list[Dataset], masks: NDArray[Any], kind: str = "BINARY", **more: Any) -> Dataset:
-    """``masks`` is (planes, rows, columns, segments); a label map without the last axis."""
-    count = masks.shape[-1] if masks.ndim == 4 else int(masks.max())
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name="n", version="1", family=concept("DCM", "123109", "Manual Processing")
-    )
-    descriptions = [
-        hd.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=f"organ {number}",
-            segmented_property_category=concept("SCT", "123037004", "Anatomical Structure"),
-            segmented_property_type=concept(*ORGANS[(number - 1) % len(ORGANS)]),
-            algorithm_type="SEMIAUTOMATIC",
-            algorithm_identification=algorithm,
-        )
-        for number in range(1, count + 1)
-    ]
-    return hd.seg.Segmentation(
-        source_images=sources,
-        pixel_array=masks,
-        segmentation_type=kind,
-        segment_descriptions=descriptions,
-        series_instance_uid=uid("seg series"),
-        series_number=9,
-        sop_instance_uid=uid("seg"),
-        instance_number=1,
-        manufacturer="m",
-        manufacturer_model_name="m",
-        software_versions="1",
-        device_serial_number="1",
-        **more,
-    )
-
-
-def save(dataset: Dataset, folder: Path) -> Path:
-    path = folder / "seg.dcm"
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def series_and_image(
-    shape: tuple[int, int, int] = SHAPE, affine_lps: NDArray[np.float64] = AXIAL, **tags: Any
-) -> tuple[list[Dataset], Volume]:
-    series = classic(pixels(shape), affine_lps, **tags)
-    return series, image_of(series, affine_lps)
-
-
-def blobs(shape: tuple[int, int, int] = SHAPE, count: int = 3, seed: int = 1) -> NDArray[np.uint8]:
-    """Overlapping masks without any symmetry; each is empty on some planes."""
-    masks = np.random.default_rng(seed).random((*shape, count)) < 0.4
-    for number in range(count):
-        masks[number % shape[0], :, :, number] = False
-    return masks.astype(np.uint8)
-
-
-def kinds(result: Segments) -> list[str]:
-    return [note.kind for note in result.notes]
-
-
-def refused(path: Path, image: Volume) -> DicomError:
-    with pytest.raises(DicomError) as caught:
-        read_seg(path, image)
-    assert str(path) in str(caught.value)
-    for secret in PATIENT.values():
-        assert secret not in str(caught.value) or secret == "F"
-    return caught.value
-
-
-# --- real files -----------------------------------------------------------------------------------
+from tests.io.dicom.segs import SHAPE, blobs, kinds, refused, save, seg, series_and_image
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +97,6 @@ def test_a_sparse_label_map_fills_its_own_slices_only(
     assert (liver.mask == on_array(expected)).all()
 
 
-# --- types and encodings --------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("lps", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
 @pytest.mark.parametrize("omit", [True, False], ids=["omitted", "all-frames"])
 def test_binary_segments_come_back_exactly(
@@ -244,9 +161,6 @@ def test_one_frame_of_a_2d_image(tmp_path: Path) -> None:
     (_, segment) = read_seg(save(seg(series, mask), tmp_path), flat)
     assert segment.shape == (7, 9)
     assert (segment.mask == on_array(mask[..., 1] > 0)[..., 0]).all()
-
-
-# --- placement ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lps", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
@@ -389,9 +303,6 @@ def test_empty_segments_are_kept_and_told(tmp_path: Path) -> None:
     assert kinds(result) == ["empty-segment"]
 
 
-# --- references -----------------------------------------------------------------------------------
-
-
 def test_another_frame_of_reference_is_refused(tmp_path: Path) -> None:
     series, _ = series_and_image()
     path = save(seg(series, blobs()), tmp_path)
@@ -421,202 +332,6 @@ def test_what_it_refers_to() -> None:
     assert referenced_instances(dataset) == {instance.SOPInstanceUID for instance in series}
     assert referenced_series(Dataset()) is None
     assert referenced_instances(Dataset()) == frozenset()
-
-
-# --- hostile and broken ---------------------------------------------------------------------------
-
-
-def _wrong_segment(d: Dataset) -> None:
-    d.SegmentSequence = d.SegmentSequence[:2]
-
-
-def test_frames_of_undescribed_segments_are_left_out(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    masks = blobs()
-    dataset = seg(series, masks)
-    _wrong_segment(dataset)
-    result = read_seg(save(dataset, tmp_path), image)
-    assert [s.number for s in result] == [1, 2]
-    assert kinds(result) == ["unknown-segment"]
-    assert f" {masks[..., 2].sum()} pixels" in result.notes[0].message
-
-
-def test_undescribed_values_of_a_label_map_are_left_out(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    values = np.full(SHAPE, 2, np.uint8)
-    values[0] = 1
-    dataset = seg(series, values, "LABELMAP")
-    dataset.SegmentSequence = [s for s in dataset.SegmentSequence if s.SegmentNumber != 2]
-    result = read_seg(save(dataset, tmp_path), image)
-    assert [s.number for s in result if s.number] == [1]
-    assert kinds(result) == ["unknown-segment"]
-
-
-def _no_groups(d: Dataset) -> None:
-    del d.PerFrameFunctionalGroupsSequence
-
-
-def _few_groups(d: Dataset) -> None:
-    d.PerFrameFunctionalGroupsSequence = d.PerFrameFunctionalGroupsSequence[:-1]
-
-
-def _no_identification(d: Dataset) -> None:
-    del d.PerFrameFunctionalGroupsSequence[1].SegmentIdentificationSequence
-
-
-def _no_position(d: Dataset) -> None:
-    del d.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
-
-
-def _far_position(d: Dataset) -> None:
-    place = d.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0]
-    place.ImagePositionPatient = ["1e300", "0", "0"]
-
-
-def _no_orientation(d: Dataset) -> None:
-    del d.SharedFunctionalGroupsSequence
-
-
-def _skew(d: Dataset) -> None:
-    shared = d.SharedFunctionalGroupsSequence[0]
-    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0.7, 0.7, 0]
-
-
-def _no_size(d: Dataset) -> None:
-    d.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0, 1]
-
-
-def _turned_frame(d: Dataset) -> None:
-    orientation = Dataset()
-    orientation.ImageOrientationPatient = [0, 1, 0, 0, 0, 1]
-    d.PerFrameFunctionalGroupsSequence[2].PlaneOrientationSequence = [orientation]
-
-
-def _tiles(d: Dataset) -> None:
-    first, second = d.PerFrameFunctionalGroupsSequence[:2]
-    place = [float(v) for v in first.PlanePositionSequence[0].ImagePositionPatient]
-    second.PlanePositionSequence[0].ImagePositionPatient = [place[0] + 50, *place[1:]]
-
-
-def _two_times(d: Dataset) -> None:
-    first, second = d.PerFrameFunctionalGroupsSequence[:2]
-    second.PlanePositionSequence = first.PlanePositionSequence
-
-
-def _no_segments(d: Dataset) -> None:
-    d.SegmentSequence = []
-
-
-def _twins(d: Dataset) -> None:
-    d.SegmentSequence[1].SegmentNumber = 1
-
-
-def _type(d: Dataset) -> None:
-    d.SegmentationType = "SURFACE"
-
-
-def _image(d: Dataset) -> None:
-    d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
-
-
-def _surface(d: Dataset) -> None:
-    d.SOPClassUID = d.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.66.5"
-
-
-def _a_part(d: Dataset) -> None:
-    d.ConcatenationUID = uid("seg in parts")
-    d.InConcatenationNumber = 1
-
-
-def _two_of_two(d: Dataset) -> None:
-    _a_part(d)
-    d.InConcatenationNumber = d.InConcatenationTotalNumber = 2
-
-
-@pytest.mark.parametrize(
-    ("damage", "kind"),
-    [
-        (_a_part, "incomplete-concatenation"),
-        (_two_of_two, "incomplete-concatenation"),
-        (_no_groups, "damaged"),
-        (_few_groups, "damaged"),
-        (_no_identification, "damaged"),
-        (_no_position, "no-geometry"),
-        (_far_position, "no-geometry"),
-        (_no_orientation, "no-geometry"),
-        (_skew, "no-geometry"),
-        (_no_size, "no-geometry"),
-        (_turned_frame, "mixed-orientations"),
-        (_tiles, "tiled"),
-        (_two_times, "ambiguous-frames"),
-        (_no_segments, "no-segments"),
-        (_twins, "damaged"),
-        (_type, "damaged"),
-        (_image, "not-a-segmentation"),
-        (_surface, "surface-segmentation"),
-    ],
-)
-def test_broken_objects_are_refused(
-    damage: Callable[[Dataset], None], kind: str, tmp_path: Path
-) -> None:
-    series, image = series_and_image()
-    dataset = seg(series, blobs())
-    damage(dataset)
-    assert refused(save(dataset, tmp_path), image).problem.kind == kind
-
-
-def test_the_only_part_of_a_concatenation_is_whole(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    dataset = seg(series, blobs())
-    _a_part(dataset)
-    dataset.InConcatenationTotalNumber = 1
-    assert len(read_seg(save(dataset, tmp_path), image).segments) > 0
-
-
-def test_frames_of_nothing(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    dataset = seg(series, blobs())
-    del dataset.PixelData
-    assert refused(save(dataset, tmp_path), image).problem.kind in {"no-frames", "truncated"}
-
-
-def test_bits_that_are_not_there(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    dataset = seg(series, blobs())
-    dataset.PixelData = dataset.PixelData[:-8]
-    assert refused(save(dataset, tmp_path), image).problem.kind in {"truncated", "damaged"}
-
-
-def test_a_fractional_one_must_have_its_maximum(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    dataset = seg(series, blobs().astype(float), "FRACTIONAL")
-    del dataset.MaximumFractionalValue
-    assert refused(save(dataset, tmp_path), image).problem.kind == "damaged"
-
-
-def test_a_claim_of_huge_frames_takes_no_memory(tmp_path: Path) -> None:
-    series, image = series_and_image()
-    dataset = seg(series, blobs())
-    dataset.Rows = dataset.Columns = 65535
-    assert refused(save(dataset, tmp_path), image).problem.kind in {"too-large", "truncated"}
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_any_cut_or_changed_file_is_read_or_refused(seed: int, tmp_path: Path) -> None:
-    series, image = series_and_image()
-    path = save(seg(series, blobs()), tmp_path)
-    whole = path.read_bytes()
-    generator = np.random.default_rng(seed)
-    for _ in range(25):
-        data = bytearray(whole)
-        for place in generator.integers(132, len(data), 4):
-            data[place] = generator.integers(256)
-        path.write_bytes(bytes(data[: generator.integers(1, len(data) + 1)]))
-        with contextlib.suppress(DicomError):
-            read_seg(path, image)
-
-
-# --- other people's tools -------------------------------------------------------------------------
 
 
 @pytest.mark.peer

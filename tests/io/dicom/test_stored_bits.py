@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from numpy.typing import NDArray
+from pydicom.uid import JPEGLosslessSV1
 
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dicom.read import read_dicom
@@ -81,7 +82,7 @@ def test_a_packed_frame_of_the_stored_bits_alone_is_not_shifted(
 
     values = twelve_bits(signed=signed, shape=(1, 40, 37))
     dataset = build.classic(values.astype("uint16") & 0xFFF)[0]
-    path = build.save(dataset, tmp_path / "a.dcm", build.JPEGLosslessSV1)
+    path = build.save(dataset, tmp_path / "a.dcm", JPEGLosslessSV1)
     written = pydicom.dcmread(path)
     frame = imagecodecs.jpeg8_encode(
         values[0].astype("uint16") & 0xFFF, lossless=True, predictor=1, bitspersample=12

@@ -20,7 +20,7 @@ from medseg_nca.io.write import (
     write_results,
     write_volume,
 )
-from medseg_nca.io.writers import sr
+from tests.cli.runner import full_disk
 from tests.io.writers import results
 
 
@@ -69,18 +69,26 @@ def test_unknown_names_are_refused_before_anything_is_written(tmp_path: Path) ->
     assert not list(tmp_path.glob("case*"))
 
 
-def test_a_disk_that_fills_up_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", result_formats())
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, name: str) -> None:
     segmentation = results.result(results.series(tmp_path / "series"))
+    with full_disk(20), pytest.raises(OutputError):
+        write_result(segmentation, tmp_path / "out" / "case", name)
+    assert not list((tmp_path / "out").glob("*"))
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sr, "_build", full)
-    with pytest.raises(OutputError, match="No space left"):
-        write_result(segmentation, tmp_path / "out" / "case", "sr")
-    assert not list((tmp_path / "out").iterdir())
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nii.gz"])
+@pytest.mark.parametrize("missing", [1, 5])
+def test_a_disk_that_lacks_room_for_the_last_bytes_leaves_nothing(
+    tmp_path: Path, suffix: str, missing: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 9, (1, 40, 40, 40)).astype(np.uint8)
+    volume = Volume(values, np.diag([2.0, 3.0, 4.0, 1.0]))
+    first, second = tmp_path / f"first{suffix}", tmp_path / f"second{suffix}"
+    write_volume(volume, first)
+    with full_disk(first.stat().st_size - missing), pytest.raises(OutputError):
+        write_volume(volume, second)
+    assert list(tmp_path.iterdir()) == [first]
 
 
 @pytest.mark.parametrize("seg_type", ["binary", "fractional"])

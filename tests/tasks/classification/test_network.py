@@ -111,25 +111,23 @@ def test_where_no_cell_is_inside_all_are() -> None:
     assert torch.allclose(found, network()(dark).probabilities())
 
 
-def test_training_draws_every_number_of_steps_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    from medseg_nca.tasks.classification import network as module
+def test_training_draws_every_number_of_steps_of_the_range() -> None:
+    model, image = network(engine="reference"), torch.rand(1, 1, 3, 3)
+    seen: list[int] = []  # the reference engine perceives once a step
+    model.cell.perception.register_forward_pre_hook(lambda *_: seen.append(1))
 
-    taken: list[int] = []
-    real = module.roll_out
+    def steps(seed: int, looks: int) -> int:
+        seen.clear()
+        with torch.no_grad():
+            assert len(model.training_answers(image, seed, looks)) <= looks
+        return len(seen)
 
-    def count(engine, cell, state, steps, fire, **options):  # type: ignore[no-untyped-def]
-        taken.append(steps)
-        return real(engine, cell, state, steps, fire, **options)
-
-    monkeypatch.setattr(module, "roll_out", count)
-    model, image = network(), torch.rand(1, 1, 3, 3)
-    for seed in range(40):
-        model.training_answers(image, seed, looks=1)
-    assert set(taken) == {2, 3, 4, 5}
+    drawn = [steps(seed, looks=1) for seed in range(40)]
+    assert set(drawn) == {2, 3, 4, 5}
+    assert drawn == [steps(seed, looks=3) for seed in range(40)], "looks take no more steps"
+    seen.clear()
     model(image)
-    assert taken[-1] == model.usual_steps == 4
-    taken.clear()
-    assert len(model.training_answers(image, 0, looks=3)) == len(taken)
+    assert len(seen) == model.usual_steps == 4
 
 
 @pytest.mark.parametrize(

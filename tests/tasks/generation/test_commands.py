@@ -121,6 +121,7 @@ def test_an_interruption_promises_no_finished_cases(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
+    # Predicting takes milliseconds here, too short for a real Ctrl-C to come in time.
     model_of(tmp_path)
     for task in (TASKS.get("generation"), TASKS.get("segmentation")):
         monkeypatch.setattr(type(task), command, interrupt)

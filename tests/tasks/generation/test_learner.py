@@ -37,11 +37,15 @@ def test_a_sample_is_a_function_of_its_index_and_a_batch_has_no_slot_twice(tmp_p
 
 def test_the_worst_begin_again_and_the_best_are_damaged(tmp_path: Path) -> None:
     learner = learner_of(tmp_path)
+    model, slots = learner.build_model(), [0, 3, 5]
     states = learner.seeds.repeat(3, 1, 1, 1)
     states[0, :4] = learner.wanted[0] + 9  # the worst
     states[1, :4] = learner.wanted[0]  # perfect
     before = states.clone()
-    after = learner._prepared(states, [0, 0, 0], [1, 2, 3])
+    learner.pool.put(slots, states)
+    # An untrained rule changes nothing, so what goes back to the pool is what the loss began with.
+    learner.loss(model, {"slot": torch.tensor(slots), "wound": torch.tensor([1, 2, 3])}, 5)
+    after = learner.pool.take(slots)
     assert torch.equal(after[0], learner.seeds[0])
     assert torch.equal(after[2], before[2])
     gone = (after[1] == 0) & (before[1] != 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,45 @@ def test_a_model_compared_with_itself_differs_in_nothing(
         assert tree["labels"]["depth"]["difference"] == 0
     with pytest.raises(ConfigError, match="dice"):
         compare.run(tmp_path / "a", tmp_path / "b", metric="dice")
+
+
+def test_an_interrupted_evaluation_goes_on_with_the_pairs_that_are_missing(
+    model: TaskModel, trained: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(trained / "phantom", tmp_path / "set")
+    request = EvaluateRequest(model, data, tmp_path / "out", split="all")
+
+    def interrupt() -> None:
+        job = Job(lambda p: job.cancel() if p.phase == "evaluating" and p.done == 3 else None)
+        with pytest.raises(Interrupted):
+            TASK.evaluate(request, job)
+        assert not (tmp_path / "out" / "metrics.json").exists()
+
+    def resumed(again: EvaluateRequest) -> tuple[float, dict[str, Any]]:
+        found: list[float] = []
+        job = Job(lambda p: found.append(p.facts.get("resumed", 0)))
+        tree = TASK.evaluate(again, job).tree
+        return max(found), {key: tree[key] for key in ("cases", "targets", "skill", "failed")}
+
+    undisturbed = resumed(replace(request, out=tmp_path / "whole"))
+    assert undisturbed[0] == 0
+    interrupt()
+    assert resumed(request) == (3, undisturbed[1])
+    assert not (tmp_path / "out" / ".unfinished").exists()
+    assert (tmp_path / "out/metrics.csv").read_bytes() == (
+        tmp_path / "whole/metrics.csv"
+    ).read_bytes()
+    shutil.rmtree(tmp_path / "out")
+    interrupt()
+    assert resumed(replace(request, fresh=True)) == (0, undisturbed[1])
+    shutil.rmtree(tmp_path / "out")
+    interrupt()
+    target = data / "targets" / "phantom_00001.tiff"  # the second of the pairs that are measured
+    write_array(target, read_values(target).array + 1)
+    count, changed = resumed(request)
+    assert count == 2
+    assert changed["cases"][1] != undisturbed[1]["cases"][1]
+    assert changed["cases"][0] == undisturbed[1]["cases"][0]
 
 
 def test_a_pair_that_fails_leaves_the_others(

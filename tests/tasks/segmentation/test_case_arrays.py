@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from medseg_nca.models.geometry import shrink
-from medseg_nca.tasks.segmentation import case_arrays
-from medseg_nca.tasks.segmentation.case_arrays import CaseArrays
+from medseg_nca.tasks.segmentation.case_arrays import FEW_VOXELS, CaseArrays
 from medseg_nca.tasks.segmentation.targets import shares
 from medseg_nca.transforms.warp import Warp
 
 
-def case(shape: tuple[int, ...], seed: int = 0, multi_label: bool = False) -> CaseArrays:
+def case(
+    shape: tuple[int, ...], seed: int = 0, multi_label: bool = False, few: int = FEW_VOXELS
+) -> CaseArrays:
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(2, *shape)).astype(np.float32)
     label = rng.integers(0, 2 if multi_label else 3, ((2 if multi_label else 1), *shape))
-    return CaseArrays(image, label.astype(np.uint8), 2 if multi_label else 3, multi_label)
+    return CaseArrays(image, label.astype(np.uint8), 2 if multi_label else 3, multi_label, few)
 
 
 def still(size: tuple[int, ...], start: tuple[int, ...] | None = None) -> Warp:
@@ -35,10 +36,9 @@ def test_a_coarse_cell_holds_the_share_of_each_label() -> None:
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("few", [0, 2**20])
 def test_unchanged_it_is_the_image_that_inference_sees(
-    shape: tuple[int, ...], multi_label: bool, few: int, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, ...], multi_label: bool, few: int
 ) -> None:
-    monkeypatch.setattr(case_arrays, "_FEW_VOXELS", few)
-    arrays = case(shape, multi_label=multi_label)
+    arrays = case(shape, multi_label=multi_label, few=few)
     scale = (4, 4, 2)[: len(shape)]
     cells = tuple(n // s for n, s in zip(shape, scale, strict=True))
     zero = (0,) * len(shape)
@@ -52,12 +52,9 @@ def test_unchanged_it_is_the_image_that_inference_sees(
 
 
 @pytest.mark.parametrize("few", [0, 2**20])
-def test_beyond_the_image_the_last_voxels_and_background(
-    few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(case_arrays, "_FEW_VOXELS", few)
+def test_beyond_the_image_the_last_voxels_and_background(few: int) -> None:
     image = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
-    arrays = CaseArrays(image, np.ones((1, 3, 3), np.uint8), 2, False)
+    arrays = CaseArrays(image, np.ones((1, 3, 3), np.uint8), 2, False, few)
     around = still((8, 8), (-4, -4))
     view = arrays.view(around, (0, 0), (8, 8), (1, 1))[0]
     assert view[0, 0] == 0
@@ -111,11 +108,8 @@ def test_a_quarter_turn_turns_image_and_label() -> None:
 
 @pytest.mark.parametrize("few", [0, 2**20])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_moved_disc_is_where_its_image_is(
-    dims: int, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_moved_disc_is_where_its_image_is(dims: int, few: int) -> None:
     """Image and target of every level, read between voxels, agree with a disc drawn there."""
-    monkeypatch.setattr(case_arrays, "_FEW_VOXELS", few)
     size = (32,) * dims
 
     def disc(middle: float) -> np.ndarray:
@@ -123,9 +117,9 @@ def test_a_moved_disc_is_where_its_image_is(
         return (((grid - middle) ** 2).sum(0) < 81).astype(np.uint8)
 
     source = disc(16.0)
-    arrays = CaseArrays(source[None].astype(np.float32), source[None], 2, False)
+    arrays = CaseArrays(source[None].astype(np.float32), source[None], 2, False, few)
     moved = Warp(size, np.eye(dims) * 1.0001, np.array(size) / 2 + 2.3)
-    expected = CaseArrays(disc(13.7)[None].astype(np.float32), disc(13.7)[None], 2, False)
+    expected = CaseArrays(disc(13.7)[None].astype(np.float32), disc(13.7)[None], 2, False, few)
     for scale in ((1,) * dims, (2,) * dims, (4,) * dims):
         cells = tuple(n // s for n, s in zip(size, scale, strict=True))
         zero = (0,) * dims

@@ -11,11 +11,13 @@ import pytest
 
 from medseg_nca.config.data import AugmentSettings
 from medseg_nca.config.training import PredictionSettings
+from medseg_nca.datasets.prepared import PreparedCase
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.inference.bundle import LoadedModel, load_bundle
 from medseg_nca.io.volume import Volume
+from medseg_nca.io.write import write_volume
 from medseg_nca.job import Job
-from medseg_nca.tasks.segmentation import settle
+from medseg_nca.tasks.segmentation.settle import MakesPredictor, settle_prediction
 from tests.tracking.tiny import save_tiny
 
 FLIPPED = AugmentSettings(flip_axes=(0, 2))
@@ -35,12 +37,11 @@ class Known:
     seen: list[PredictionSettings]
     better = True
 
-    def __init__(self, loaded: Any, settings: PredictionSettings, *, keeps_budget: bool) -> None:
+    def __init__(self, loaded: LoadedModel, settings: PredictionSettings) -> None:
         self.settings = settings
         Known.seen.append(settings)
 
-    def predict(self, volume: Volume, job: Job) -> Any:
-        job.check()
+    def predict(self, volume: Volume, job: Job | None = None) -> Any:
         found = truth()
         if bool(self.settings.flip_axes) != Known.better:
             found[0, 2] = 0
@@ -49,19 +50,27 @@ class Known:
 
 
 @pytest.fixture(name="loaded")
-def loaded_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
+def loaded_fixture(tmp_path: Path) -> LoadedModel:
     save_tiny(tmp_path)
     Known.seen, Known.better = [], True
-    volumes = Volume(truth().astype(np.float32), np.eye(4)), Volume(truth(), np.eye(4))
-    monkeypatch.setattr(settle, "read_labelled", lambda *_: volumes)
-    monkeypatch.setattr(settle, "Predictor", Known)
+    write_volume(Volume(truth().astype(np.float32), np.eye(4)), tmp_path / "image.nii.gz")
+    write_volume(Volume(truth(), np.eye(4)), tmp_path / "label.nii.gz")
     return load_bundle(tmp_path, "cpu")
 
 
-def settled(loaded: LoadedModel, settings: PredictionSettings = AUTO, cases: int = 3,
-            augment: AugmentSettings = FLIPPED) -> PredictionSettings:  # fmt: skip
-    some: Any = [SimpleNamespace(id=str(number)) for number in range(cases)]
-    return settle.settle_prediction(loaded, settings, augment, some)[0]
+def settled(
+    loaded: LoadedModel,
+    settings: PredictionSettings = AUTO,
+    cases: int = 3,
+    augment: AugmentSettings = FLIPPED,
+    make_predictor: MakesPredictor = Known,
+) -> PredictionSettings:
+    image, label = loaded.folder / "image.nii.gz", loaded.folder / "label.nii.gz"
+    some = [
+        PreparedCase(id=f"c{n}", images=(image,), label=label, shape=(12, 12, 12), key="k")
+        for n in range(cases)
+    ]
+    return settle_prediction(loaded, settings, augment, some, make_predictor=make_predictor)[0]
 
 
 def test_flips_that_help_are_kept_and_the_islands_are_judged_with_them(
@@ -102,12 +111,10 @@ def test_what_is_said_is_done_without_a_trial(loaded: LoadedModel) -> None:
     assert Known.seen == []
 
 
-def test_a_state_that_is_not_finite_decides_nothing(
-    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: Any) -> Any:
-        raise NonFiniteStateError(3)
+def test_a_state_that_is_not_finite_decides_nothing(loaded: LoadedModel) -> None:
+    class Fails(Known):
+        def predict(self, volume: Volume, job: Job | None = None) -> Any:
+            raise NonFiniteStateError(3)
 
-    monkeypatch.setattr(Known, "predict", fails)
-    found = settled(loaded)
+    found = settled(loaded, make_predictor=Fails)
     assert (found.flips, found.largest) == ((), ())

@@ -75,12 +75,15 @@ class CheckResult:
         return tuple(f for f in self.findings if f.severity == "warning")
 
 
-def check_file(path: Path) -> CheckResult:
-    """Check one file by itself; never raises for what is wrong with it."""
-    return check_files([path])[0]
+def check_file(path: Path, timeout_s: float = TIMEOUT_S) -> CheckResult:
+    """Check one file by itself as :func:`check_files` does.
+
+    It never raises for what is wrong with the file.
+    """
+    return check_files([path], timeout_s)[0]
 
 
-def check_files(paths: Sequence[Path]) -> tuple[CheckResult, ...]:
+def check_files(paths: Sequence[Path], timeout_s: float = TIMEOUT_S) -> tuple[CheckResult, ...]:
     """Check files, and that those which refer to each other agree.
 
     Where the instances that an object refers to are among the files, its study and frame of
@@ -88,13 +91,14 @@ def check_files(paths: Sequence[Path]) -> tuple[CheckResult, ...]:
 
     Args:
         paths: DICOM files.
+        timeout_s: seconds after which dciodvfy is stopped, for each file.
 
     Returns:
         One result per path, in their order.
     """
     # Headers are read twice: all of a folder would not fit into memory.
     known = _identities(paths) if len(paths) > 1 else {}
-    return tuple(_check(Path(path), *_read(Path(path)), known) for path in paths)
+    return tuple(_check(Path(path), *_read(Path(path)), known, timeout_s) for path in paths)
 
 
 def dciodvfy_path() -> str | None:
@@ -123,7 +127,11 @@ def _read(path: Path) -> tuple[Dataset | None, str]:
 
 
 def _check(
-    path: Path, dataset: Dataset | None, problem: str, known: Mapping[str, Mapping[str, Any]]
+    path: Path,
+    dataset: Dataset | None,
+    problem: str,
+    known: Mapping[str, Mapping[str, Any]],
+    timeout_s: float,
 ) -> CheckResult:
     if dataset is None:
         return CheckResult(
@@ -143,20 +151,20 @@ def _check(
             findings.append(ObjectFinding("error", "medseg-nca", said))
     program = dciodvfy_path()
     if program is not None:
-        findings += _dciodvfy(program, path)
+        findings += _dciodvfy(program, path, timeout_s)
     ordered = sorted(dict.fromkeys(findings), key=lambda finding: finding.severity)
     tools: tuple[Tool, ...] = ("medseg-nca",) if program is None else ("medseg-nca", "dciodvfy")
     return CheckResult(path, kind, tuple(ordered), tools)
 
 
-def _dciodvfy(program: str, path: Path) -> list[ObjectFinding]:
+def _dciodvfy(program: str, path: Path, timeout_s: float) -> list[ObjectFinding]:
     try:
-        lines = _output(program, path)
+        lines = _output(program, path, timeout_s)
     except OSError as error:
         said = f"dciodvfy cannot be started ({type(error).__name__})"
         return [ObjectFinding("warning", "dciodvfy", said)]
     if lines is None:
-        said = f"dciodvfy did not finish within {TIMEOUT_S} s"
+        said = f"dciodvfy did not finish within {timeout_s:g} s"
         return [ObjectFinding("warning", "dciodvfy", said)]
     if any(_UNKNOWN_KIND in line for line in lines):
         said = "this version of dciodvfy does not know this kind of object"
@@ -178,7 +186,7 @@ def _without_values(said: str) -> str:
     return re.sub(r"= <[^>]*>", "= <...>", said).strip()[:500]
 
 
-def _output(program: str, path: Path) -> list[str] | None:
+def _output(program: str, path: Path, timeout_s: float) -> list[str] | None:
     """What the program says, up to a limit; None if it had to be stopped."""
     stopped = threading.Event()
     with subprocess.Popen(
@@ -192,7 +200,7 @@ def _output(program: str, path: Path) -> list[str] | None:
             stopped.set()
             process.kill()
 
-        timer = threading.Timer(TIMEOUT_S, stop)
+        timer = threading.Timer(timeout_s, stop)
         timer.start()
         try:
             output = process.stdout.read(_MOST_OUTPUT) if process.stdout else b""
