@@ -250,6 +250,22 @@ def test_an_audit_log_that_cannot_be_written_costs_no_connection(ann: Server) ->
     assert ann.get(path).status_code == 200
 
 
+def test_who_fetches_whole_objects_is_in_the_audit_log(eve: Server) -> None:
+    def outcomes(path: str) -> list[str]:
+        before = (eve.state / "audit.log").read_text().splitlines()
+        assert eve.get(f"/proxy/dicom/wado/{path}").status_code == 200
+        after = (eve.state / "audit.log").read_text().splitlines()
+        return [json.loads(line)["outcome"] for line in after[len(before) :]]
+
+    series = f"{STUDY}/series/{UID}"
+    for path in (STUDY, series, INSTANCE):
+        assert outcomes(path) == ["fetched"], path
+    for path in (f"{series}/metadata", f"{INSTANCE}/frames/1/rendered"):
+        assert outcomes(path) == ["viewed"], path
+    for path in ("studies", f"{STUDY}/series", f"{series}/instances", f"{INSTANCE}/frames/1"):
+        assert outcomes(path) == [], path
+
+
 def test_credentials_that_are_broken_are_no_fault_of_the_client(ann: Server) -> None:
     auth = ann.state.parent / "auth.json"
     before = auth.read_text()

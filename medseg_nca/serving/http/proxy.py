@@ -38,8 +38,8 @@ async def retrieve(
     resource = resource_of(service, "GET", path, query)
     asked = upstream.ask("GET", resource, query, request.headers)
     answer = await _while_there(request, asked)
-    if resource.endswith("/metadata"):
-        await _note(request, client, "viewed", resource, answer)
+    if (outcome := _outcome(resource)) is not None:
+        await _note(request, client, outcome, resource, answer)
     return _ProxiedAnswer(answer)
 
 
@@ -93,6 +93,16 @@ async def _while_there(
             await task.result().close()
         raise
     return task.result()
+
+
+def _outcome(resource: str) -> str | None:
+    """What the audit log has of a retrieval; None for searches, and for single frames.
+
+    Viewers ask for hundreds of frames, and for the metadata before.
+    """
+    if resource.endswith(("/metadata", "/rendered")):
+        return "viewed"
+    return "fetched" if resource.count("/") in (1, 3, 5) else None  # study, series, instance
 
 
 async def _note(
