@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.engines import AUTO
 from medseg_nca.config.loading import validate
-from medseg_nca.errors import ConfigError, DataError, PartialFailure
+from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.inference.requests import EvaluateRequest, PredictRequest
+from medseg_nca.inference.task_results import Agreement, Evaluation, Predicted, ResultTable, Tree
 from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
 from medseg_nca.training.start import Start, Training
@@ -45,77 +45,7 @@ __all__ = [
     "Tree",
 ]
 
-Tree = dict[str, Any]
 Better = Literal["higher", "lower", "zero"]
-
-
-class Predicted(Protocol):
-    """What became of one input."""
-
-    @property
-    def line(self) -> str:
-        """The line shown in the terminal: the files that were written, and remarks on the case."""
-
-    def to_dict(self) -> Tree:
-        """Return the plain values that ``--json`` prints."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A finished evaluation.
-
-    Attributes:
-        out: folder of the results: ``metrics.json``, ``metrics.csv``, ``report.html``, figures.
-        tree: what ``metrics.json`` holds. Every task fills "task", "model" (with "name" and
-            "weights_sha256"), "data" (with "name" and "hash"), "split" (with "name"), "cases"
-            (each with "id"), "failed" (a list, each with "id" and "error"), "notes", and "score"
-            (with "name", "value" and "better").
-        failed: what went wrong, by the id of each failed case; the results hold the other cases.
-    """
-
-    out: Path
-    tree: Tree
-    failed: Mapping[str, str] = field(default_factory=dict)
-
-    def raise_for_failures(self) -> None:
-        """Raise an error if a case failed; for a caller that has already used the results.
-
-        Raises:
-            PartialFailure: if a case failed.
-        """
-        if self.failed:
-            total = len(self.failed) + len(self.tree["cases"])
-            raise PartialFailure(
-                f"{len(self.failed)} of {total} cases failed; {self.out / 'metrics.json'} says "
-                "why.",
-                hint="Mend what it names, or leave these cases out, and evaluate again.",
-                failures=self.failed,
-            )
-
-
-@dataclass(frozen=True)
-class ResultTable:
-    """The results as the terminal shows them. ``summary`` is a sentence below the rows."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    summary: str = ""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How a model's answer compares with the answer that is stored beside the model.
-
-    Attributes:
-        identical: whether both answers are equal, bit by bit.
-        passed: whether they differ by no more than the task allows.
-        detail: the comparison in words.
-    """
-
-    identical: bool
-    passed: bool
-    detail: str
 
 
 class Task(ABC):
