@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +14,11 @@ from medseg_nca.nca import Cell, Fire
 from medseg_nca.nca.engines import Engine
 
 LEARNED = ("depthwise", "conv")
+# Tests of the GPU engine that interpret or compile for many minutes where no GPU is.
+every_kernel = pytest.mark.skipif(
+    os.environ.get("MEDSEG_EVERY_KERNEL") != "1",
+    reason="takes many minutes: set MEDSEG_EVERY_KERNEL=1",
+)
 
 
 def make_cell(

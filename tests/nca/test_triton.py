@@ -22,7 +22,7 @@ from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import Engine, get_engine
 from medseg_nca.nca.engines.auto import AutoEngine
 from medseg_nca.nca.engines.base import Record
-from tests.nca.cells import assert_agree, make_cell
+from tests.nca.cells import assert_agree, every_kernel, make_cell
 
 REFERENCE = get_engine("reference")
 TRITON = get_engine("triton")
@@ -93,7 +93,8 @@ SLOW: list[tuple[list[int], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(
-    ("sizes", "settings"), [*QUICK, *(pytest.param(*s, marks=pytest.mark.slow) for s in SLOW)]
+    ("sizes", "settings"),
+    [*QUICK, *(pytest.param(*s, marks=[pytest.mark.slow, every_kernel]) for s in SLOW)],
 )
 def test_values_and_gradients_are_those_of_the_reference(
     engine: Engine, sizes: list[int], settings: dict[str, Any]

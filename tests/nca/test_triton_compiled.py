@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.nca.cells import every_kernel
+
 # Shared memory that one block may have, CUDA C++ Programming Guide, "Compute Capabilities".
 SHARED = {80: 163 * 1024, 90: 227 * 1024}
 # What those that spill a little may spill, for each thread; 8 to 48 bytes were seen.
@@ -111,6 +113,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@every_kernel
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", SHARED)
 @pytest.mark.parametrize("variant", VARIANTS)
