@@ -24,7 +24,7 @@ class Forgetting:
         )
         self._held = {row["id"] for row in found}
         self._due = True  # a server that was killed may have left one
-        self._empty()
+        self.empty()
 
     def note(self, job_id: str, options: JobOptions) -> None:
         """A job was accepted."""
@@ -36,10 +36,10 @@ class Forgetting:
         self._due |= job_id in self._held
         self._held.discard(job_id)
         if self._due:
-            self._empty()
+            self.empty()
 
-    def _empty(self) -> None:
-        """Where another program reads the database, or the disk is full, the next end does it."""
+    def empty(self) -> None:
+        """Empty the log; the next call does it where another program reads, or the disk is full."""
         try:
             busy = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         except sqlite3.OperationalError:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from medseg_nca.config.engines import AUTO
@@ -288,6 +289,17 @@ class JobService:
             hint="Send it again later.", retry_after=min(max(wait, 1), 600),
         )  # fmt: skip
 
+    def _sweep(self) -> None:
+        """Remove what is too old; where one kind cannot be removed, the others still are."""
+        limits = self.parts.limits
+        jobs = partial(self.parts.store.sweep, limits.job_age, limits.kept_bytes)
+        for chore in (*self._chores, jobs):
+            try:
+                chore()
+            except Exception as error:
+                # Text of the error could hold what a log should not.
+                logger.error("Old files could not be removed: %s.", type(error).__name__)
+
     def _keep_time(self) -> None:
         """Follow the aliases and remove what is too old, until the server stops."""
         swept = float("-inf")
@@ -295,9 +307,7 @@ class JobService:
             try:
                 if time.monotonic() - swept > _SWEEP:
                     swept = time.monotonic()
-                    self.parts.store.sweep(self.parts.limits.job_age, self.parts.limits.kept_bytes)
-                    for chore in self._chores:
-                        chore()
+                    self._sweep()
                 if self.parts.catalogue.look():
                     self.changed()
                 self.parts.catalogue.switch(self._warm)

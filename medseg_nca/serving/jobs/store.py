@@ -21,7 +21,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,9 @@ CREATE TABLE IF NOT EXISTS deliveries (job TEXT PRIMARY KEY, state TEXT NOT NULL
     asked REAL NOT NULL, due REAL NOT NULL, finished REAL, attempts INTEGER NOT NULL DEFAULT 0);
 """
 _STOPPED_TWICE = Failure(
-    503,
-    "The server or its worker stopped twice while it computed this image.",
+    503, "The server or its worker stopped twice while it computed this image.",
     "Perhaps the image needs more memory than the machine has; try a smaller one.",
-)
+)  # fmt: skip
 
 
 class JobStore:
@@ -241,7 +240,7 @@ class JobStore:
         with self._lock:
             if not (folder / OUTPUT).is_dir():
                 os.replace(self.attempt_folder(job), folder / OUTPUT)
-                to_disk(folder)
+                to_disk(folder, folder.parent)
             return self._finish_from(folder, job.id)
 
     def fail(self, job_id: str, failure: Failure, state: State = "failed") -> bool:
@@ -336,8 +335,7 @@ class JobStore:
     def sweep(self, age: float, most_bytes: int) -> int:
         """Remove what is too old, or the oldest of too many; not what is still to be stored.
 
-        Deliveries are given up after a day: one that has waited for longer is of a server that no
-        longer has an archive, and keeps nothing.
+        A delivery that has waited for more than a day is of a server that has no archive any more.
         """
         marks = ", ".join("?" * len(FINISHED))
         kept = "id NOT IN (SELECT job FROM deliveries WHERE state = 'waiting' AND asked > ?)"
@@ -347,18 +345,20 @@ class JobStore:
         for job in finished:
             total += job.bytes
             if (job.finished or 0.0) < before or total > most_bytes:
-                self.remove(job.id)
-                removed += 1
+                with suppress(sqlite3.OperationalError):  # a full disk: the row stays, files go
+                    self.remove(job.id)
+                    removed += 1
         with self._lock:
-            # What was overwritten in the database stays in its journal until that is begun anew.
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._forgetting.empty()
         return removed
 
     def remove(self, job_id: str) -> None:
-        """Forget a finished job, its folder first in the database and then on the disk."""
-        with self.transaction() as database:
-            database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-        shutil.rmtree(self.folder(job_id), ignore_errors=True)
+        """Remove a finished job: its row, and its folder even where the row cannot be removed."""
+        try:
+            with self.transaction() as database:
+                database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        finally:
+            shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
     def _finish_from(self, folder: Path, job_id: str) -> bool:
         result = json.loads((folder / OUTPUT / RESULT).read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from medseg_nca.cases.prediction_inputs import CaseInput
 from medseg_nca.config.plan import PreprocessPlan
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.engine_choice import engine_settings
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.io.atomic import atomic_folder, write_json
 from medseg_nca.io.peek import peek
@@ -162,7 +163,7 @@ def _result(
     return {
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256,
                   "package_version": __version__},
-        "engine": predictor.loaded.engine,
+        **engine_settings(predictor.loaded, predictor.settings.precision),
         "seconds": seconds,
         "warnings": [*dict.fromkeys([*doubts, *warnings])],
         "notes": notes,

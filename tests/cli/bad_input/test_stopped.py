@@ -99,7 +99,8 @@ def test_ctrl_c_in_training_can_be_resumed(prepared: Path, tmp_path: Path) -> No
 def test_ctrl_c_in_preprocessing_keeps_what_is_done(tmp_path: Path) -> None:
     data, out, count = tmp_path / "data", tmp_path / "out", 30
     write_phantom(data, count, dims=2, size=(24, 20))
-    with ctrl_c_when(out / "cases", "*.npz"):
+    # A file that is still being written has a hidden name.
+    with ctrl_c_when(out / "cases", "[!.]*.npz"):
         stopped = preprocess(data, out)
     complains(stopped, "finished cases are kept", "same command", code=130)
     finished = len(list((out / "cases").iterdir()))
