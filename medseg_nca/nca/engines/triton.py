@@ -21,11 +21,11 @@ from medseg_nca.nca.gpu.available import interpreter_asked_for, unusable
 class TritonEngine(Engine):
     """Compiled for the device at hand when a kernel is first used.
 
-    ``auto`` takes it on CUDA alone. Where ``TRITON_INTERPRET=1`` was set before Triton was
-    imported, it computes on CPU tensors too, in Triton's interpreter and slowly: for tests.
+    It serves CUDA tensors. Where ``TRITON_INTERPRET=1`` was set before Triton was imported, it
+    serves CPU tensors too, in Triton's interpreter and slowly: for tests.
     """
 
-    rank = 20
+    rank = -1  # behind the reference: "auto" does not take it before it has run on a GPU
     devices = ("cuda",)
 
     def refuses(self, cell: Cell, state: Tensor) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -34,7 +35,8 @@ def missing(device: torch.device) -> str | None:
         installed = version("triton")
     except PackageNotFoundError:
         return "Triton is not installed"
-    if tuple(int(part) for part in installed.split(".")[:2]) < _LEAST_TRITON:
+    numbers = re.match(r"(\d+)\.(\d+)", installed)
+    if numbers is None or tuple(map(int, numbers.groups())) < _LEAST_TRITON:
         least = ".".join(map(str, _LEAST_TRITON))
         return f"Triton {installed} is too old ({least} is needed)"
     if device.type != "cuda":
@@ -79,7 +81,7 @@ def checked_apart(
     :func:`medseg_nca.nca.gpu.proof.disagreement`.
     """
     what = [str(device), str(dtype).removeprefix("torch."), str(int(gradients)), precision]
-    call = [sys.executable, "-m", "medseg_nca.nca.gpu.proof", *what]
+    call = [sys.executable, "-P", "-m", "medseg_nca.nca.gpu.proof", *what]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(

@@ -38,7 +38,7 @@ def store_moments(sums_ptr, row, h, fires, HP: tl.constexpr):
     count = tl.sum(fires.to(h.dtype), 0)
     mean = tl.sum(h * f, 0) / tl.maximum(count, 1.0)
     off = (h - mean[None, :]) * f
-    start = sums_ptr + row * (1 + 2 * HP)
+    start = sums_ptr + row.to(tl.int64) * (1 + 2 * HP)
     tl.store(start, count)
     tl.store(start + 1 + u, mean)
     tl.store(start + 1 + HP + u, tl.sum(off * off, 0))

@@ -102,7 +102,7 @@ def root_mean_square(h, HIDDEN: tl.constexpr):
 def activated(z, ACTIVATION: tl.constexpr):
     """The activation of each value, as in ``medseg_nca.nca.update.ACTIVATIONS``."""
     if ACTIVATION == "relu":
-        a = tl.maximum(z, 0.0)
+        a = tl.where(z <= 0, 0.0, z)  # on a GPU the larger of NaN and 0 would be 0
     elif ACTIVATION == "leaky_relu":
         a = tl.where(z > 0, z, z * 0.01)
     elif ACTIVATION == "gelu":

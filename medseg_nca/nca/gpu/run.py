@@ -128,7 +128,9 @@ class GpuRollout:
         conv = packed.convolution
         channels = packed.w1.shape[1]
         norm = "batch" if packed.batch else "rms" if packed.norm else "none"
-        wide = prod(self.sizes) * max(self.batch, 1) * max(channels, self.features) >= _INT32
+        # With a border beyond the grid, as the backward pass keeps it for reflect and circular.
+        cells = prod(n + 2 * r for n, r in zip(self.sizes, self.radii, strict=True))
+        wide = cells * max(self.batch, 1) * max(channels, self.features) >= _INT32
         return {
             "K0": taps[0], "K1": taps[1], "K2": taps[2],
             "CS": self.width, "CP": channels,
