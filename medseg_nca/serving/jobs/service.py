@@ -293,7 +293,8 @@ class JobService:
         """Remove what is too old; where one kind cannot be removed, the others still are."""
         limits = self.parts.limits
         jobs = partial(self.parts.store.sweep, limits.job_age, limits.kept_bytes)
-        for chore in (*self._chores, jobs):
+        chores: tuple[Callable[[], object], ...] = (*self._chores, jobs)
+        for chore in chores:
             try:
                 chore()
             except Exception as error:
