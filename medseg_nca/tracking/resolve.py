@@ -6,13 +6,10 @@ cannot run code in our processes.
 
 from __future__ import annotations
 
-import atexit
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -33,6 +30,7 @@ from medseg_nca.tracking.store import (
     store_errors,
     store_uri,
 )
+from medseg_nca.tracking.temporary import new_folder, remove_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -76,7 +74,7 @@ class Located:
     def release(self) -> None:
         """Remove the folder if it is temporary."""
         if self.temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_folder(self.folder)
 
 
 def load_model(
@@ -337,7 +335,7 @@ def _is_pair(folder: Path) -> bool:
 
 def _copy(source: Path) -> Path:
     """Copy the two files into a folder of this process, as if they had been downloaded."""
-    folder = Path(tempfile.mkdtemp(dir=_downloads()))
+    folder = new_folder()
     try:
         for name in HASH_TAGS:
             shutil.copyfile(source / name, folder / name)
@@ -385,15 +383,7 @@ def _download(client: MlflowClient, source: str, reference: str) -> tuple[Path, 
 def _fetch(base: str, uri: str) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    folder = Path(tempfile.mkdtemp(dir=_downloads()))
+    folder = new_folder()
     for name in (WEIGHTS, SPEC):
         download_artifacts(artifact_uri=f"{base}/{name}", dst_path=str(folder), tracking_uri=uri)
-    return folder
-
-
-@cache
-def _downloads() -> str:
-    """Return the folder for all downloads of this process, which is removed at its end."""
-    folder = tempfile.mkdtemp(prefix="medseg_nca_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -270,9 +270,6 @@ def test_a_server_that_ends_with_jobs_at_work(visit: Visit, end: str) -> None:
         visit.ann.wait(job)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="fails since the merges of 2026-11-30; the cause is not known yet"
-)
 def test_when_all_is_deleted_nothing_is_left(visit: Visit) -> None:
     """Not in free pages of the database either; images under an id are kept."""
     for job in visit.ann.get("/v1/jobs").json()["jobs"]:

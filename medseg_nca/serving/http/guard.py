@@ -108,7 +108,7 @@ class _Body:
         self, receive: Receive, most: int, stopping: Callable[[], bool], patience: float
     ) -> None:
         self._receive, self._most, self._size = receive, most, 0
-        self._stopping, self._patience, self._waited = stopping, patience, 0.0
+        self.stopping, self._patience, self._waited = stopping, patience, 0.0
         self.whole = False
 
     async def receive(self) -> Message:
@@ -137,14 +137,14 @@ class _Body:
                 async with asyncio.timeout(_LOOK):
                     message = await self._receive()
             except TimeoutError:
-                if self._stopping():
+                if self.stopping():
                     raise Refused(503, "The server is stopping.", retry_after=30) from None
                 if time.monotonic() > end:
                     raise Refused(408, "The rest of the request did not come.") from None
                 continue
             self._size += len(message.get("body", b""))
             self.whole = not message.get("more_body", False)
-            if not self.whole and self._stopping():
+            if not self.whole and self.stopping():
                 raise Refused(503, "The server is stopping.", retry_after=30)
             if not self.whole and time.monotonic() > end:
                 raise Refused(408, "The request comes too slowly.")
@@ -171,8 +171,10 @@ class _Answer:
             self._metrics.count("requests_total", status=f"{message['status'] // 100}xx")
             there = {key.lower() for key, _ in message.get("headers", ())}
             more = [(key, value) for key, value in _HEADERS if key not in there]
-            if message["status"] in (408, 503) and not self._body.whole:
-                more.append((b"connection", b"close"))  # what comes of the body is not read
+            if not self._body.whole and (message["status"] == 408 or self._body.stopping()):
+                # What comes of the body is not read. Elsewhere the connection throws it away: a
+                # client whose connection is cut while it sends would not see the answer.
+                more.append((b"connection", b"close"))
             message = {**message, "headers": [*message.get("headers", ()), *more]}
         await self._send(message)
 

@@ -96,7 +96,8 @@ def test_ctrl_c_in_training_can_be_resumed(prepared: Path, tmp_path: Path) -> No
     assert sorted(set(numbers)) == list(range(1, count + 1)), "no iteration is left out"
 
 
-@pytest.mark.xfail(strict=False, reason="sometimes the first case is not counted as finished")
+# Ctrl-C may come between opening a file and the block that closes it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_in_preprocessing_keeps_what_is_done(tmp_path: Path) -> None:
     data, out, count = tmp_path / "data", tmp_path / "out", 30
     write_phantom(data, count, dims=2, size=(24, 20))
