@@ -50,6 +50,8 @@ def resources(cases: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]
 
 def spills(case: dict[str, Any]) -> bool:
     """Whether a kernel is one of the four that spill a few bytes on sm_80."""
+    if case["arch"] != 80:
+        return False
     seen = case["cell"]["perception"]
     if case["kernel"] == "back_rule":
         return seen.get("kind") == "conv" or case.get("precision") == "bfloat16"

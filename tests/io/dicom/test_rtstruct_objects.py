@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from medseg_nca.config import Code
 from medseg_nca.errors import ImageError
 from medseg_nca.io.dicom.annotations.references import referenced_instances, referenced_series
 from medseg_nca.io.dicom.annotations.rtstruct import read_rtstruct
-from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.volume import Volume
 from tests.io.dicom.build import AXIAL, affine, classic, pixels
 from tests.io.dicom.contours import (
@@ -30,6 +28,7 @@ from tests.io.dicom.contours import (
     save,
     structures,
 )
+from tests.io.dicom.damaged import read_damaged
 from tests.io.dicom.on_image import image_of
 
 
@@ -185,15 +184,7 @@ def test_names_of_the_file_are_not_in_messages(tmp_path: Path) -> None:
 def test_any_cut_or_changed_file_is_read_or_refused(seed: int, tmp_path: Path) -> None:
     image = image_of(classic(pixels(SHAPE), AXIAL), AXIAL)
     path = save(structures([drawn(SQUARE, z, image) for z in range(4)]), tmp_path)
-    whole = path.read_bytes()
-    generator = np.random.default_rng(seed)
-    for _ in range(25):
-        data = bytearray(whole)
-        for place in generator.integers(132, len(data), 4):
-            data[place] = generator.integers(256)
-        path.write_bytes(bytes(data[: generator.integers(1, len(data) + 1)]))
-        with contextlib.suppress(DicomError):
-            read_rtstruct(path, image)
+    read_damaged(path, seed, lambda: read_rtstruct(path, image))
 
 
 def test_a_file_of_pydicom_is_understood(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from medseg_nca.io.dicom.annotations.seg import read_seg
-from medseg_nca.io.dicom.problems import DicomError
 from tests.io.dicom.build import uid
+from tests.io.dicom.damaged import read_damaged
 from tests.io.dicom.segs import SHAPE, blobs, kinds, refused, save, seg, series_and_image
 
 
@@ -195,12 +194,4 @@ def test_a_claim_of_huge_frames_takes_no_memory(tmp_path: Path) -> None:
 def test_any_cut_or_changed_file_is_read_or_refused(seed: int, tmp_path: Path) -> None:
     series, image = series_and_image()
     path = save(seg(series, blobs()), tmp_path)
-    whole = path.read_bytes()
-    generator = np.random.default_rng(seed)
-    for _ in range(25):
-        data = bytearray(whole)
-        for place in generator.integers(132, len(data), 4):
-            data[place] = generator.integers(256)
-        path.write_bytes(bytes(data[: generator.integers(1, len(data) + 1)]))
-        with contextlib.suppress(DicomError):
-            read_seg(path, image)
+    read_damaged(path, seed, lambda: read_seg(path, image))
