@@ -47,6 +47,11 @@ _HINTS: dict[Trouble, str] = {
 }
 
 
+def trouble_of(status: int) -> Trouble:
+    """Return what a status of HTTP that is no success says of the server."""
+    return _TROUBLES[status][0] if status in _TROUBLES else "wrong"
+
+
 class DicomWebConnection:
     """Connections to one server, kept between requests; may be used from several threads.
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 import httpx
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.io.dicomweb.connection import trouble_of
 from medseg_nca.io.dicomweb.errors import DicomWebError, Trouble
 from medseg_nca.io.dicomweb.server import DicomWebServer
 from medseg_nca.serving.errors import Refused
@@ -33,10 +34,6 @@ _PASSED_ON = {
     413: "The DICOMweb server of the images takes no object of that size.",
     415: "The DICOMweb server of the images does not take this format.",
 }
-_TROUBLES: dict[int, Trouble] = {
-    401: "unauthorised", 403: "unauthorised", 408: "slow", 410: "missing", 429: "busy",
-    502: "unreachable", 503: "busy", 504: "slow",
-}  # fmt: skip
 
 
 class Upstream:
@@ -110,7 +107,7 @@ class Upstream:
             await answer.aclose()
             if answer.status_code in _PASSED_ON:
                 raise Refused(answer.status_code, _PASSED_ON[answer.status_code])
-            raise self._trouble(_TROUBLES.get(answer.status_code, "wrong"), answer.status_code)
+            raise self._trouble(trouble_of(answer.status_code), answer.status_code)
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
             await answer.aclose()
             raise self._trouble("wrong", "it packs its answers, which it was asked not to")
