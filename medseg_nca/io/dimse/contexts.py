@@ -16,11 +16,24 @@ from medseg_nca.io.dicom.files.classes import (
     SEGMENTATION,
     STORAGE,
 )
-from medseg_nca.io.dicom.files.syntaxes import SYNTAXES
+from medseg_nca.io.dicom.files.syntaxes import (
+    DEFLATED,
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    SYNTAXES,
+)
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve Information Model - FIND
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+# An acceptor takes one of several syntaxes of a context. The native ones come first, as archives
+# that propose packed ones beside them can mostly unpack, not all can pack; lossy ones come last.
+_NATIVE = (EXPLICIT_LITTLE, IMPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED)
+_LOSSLESS = tuple("1.2.840.10008.1.2." + number for number in (
+    "4.70", "4.57", "4.80", "4.90", "4.201", "4.202", "5",
+))  # fmt: skip
+_ORDER = tuple(dict.fromkeys((*_NATIVE, *_LOSSLESS, *SYNTAXES)))
 # Contexts of one association, without that of the request itself.
 _MOST = 127
 # What is proposed to an archive that does not tell the classes of its instances.
@@ -50,11 +63,9 @@ def get_contexts(classes: Iterable[str]) -> tuple[list[Any], list[Any]]:
 
     known = sorted(filter(None, classes)) or list(_USUAL)
     known = known[: _MOST // 2]
-    native = [uid for uid, syntax in SYNTAXES.items() if not syntax.encapsulated]
-    packed = [uid for uid, syntax in SYNTAXES.items() if syntax.encapsulated]
-    groups = [[uid] for uid in (*native, *packed)]
+    groups = [[uid] for uid in _ORDER]
     if len(known) * len(groups) > _MOST:
-        groups = [native, packed]
+        groups = [list(_NATIVE), [uid for uid in _ORDER if uid not in _NATIVE]]
     storage = [build_context(one, group) for one in known for group in groups]
     return [build_context(GET), *storage], [build_role(one, scp_role=True) for one in known]
 
@@ -64,4 +75,4 @@ def store_contexts() -> list[Any]:
     from pynetdicom import AllStoragePresentationContexts, build_context
 
     classes = dict.fromkeys(str(one.abstract_syntax) for one in AllStoragePresentationContexts)
-    return [build_context(one, list(SYNTAXES)) for one in dict.fromkeys((*classes, *_USUAL))]
+    return [build_context(one, list(_ORDER)) for one in dict.fromkeys((*classes, *_USUAL))]

@@ -7,7 +7,7 @@ from medseg_nca.io.dimse.errors import DimseError, Trouble
 _KNOWN: dict[int, tuple[Trouble, str]] = {
     0xA700: ("busy", "is out of resources"),
     0xA701: ("busy", "is out of resources to count the matches"),
-    0xA702: ("busy", "is out of resources to send"),
+    0xA702: ("faulty", "could send nothing of it"),
     0xA801: ("refused", "does not know where to send"),
     0xA900: ("faulty", "does not understand what it is asked for"),
     0xFE00: ("faulty", "has cancelled the request"),
