@@ -32,6 +32,7 @@ class Orthanc:
         password: of the user.
         http: port of HTTP.
         dicom: port of DICOM.
+        modalities: port of each DICOM application that it may send to, by AE title.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Orthanc:
     http: int = field(default_factory=lambda: _free_port())
     dicom: int = field(default_factory=lambda: _free_port())
     process: subprocess.Popen[bytes] | None = None
+    modalities: dict[str, int] = field(default_factory=dict)
 
     @property
     def dicomweb(self) -> str:
@@ -173,6 +175,12 @@ class Orthanc:
             "RegisteredUsers": {self.user: self.password} if self.user else {},
             "DicomAet": "ORTHANC",
             "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowFind": True,
+            "DicomAlwaysAllowGet": True,
+            "DicomAlwaysAllowMove": True,
+            "DicomModalities": {
+                aet: [aet, "127.0.0.1", port] for aet, port in self.modalities.items()
+            },
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         }
 

@@ -1,4 +1,4 @@
-"""``medseg-nca dicom``: scan, import, de-identify, check and write DICOM files."""
+"""``medseg-nca dicom``: fetch, scan, import, de-identify, check and write DICOM files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.dicom_fetch import fetch
 from medseg_nca.cli.dicom_import import deidentify, import_
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json
@@ -19,11 +20,12 @@ FAILED = 3
 
 @click.group()
 def dicom() -> None:
-    """Scan DICOM folders, import them as data sets, de-identify, check and write files."""
+    """Fetch series from archives, scan and import folders, de-identify, check and write files."""
 
 
 dicom.add_command(import_)
 dicom.add_command(deidentify)
+dicom.add_command(fetch)
 
 
 @dicom.command(short_help="List the patients, studies, series and volumes of a folder.")

@@ -10,13 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from medseg_nca.cli.console import print_table
-from medseg_nca.cli.next_step import say_next
+from medseg_nca.cli.next_step import free_folder, name_of, say_next
 
 if TYPE_CHECKING:
     from medseg_nca.io.dicom.check.run import CheckResult
+    from medseg_nca.pipelines.dicom_fetch import FetchReport, Listing
     from medseg_nca.pipelines.dicom_report import ImportReport
 
 SHOWN = 20
+# The columns of a listing that the archive answers.
+_LISTED = ("PatientID", "StudyDate", "SeriesNumber", "Modality", "SeriesDescription")
 
 
 def show_scan(tree: dict[str, Any]) -> None:
@@ -121,3 +124,38 @@ def show_checks(results: Sequence[CheckResult]) -> None:
     errors = sum(len(result.errors) for result in results)
     warnings = sum(len(result.warnings) for result in results)
     click.echo(f"{len(results)} file(s), {errors} error(s), {warnings} warning(s).")
+
+
+def show_listing(listing: Listing, limit: int) -> None:
+    """Print a row for each series that an archive has."""
+    table = Table(title="Selected series", title_justify="left")
+    for name in ("patient", "study", "no.", "kind", "description", "instances"):
+        table.add_column(name, justify="right" if name in {"no.", "instances"} else "left")
+    for one in listing.series:
+        row = [one.tags.get(name, "") or "-" for name in _LISTED]
+        row[1] = row[1] if row[1] != "-" else one.study_uid[-8:]
+        row.append("?" if one.instances is None else str(one.instances))
+        table.add_row(*(escape(_visible(text)) for text in row))
+    if listing.series:
+        print_table(table)
+    count = "an unknown number of" if listing.instances is None else f"{listing.instances:,}"
+    click.echo(f"{len(listing.series)} series with {count} instances are selected.")
+    if listing.undecided.conditions:
+        words = ", ".join(dict.fromkeys(c.keyword for c in listing.undecided.conditions))
+        click.echo(f"The archive does not tell {words}: the headers decide after the fetch.")
+    if len(listing.series) > limit:
+        click.echo(f"--limit allows {limit}: they are fetched with --limit {len(listing.series)}.")
+
+
+def show_fetch(report: FetchReport) -> None:
+    """Print what became of the series, and what can be done with them."""
+    more = f", {report.there} were there already" if report.there else ""
+    more += f", {report.not_selected} given up by their headers" if report.not_selected else ""
+    more += f", {len(report.failed)} failed" if report.failed else ""
+    click.echo(
+        f"{report.out}: {len(report.fetched)} series fetched ({report.files} files, "
+        f"{report.bytes / 1e6:,.1f} MB){more}."
+    )
+    if report.fetched or report.there:
+        data = free_folder(str(report.out.parent), f"{name_of(report.out)}_dataset")
+        say_next("dicom", "import", report.out, "--out", data, err=True)

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medseg_nca.cli.demo:demo", "See every stage on a built-in phantom, in minutes."),
     "doctor": ("medseg_nca.cli.doctor:doctor", "Check versions, devices and the tracking store."),
     "data": ("medseg_nca.cli.data:data", "Check, list, fetch and generate data sets."),
-    "dicom": ("medseg_nca.cli.dicom:dicom", "Scan, import, de-identify, check and write DICOM."),
+    "dicom": ("medseg_nca.cli.dicom:dicom", "Fetch, scan, import, de-identify and write DICOM."),
     "config": ("medseg_nca.cli.config:config", "List, show and compare settings."),
     "preprocess": ("medseg_nca.cli.preprocess:preprocess", "Prepare a data set for training."),
     "train": ("medseg_nca.cli.train:train", "Train a model."),

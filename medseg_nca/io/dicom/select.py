@@ -30,11 +30,15 @@ _EXAMPLE = "For example: Modality=MR,SeriesDescription~T1,Slices>20."
 
 @dataclass(frozen=True)
 class Condition:
-    """One comparison; ``value`` is lower case text, or a number for <, >, <= and >=."""
+    """One comparison; ``value`` is lower case text, or a number for <, >, <= and >=.
+
+    ``typed`` is the value as it was written, for programs that do look at case.
+    """
 
     keyword: str
     relation: str
     value: str
+    typed: str = ""
 
     def holds(self, found: str) -> bool:
         """Compare with the text of a tag, "" if there is none."""
@@ -113,7 +117,7 @@ def _conditions(text: str) -> Iterator[Condition]:
         keyword = known.get(word.lower())
         if keyword is None:
             raise ConfigError(f"Selection: {unknown('keyword', word, known.values())}")
-        yield _checked(Condition(keyword, relation, value.lower()))
+        yield _checked(Condition(keyword, relation, value.lower(), value))
 
 
 def _checked(condition: Condition) -> Condition:

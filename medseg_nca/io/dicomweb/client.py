@@ -2,83 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from medseg_nca.io.dicom.files.attributes import Attributes
-from medseg_nca.io.dicom.files.reader import scanned
-from medseg_nca.io.dicom.problems import DicomError
-from medseg_nca.io.dicom.scan import series_uid_of_damaged
+from medseg_nca.io.dicom.files.attributes import tag_of
+from medseg_nca.io.dicom.query import SeriesQuery
+from medseg_nca.io.dicom.remote import (
+    Arrived,
+    FetchLimits,
+    RemoteSeries,
+    fault_of,
+    look_at,
+    may_be_uid,
+)
 from medseg_nca.io.dicomweb.connection import DicomWebConnection
 from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.io.dicomweb.parts import DICOM, PartFiles, PartsBody, TooManyParts, WrongParts
 from medseg_nca.io.dicomweb.server import DicomWebServer
 
 JSON = "application/dicom+json"
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 # Of a list of series: bytes and seconds of one page, series of one page and of all.
 _LIST_BYTES, _LIST_SECONDS, _PAGE, _MOST_SERIES = 32 * 2**20, 60.0, 500, 10_000
-# Modalities of objects that hold no pictures, or none of the patient (PS3.3 C.7.3.1.1.1).
-NO_IMAGES = frozenset((
-    "ANN", "ASMT", "AU", "DOC", "ECG", "EEG", "EMG", "EOG", "EPS", "FID", "HD", "KER", "KO", "LEN",
-    "M3D", "OAM", "OSS", "PLAN", "POS", "PR", "REG", "RESP", "RTDOSE", "RTINTENT", "RTPLAN",
-    "RTRAD", "RTRECORD", "RTSEGANN", "RTSTRUCT", "RWV", "SEG", "SMR", "SR", "SRF", "STAIN",
-    "TEXTUREMAP", "VA",
-))  # fmt: skip
 _MODALITY, _STUDY, _SERIES, _COUNT = "00080060", "0020000D", "0020000E", "00201209"
 _FAILED, _STORED, _INSTANCE, _REASON = "00081198", "00081199", "00081155", "00081197"
-_NO_DICOM = frozenset(("not-dicom", "empty", "dicomdir"))
 # Failure reasons (PS3.18 table 10.5.3-2 and PS3.7 annex C) that say it is there already.
 _THERE = frozenset((0x0111,))
-
-
-def may_be_uid(value: object) -> TypeGuard[str]:
-    """Whether a value can be a UID: 64 digits and dots at most.
-
-    Real archives hold some with leading zeros, which PS3.5 9.1 does not allow.
-    """
-    return isinstance(value, str) and len(value) <= 64 and _UID.fullmatch(value) is not None
-
-
-@dataclass(frozen=True)
-class RemoteSeries:
-    """A series that a server says it has.
-
-    Attributes:
-        uid: SeriesInstanceUID.
-        study_uid: StudyInstanceUID.
-        modality: "" where it does not say.
-        instances: how many; None where it does not say.
-    """
-
-    uid: str
-    study_uid: str
-    modality: str = ""
-    instances: int | None = None
-
-    @property
-    def may_be_image(self) -> bool:
-        """Whether it can hold pictures of a patient."""
-        return self.modality not in NO_IMAGES
-
-
-@dataclass(frozen=True)
-class FetchLimits:
-    """What is taken of a series.
-
-    Attributes:
-        bytes: of all its files.
-        instances: of it.
-        seconds: until all is there.
-    """
-
-    bytes: int = 4_000_000_000
-    instances: int = 5000
-    seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +57,11 @@ class DicomWebClient:
         self.server = server
         self._connection = DicomWebConnection(server)
 
+    @property
+    def name(self) -> str:
+        """Its address."""
+        return self.server.url
+
     def close(self) -> None:
         """End all connections."""
         self._connection.close()
@@ -116,16 +72,20 @@ class DicomWebClient:
         Raises:
             DicomWebError: if the server cannot be asked.
         """
-        found: dict[str, RemoteSeries] = {}
-        end, offset = time.monotonic() + _LIST_SECONDS, 0
-        while len(found) < _MOST_SERIES:
-            page = self._search({"limit": _PAGE, "offset": offset}, end - time.monotonic())
-            before, offset = len(found), offset + len(page)
-            found |= {series.uid: series for series in _series_of(page)}
-            # A server that knows no pages sends all at once, or the same again.
-            if len(page) != _PAGE or len(found) == before:
-                break
-        return tuple(series for series in found.values() if series.may_be_image)
+        found = self._pages({}, ())
+        return tuple(series for series in found if series.may_be_image)
+
+    def search(self, query: SeriesQuery) -> tuple[RemoteSeries, ...]:
+        """The series that a query finds, of any modality, by QIDO-RS (PS3.18 10.6).
+
+        Raises:
+            DicomWebError: if the server cannot be asked, or finds more than 10,000.
+        """
+        found = self._pages(query.keys, query.fields)
+        if len(found) >= _MOST_SERIES:
+            text = f"finds {_MOST_SERIES:,} series or more"
+            raise self._connection.error("too-large", text)
+        return found
 
     def find_series(self, uid: str) -> RemoteSeries | None:
         """One series by its SeriesInstanceUID; None if there is none.
@@ -139,14 +99,17 @@ class DicomWebClient:
         return next((series for series in _series_of(found) if series.uid == uid), None)
 
     def fetch(
-        self, series: RemoteSeries, folder: Path, limits: FetchLimits | None = None
-    ) -> tuple[Path, ...]:
+        self, series: RemoteSeries, folder: Path, limits: FetchLimits | None = None,
+        arrived: Arrived = lambda count: None,
+    ) -> tuple[Path, ...]:  # fmt: skip
         """Bring the instances of a series into an empty folder, by WADO-RS, as they are stored.
 
         Args:
             series: that the server has.
             folder: for the files; their names say nothing of the patient.
             limits: what is taken.
+            arrived: told how many instances have begun to arrive; after a broken connection they
+                are counted anew.
 
         Raises:
             DicomWebError: if it cannot be fetched, is larger than allowed, what came belongs to
@@ -157,12 +120,14 @@ class DicomWebClient:
         end = time.monotonic() + limits.seconds
 
         def once() -> tuple[Path, ...]:
-            for left in folder.iterdir():
-                left.unlink()
-            return self._fetch(series, folder, limits, max(end - time.monotonic(), 0.0))
+            for rest in folder.iterdir():
+                rest.unlink()
+            left = max(end - time.monotonic(), 0.0)
+            return self._fetch(series, folder, replace(limits, seconds=left), arrived)
 
         paths = self._connection.retried(once)
-        self._check(series, paths)
+        if fault := fault_of(series, map(look_at, paths)):
+            raise self._connection.error(fault.trouble, fault.text)
         return paths
 
     def store(self, paths: Sequence[Path]) -> StoreReport:
@@ -183,16 +148,32 @@ class DicomWebClient:
             raise connection.error("wrong", "takes none of the objects and does not say why")
         return StoreReport({uid: why for uid, why in refused.items() if why not in _THERE})
 
-    def _search(self, query: dict[str, str | int], seconds: float) -> list[Any]:
+    def _pages(self, keys: Mapping[str, str], fields: Sequence[str]) -> tuple[RemoteSeries, ...]:
+        """All that a search finds, page by page; 10,000 at most."""
+        found: dict[str, RemoteSeries] = {}
+        end, offset = time.monotonic() + _LIST_SECONDS, 0
+        while len(found) < _MOST_SERIES:
+            query: dict[str, str | int] = {**keys, "limit": _PAGE, "offset": offset}
+            page = self._search(query, end - time.monotonic(), fields)
+            before, offset = len(found), offset + len(page)
+            found |= {series.uid: series for series in _series_of(page, fields)}
+            # A server that knows no pages sends all at once, or the same again.
+            if len(page) != _PAGE or len(found) == before:
+                break
+        return tuple(found.values())
+
+    def _search(
+        self, query: Mapping[str, str | int], seconds: float, fields: Sequence[str] = ()
+    ) -> list[Any]:
         """The entries of an answer, whatever they are."""
         connection = self._connection
-        fields = {"includefield": ",".join((_STUDY, _MODALITY, _COUNT))}
+        tags = dict.fromkeys((_STUDY, _MODALITY, _COUNT, *map(_tag, fields)))
+        asked = {"includefield": ",".join(tags), **query}
 
         def once() -> Any:
             with connection.open(
-                "GET", self.server.address("series"), headers={"Accept": JSON},
-                params={**fields, **query},
-            ) as answer:  # fmt: skip
+                "GET", self.server.address("series"), headers={"Accept": JSON}, params=asked
+            ) as answer:
                 return connection.read_json(answer, _LIST_BYTES, max(seconds, 0.0))
 
         try:
@@ -207,7 +188,7 @@ class DicomWebClient:
         return tree or []
 
     def _fetch(
-        self, series: RemoteSeries, folder: Path, limits: FetchLimits, seconds: float
+        self, series: RemoteSeries, folder: Path, limits: FetchLimits, arrived: Arrived
     ) -> tuple[Path, ...]:
         connection = self._connection
         address = self.server.address("studies", series.study_uid, "series", series.uid)
@@ -217,8 +198,9 @@ class DicomWebClient:
                 kind = answer.headers.get("content-type", "")
                 files = PartFiles(folder, kind, limits.instances)
                 try:
-                    for piece in connection.read(answer, limits.bytes, seconds):
+                    for piece in connection.read(answer, limits.bytes, limits.seconds):
                         files.feed(piece)
+                        arrived(files.count)
                     return files.finish()
                 finally:
                     files.close()
@@ -228,30 +210,8 @@ class DicomWebClient:
                 text = f"sends more than {limits.instances:,} instances"
                 raise connection.error("too-large", text) from error
 
-    def _check(self, series: RemoteSeries, paths: Iterable[Path]) -> None:
-        """Refuse other and missing instances; damaged ones are refused where they are read."""
-        found, instances = set(), set()
-        for path in paths:
-            try:
-                with scanned(path) as header:
-                    attributes = Attributes(header)
-                    found.add(attributes.text("SeriesInstanceUID"))
-                    instances.add(attributes.text("SOPInstanceUID") or path.name)
-            except DicomError as error:
-                strange = error.problem.kind in _NO_DICOM
-                found.add("" if strange else series_uid_of_damaged(path))
-                instances.add(path.name)
-        if not found:
-            raise self._connection.error("missing", "has no instance of this series")
-        if found != {series.uid}:
-            raise self._connection.error("wrong", "sends instances of another series")
-        # Slices that are missing at an end of the series would be seen nowhere else.
-        if len(instances) < (series.instances or 0):
-            text = f"sends {len(instances)} instances of a series that has {series.instances}"
-            raise self._connection.error("incomplete", text)
 
-
-def _series_of(tree: Iterable[Any]) -> Iterator[RemoteSeries]:
+def _series_of(tree: Iterable[Any], fields: Sequence[str] = ()) -> Iterator[RemoteSeries]:
     """Entries of an answer that name a series; all others are passed over."""
     for item in tree:
         uid, study = _value(item, _SERIES), _value(item, _STUDY)
@@ -262,7 +222,8 @@ def _series_of(tree: Iterable[Any]) -> Iterator[RemoteSeries]:
             number = int(count)
         except (TypeError, ValueError, OverflowError):
             number = None
-        yield RemoteSeries(uid, study, modality if isinstance(modality, str) else "", number)
+        tags = {keyword: _text(item, _tag(keyword)) for keyword in fields}
+        yield RemoteSeries(uid, study, modality if isinstance(modality, str) else "", number, tags)
 
 
 def _refusals(tree: Any) -> Iterator[tuple[str, int | None]]:
@@ -274,7 +235,22 @@ def _refusals(tree: Any) -> Iterator[tuple[str, int | None]]:
 
 
 def _value(item: Any, tag: str) -> Any:
-    """The first value of an attribute in DICOM JSON (PS3.18 F.2); None if there is none."""
+    """The first value of an attribute; None if there is none."""
+    return next(iter(_values(item, tag)), None)
+
+
+def _values(item: Any, tag: str) -> list[Any]:
+    """The values of an attribute in DICOM JSON (PS3.18 F.2)."""
     attribute = item.get(tag) if isinstance(item, dict) else None
     values = attribute.get("Value") if isinstance(attribute, dict) else None
-    return values[0] if isinstance(values, list) and values else None
+    return values if isinstance(values, list) else []
+
+
+def _text(item: Any, tag: str) -> str:
+    """All values with backslashes between them, as a file has them."""
+    values = (value for value in _values(item, tag) if isinstance(value, str | int | float))
+    return "\\".join(f"{v:g}" if isinstance(v, float) else str(v).strip() for v in values)
+
+
+def _tag(keyword: str) -> str:
+    return f"{tag_of(keyword):08X}"

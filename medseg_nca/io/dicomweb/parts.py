@@ -54,6 +54,11 @@ class PartFiles:
         else:
             raise WrongParts("It is neither application/dicom nor multipart/related.")
 
+    @property
+    def count(self) -> int:
+        """Parts that have begun."""
+        return len(self._paths)
+
     def feed(self, data: bytes) -> None:
         """Take the next piece.
 

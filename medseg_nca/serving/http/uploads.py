@@ -13,7 +13,7 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from medseg_nca.io.dicomweb.client import may_be_uid
+from medseg_nca.io.dicom.remote import may_be_uid
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.running import Running, running
 from medseg_nca.serving.intake import Received, link, receive, save

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from medseg_nca.io.dicomweb.client import RemoteSeries
+from medseg_nca.io.dicom.remote import RemoteSeries
 
 LONGEST_ID = 256
 

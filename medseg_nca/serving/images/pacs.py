@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medseg_nca.errors import ConfigError
-from medseg_nca.io.dicomweb.client import DicomWebClient, FetchLimits, RemoteSeries
+from medseg_nca.io.dicom.remote import FetchLimits, RemoteSeries
+from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.serving.images.cache import SeriesCache
 from medseg_nca.serving.images.image import Image

@@ -19,7 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from medseg_nca.errors import ConfigError
-from medseg_nca.io.dicomweb.client import DicomWebClient, FetchLimits, RemoteSeries
+from medseg_nca.io.dicom.remote import FetchLimits, RemoteSeries
+from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.io.dicomweb.server import DicomWebServer
 from tests.io.dicom.build import classic, pixels, uid, write
