@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from medseg_nca.io.dicomweb.connection import DicomWebConnection
 from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.io.dicomweb.parts import DICOM, PartFiles, PartsBody, TooManyParts, WrongParts
 from medseg_nca.io.dicomweb.server import DicomWebServer
+from medseg_nca.io.store_report import StoreReport
 
 JSON = "application/dicom+json"
 # Of a list of series: bytes and seconds of one page, series of one page and of all.
@@ -30,17 +31,6 @@ _MODALITY, _STUDY, _SERIES, _COUNT = "00080060", "0020000D", "0020000E", "002012
 _FAILED, _STORED, _INSTANCE, _REASON = "00081198", "00081199", "00081155", "00081197"
 # Failure reasons (PS3.18 table 10.5.3-2 and PS3.7 annex C) that say it is there already.
 _THERE = frozenset((0x0111,))
-
-
-@dataclass(frozen=True)
-class StoreReport:
-    """What a server said of objects that were sent.
-
-    Attributes:
-        refused: reason by SOPInstanceUID of what it did not take: the number of PS3.18, or None.
-    """
-
-    refused: dict[str, int | None]
 
 
 class DicomWebClient:

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from medseg_nca.errors import MedsegError
-from medseg_nca.io.dicomweb.client import DicomWebClient, StoreReport
+from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.io.dicomweb.errors import DicomWebError, Trouble
+from medseg_nca.io.store_report import StoreReport
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.errors import failure_of
 from medseg_nca.serving.jobs.deliveries import Deliveries, Delivery, DeliveryState
