@@ -33,6 +33,7 @@ class Orthanc:
         http: port of HTTP.
         dicom: port of DICOM.
         modalities: port of each DICOM application that it may send to, by AE title.
+        more: settings of Orthanc beside ours, for example ``{"DicomCheckCalledAet": True}``.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Orthanc:
     password: str = ""
     http: int = field(default_factory=lambda: _free_port())
     dicom: int = field(default_factory=lambda: _free_port())
+    more: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     modalities: dict[str, int] = field(default_factory=dict)
 
@@ -182,6 +184,7 @@ class Orthanc:
                 aet: [aet, "127.0.0.1", port] for aet, port in self.modalities.items()
             },
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **self.more,
         }
 
 

@@ -25,8 +25,9 @@ from medseg_nca.serving.http.running import Running
 from medseg_nca.serving.images.folder import FolderSource
 from medseg_nca.serving.images.image import ImageSource
 from medseg_nca.serving.images.pacs import PacsSource
-from medseg_nca.serving.jobs.deliverer import Deliverer
+from medseg_nca.serving.jobs.deliverer import Deliverer, Destination
 from medseg_nca.serving.jobs.deliveries import Deliveries
+from medseg_nca.serving.jobs.schema import PACS
 from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
@@ -103,6 +104,7 @@ def _running(
     sessions = Sessions(state / "sessions", limits.session_age)
     pacs = None if settings.pacs is None else DicomWebClient(settings.pacs)
     studies = Studies(_source(settings, pacs), state / "images")
+    destinations: dict[str, Destination] = {} if pacs is None else {PACS: pacs}
     devices, chores = settings.device, (sessions.sweep, studies.sweep)
     return Running(
         settings=settings,
@@ -123,24 +125,30 @@ def _running(
         pacs=pacs,
         upstream=None if settings.pacs is None else Upstream(settings.pacs, limits.inflated_bytes),
         ohif=None if settings.ohif is None else OhifBuild(settings.ohif),
-        deliveries=None if pacs is None else Deliveries(store),
+        destinations=destinations,
+        deliveries=Deliveries(store) if destinations else None,
     )
 
 
 @contextmanager
 def _delivering(running: Running) -> Iterator[None]:
-    """Store results in the PACS, where there is one, as long as the server lives."""
-    pacs, deliveries = running.pacs, running.deliveries
-    if pacs is None or deliveries is None:
+    """Send results to their destinations, where there are any, as long as the server lives."""
+    deliveries, destinations = running.deliveries, running.destinations
+    if deliveries is None:
         yield
         return
-    deliverer = Deliverer(deliveries, running.store, pacs, running.audit, running.metrics)
+    deliverer = Deliverer(
+        deliveries, running.store, destinations, running.audit, running.metrics,
+        running.settings.limits.delivery,
+    )  # fmt: skip
+    running.service.at_end.append(deliveries.wake)
     deliverer.start()
     try:
         yield
     finally:
         deliverer.stop()
-        pacs.close()
+        for destination in destinations.values():
+            destination.close()
 
 
 def _source(settings: ServeSettings, pacs: DicomWebClient | None) -> ImageSource | None:

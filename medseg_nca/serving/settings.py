@@ -41,6 +41,7 @@ class Limits:
         token_age: seconds that a login is good for.
         fetch: seconds that fetching one series from a DICOMweb server may take.
         cached_bytes: of all copies of series from there; they go after ``session_age`` too.
+        delivery: seconds after which results that cannot be delivered are given up.
     """
 
     body_bytes: int = 512 * MEGABYTE
@@ -56,6 +57,7 @@ class Limits:
     token_age: float = 12 * 3600.0
     fetch: float = 600.0
     cached_bytes: int = 10_000 * MEGABYTE
+    delivery: float = 86400.0
 
 
 def _words(value: Any) -> Any:
@@ -177,6 +179,9 @@ class ServeSettings(Settings):
     keep_gb: Positive = Field(
         20.0, description="Of all results, in 10^9 bytes; the oldest go first."
     )
+    deliver_hours: Positive = Field(
+        24.0, description="How long it is tried to deliver results to where they are to be stored."
+    )
     session_hours: Positive = Field(
         1.0, description="How long an image of a session is kept after its last use."
     )
@@ -207,7 +212,7 @@ class ServeSettings(Settings):
             queue=self.queue, deadline=self.deadline, job_age=self.keep_days * 86400,
             kept_bytes=int(self.keep_gb * GIGABYTE), session_age=self.session_hours * 3600,
             token_age=self.token_hours * 3600, fetch=self.fetch_seconds,
-            cached_bytes=int(self.cache_gb * GIGABYTE),
+            cached_bytes=int(self.cache_gb * GIGABYTE), delivery=self.deliver_hours * 3600,
         )  # fmt: skip
 
     @property

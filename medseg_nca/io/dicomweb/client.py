@@ -49,8 +49,13 @@ class DicomWebClient:
 
     @property
     def name(self) -> str:
-        """Its address."""
+        """What logs call the server."""
         return self.server.url
+
+    @property
+    def timeout(self) -> float:
+        """Seconds without a byte after which it is given up."""
+        return self.server.timeout
 
     def close(self) -> None:
         """End all connections."""

@@ -41,5 +41,8 @@ def metrics(request: Request) -> PlainTextResponse:
         "ready": ("Whether every worker has every model warm.",
                   float(server.service.ready() is None)),
     }  # fmt: skip
+    if server.deliveries is not None:
+        waiting = float(server.deliveries.waiting())
+        gauges["waiting_deliveries"] = ("Results that are still to be delivered.", waiting)
     text = server.metrics.text(gauges)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

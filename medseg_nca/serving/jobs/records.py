@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -38,7 +39,9 @@ class JobOptions:
         uncertainty: stochastic passes; 0 makes no map of uncertainty.
         image: whether the image is kept with the results, as a file that a viewer takes.
         select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
-        store: whether the DICOM objects are stored in the PACS when the job is done.
+        destinations: names of those that get the DICOM objects when the job has ended.
+        notice: which DICOM object says why a job failed: "sr" (a text), "sc" (a picture of that
+            text), "" for none.
         export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
             for none.
         export_dtype: of its numbers; "" is the smallest that holds them.
@@ -52,7 +55,8 @@ class JobOptions:
     uncertainty: int = 0
     image: bool = False
     select: str = ""
-    store: bool = False
+    destinations: tuple[str, ...] = ()
+    notice: Literal["", "sr", "sc"] = ""
     export: str = ""
     export_dtype: str = ""
     export_compress: bool = True
@@ -60,7 +64,8 @@ class JobOptions:
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
         """Read what ``to_tree`` made."""
-        return cls(**{**tree, "objects": tuple(tree["objects"])})
+        lists = {name: tuple(tree.get(name, ())) for name in ("objects", "destinations")}
+        return cls(**{**tree, **lists})
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -115,7 +120,8 @@ class JobRecord:
         attempts: how often a worker began it.
         started: when a worker began it last.
         finished: when it came to its end.
-        result: of a job that is done: model, files, labels, warnings, seconds.
+        result: of a job that is done: model, files, labels, warnings, seconds. Of one that failed:
+            its notice, where one was asked for; ``{"notice": {}}`` where none could be made.
         failure: of a job that failed or was cancelled.
         bytes: that its folder takes.
         series: what the audit log calls the image by.
@@ -140,3 +146,16 @@ class JobRecord:
     def is_finished(self) -> bool:
         """Whether nothing more will become of it."""
         return self.state in FINISHED
+
+
+def record_of(row: Mapping[str, Any]) -> JobRecord:
+    """A job from its row in the database."""
+    failure = row["failure"]
+    return JobRecord(
+        id=row["id"], number=row["number"], owner=row["owner"], model=row["model"],
+        state=row["state"], options=JobOptions.from_tree(json.loads(row["options"])),
+        created=row["created"], attempts=row["attempts"], started=row["started"],
+        finished=row["finished"], result=json.loads(row["result"]),
+        failure=None if failure is None else Failure(**json.loads(failure)),
+        bytes=row["bytes"], series=row["series"],
+    )  # fmt: skip
