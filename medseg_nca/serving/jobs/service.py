@@ -173,6 +173,17 @@ class JobService:
                     return problem or f"Model {served.entry.name} is being loaded."
         return None
 
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Figures as they are now, each with its help."""
+        store = self.parts.store
+        workers = sum(slot.pid is not None for slot in self.slots)
+        return {
+            "queue_jobs": ("Jobs that wait.", float(store.count("queued"))),
+            "running_jobs": ("Jobs at work.", float(store.count("running"))),
+            "workers": ("Worker processes.", float(workers)),
+            "ready": ("Whether every worker has every model warm.", float(self.ready() is None)),
+        }
+
     @contextmanager
     def watch(self, job_id: str, *, end_only: bool = False) -> Iterator[asyncio.Event]:
         """An event, of the running loop, that is set whenever something of a job has changed.

@@ -159,6 +159,11 @@ class Ledger:
         rows = self._rows("SELECT * FROM node_jobs WHERE job = ?", job)
         return SubmittedJob(**rows[0]) if rows else None
 
+    def submitted(self, job: str | None) -> list[SubmittedJob]:
+        """One job, or all, of those that the node has submitted."""
+        rows = self._rows("SELECT * FROM node_jobs WHERE ? IS NULL OR job = ?", job, job)
+        return [SubmittedJob(**row) for row in rows]
+
     def submitting(self, job: SubmittedJob) -> Callable[[sqlite3.Connection], None]:
         """What a transaction has to do besides, when it adds a job."""
 

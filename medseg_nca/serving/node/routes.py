@@ -10,9 +10,8 @@ from medseg_nca.io.dicom.objects.source import MANUFACTURER
 from medseg_nca.io.dicom.records import Scan, Series
 from medseg_nca.io.dicom.select import Selection, parse_selection
 from medseg_nca.serving.catalogue import ServedEntry, parse_models
+from medseg_nca.serving.node.settings import ARROW, EXAMPLE
 
-ARROW = "->"
-EXAMPLE = "Modality=MR,SeriesDescription~Hippo -> hippocampus@champion"
 # Modality of the secondary captures of this package.
 _OVERLAY = "OT"
 _HINT = f"For example: {EXAMPLE!r}"
@@ -42,10 +41,12 @@ class Verdict:
     Attributes:
         route: the rule.
         reasons: which conditions fail, with the value of the series; () if the rule fits.
+        keywords: of these conditions, without any value, for logs.
     """
 
     route: Route
     reasons: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -60,7 +61,7 @@ class Choice:
     Attributes:
         route: the first that fits; None if none does.
         verdicts: of the rules up to that one, in their order.
-        refused: why no rule was asked at all; "" if they were.
+        refused: why no rule was asked at all, without any value of the series; "" if they were.
     """
 
     route: Route | None
@@ -139,7 +140,7 @@ def choose(routes: Sequence[Route], series: Series) -> Choice:
     the overlays of this package) would otherwise be computed again and again.
     """
     if series.kind != "image" and series.files:
-        return Choice(None, refused=f"It holds no images (Modality={_shown(series, 'Modality')}).")
+        return Choice(None, refused="It holds no images.")
     made = (series.tags.get("Manufacturer"), series.tags.get("Modality"))
     if made == (MANUFACTURER, _OVERLAY):
         return Choice(None, refused="It is an overlay of medseg_nca, which is not computed again.")
@@ -164,12 +165,9 @@ def series_of(scan: Scan, series_uid: str = "") -> Series:
 
 
 def _verdict(route: Route, series: Series) -> Verdict:
-    reasons = []
-    for unmet in route.selection.unmet(series):
+    reasons, unmets = [], route.selection.unmet(series)
+    for unmet in unmets:
         found = " or ".join(repr(text) for text in dict.fromkeys(unmet.found))
         reasons.append(f"{unmet.condition} fails: the series has {found or 'no volume'}.")
-    return Verdict(route, tuple(reasons))
-
-
-def _shown(series: Series, keyword: str) -> str:
-    return series.tags.get(keyword, "") or "nothing"
+    keywords = dict.fromkeys(unmet.condition.keyword for unmet in unmets)
+    return Verdict(route, tuple(reasons), tuple(keywords))
