@@ -22,6 +22,7 @@ from medseg_nca.serving.metrics import Metrics
 from medseg_nca.serving.node.access import Access, Allowed
 from medseg_nca.serving.node.arriving import check_room
 from medseg_nca.serving.node.spool import Spool
+from medseg_nca.serving.node.storage_commitment import PUSH_MODEL, Commitments
 from medseg_nca.serving.node.visit import Visit, take
 
 if TYPE_CHECKING:
@@ -41,15 +42,18 @@ _MORE_CONNECTIONS = 8
 _PDU = 2**17
 # Seconds without a message after which an association may be ended when the node stops.
 _IDLE = 2.0
-_COMMITMENT = "1.2.840.10008.1.20.1"
+_EVENT_REPORT_RSP = 0x8100  # PS3.7 E.1
 _VERIFICATION = "1.2.840.10008.1.1"
 
 
-class ServerTls(Protocol):
+class NodeTls(Protocol):
     """What makes the receiver speak DICOM TLS (PS3.15 B.12)."""
 
     def server_context(self) -> ssl.SSLContext:
         """The settings of the side that is called."""
+
+    def client_context(self) -> ssl.SSLContext:
+        """The settings of the side that calls."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,22 @@ class ReceiverSettings:
         artim_timeout: seconds in which a connection has to ask for an association.
         network_timeout: seconds without a byte after which an association is aborted.
         stop_timeout: seconds that associations have to finish when the node stops.
+        commitment_pauses: seconds before each further try to tell a caller what is kept (PS3.4 J);
+            after the last one its request is given up.
     """
 
     aet: str
     host: str = "127.0.0.1"
     port: int = 11112
     allow: tuple[Allowed, ...] = ()
-    tls: ServerTls | None = None
+    tls: NodeTls | None = None
     max_object_bytes: int = 4 * 2**30
     max_associations: int = 16
     max_per_address: int = 8
     artim_timeout: float = 10.0
     network_timeout: float = 60.0
     stop_timeout: float = 30.0
+    commitment_pauses: tuple[float, ...] = (30.0, 60.0, 300.0, 900.0, 3600.0, 7200.0)
 
 
 class Receiver:
@@ -115,6 +122,9 @@ class Receiver:
         self.spool, self.settings, self.arrived = spool, settings, arrived
         self.audit, self.metrics = audit, metrics
         self.access = Access(settings.allow)
+        self._commitments = Commitments(
+            spool, settings.aet, self.access, settings.tls, settings.commitment_pauses
+        )
         self._lock = threading.Lock()
         self._visits: dict[Association, Visit] = {}
         self._listener: Listener | None = None
@@ -159,6 +169,7 @@ class Receiver:
             target=self._listener.serve_forever, args=(0.1,), name="dicom-listener", daemon=True
         )
         self._thread.start()
+        self._commitments.start()
 
     @property
     def port(self) -> int:
@@ -191,6 +202,7 @@ class Receiver:
                 if late or not visit.is_at_work(_IDLE):
                     self._cut(assoc, visit)
             time.sleep(0.02)
+        self._commitments.stop()
         self._listener = None
 
     def _open_visits(self) -> dict[Association, Visit]:
@@ -260,6 +272,8 @@ class Receiver:
             evt.EVT_RELEASED: lambda _, visit: visit.became("released"),
             evt.EVT_C_ECHO: lambda _, visit: visit.echo(),
             evt.EVT_C_STORE: self._store,
+            evt.EVT_N_ACTION: self._commit,
+            evt.EVT_DIMSE_RECV: self._message,
         }
         for event, handler in handlers.items():
             assoc.bind(event, handler, [visit])
@@ -303,6 +317,14 @@ class Receiver:
                 _LOG.error("An arrival could not be told on: %s.", type(error).__name__)
         return taken.answer()
 
+    def _commit(self, event: Event, visit: Visit) -> tuple[int, None]:
+        """Answer a request for commitment."""
+        return self._commitments.take(event, visit.aet, visit.address), None
+
+    def _message(self, event: Event, _: Visit) -> None:
+        if event.message.command_set.get("CommandField") == _EVENT_REPORT_RSP:
+            self._commitments.answered(event)
+
     def _end(self, assoc: Association, visit: Visit) -> None:
         """Clear up after an association, and write who it was."""
         visit.close(assoc)
@@ -329,6 +351,6 @@ def supported_contexts() -> list[PresentationContext]:
     storage = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
     return [
         build_context(_VERIFICATION),
-        build_context(_COMMITMENT),
+        build_context(PUSH_MODEL),
         *(build_context(uid, syntaxes) for uid in storage),
     ]
