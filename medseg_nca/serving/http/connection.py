@@ -1,7 +1,8 @@
-"""Connections that are bounded in time and size before a request is there.
+"""Connections that are bounded in time and size before a request is there, and after its answer.
 
-uvicorn waits without end for the headers of a request. Whoever opens connections and sends nothing,
-or a byte at a time, would hold all that the server has.
+uvicorn waits without end for the headers of a request, and for a client that takes nothing of its
+answer. Whoever opens connections and sends nothing, a byte at a time, or reads nothing, would hold
+all that the server has.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ MOST_HEADER = 16 * 1024
 MOST_WAITING = 100
 # Seconds for the rest of a body that was refused: its client reads the answer only after it.
 _REST = 60.0
+# Seconds for which a client may take nothing of its answer, while more of it waits.
+UNREAD = 60.0
 # Seconds within which a client has to take the last answer.
 _FLUSH = 2.0
 
@@ -58,16 +61,18 @@ class Waiting:
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's connection, which may wait for a request for some seconds only.
+    """uvicorn's connection, which waits for a request, and for its client to read, only so long.
 
     Args:
         waiting: the connections of the server that wait.
+        unread: seconds for which a client may take nothing of its answer, while more of it waits.
         **uvicorn: see uvicorn.
     """
 
-    def __init__(self, *, waiting: Waiting, **uvicorn: Any) -> None:
+    def __init__(self, *, waiting: Waiting, unread: float = UNREAD, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
-        self._waiting = waiting
+        self._waiting, self._unread = waiting, unread
+        self._reading: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -77,7 +82,19 @@ class BoundedConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._waiting.end(self)
+        self._client_reads()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client, which does not read as fast as the answer comes."""
+        super().pause_writing()
+        self._client_reads()
+        self._reading = self.loop.call_later(self._unread, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        self._client_reads()
+        super().resume_writing()
 
     def handle_events(self) -> None:
         """Take what came; whole headers end the waiting."""
@@ -106,6 +123,11 @@ class BoundedConnection(H11Protocol):
             self._refuse(408, "The headers of the request did not come in time.")
         else:
             self._end()
+
+    def _client_reads(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
 
     @property
     def _at_work(self) -> bool:

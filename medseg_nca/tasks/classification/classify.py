@@ -15,6 +15,7 @@ from medseg_nca.errors import ImageError
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.job import Job
 from medseg_nca.tasks.classification.build import read_parts
+from medseg_nca.tasks.classification.likeness import unlike_training
 from medseg_nca.tasks.classification.network import ClassifyingNca
 from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.prepare import Array, Facts, prepare
@@ -87,6 +88,13 @@ class Classifier:
             ImageError: as :func:`medseg_nca.tasks.classification.prepare.prepare` raises it.
         """
         return prepare(image, self.facts, self.options, name)
+
+    def unlike(self, prepared: Array) -> str | None:
+        """Return in what a prepared image differs from those of the training; None if in nothing.
+
+        See :func:`medseg_nca.tasks.classification.likeness.unlike_training`.
+        """
+        return unlike_training(prepared, self.facts, self.options)
 
     def probabilities(
         self, images: Array, seed: int = 0, job: Job | None = None

@@ -75,11 +75,31 @@ def use_settings(overrides: Sequence[str], options: Mapping[str, Any] | None = N
 
 @dataclass
 class Answers:
-    """The answers of a model to the images that can be used, and why others cannot be used."""
+    """The answers of a model to the images that can be used, and why others cannot be used.
+
+    Attributes:
+        images: the images that can be used.
+        chances: the probabilities of the classes, for each of these images.
+        failed: what is wrong with each other image, by its id.
+        unlike: in what an image differs from those of the training, by its id.
+    """
 
     images: list[ClassImage] = field(default_factory=list)
     chances: list[NDArray[np.float64]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    unlike: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def doubts(self) -> list[str]:
+        """One sentence about all images that are unlike those of the training; none without any."""
+        if not self.unlike:
+            return []
+        name, text = next(iter(self.unlike.items()))
+        verb = "is" if len(self.unlike) == 1 else "are"
+        return [
+            f"{len(self.unlike)} of {len(self.images)} images {verb} unlike the images that the "
+            f"model learned from. Of {name}: {text}. Look at the results with care."
+        ]
 
 
 def answer_all(
@@ -97,8 +117,11 @@ def answer_all(
         for place, image in enumerate(images[first : first + size], first):
             job.report(phase, place, len(images), unit="images")
             try:
-                ready.append(classifier.prepare(read_checked(image), image.id))
+                prepared = classifier.prepare(read_checked(image), image.id)
+                ready.append(prepared)
                 answers.images.append(image)
+                if text := classifier.unlike(prepared):
+                    answers.unlike[image.id] = text
             except ImageError as error:
                 answers.failed[image.id] = str(error)
         if ready:
@@ -166,7 +189,7 @@ def _results(
     )
     tree["split"]["reason"] = chosen.reason
     absent = [name for name, row in summary["classes"].items() if not row["n"]]
-    notes = [*data.notes, *chosen.notes]
+    notes = [*data.notes, *chosen.notes, *answers.doubts]
     if absent:
         notes.append(
             f"No image of {', '.join(absent)} was evaluated; means are over the other classes."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ from medseg_nca.tasks.classification.evaluate import answer_all, use_settings
 from medseg_nca.tasks.classification.pictures import draw_votes
 from medseg_nca.tracking.provenance import package_versions
 
+logger = logging.getLogger(__name__)
+
 PHASE = "predicting"
 JSON, CSV = "predictions.json", "predictions.csv"
 Tree = dict[str, Any]
@@ -44,12 +47,14 @@ class ClassPrediction:
             of the image in it follow.
         label: the most probable class.
         probabilities: the probability of each class.
+        unlike: in what the image differs from those of the training; None if in nothing.
         picture: the picture of the votes; None if it was not asked for.
     """
 
     id: str
     label: str
     probabilities: dict[str, float]
+    unlike: str | None = None
     picture: Path | None = None
 
     @property
@@ -65,6 +70,7 @@ class ClassPrediction:
             "class": self.label,
             "probability": self.probabilities[self.label],
             "probabilities": self.probabilities,
+            "unlike": self.unlike,
         }
         return tree if self.picture is None else {**tree, "votes": str(self.picture)}
 
@@ -134,6 +140,8 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
     seed, classifier = settings.prediction.seed, Classifier.of(model)
     images, unlisted = find_inputs(request.inputs, classifier.facts.dims)
     answers = answer_all(classifier, images, seed, job, PHASE)
+    for doubt in answers.doubts:
+        logger.warning("%s", doubt)
     failed = {**unlisted, **answers.failed}
     classes = classifier.facts.classes
     results = []
@@ -146,7 +154,8 @@ def predict_images(model: TaskModel, request: PredictRequest, job: Job) -> list[
             picture = request.out / "votes" / f"{_file_name(image.id, request.inputs)}.gif"
             ready = classifier.prepare(image.read(), image.id)
             draw_votes(model, ready, picture, f"{image.id[-60:]}: {label}", seed)
-        results.append(ClassPrediction(image.id, label, shares, picture))
+        unlike = answers.unlike.get(image.id)
+        results.append(ClassPrediction(image.id, label, shares, unlike, picture))
     _write(model, results, failed, request.out, seed)
     if failed:
         raise PartialFailure(
