@@ -222,7 +222,10 @@ def test_results_wait_for_an_archive_that_is_down(
         answer = ask(pacs, series=uid_of("axial"))
         assert answer.status_code == 502
         assert "cannot be reached" in answer.json()["detail"]
-        assert pacs.get("/datastore/").status_code == 502
+        end = time.monotonic() + 60
+        while pacs.get("/datastore/").status_code != 502:  # a list is used for some seconds
+            assert time.monotonic() < end
+            time.sleep(0.5)
         info = pacs.get("/info/")
         assert info.status_code == 200
         assert "cannot be reached" in info.json()["datastore"]["problem"]
