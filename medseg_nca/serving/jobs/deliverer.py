@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from medseg_nca.errors import MedsegError
-from medseg_nca.io.dicomweb.client import StoreReport
+from medseg_nca.io.store_report import StoreReport
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.jobs.deliveries import Deliveries, Delivery, DeliveryState
 from medseg_nca.serving.jobs.notices import NOTICE
