@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import uvicorn
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.catalogue import Catalogue, ServedEntry, parse_models
+from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.http.app import create_app
 from medseg_nca.serving.http.connection import MOST_HEADER, MOST_WAITING, BoundedConnection, Waiting
 from medseg_nca.serving.http.running import Running
@@ -32,6 +33,9 @@ from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.node.node import Node, destinations_of, read_settings
+from medseg_nca.serving.node.routes import entries_of
+from medseg_nca.serving.node.settings import NodeSettings
 from medseg_nca.serving.ohif.build import OhifBuild
 from medseg_nca.serving.proxy.upstream import Upstream
 from medseg_nca.serving.quiet import quiet_server
@@ -50,6 +54,8 @@ from medseg_nca.serving.security.users import UserFile
 from medseg_nca.serving.sessions import Sessions
 from medseg_nca.serving.settings import ServeSettings
 from medseg_nca.serving.studies import Studies
+
+logger = logging.getLogger(__name__)
 
 # Requests at a time; more are answered 503.
 _REQUESTS = 200
@@ -74,15 +80,17 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     check_listening(settings, 0 if users is None else len(users.names))
     check_certificate(settings)
     check_pacs(settings)
-    entries = parse_models(settings.models)
+    node = None if settings.node is None else read_settings(settings.node)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone
     place = bind(settings)
     try:
         store = JobStore(settings.state)
         try:
-            running = _running(settings, users, store, entries)
+            running = _running(settings, users, store, node)
             with _delivering(running):
+                if running.node is not None:
+                    logger.info("%s", running.node.listen())
                 _run(running, place, listening)
         finally:
             store.close()
@@ -94,24 +102,29 @@ def _running(
     settings: ServeSettings,
     users: UserFile | None,
     store: JobStore,
-    entries: tuple[ServedEntry, ...],
+    node: NodeSettings | None,
 ) -> Running:
     state, limits = settings.state, settings.limits
     audit, metrics = AuditLog(state), Metrics()
     tracking = TrackingSettings(uri=settings.tracking_uri)
+    entries, of_rules = entries_of(() if node is None else node.routes, settings.models)
     catalogue = Catalogue(entries, state / "models", tracking, audit, metrics)
     parts = Parts(store, catalogue, audit, metrics, limits)
     sessions = Sessions(state / "sessions", limits.session_age)
     pacs = None if settings.pacs is None else DicomWebClient(settings.pacs)
     studies = Studies(_source(settings, pacs), state / "images")
     destinations: dict[str, Destination] = {} if pacs is None else {PACS: pacs}
-    devices, chores = settings.device, (sessions.sweep, studies.sweep)
+    if node is not None:
+        destinations |= destinations_of(node)
+    deliveries = Deliveries(store) if destinations else None
+    chores = (sessions.sweep, studies.sweep)
+    service = JobService(
+        parts, settings.device, settings.workers, settings.poll, chores, settings.engine
+    )
     return Running(
         settings=settings,
         store=store,
-        service=JobService(
-            parts, devices, settings.workers, settings.poll, chores, settings.engine
-        ),
+        service=service,
         catalogue=catalogue,
         audit=audit,
         metrics=metrics,
@@ -126,7 +139,8 @@ def _running(
         upstream=None if settings.pacs is None else Upstream(settings.pacs, limits.inflated_bytes),
         ohif=None if settings.ohif is None else OhifBuild(settings.ohif),
         destinations=destinations,
-        deliveries=Deliveries(store) if destinations else None,
+        deliveries=deliveries,
+        node=None if node is None else Node(node, service, of_rules, deliveries),
     )
 
 

@@ -105,7 +105,7 @@ class Wrapper:
         return self._link.wrap(sock, self._context, server_hostname)
 
 
-class Answers(queue.Queue[Any]):
+class ResponseQueue(queue.Queue[Any]):
     """Messages of the peer; waiting for one ends when nothing moves any more.
 
     With it, ``dimse_timeout`` of pynetdicom counts seconds without a byte in either direction, and

@@ -22,6 +22,7 @@ from medseg_nca.io.dicom.remote import (
 )
 from medseg_nca.io.dimse.address import DimseAddress, check_aet
 from medseg_nca.io.dimse.association import opened, prepare_pynetdicom
+from medseg_nca.io.dimse.awaited_series import AwaitedSeries
 from medseg_nca.io.dimse.contexts import (
     GET,
     MOVE,
@@ -31,7 +32,6 @@ from medseg_nca.io.dimse.contexts import (
 )
 from medseg_nca.io.dimse.errors import DimseError
 from medseg_nca.io.dimse.faults import why_broken
-from medseg_nca.io.dimse.incoming import Incoming
 from medseg_nca.io.dimse.link import Link
 from medseg_nca.io.dimse.search import RemoteInstance, Search
 from medseg_nca.io.dimse.status import refusal_of
@@ -119,7 +119,7 @@ class DimseArchive:
             instances = search.instances(series)
         if len(instances) > (series.instances or 0):
             series = replace(series, instances=len(instances))
-        incoming = Incoming(series, folder, limits, self._timeout, self.name)
+        incoming = AwaitedSeries(series, folder, limits, self._timeout, self.name)
         failed = self._bring(series, instances, incoming, arrived)
         fault = fault_of(series, map(look_at, incoming.paths))
         if fault is None and failed and not series.instances:
@@ -134,7 +134,7 @@ class DimseArchive:
         raise DimseError(trouble, f"{self.name}: {text}.", hint="Look into its log.")
 
     def _bring(
-        self, series: RemoteSeries, instances: Iterable[RemoteInstance], incoming: Incoming,
+        self, series: RemoteSeries, instances: Iterable[RemoteInstance], incoming: AwaitedSeries,
         arrived: Arrived,
     ) -> int:  # fmt: skip
         """Let the archive send; how many instances it says it could not."""
@@ -172,7 +172,7 @@ class DimseArchive:
             yield _Line(association, broken)
 
     def _get(
-        self, series: RemoteSeries, classes: set[str], incoming: Incoming, arrived: Arrived
+        self, series: RemoteSeries, classes: set[str], incoming: AwaitedSeries, arrived: Arrived
     ) -> int:
         from pynetdicom import evt
 
@@ -184,7 +184,7 @@ class DimseArchive:
             answers = lambda: line.association.send_c_get(_identifier(series), GET)  # noqa: E731
             return self._attend(line, answers, "C-GET", incoming, arrived)
 
-    def _move(self, series: RemoteSeries, incoming: Incoming, arrived: Arrived) -> int:
+    def _move(self, series: RemoteSeries, incoming: AwaitedSeries, arrived: Arrived) -> int:
         from pynetdicom import build_context
 
         with (
@@ -203,7 +203,7 @@ class DimseArchive:
                 raise DimseError(error.trouble, error.message, hint=hint) from error
 
     @contextmanager
-    def _receiving(self, incoming: Incoming) -> Iterator[tuple[str, int]]:
+    def _receiving(self, incoming: AwaitedSeries) -> Iterator[tuple[str, int]]:
         """A storage SCP of our own, on the address that the archive is reached from."""
         from pynetdicom import AE, evt
 
@@ -232,7 +232,7 @@ class DimseArchive:
     def _attend(
         self, line: _Line,
         answers: Callable[[], Iterator[tuple[Dataset, Dataset | None]]], what: str,
-        incoming: Incoming, arrived: Arrived,
+        incoming: AwaitedSeries, arrived: Arrived,
     ) -> int:  # fmt: skip
         """Let an archive send until its last answer, and look after it meanwhile.
 

@@ -20,6 +20,7 @@ from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.node.node import Node
 from medseg_nca.serving.ohif.build import OhifBuild
 from medseg_nca.serving.proxy.upstream import Upstream
 from medseg_nca.serving.security.desk import PasswordDesk
@@ -56,6 +57,7 @@ class Running:
         ohif: the build of the viewer that is handed out; None without one.
         destinations: where results can be delivered, by name; that server is "pacs".
         deliveries: results that are to be delivered; None where there is no destination.
+        node: that receives series in this process; None without one.
     """
 
     settings: ServeSettings
@@ -76,6 +78,7 @@ class Running:
     ohif: OhifBuild | None = None
     destinations: Mapping[str, Destination] = field(default_factory=dict)
     deliveries: Deliveries | None = None
+    node: Node | None = None
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ class Deliveries:
             query = "SELECT COUNT(*) FROM deliveries WHERE state = 'waiting'"
             return int(database.execute(query).fetchone()[0])
 
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Figures as they are now, each with its help."""
+        text = "Results that are still to be delivered."
+        return {"waiting_deliveries": (text, float(self.waiting()))}
+
     def ask(self, job_id: str, destination: str = PACS) -> None:
         """Deliver the results of a job from the beginning, whatever became of it earlier."""
         now = time.time()

@@ -76,6 +76,11 @@ class SpooledSeries:
     bytes: int
     last: float
 
+    @property
+    def signature(self) -> str:
+        """The same as long as no instance is added or replaced."""
+        return f"{self.files} {self.bytes} {self.last:.6f}"
+
 
 def series_key(study_uid: str, series_uid: str) -> str:
     """The name of a series in the spool: 32 hexadecimal digits."""
@@ -175,6 +180,10 @@ class Spool:
         """All series that have an instance, by key."""
         found = [self._look(path) for path in sorted(self._folders())]
         return [one for one in found if one is not None]
+
+    def find(self, key: str) -> SpooledSeries | None:
+        """One series; None if there is none, or it has no instance."""
+        return self._look(self.folder / _checked(key))
 
     def files(self, key: str) -> tuple[Path, ...]:
         """The files of a series by name; () where there is no such series."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SUCCESS, _NO_RESOURCES, _NOT_ASKED_FOR = 0x0000, 0xA700, 0xA900
 
 
-class Incoming:
+class AwaitedSeries:
     """Writes objects into a folder, as they come; its methods may be called by several threads.
 
     Args:
