@@ -14,7 +14,7 @@ _COUNTERS = {
     "worker_starts_total": "Worker processes that were started.",
     "requests_total": "Answers by class of status.",
     "refused_total": "Requests that were refused because the queue was full.",
-    "stored_total": "Results that were to be stored in the PACS, by outcome.",
+    "stored_total": "Results that were to be delivered, by destination and outcome.",
     "logins_total": "Logins by outcome.",
     "model_changes_total": "Times that another version of a model was taken into service.",
 }

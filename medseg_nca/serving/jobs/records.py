@@ -38,11 +38,12 @@ class JobOptions:
         uncertainty: stochastic passes; 0 makes no map of uncertainty.
         image: whether the image is kept with the results, as a file that a viewer takes.
         select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
-        store: whether the DICOM objects are stored in the PACS when the job is done.
+        destinations: names of those that get the DICOM objects when the job has ended.
         export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
             for none.
         export_dtype: of its numbers; "" is the smallest that holds them.
         export_compress: whether it is packed.
+        note: a few words for the descriptions of DICOM results, such as "version 2".
     """
 
     kind: Literal["image", "dicom"] = "image"
@@ -52,15 +53,17 @@ class JobOptions:
     uncertainty: int = 0
     image: bool = False
     select: str = ""
-    store: bool = False
+    destinations: tuple[str, ...] = ()
     export: str = ""
     export_dtype: str = ""
     export_compress: bool = True
+    note: str = ""
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
         """Read what ``to_tree`` made."""
-        return cls(**{**tree, "objects": tuple(tree["objects"])})
+        lists = {name: tuple(tree.get(name, ())) for name in ("objects", "destinations")}
+        return cls(**{**tree, **lists})
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values, for JSON."""

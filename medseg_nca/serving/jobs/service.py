@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,8 @@ class JobService:
         self._unwanted: dict[str, Failure] = {}
         # Who is told of a job, and whether of its end only.
         self._watchers: dict[str, dict[Callable[[], None], bool]] = {}
+        # Those who are told that any job has ended.
+        self.at_end: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         threads = max(1, cores() // max(1, len(devices) * workers))
         self.slots = [
@@ -76,6 +79,7 @@ class JobService:
         """Put in order what an earlier server left, and begin to work."""
         for job in self.parts.store.recover():
             self.note_end(job) if job.is_finished else self._note(job, "tried again")
+        self._tell_end()
         for slot in self.slots:
             slot.start()
         self._clock.start()
@@ -110,7 +114,7 @@ class JobService:
 
     def submit(
         self, job_id: str, received: Path, options: JobOptions, *, owner: str, model: str,
-        series: str,
+        series: str, also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> JobRecord:  # fmt: skip
         """Put a job into the queue.
 
@@ -121,6 +125,7 @@ class JobService:
             owner: name of the user.
             model: served name.
             series: what the audit log calls the image.
+            also: see :meth:`JobStore.add`.
 
         Raises:
             Refused: as :meth:`room`.
@@ -128,7 +133,7 @@ class JobService:
         self.room()
         job = self.parts.store.add(
             job_id, received, options, owner=owner, model=model, series=series,
-            most=self.parts.limits.queue,
+            most=self.parts.limits.queue, also=also,
         )  # fmt: skip
         if job is None:
             raise self._full()
@@ -170,6 +175,17 @@ class JobService:
                     problem = slot.problem(served.info.key)
                     return problem or f"Model {served.entry.name} is being loaded."
         return None
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Figures as they are now, each with its help."""
+        store = self.parts.store
+        workers = sum(slot.pid is not None for slot in self.slots)
+        return {
+            "queue_jobs": ("Jobs that wait.", float(store.count("queued"))),
+            "running_jobs": ("Jobs at work.", float(store.count("running"))),
+            "workers": ("Worker processes.", float(workers)),
+            "ready": ("Whether every worker has every model warm.", float(self.ready() is None)),
+        }
 
     @contextmanager
     def watch(self, job_id: str, *, end_only: bool = False) -> Iterator[asyncio.Event]:
@@ -269,6 +285,12 @@ class JobService:
             watchers = [tell for tell, end_only in watching.items() if end or not end_only]
         for watcher in watchers:
             watcher()
+        if end:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        for told in self.at_end:
+            told()
 
     def _note(self, job: JobRecord, outcome: str, seconds: float | None = None) -> None:
         version = (job.result.get("model") or {}).get("version", "")
@@ -292,7 +314,7 @@ class JobService:
     def _sweep(self) -> None:
         """Remove what is too old; where one kind cannot be removed, the others still are."""
         limits = self.parts.limits
-        jobs = partial(self.parts.store.sweep, limits.job_age, limits.kept_bytes)
+        jobs = partial(self.parts.store.sweep, limits.job_age, limits.kept_bytes, limits.delivery)
         chores: tuple[Callable[[], object], ...] = (*self._chores, jobs)
         for chore in chores:
             try:
