@@ -166,8 +166,9 @@ class NodeSettings(WorkSettings):
         Raises:
             ConfigError: naming the setting.
         """
-        from medseg_nca.io.dimse.address import parse_address
+        from medseg_nca.io.dimse.address import check_aet, parse_address
 
+        check_aet(self.aet)
         self.check_together()
         _ = self.routes, self.web_servers
         for text in self.send_to:
