@@ -44,8 +44,8 @@ def only_one(path: Path) -> int:
     except OSError as error:
         os.close(handle)
         raise ConfigError(
-            f"--state {path.parent}: another server uses this folder.",
-            hint="Stop it, or give each server a folder of its own.",
+            f"{path.parent}: another server or node uses this folder.",
+            hint="Stop it, or give each a folder of its own (--state, --spool).",
         ) from error
     return handle
 
