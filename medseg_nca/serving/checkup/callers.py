@@ -56,7 +56,7 @@ def _caller(text: str, one: Allowed, settings: NodeSettings) -> DoctorFinding:
         shown = f"any machine may call itself {who}"
         return DoctorFinding("access", text, level, shown, advice)  # type: ignore[arg-type]
     network = one.network
-    found = _resolved(one.host) if network is None else (str(network).removesuffix("/32"),)
+    found = _resolved(one.host) if network is None else (_network(network),)
     if not found:
         advice = (
             "Mend the name or the name service, or write the address. Until then it is refused."
@@ -74,6 +74,11 @@ def _caller(text: str, one: Allowed, settings: NodeSettings) -> DoctorFinding:
         shown = f"{shown}: {network.num_addresses} addresses"
         return DoctorFinding("access", text, "note", shown, advice)
     return DoctorFinding("access", text, "ok", shown)
+
+
+def _network(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    one = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if one else network)
 
 
 def _resolved(name: str) -> tuple[str, ...]:
