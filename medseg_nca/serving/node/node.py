@@ -164,7 +164,8 @@ def tls_of(settings: NodeSettings) -> DimseTls | None:
 
 def _receiver_settings(settings: NodeSettings) -> ReceiverSettings:
     return ReceiverSettings(
-        aet=settings.aet, host=settings.host.strip("[]"), port=settings.port, allow=settings.allowed,
-        tls=tls_of(settings), max_object_bytes=int(settings.max_object * MEGABYTE),
+        aet=settings.aet, host=settings.host.strip("[]"), port=settings.port,
+        allow=settings.allowed, tls=tls_of(settings),
+        max_object_bytes=int(settings.max_object * MEGABYTE),
         max_associations=settings.max_associations,
     )  # fmt: skip
