@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from medseg_nca.serving.audit import AuditLog
+from medseg_nca.serving.jobs.deliveries import DeliveryState
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.node.ledger import Ledger, SeriesNote
 from medseg_nca.serving.node.spool import Spool, SpooledSeries
@@ -20,14 +21,15 @@ class Retention:
     """Removes series that were decided on, when all of their jobs are over.
 
     A job is over when it has failed and that was reported, or when its results were delivered, or
-    given up, everywhere. The jobs themselves go after their time as all jobs of a server do.
+    given up, everywhere. The jobs themselves go after their time as all jobs of a server do, and
+    so do results that were given up: they can be sent again until then.
 
     Args:
         spool: of the series.
         ledger: what was done with them.
         store: of the jobs.
         keep: days that a series is kept after its last instance; with 0 it is removed as soon as
-            its jobs are over, and the files of their results, too.
+            its jobs are over, and the files of results that were delivered, too.
         audit: gets a line for each series.
         clock: seconds since 1970.
     """
@@ -68,7 +70,8 @@ class Retention:
     def _drop(self, series: SpooledSeries, note: SeriesNote) -> bool:
         if self._keep == 0:  # before the series, so that a kill leaves it to be found again
             for job in self._ledger.jobs(series.key):
-                shutil.rmtree(self._store.folder(job.job), ignore_errors=True)
+                if not self._ended(job.job, "failed"):
+                    shutil.rmtree(self._store.folder(job.job), ignore_errors=True)
         if not self._spool.remove(series.key, note.digest):
             return False
         self._audit.write("series", outcome="removed", series=self._audit.name(series.series_uid))
@@ -76,13 +79,16 @@ class Retention:
 
     def _is_over(self, job: str) -> bool:
         """Whether nothing more becomes of a job, nor of its results."""
-        with self._store.transaction() as database:
-            ended = database.execute(
-                "SELECT COUNT(*) FROM deliveries WHERE job = ? AND state != 'waiting'", (job,)
-            ).fetchone()[0]
+        ended = self._ended(job, "stored") + self._ended(job, "failed")
         record = self._store.get(job)
         if record is None or record.state == "cancelled":
             return True
         is_sent = record.state == "done" or "file" in record.result.get("notice", {})
         wanted = len(record.options.destinations) if is_sent else 0
-        return record.is_finished and int(ended) >= wanted
+        return record.is_finished and ended >= wanted
+
+    def _ended(self, job: str, state: DeliveryState) -> int:
+        """How many deliveries of a job came to that end."""
+        query = "SELECT COUNT(*) FROM deliveries WHERE job = ? AND state = ?"
+        with self._store.transaction() as database:
+            return int(database.execute(query, (job, state)).fetchone()[0])
