@@ -17,6 +17,8 @@ from medseg_nca.serving.jobs.schema import PACS
 from medseg_nca.serving.jobs.store import JobStore
 
 DeliveryState = Literal["waiting", "stored", "failed"]
+# No pause is that long: what is due later was noted before the clock was set back, and is due now.
+_FARTHEST = 3600.0
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Deliveries:
             )
             row = database.execute(
                 "SELECT * FROM deliveries WHERE state = 'waiting' AND destination = ? "
-                "AND due <= ? ORDER BY due LIMIT 1",
-                (destination, now),
+                "AND (due <= ? OR due > ?) ORDER BY due LIMIT 1",
+                (destination, now, now + _FARTHEST),
             ).fetchone()
             return None if row is None else _delivery(row)
 

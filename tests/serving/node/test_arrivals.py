@@ -141,6 +141,15 @@ def test_a_count_ends_a_series_at_once_where_it_is_asked(opened: Opener) -> None
     assert len(desk.later(0)) == 1
 
 
+def test_a_clock_that_is_set_back_holds_no_series_up(opened: Opener) -> None:
+    desk = opened()
+    desk.send("a")
+    assert not desk.later(-86400)
+    desk.send("a", aet="OTHER")
+    assert not desk.later(29)
+    assert len(desk.later(2)) == 1
+
+
 def test_damaged_files_become_a_job_that_fails_with_its_reason(opened: Opener) -> None:
     desk = opened("-> zoo:hippocampus")
     (path,) = desk.folder.glob("one/model.json")
