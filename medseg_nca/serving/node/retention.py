@@ -15,6 +15,8 @@ from medseg_nca.serving.node.spool import Spool, SpooledSeries
 DAY = 86400.0
 # Seconds between two sweeps, where nothing is kept and where series are kept for days.
 _SOON, _LATER = 1.0, 60.0
+# A sweep of many series takes one part in so many of the time at most.
+_SHARE = 10
 
 
 class Retention:
@@ -44,24 +46,25 @@ class Retention:
 
     def sweep_when_due(self) -> None:
         """Remove what is to go now, at most once a minute where series are kept for days."""
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + (_SOON if self._keep == 0 else _LATER)
+        began = time.monotonic()
+        if began >= self._due:
             self.sweep()
+            took = time.monotonic() - began
+            self._due = began + max(_SOON if self._keep == 0 else _LATER, _SHARE * took)
 
     def sweep(self) -> None:
         """Remove what is to go now."""
-        there = self._spool.series()
-        gone = {series.key for series in there if self._remove(series)}
+        there, notes = self._spool.series(), self._ledger.series()
+        gone = {series.key for series in there if self._remove(series, notes.get(series.key))}
         # A series that is sent once more on the same day is not computed twice.
         kept = (series.key for series in there if series.key not in gone)
         self._ledger.forget(kept, max(self._keep, 1.0) * DAY)
+        self._spool.forget()
 
-    def _remove(self, series: SpooledSeries) -> bool:
+    def _remove(self, series: SpooledSeries, note: SeriesNote | None) -> bool:
         if self._clock() - series.last < self._keep * DAY:
             return False
-        note = self._ledger.of_series(series.key)
-        if not note.outcome or note.signature != series.signature:
+        if note is None or not note.outcome or note.signature != series.signature:
             return False  # nobody has decided on it, as it is now
         if not all(self._is_over(job.job) for job in self._ledger.jobs(series.key)):
             return False
