@@ -13,6 +13,9 @@ from medseg_nca.serving.node.ledger import Ledger, SeriesNote
 from medseg_nca.serving.node.spool import Spool, SpooledSeries
 
 DAY = 86400.0
+# Days that a series is kept whose job failed by a fault of the node, and not of the series, so that
+# it can be tried again; and that a series is known that was removed.
+_LEAST = 1.0
 # Seconds between two sweeps, where nothing is kept and where series are kept for days.
 _SOON, _LATER = 1.0, 60.0
 # A sweep of many series takes one part in so many of the time at most.
@@ -58,15 +61,19 @@ class Retention:
         gone = {series.key for series in there if self._remove(series, notes.get(series.key))}
         # A series that is sent once more on the same day is not computed twice.
         kept = (series.key for series in there if series.key not in gone)
-        self._ledger.forget(kept, max(self._keep, 1.0) * DAY)
+        self._ledger.forget(kept, max(self._keep, _LEAST) * DAY)
         self._spool.forget()
 
     def _remove(self, series: SpooledSeries, note: SeriesNote | None) -> bool:
-        if self._clock() - series.last < self._keep * DAY:
+        age = self._clock() - series.last
+        if age < self._keep * DAY:
             return False
         if note is None or not note.outcome or note.signature != series.signature:
             return False  # nobody has decided on it, as it is now
-        if not all(self._is_over(job.job) for job in self._ledger.jobs(series.key)):
+        jobs = [job.job for job in self._ledger.jobs(series.key)]
+        if not all(self._is_over(job) for job in jobs):
+            return False
+        if age < _LEAST * DAY and any(self._is_our_fault(job) for job in jobs):
             return False
         return self._drop(series, note)
 
@@ -89,6 +96,11 @@ class Retention:
         is_sent = record.state == "done" or "file" in record.result.get("notice", {})
         wanted = len(record.options.destinations) if is_sent else 0
         return record.is_finished and ended >= wanted
+
+    def _is_our_fault(self, job: str) -> bool:
+        """Whether a job failed by what may pass: its model, a worker, the time that it may take."""
+        record = self._store.get(job)
+        return record is not None and record.failure is not None and record.failure.status >= 500
 
     def _ended(self, job: str, state: DeliveryState) -> int:
         """How many deliveries of a job came to that end."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.serving.jobs.deliveries import Deliveries
+from medseg_nca.serving.jobs.records import Failure
 from tests.serving.node.desk import Clock, Desk
 
 DAY = 86400.0
@@ -43,3 +44,20 @@ def test_a_result_that_was_given_up_can_be_sent_again(desk: Desk) -> None:
     assert delivery is not None
     deliveries.end(delivery, "stored")
     assert desk.store.sweep(DAY, 10**9) == 1
+
+
+def test_a_series_is_kept_for_a_day_where_its_model_failed(desk: Desk) -> None:
+    """An image that is wrong is not tried again, and goes at once."""
+    for name, status in (("a", 503), ("bb", 422)):
+        desk.send(name, study=name)
+        job = desk.later(31)[-1]
+        desk.store.fail(job.id, Failure(status, "No."))
+    desk.retention.sweep()
+    (kept,) = desk.spool.series()
+    desk.ledger.again(desk.ledger.submitted(desk.jobs[0].id)[0])
+    desk.arrivals.look_again(kept.key)
+    assert [job.state for job in desk.later(1)] == ["failed", "queued"]
+    desk.store.fail(desk.jobs[-1].id, Failure(503, "No."))
+    desk.clock.now += DAY
+    desk.retention.sweep()
+    assert not desk.spool.series()
