@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,6 +73,13 @@ class Deliveries:
         with self._store.transaction() as database:
             query = "SELECT COUNT(*) FROM deliveries WHERE state = 'waiting'"
             return int(database.execute(query).fetchone()[0])
+
+    def stranded(self, known: Collection[str]) -> list[str]:
+        """Destinations that results wait for, other than the known ones."""
+        query = "SELECT DISTINCT destination FROM deliveries WHERE state = 'waiting'"
+        with self._store.transaction() as database:
+            found = [str(row["destination"]) for row in database.execute(query).fetchall()]
+        return sorted(set(found) - set(known))
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Figures as they are now, each with its help."""

@@ -185,6 +185,15 @@ def test_a_clock_that_is_set_back_puts_no_delivery_off(tmp_path: Path, stack: Ex
     assert again.job == job
 
 
+def test_a_destination_that_is_gone_is_told_at_the_start(
+    tmp_path: Path, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, stack)
+    desk.deliveries.ask(desk.done(), "PACS@10.0.0.1:104")
+    desk.deliverer.start()
+    assert "does not have: PACS@10.0.0.1:104." in caplog.text
+
+
 def test_a_name_of_a_destination_is_no_path(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     places = [store.dead_letters.place("job", name)
