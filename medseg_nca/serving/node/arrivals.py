@@ -141,7 +141,10 @@ class Arrivals(threading.Thread):
             try:
                 chore()
             except Exception as error:
-                self._tell(f"What is old cannot be removed from the node ({type(error).__name__}).")
+                self._tell(
+                    "What is asked of the node, or what is old, cannot be dealt with "
+                    f"({type(error).__name__})."
+                )
 
     def _submit_complete(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def test_a_retry_is_asked_of_the_node_that_is_at_work(desk: Desk) -> None:
     take_requests(desk.folder, asked.append)
     take_requests(desk.folder, asked.append)
     assert sorted(asked, key=str) == sorted([None, job.id], key=str)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root asks for another user")
+def test_what_root_asks_is_for_the_user_of_the_node(desk: Desk) -> None:
+    os.chown(desk.folder, 12345, 12345)
+    assert run("retry", "--all", "--spool", str(desk.folder))[0] == 0
+    folder = desk.folder / "requests"
+    assert {path.stat().st_uid for path in (folder, *folder.iterdir())} == {12345}
 
 
 def test_many_series_are_all_listed_with_their_states(desk: Desk) -> None:
