@@ -96,9 +96,10 @@ class Arrivals(threading.Thread):
         with self._lock:
             self._pending.add(key)
             known = self._callers.get(key) == aet
-            self._callers[key] = aet
         if not known:
             self._ledger.called(key, aet)
+            with self._lock:
+                self._callers[key] = aet
 
     def look_again(self, key: str) -> None:
         """Decide on a series at the next look, whatever was decided before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,19 @@ def test_a_clock_that_is_set_back_holds_no_series_up(opened: Opener) -> None:
     desk.send("a", aet="OTHER")
     assert not desk.later(29)
     assert len(desk.later(2)) == 1
+
+
+def test_a_sender_that_could_not_be_noted_is_noted_with_the_next_instance(opened: Opener) -> None:
+    desk = opened()
+    with desk.store.transaction() as database:
+        database.execute("ALTER TABLE node_series RENAME TO away")
+    with pytest.raises(sqlite3.OperationalError):
+        desk.send("a")
+    with desk.store.transaction() as database:
+        database.execute("ALTER TABLE away RENAME TO node_series")
+    desk.send("a")
+    (job,) = desk.later(31)
+    assert job.owner == "node:SCANNER"
 
 
 def test_damaged_files_become_a_job_that_fails_with_its_reason(opened: Opener) -> None:
