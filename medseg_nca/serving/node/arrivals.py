@@ -211,7 +211,7 @@ class Arrivals(threading.Thread):
         version = same[0].version if same else max((job.version for job in jobs), default=0) + 1
         plan, options = self._rules.plan(route), self._rules.options
         # What was computed by earlier rules is not computed again because the rules have changed.
-        if all(job.plan == plan for job in same):
+        if all(job.plan in (plan, "") for job in same):
             select = route.conditions if route.selection.of_stacks else ""
             note = f"version {version}" if version > 1 else ""
             options = replace(options, select=select, note=note)

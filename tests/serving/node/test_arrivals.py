@@ -189,6 +189,21 @@ def test_a_job_without_a_result_may_be_made_once_more(opened: Opener) -> None:
     assert (again.id, again.state, again.number > job.number) == (job.id, "queued", True)
 
 
+def test_a_job_that_is_tried_again_follows_the_rules_of_now(opened: Opener, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    desk = opened(f"-> {one},{two}")
+    desk.send("a")
+    (first, _) = desk.later(31)
+    desk.store.fail(first.id, Failure(503, "The worker died."))
+    desk.compute()
+    desk = opened(f"Modality=MR -> {one}")
+    line = desk.ledger.job(first.id)
+    assert line is not None
+    desk.ledger.again(line)
+    desk.arrivals.look_again(line.series)
+    assert [(job.model, job.state) for job in desk.later(1)] == [("two", "done"), ("one", "queued")]
+
+
 def test_series_and_results_go_after_their_time(opened: Opener) -> None:
     desk = opened(keep=1.0)
     key = desk.send("a")
