@@ -92,13 +92,14 @@ def retry(
 
     The node that is at work does it within a second, or the next one that is started.
     """
-    from medseg_nca.serving.node.listing import failed, listing
+    from medseg_nca.serving.node.listing import failed, gone, listing
     from medseg_nca.serving.node.requests import ask_again
 
     if (job is None) != everything:
         raise click.UsageError("Name one JOB, or give --all.")
     folder = _spool(ctx, spool, settings_file)
-    found = failed(listing(folder))
+    listed = listing(folder)
+    found, lost = failed(listed), gone(listed)
     if job is not None and job not in found:
         raise ConfigError(
             f"{job}: is no job that failed, nor one with a delivery that was given up.",
@@ -107,6 +108,8 @@ def retry(
     ask_again(folder, job)
     count = len(found) if everything else 1
     click.echo(f"{count} to try again: the node is asked.")
+    for name in (name for name in lost if everything or name == job):
+        click.echo(f"{name}: its series has left the spool; send it again, then it is computed.")
 
 
 def _spool(ctx: click.Context, spool: str | None, file: Path | None) -> Path:

@@ -99,7 +99,7 @@ class Deliverer:
         self, deliveries: Deliveries, store: JobStore, destinations: Mapping[str, Destination],
         audit: AuditLog, metrics: Metrics, give_up: float = GIVE_UP,
     ) -> None:  # fmt: skip
-        self._deliveries = deliveries
+        self._deliveries, self._names = deliveries, tuple(destinations)
         self._senders = [
             _Sender(name, destination, deliveries, store, audit, metrics, give_up)
             for name, destination in destinations.items()
@@ -107,6 +107,12 @@ class Deliverer:
 
     def start(self) -> None:
         """Begin to send."""
+        if stranded := self._deliveries.stranded(self._names):
+            logger.warning(
+                "Results wait for destinations that this server does not have: %s. They are sent "
+                "when it is started with these again, and removed in time otherwise.",
+                ", ".join(stranded),
+            )
         for sender in self._senders:
             sender.start()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,8 @@ from medseg_nca.serving.jobs.schema import PACS
 from medseg_nca.serving.jobs.store import JobStore
 
 DeliveryState = Literal["waiting", "stored", "failed"]
+# No pause is that long: what is due later was noted before the clock was set back, and is due now.
+_FARTHEST = 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,13 @@ class Deliveries:
             query = "SELECT COUNT(*) FROM deliveries WHERE state = 'waiting'"
             return int(database.execute(query).fetchone()[0])
 
+    def stranded(self, known: Collection[str]) -> list[str]:
+        """Destinations that results wait for, other than the known ones."""
+        query = "SELECT DISTINCT destination FROM deliveries WHERE state = 'waiting'"
+        with self._store.transaction() as database:
+            found = [str(row["destination"]) for row in database.execute(query).fetchall()]
+        return sorted(set(found) - set(known))
+
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Figures as they are now, each with its help."""
         text = "Results that are still to be delivered."
@@ -106,8 +115,8 @@ class Deliveries:
             )
             row = database.execute(
                 "SELECT * FROM deliveries WHERE state = 'waiting' AND destination = ? "
-                "AND due <= ? ORDER BY due LIMIT 1",
-                (destination, now),
+                "AND (due <= ? OR due > ?) ORDER BY due LIMIT 1",
+                (destination, now, now + _FARTHEST),
             ).fetchone()
             return None if row is None else _delivery(row)
 

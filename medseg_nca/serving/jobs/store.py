@@ -332,6 +332,9 @@ class JobStore:
     def sweep(self, age: float, most_bytes: int, delivery: float = 86400.0) -> int:
         """Remove what is too old, or the oldest of too many; not what is still to be delivered.
 
+        The age of a job with a delivery that was given up counts from then: its files are all that
+        a person can send again.
+
         Args:
             age: in seconds, of a job that has ended.
             most_bytes: of all such jobs.
@@ -339,10 +342,13 @@ class JobStore:
                 long is for a destination that this server no longer has.
         """
         marks = ", ".join("?" * len(FINISHED))
-        kept = "id NOT IN (SELECT job FROM deliveries WHERE state = 'waiting' AND asked > ?)"
+        kept = (
+            "id NOT IN (SELECT job FROM deliveries WHERE (state = 'waiting' AND asked > ?) "
+            "OR (state = 'failed' AND finished > ?))"
+        )
         where = f"WHERE state IN ({marks}) AND {kept} ORDER BY finished DESC"
-        finished = self._select(where, (*FINISHED, time.time() - 2 * delivery))
         before, total, removed = time.time() - age, 0, 0
+        finished = self._select(where, (*FINISHED, time.time() - 2 * delivery, before))
         for job in finished:
             total += job.bytes
             if (job.finished or 0.0) < before or total > most_bytes:

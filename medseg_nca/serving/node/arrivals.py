@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two looks at series that arrive, and between two looks at the whole spool.
 _LOOK, _WHOLE = 0.5, 60.0
+# The longest pause after a look: it is as long as the look took, so that many do not take all time.
+_LONGEST = 5.0
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,10 @@ class Arrivals(threading.Thread):
         with self._lock:
             self._pending.add(key)
             known = self._callers.get(key) == aet
-            self._callers[key] = aet
         if not known:
             self._ledger.called(key, aet)
+            with self._lock:
+                self._callers[key] = aet
 
     def look_again(self, key: str) -> None:
         """Decide on a series at the next look, whatever was decided before."""
@@ -118,14 +121,17 @@ class Arrivals(threading.Thread):
     def run(self) -> None:
         """Look until the node stops."""
         while not self._stop_asked.is_set():
+            began = time.monotonic()
             self.look()
-            self._stop_asked.wait(_LOOK)
+            self._stop_asked.wait(min(max(time.monotonic() - began, _LOOK), _LONGEST))
 
     def look(self) -> None:
         """Submit what is complete; whatever goes wrong with a series is tried at the next look."""
         try:
             if time.monotonic() - self._whole > _WHOLE:
-                everything = {series.key for series in self._spool.series()}
+                there, notes = self._spool.series(), self._ledger.series()
+                everything = {series.key for series in there
+                              if not self._is_decided(series, notes.get(series.key))}  # fmt: skip
                 self._whole = time.monotonic()
                 with self._lock:
                     self._pending |= everything
@@ -136,13 +142,18 @@ class Arrivals(threading.Thread):
             try:
                 chore()
             except Exception as error:
-                self._tell(f"What is old cannot be removed from the node ({type(error).__name__}).")
+                self._tell(
+                    "What is asked of the node, or what is old, cannot be dealt with "
+                    f"({type(error).__name__})."
+                )
 
     def _submit_complete(self) -> None:
         with self._lock:
             pending, self._pending = self._pending, set()
         left = set(pending)
         try:
+            if pending:
+                self._service.room()  # where the queue is full, nothing is looked at in vain
             found = [one for key in pending if (one := self._spool.find(key)) is not None]
             left = {one.key for one in found}
             for series in sorted(found, key=lambda one: (one.last, one.key)):
@@ -162,8 +173,7 @@ class Arrivals(threading.Thread):
         """Whether nothing is left to do for a series as it is now; does what there is to do."""
         try:
             note = self._ledger.of_series(series.key)
-            asked = note.outcome == "submitted" or note.rules == self._rules.fingerprint
-            if note.outcome and asked and note.signature == series.signature:
+            if self._is_decided(series, note):
                 return True
             if not self._completeness.holds(series, self._spool):
                 return False
@@ -174,6 +184,12 @@ class Arrivals(threading.Thread):
         except Exception as error:  # for example a full disk; the other series have their turn
             self._tell(f"A series of the node has to wait ({type(error).__name__}).")
             return False
+
+    def _is_decided(self, series: SpooledSeries, note: SeriesNote | None) -> bool:
+        """Whether these rules have decided on a series as it is now."""
+        if note is None or not note.outcome or note.signature != series.signature:
+            return False
+        return note.outcome == "submitted" or note.rules == self._rules.fingerprint
 
     def _take(self, series: SpooledSeries, before: SeriesNote) -> bool:
         folder = self._new_folder()
@@ -195,7 +211,7 @@ class Arrivals(threading.Thread):
         version = same[0].version if same else max((job.version for job in jobs), default=0) + 1
         plan, options = self._rules.plan(route), self._rules.options
         # What was computed by earlier rules is not computed again because the rules have changed.
-        if all(job.plan == plan for job in same):
+        if all(job.plan in (plan, "") for job in same):
             select = route.conditions if route.selection.of_stacks else ""
             note = f"version {version}" if version > 1 else ""
             options = replace(options, select=select, note=note)

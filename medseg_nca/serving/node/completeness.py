@@ -29,12 +29,29 @@ class Completeness:
         self, settle: float, expect_count: str = "", clock: Callable[[], float] = time.time
     ) -> None:
         self._settle, self._keyword, self.clock = settle, expect_count, clock
+        # Series from before the clock was set back: as they were, and the clock then.
+        self._seen: dict[str, tuple[str, float]] = {}
 
     def holds(self, series: SpooledSeries, spool: Spool) -> bool:
         """Whether a series is complete."""
-        if self.clock() - series.last >= self._settle:
+        if self._quiet(series) >= self._settle:
+            self._seen.pop(series.key, None)
             return True
         return bool(self._keyword) and series.files >= self._told(series, spool)
+
+    def _quiet(self, series: SpooledSeries) -> float:
+        """Seconds since an instance came.
+
+        Where the clock was set back they count from when the series was first asked about.
+        """
+        now = self.clock()
+        if series.last <= now + self._settle:
+            return now - series.last
+        signature, since = self._seen.get(series.key, ("", now))
+        if signature != series.signature or since > now:
+            since = now
+        self._seen[series.key] = series.signature, since
+        return now - since
 
     def _told(self, series: SpooledSeries, spool: Spool) -> float:
         """How many instances its files say that it has; infinite if none says it."""

@@ -78,7 +78,8 @@ class SubmittedJob:
         series: key of its series in the spool.
         digest: of the content of that series.
         version: counts the contents of the series, from 1.
-        plan: fingerprint of the models and formats that were wanted then.
+        plan: fingerprint of the models and formats that were wanted then; "" where another job of
+            the series was tried again since, by the rules of that time.
         submitted: when, in seconds since 1970.
     """
 
@@ -186,6 +187,7 @@ class Ledger:
             if gone:
                 database.execute("DELETE FROM deliveries WHERE job = ?", (job.job,))
                 database.execute("DELETE FROM node_jobs WHERE job = ?", (job.job,))
+                database.execute("UPDATE node_jobs SET plan = '' WHERE series = ?", (job.series,))
                 database.execute("UPDATE node_series SET outcome = '' WHERE key = ?", (job.series,))
 
     def forget(self, keep: Iterable[str], age: float) -> None:

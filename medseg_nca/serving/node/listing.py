@@ -17,11 +17,24 @@ from medseg_nca.serving.node.spool import Spool
 DEAD_LETTERS, SERIES = "dead-letter", "series"
 # Where the jobs are, for a node that runs within a server.
 _PLACE = "node.json"
-_MOST = 1000
 
 
 def note_state(spool: Path, state: Path) -> None:
-    """Note in the spool where the jobs of its series are."""
+    """Note in the spool where the jobs of its series are.
+
+    Raises:
+        ConfigError: if they are elsewhere: all series would be computed and sent once more.
+    """
+    try:
+        known = state_of(spool)
+    except ConfigError:  # there are none yet
+        known = state
+    if not known.samefile(state):
+        raise ConfigError(
+            f"--spool {spool}: the jobs of its series are in {known}, not in {state}.",
+            hint=f"Start the node as before; or remove {spool / _PLACE}: then all series that are "
+            "still in the spool are computed and sent once more.",
+        )
     write_json(spool / _PLACE, {"state": str(state.absolute())})
 
 
@@ -65,6 +78,13 @@ def listing(spool: Path) -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def gone(listed: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """The jobs without a result whose series has left the spool: it has to be sent again."""
+    there = {series["key"] for series in listed["series"]}
+    return [job["id"] for job in listed["jobs"]
+            if job["state"] in ("failed", "cancelled") and job["series"] not in there]  # fmt: skip
+
+
 def failed(listed: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     """The jobs that can be tried again: without a result, or with a delivery that was given up."""
     jobs = [job["id"] for job in listed["jobs"] if job["state"] in ("failed", "cancelled")]
@@ -81,8 +101,7 @@ def _reading(state: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _rows(database: sqlite3.Connection, table: str, order: str = "rowid") -> list[sqlite3.Row]:
-    found = database.execute(f"SELECT * FROM {table} ORDER BY {order} DESC LIMIT {_MOST}")
-    return found.fetchall()[::-1]
+    return database.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
 
 
 def _job(row: sqlite3.Row, line: sqlite3.Row) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.catalogue import ServedEntry
 from medseg_nca.serving.jobs.deliverer import Destination
 from medseg_nca.serving.jobs.deliveries import Deliveries
+from medseg_nca.serving.jobs.disk import only_one
 from medseg_nca.serving.jobs.records import JobOptions
 from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.node.arrivals import Arrivals, Rules
@@ -31,6 +33,9 @@ from medseg_nca.serving.settings import GIGABYTE, MEGABYTE
 if TYPE_CHECKING:
     from medseg_nca.io.dimse.tls import DimseTls
 
+# Not that of the jobs, which lie in the same folder where a node runs in a process of its own.
+_LOCK = "node.lock"
+
 
 class Node:
     """Receiver, arrivals and retention on the queue of a server, or of a process of its own.
@@ -40,6 +45,9 @@ class Node:
         service: computes its jobs.
         served: the entry of the catalogue for each model of the rules.
         deliveries: of the results; None where they go nowhere.
+
+    Raises:
+        ConfigError: if another node uses the spool, or its jobs are those of another server.
     """
 
     def __init__(
@@ -49,6 +57,8 @@ class Node:
         parts = service.parts
         self._settings, self._service, self._deliveries = settings, service, deliveries
         settings.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        guard = only_one(settings.spool / _LOCK, "--spool")
+        self._unlock = weakref.finalize(self, os.close, guard)
         note_state(settings.spool, parts.store.state)
         prepare(settings.spool)
         self.spool = Spool(
@@ -88,6 +98,7 @@ class Node:
         """Take no new association, and finish what is being received and looked at."""
         self.receiver.stop()
         self.arrivals.stop()
+        self._unlock()
 
     def gauges(self) -> dict[str, tuple[str, float]]:
         """Figures as they are now, each with its help."""

@@ -29,13 +29,13 @@ class Remembered:
                 "INSERT OR REPLACE INTO instances VALUES (?, ?)", [(key, now) for key in keys]
             )
 
-    def has(self, key: str) -> bool:
-        """Whether a key is remembered."""
+    def among(self, keys: Iterable[str]) -> set[str]:
+        """Which of these keys are remembered."""
         if not self._path.exists():
-            return False
+            return set()
+        query = "SELECT 1 FROM instances WHERE key = ?"
         with closing(self._open()) as database:
-            found = database.execute("SELECT 1 FROM instances WHERE key = ?", (key,)).fetchone()
-        return found is not None
+            return {key for key in keys if database.execute(query, (key,)).fetchone()}
 
     def forget(self, age: float) -> None:
         """Forget the keys that are older than so many seconds."""

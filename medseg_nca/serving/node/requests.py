@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,12 @@ def ask_again(spool: Path, job: str | None) -> None:
     Raises:
         OutputError: if nothing can be written there.
     """
-    write_json(spool / FOLDER / f"{new_id()}{_SUFFIX}", {"again": job})
+    folder = spool / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _give(folder, spool)
+    path = folder / f"{new_id()}{_SUFFIX}"
+    write_json(path, {"again": job})
+    _give(path, spool)
 
 
 def take_requests(spool: Path, again: Callable[[str | None], object]) -> None:
@@ -52,3 +58,10 @@ def take_requests(spool: Path, again: Callable[[str | None], object]) -> None:
         else:
             again(job)
         path.unlink(missing_ok=True)
+
+
+def _give(path: Path, spool: Path) -> None:
+    """Where root asks: let the user that the node runs as read and remove it."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        owner = spool.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)

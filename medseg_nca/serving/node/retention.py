@@ -7,27 +7,34 @@ import time
 from collections.abc import Callable
 
 from medseg_nca.serving.audit import AuditLog
+from medseg_nca.serving.jobs.deliveries import DeliveryState
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.node.ledger import Ledger, SeriesNote
 from medseg_nca.serving.node.spool import Spool, SpooledSeries
 
 DAY = 86400.0
+# Days that a series is kept whose job failed by a fault of the node, and not of the series, so that
+# it can be tried again; and that a series is known that was removed.
+_LEAST = 1.0
 # Seconds between two sweeps, where nothing is kept and where series are kept for days.
 _SOON, _LATER = 1.0, 60.0
+# A sweep of many series takes one part in so many of the time at most.
+_SHARE = 10
 
 
 class Retention:
     """Removes series that were decided on, when all of their jobs are over.
 
     A job is over when it has failed and that was reported, or when its results were delivered, or
-    given up, everywhere. The jobs themselves go after their time as all jobs of a server do.
+    given up, everywhere. The jobs themselves go after their time as all jobs of a server do, and
+    so do results that were given up: they can be sent again until then.
 
     Args:
         spool: of the series.
         ledger: what was done with them.
         store: of the jobs.
         keep: days that a series is kept after its last instance; with 0 it is removed as soon as
-            its jobs are over, and the files of their results, too.
+            its jobs are over, and the files of results that were delivered, too.
         audit: gets a line for each series.
         clock: seconds since 1970.
     """
@@ -42,33 +49,39 @@ class Retention:
 
     def sweep_when_due(self) -> None:
         """Remove what is to go now, at most once a minute where series are kept for days."""
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + (_SOON if self._keep == 0 else _LATER)
+        began = time.monotonic()
+        if began >= self._due:
             self.sweep()
+            took = time.monotonic() - began
+            self._due = began + max(_SOON if self._keep == 0 else _LATER, _SHARE * took)
 
     def sweep(self) -> None:
         """Remove what is to go now."""
-        there = self._spool.series()
-        gone = {series.key for series in there if self._remove(series)}
+        there, notes = self._spool.series(), self._ledger.series()
+        gone = {series.key for series in there if self._remove(series, notes.get(series.key))}
         # A series that is sent once more on the same day is not computed twice.
         kept = (series.key for series in there if series.key not in gone)
-        self._ledger.forget(kept, max(self._keep, 1.0) * DAY)
+        self._ledger.forget(kept, max(self._keep, _LEAST) * DAY)
+        self._spool.forget()
 
-    def _remove(self, series: SpooledSeries) -> bool:
-        if self._clock() - series.last < self._keep * DAY:
+    def _remove(self, series: SpooledSeries, note: SeriesNote | None) -> bool:
+        age = self._clock() - series.last
+        if age < self._keep * DAY:
             return False
-        note = self._ledger.of_series(series.key)
-        if not note.outcome or note.signature != series.signature:
+        if note is None or not note.outcome or note.signature != series.signature:
             return False  # nobody has decided on it, as it is now
-        if not all(self._is_over(job.job) for job in self._ledger.jobs(series.key)):
+        jobs = [job.job for job in self._ledger.jobs(series.key)]
+        if not all(self._is_over(job) for job in jobs):
+            return False
+        if age < _LEAST * DAY and any(self._is_our_fault(job) for job in jobs):
             return False
         return self._drop(series, note)
 
     def _drop(self, series: SpooledSeries, note: SeriesNote) -> bool:
         if self._keep == 0:  # before the series, so that a kill leaves it to be found again
             for job in self._ledger.jobs(series.key):
-                shutil.rmtree(self._store.folder(job.job), ignore_errors=True)
+                if not self._ended(job.job, "failed"):
+                    shutil.rmtree(self._store.folder(job.job), ignore_errors=True)
         if not self._spool.remove(series.key, note.digest):
             return False
         self._audit.write("series", outcome="removed", series=self._audit.name(series.series_uid))
@@ -76,13 +89,21 @@ class Retention:
 
     def _is_over(self, job: str) -> bool:
         """Whether nothing more becomes of a job, nor of its results."""
-        with self._store.transaction() as database:
-            ended = database.execute(
-                "SELECT COUNT(*) FROM deliveries WHERE job = ? AND state != 'waiting'", (job,)
-            ).fetchone()[0]
+        ended = self._ended(job, "stored") + self._ended(job, "failed")
         record = self._store.get(job)
         if record is None or record.state == "cancelled":
             return True
         is_sent = record.state == "done" or "file" in record.result.get("notice", {})
         wanted = len(record.options.destinations) if is_sent else 0
-        return record.is_finished and int(ended) >= wanted
+        return record.is_finished and ended >= wanted
+
+    def _is_our_fault(self, job: str) -> bool:
+        """Whether a job failed by what may pass: its model, a worker, the time that it may take."""
+        record = self._store.get(job)
+        return record is not None and record.failure is not None and record.failure.status >= 500
+
+    def _ended(self, job: str, state: DeliveryState) -> int:
+        """How many deliveries of a job came to that end."""
+        query = "SELECT COUNT(*) FROM deliveries WHERE job = ? AND state = ?"
+        with self._store.transaction() as database:
+            return int(database.execute(query, (job, state)).fetchone()[0])

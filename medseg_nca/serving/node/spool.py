@@ -17,7 +17,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,8 @@ class Spool:
         self.folder, self.reserve_bytes = Path(folder), reserve_bytes
         self._lock = threading.Lock()
         self._about: dict[str, tuple[str, str]] = {}
-        self._digests: dict[str, tuple[tuple[int, int, int], str]] = {}
+        # Of each series by the names of its files.
+        self._digests: dict[str, dict[str, tuple[tuple[int, int, int], str]]] = {}
         with told_when_full():
             for place in (self.folder, self.folder / _ARRIVING, self.folder / _LEAVING):
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -170,7 +171,8 @@ class Spool:
                     self._make_series(key, study_uid, series_uid)
                     if not same:
                         os.replace(arrival.path, place)
-                        self._digests[f"{key}/{name}"] = _signature(place), digest
+                        known = self._digests.setdefault(key, {})
+                        known[name] = _signature(place), digest
                     to_disk(place.parent)
             return Kept(key, is_new=not was_there, replaced=was_there and not same)
         finally:
@@ -251,14 +253,24 @@ class Spool:
                 if last < latest:
                     self._drop(path.name)
                     gone.append(path.name)
-        self._computed.forget(_MEMORY)
+        self.forget()
         return sorted(gone)
 
     def holds(self, sop_uid: str) -> bool:
         """Whether an instance lies in the spool, or was computed and is remembered."""
-        key = instance_key(sop_uid)
-        lies_here = any((folder / f"{key}.dcm").is_file() for folder in self._folders())
-        return lies_here or self._computed.has(key)
+        return bool(self.held([sop_uid]))
+
+    def held(self, sop_uids: Iterable[str]) -> set[str]:
+        """Those of many instances that :meth:`holds`; looks at each file of the spool once."""
+        wanted = {instance_key(uid): uid for uid in sop_uids}
+        found = self._computed.among(wanted)
+        for folder in self._folders():
+            found |= {path.stem for path in self.files(folder.name)} & wanted.keys()
+        return {wanted[key] for key in found}
+
+    def forget(self) -> None:
+        """Forget instances that were computed long ago."""
+        self._computed.forget(_MEMORY)
 
     def _folders(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name)]
@@ -319,10 +331,10 @@ class Spool:
 
     def _digest_of(self, path: Path, key: str | None = None) -> str:
         """Of one file, which is read only if it is another one than the last time."""
-        name, signature = f"{key or path.parent.name}/{path.name}", _signature(path)
-        known = self._digests.get(name)
+        digests = self._digests.setdefault(key or path.parent.name, {})
+        signature, known = _signature(path), digests.get(path.name)
         if known is None or known[0] != signature:
-            known = self._digests[name] = signature, content_digest(path)
+            known = digests[path.name] = signature, content_digest(path)
         return known[1]
 
     def _drop(self, key: str) -> None:
@@ -331,8 +343,7 @@ class Spool:
         os.replace(self.folder / key, leaving)
         to_disk(self.folder)
         self._about.pop(key, None)
-        for name in [name for name in self._digests if name.startswith(f"{key}/")]:
-            del self._digests[name]
+        self._digests.pop(key, None)
         _erase(leaving)
 
 

@@ -184,10 +184,11 @@ class Commitments:
         from pydicom.dataset import Dataset
 
         kept, failed = [], []
+        held = self._spool.held(instance for _, instance in commitment.instances)
         for sop_class, sop_instance in commitment.instances:
             item = Dataset()
             item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
-            if self._spool.holds(sop_instance):
+            if sop_instance in held:
                 kept.append(item)
             else:
                 item.FailureReason = _NO_SUCH_OBJECT

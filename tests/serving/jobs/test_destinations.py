@@ -172,6 +172,28 @@ def test_a_delivery_is_given_up_in_time_and_swept_with_its_job(
     assert desk.deliveries.of(job) == []
 
 
+def test_a_clock_that_is_set_back_puts_no_delivery_off(tmp_path: Path, stack: ExitStack) -> None:
+    desk = Desk(tmp_path, stack)
+    job = desk.done()
+    delivery = desk.deliveries.next("far")
+    assert delivery is not None
+    desk.deliveries.put_off(delivery, 300.0, "It is busy.")
+    assert desk.deliveries.next("far") is None
+    desk.deliveries.put_off(delivery, 30 * 86400.0, "It is busy.")
+    again = desk.deliveries.next("far")
+    assert again is not None
+    assert again.job == job
+
+
+def test_a_destination_that_is_gone_is_told_at_the_start(
+    tmp_path: Path, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, stack)
+    desk.deliveries.ask(desk.done(), "PACS@10.0.0.1:104")
+    desk.deliverer.start()
+    assert "does not have: PACS@10.0.0.1:104." in caplog.text
+
+
 def test_a_name_of_a_destination_is_no_path(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
     places = [store.dead_letters.place("job", name)

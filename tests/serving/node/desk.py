@@ -46,6 +46,7 @@ class Desk:
     def __init__(
         self, folder: Path, *rules: str, clock: Clock, queue: int = 16, keep: float = 7.0,
         expect_count: str = "", formats: Sequence[str] = ("dicom-seg",),
+        send_to: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.folder, self.clock = folder, clock
         for name in ("one", "two"):
@@ -61,9 +62,9 @@ class Desk:
         parts = Parts(self.store, catalogue, self.audit, metrics, Limits(queue=queue))
         self.service = JobService(parts, ("cpu",), 1)
         self.spool, self.ledger = Spool(folder / SERIES), Ledger(self.store, clock)
+        options = JobOptions(kind="dicom", objects=tuple(formats), destinations=tuple(send_to))
         self.arrivals = Arrivals(
-            self.spool, self.ledger, self.service,
-            Rules(routes, served, JobOptions(kind="dicom", objects=tuple(formats))),
+            self.spool, self.ledger, self.service, Rules(routes, served, options),
             Completeness(30.0, expect_count, clock),
         )  # fmt: skip
         self.retention = Retention(self.spool, self.ledger, self.store, keep, self.audit, clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,28 @@ def test_a_count_ends_a_series_at_once_where_it_is_asked(opened: Opener) -> None
     assert len(desk.later(0)) == 1
 
 
+def test_a_clock_that_is_set_back_holds_no_series_up(opened: Opener) -> None:
+    desk = opened()
+    desk.send("a")
+    assert not desk.later(-86400)
+    desk.send("a", aet="OTHER")
+    assert not desk.later(29)
+    assert len(desk.later(2)) == 1
+
+
+def test_a_sender_that_could_not_be_noted_is_noted_with_the_next_instance(opened: Opener) -> None:
+    desk = opened()
+    with desk.store.transaction() as database:
+        database.execute("ALTER TABLE node_series RENAME TO away")
+    with pytest.raises(sqlite3.OperationalError):
+        desk.send("a")
+    with desk.store.transaction() as database:
+        database.execute("ALTER TABLE away RENAME TO node_series")
+    desk.send("a")
+    (job,) = desk.later(31)
+    assert job.owner == "node:SCANNER"
+
+
 def test_damaged_files_become_a_job_that_fails_with_its_reason(opened: Opener) -> None:
     desk = opened("-> zoo:hippocampus")
     (path,) = desk.folder.glob("one/model.json")
@@ -164,6 +187,21 @@ def test_a_job_without_a_result_may_be_made_once_more(opened: Opener) -> None:
     desk.arrivals.arrived(line.series, "SCANNER")
     (again,) = desk.later(1)
     assert (again.id, again.state, again.number > job.number) == (job.id, "queued", True)
+
+
+def test_a_job_that_is_tried_again_follows_the_rules_of_now(opened: Opener, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    desk = opened(f"-> {one},{two}")
+    desk.send("a")
+    (first, _) = desk.later(31)
+    desk.store.fail(first.id, Failure(503, "The worker died."))
+    desk.compute()
+    desk = opened(f"Modality=MR -> {one}")
+    line = desk.ledger.job(first.id)
+    assert line is not None
+    desk.ledger.again(line)
+    desk.arrivals.look_again(line.series)
+    assert [(job.model, job.state) for job in desk.later(1)] == [("two", "done"), ("one", "queued")]
 
 
 def test_series_and_results_go_after_their_time(opened: Opener) -> None:

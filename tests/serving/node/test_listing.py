@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from medseg_nca.cli.main import cli
+from medseg_nca.errors import ConfigError
 from medseg_nca.serving.jobs.records import Failure, new_id
 from medseg_nca.serving.node.listing import note_state
 from medseg_nca.serving.node.requests import take_requests
@@ -66,3 +68,35 @@ def test_a_retry_is_asked_of_the_node_that_is_at_work(desk: Desk) -> None:
     take_requests(desk.folder, asked.append)
     take_requests(desk.folder, asked.append)
     assert sorted(asked, key=str) == sorted([None, job.id], key=str)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root asks for another user")
+def test_what_root_asks_is_for_the_user_of_the_node(desk: Desk) -> None:
+    os.chown(desk.folder, 12345, 12345)
+    assert run("retry", "--all", "--spool", str(desk.folder))[0] == 0
+    folder = desk.folder / "requests"
+    assert {path.stat().st_uid for path in (folder, *folder.iterdir())} == {12345}
+
+
+def test_many_series_are_all_listed_with_their_states(desk: Desk) -> None:
+    for number in range(1200):
+        desk.ledger.called(f"{number:032x}", "OTHER")
+    tree = json.loads(run("list", "--spool", str(desk.folder), "--json")[1])
+    assert [one["state"] for one in tree["series"]] == ["submitted", "not taken", "waiting"]
+
+
+def test_a_job_whose_series_is_gone_asks_for_it(desk: Desk) -> None:
+    (job,) = desk.jobs
+    (line,) = desk.ledger.submitted(job.id)
+    assert desk.spool.remove(line.series, line.digest)
+    code, out = run("retry", "--all", "--spool", str(desk.folder))
+    assert code == 0
+    assert f"{job.id}: its series has left the spool; send it again" in out
+
+
+def test_a_spool_whose_jobs_are_elsewhere_is_refused(desk: Desk, tmp_path: Path) -> None:
+    note_state(desk.folder, desk.store.state)
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(ConfigError, match="the jobs of its series are in"):
+        note_state(desk.folder, other)

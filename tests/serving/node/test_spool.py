@@ -143,6 +143,13 @@ def test_a_copy_to_another_disk_is_a_copy(tmp_path: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
 
 
+def test_many_instances_are_looked_for_at_once(tmp_path: Path) -> None:
+    spool, stream = Spool(tmp_path / "spool"), io.BytesIO
+    kept = [spool.keep(stream(b"x"), "1.1", f"1.2.{one}", f"1.3.{one}") for one in range(3)]
+    assert spool.remove(kept[0].key, spool.digest(kept[0].key))
+    assert spool.held(["1.3.0", "1.3.2", "1.3.9"]) == {"1.3.0", "1.3.2"}
+
+
 def test_old_series_are_swept(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     keep(spool, "a")
