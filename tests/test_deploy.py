@@ -19,6 +19,8 @@ import yaml
 
 from medseg_nca.config.sources import Resolved, resolve
 from medseg_nca.io.dicomweb.server import PASSWORD, TOKEN, USER
+from medseg_nca.serving.node.settings import ENVIRONMENT as NODE
+from medseg_nca.serving.node.settings import NodeSettings
 from medseg_nca.serving.security.listening import check_listening, check_pacs
 from medseg_nca.serving.settings import ENVIRONMENT, ServeSettings
 from tests.test_docs import check
@@ -157,3 +159,18 @@ def test_the_image_has_what_the_server_needs() -> None:
     assert "[serve]" in text
     assert 'ENTRYPOINT ["/opt/medseg/bin/medseg-nca"]' in text
     check(["serve"])
+
+
+def test_the_unit_of_the_node_fits_its_settings() -> None:
+    environment = variables("node.env")
+    found = resolve(
+        NodeSettings, prefix=NODE, environment=environment, flags={}, file=DEPLOY / "node.yaml"
+    ).settings
+    found.check()
+    text = (DEPLOY / "medseg-nca-node.service").read_text()
+    program, *args = shlex.split(re.findall("ExecStart=(.*)", text)[0])
+    assert program == "/opt/medseg/bin/medseg-nca"
+    check(args)
+    assert f"StateDirectory={found.spool.name} medseg-mlflow" in text
+    assert found.spool.parent == Path("/var/lib")
+    assert float(re.findall(r"TimeoutStopSec=(\d+)", text)[0]) > found.deadline + 110

@@ -44,6 +44,8 @@ def resolve(args: list[str]) -> tuple[click.Command, click.Context, list[str]]:
     context = click.Context(cli, info_name="medseg-nca")
     while isinstance(command, click.Group):
         _, left, _ = command.make_parser(context).parse_args(list(args))
+        if not left and command.invoke_without_command:
+            break
         name, found, args = command.resolve_command(context, left)
         assert found is not None
         command, context = found, click.Context(found, parent=context, info_name=name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,12 @@ class Predicting(CaseWork[PredictionRecord, Prediction]):
     Attributes:
         model: the model with its settings.
         output: what is written.
+        note: a few words for the descriptions of DICOM results, see :class:`Segmentation`.
     """
 
     model: SharedModel
     output: OutputSettings = OutputSettings()
+    note: str = ""
 
     @property
     def record_class(self) -> type[PredictionRecord]:
@@ -105,13 +107,13 @@ class Predicting(CaseWork[PredictionRecord, Prediction]):
         """Implement :meth:`CaseWork.key`."""
         case = self.case
         part = None if case.part is None else f'Stack="{case.part}"'
-        how = (case.label_suffix, case.dicom, part, asdict(self.output))
+        how = (case.label_suffix, case.dicom, part, asdict(self.output), *filter(None, [self.note]))
         return content_key(RECORD_VERSION, list(contents), how, self.model.key)
 
     def write(self, answer: Prediction, image: Volume) -> tuple[dict[str, Path], dict[str, Any]]:
         """Implement :meth:`CaseWork.write`: the label map, and how many voxels each label has."""
         spec = self.predictor.spec
-        files = _written(answer, describe(answer, image, spec), self)
+        files = _written(answer, replace(describe(answer, image, spec), note=self.note), self)
         array = answer.label_map.array
         voxels = {label.name: int((array == label.written).sum()) for label in spec.labels.labels}
         return files, {"voxels": voxels}

@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
     "serve": ("medseg_nca.cli.serve:serve", "Serve models to 3D Slicer and to programs."),
+    "dicom-node": (
+        "medseg_nca.cli.dicom_node:dicom_node",
+        "Segment the series that a PACS or scanner sends.",
+    ),
     "user": ("medseg_nca.cli.user:user", "Add and remove users of a server."),
     "bench": ("medseg_nca.cli.bench:bench", "Measure speed and memory on this machine."),
 }

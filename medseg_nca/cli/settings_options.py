@@ -62,7 +62,9 @@ def settings_options(
     """
 
     def decorate(command: F) -> F:
-        for key, field in reversed(model.model_fields.items()):
+        own = model.__annotations__  # before those of what it is based on
+        fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in own)
+        for key, field in reversed(fields):
             if not is_secret(field):
                 hidden = shown is not None and key not in shown
                 command = _option(model, key, field, hidden)(command)

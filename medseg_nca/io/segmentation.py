@@ -43,6 +43,7 @@ class Segmentation:
         algorithm: what made it.
         probabilities: ``(K, x, y, z)`` in channel order of ``labels``, where they were asked for.
         quality: named figures about this result, for example ``{"uncertainty": 0.03}``.
+        note: a few words that the description of a DICOM series says besides, such as "version 2".
     """
 
     label_map: Volume
@@ -51,3 +52,4 @@ class Segmentation:
     algorithm: Algorithm
     probabilities: Volume | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""

@@ -101,7 +101,53 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class ServeSettings(Settings):
+class WorkSettings(Settings):
+    """What all that computes jobs is told: the HTTP server and the DICOM node."""
+
+    max_voxels: Positive = Field(200.0, description="Of an image, in 10^6 voxels.")
+    queue: Count = Field(
+        16,
+        description="Jobs that may wait; more are refused with 503, and series of the node wait.",
+    )
+    deadline: Positive = Field(600.0, description="Seconds that a job may run.")
+    keep_gb: Positive = Field(
+        20.0, description="Of all results, in 10^9 bytes; the oldest go first."
+    )
+    device: Annotated[Words, Field(min_length=1), Metavar("auto|cpu|cuda:N[,...]")] = Field(
+        ("auto",), description="Where to compute; each has worker processes of its own."
+    )
+    workers: Count = Field(1, description="Worker processes for each device; they share the cores.")
+    engine: Annotated[str, Metavar("NAME")] = Field(
+        AUTO,
+        description="Who computes the automata of all models; auto takes the fastest that can.",
+    )
+    tracking_uri: Annotated[str | None, AlsoFrom("MLFLOW_TRACKING_URI"), Metavar("URI")] = Field(
+        None,
+        description="MLflow tracking store, for example sqlite:///mlflow.db or http://host:5000.",
+    )
+    poll: Positive = Field(
+        2.0, description="Seconds between two looks at where an alias of the registry points."
+    )
+    dicomweb_auth: PathSetting | None = Field(
+        None,
+        description='File with {"username": ..., "password": ...} or {"token": ...} for that '
+        "server; without it MEDSEG_NCA_DICOMWEB_USER and _PASSWORD, or _TOKEN, of the environment.",
+    )
+    dicomweb_ca: PathSetting | None = Field(
+        None, description="Certificates (PEM) that signed the certificate of the DICOMweb server."
+    )
+    dicomweb_timeout: Positive = Field(
+        30.0,
+        description="Seconds without a byte from the DICOMweb server after which it is given up.",
+    )
+    dicomweb_insecure: bool = Field(
+        False,
+        description="Let passwords and images go to the DICOMweb server without TLS, in a network "
+        "you trust.",
+    )
+
+
+class ServeSettings(WorkSettings):
     """One server; the descriptions of the fields are the help of the command."""
 
     models: Annotated[tuple[str, ...], BeforeValidator(_models),
@@ -114,26 +160,13 @@ class ServeSettings(Settings):
         None,
         description="Images that clients may name: a folder, or the address of a DICOMweb server.",
     )
-    dicomweb_auth: PathSetting | None = Field(
-        None,
-        description='File with {"username": ..., "password": ...} or {"token": ...} for that '
-        "server; without it MEDSEG_NCA_DICOMWEB_USER and _PASSWORD, or _TOKEN, of the environment.",
-    )
-    dicomweb_ca: PathSetting | None = Field(
-        None, description="Certificates (PEM) that signed that server's own."
-    )
-    dicomweb_timeout: Positive = Field(
-        30.0, description="Seconds without a byte from that server after which it is given up."
-    )
-    dicomweb_insecure: bool = Field(
-        False,
-        description="Let passwords and images go to that server without TLS, in a network you "
-        "trust.",
-    )
     ohif: PathSetting | None = Field(
         None,
         description="Folder with a build of the OHIF viewer; /ohif/ shows the images of that "
         "server.",
+    )
+    node: PathSetting | None = Field(
+        None, description="Settings file of a DICOM node that runs in this process, too."
     )
     store: bool = Field(
         False, description="Store DICOM results in that server too, where a job does not say."
@@ -165,37 +198,16 @@ class ServeSettings(Settings):
     )
     max_body: Positive = Field(512.0, description="Of a request, in 10^6 bytes.")
     max_parts: Count = Field(16, description="Files, and other fields, of one form.")
-    max_voxels: Positive = Field(200.0, description="Of an image, in 10^6 voxels.")
     max_inflated: Positive = Field(4000.0, description="Of an archive, unpacked, in 10^6 bytes.")
     max_members: Count = Field(5000, description="Files of an archive.")
-    queue: Count = Field(16, description="Jobs that may wait; more are refused with 503.")
-    deadline: Positive = Field(600.0, description="Seconds that a job may run.")
     header_seconds: Positive = Field(
         10.0, description="Seconds within which the headers of a request have to come."
     )
     keep_days: Positive = Field(7.0, description="How long results are kept.")
-    keep_gb: Positive = Field(
-        20.0, description="Of all results, in 10^9 bytes; the oldest go first."
-    )
     session_hours: Positive = Field(
         1.0, description="How long an image of a session is kept after its last use."
     )
     token_hours: Positive = Field(12.0, description="How long a login is good for.")
-    device: Annotated[Words, Field(min_length=1), Metavar("auto|cpu|cuda:N[,...]")] = Field(
-        ("auto",), description="Where to compute; each has worker processes of its own."
-    )
-    workers: Count = Field(1, description="Worker processes for each device; they share the cores.")
-    engine: Annotated[str, Metavar("NAME")] = Field(
-        AUTO,
-        description="Who computes the automata of all models; auto takes the fastest that can.",
-    )
-    tracking_uri: Annotated[str | None, AlsoFrom("MLFLOW_TRACKING_URI"), Metavar("URI")] = Field(
-        None,
-        description="MLflow tracking store, for example sqlite:///mlflow.db or http://host:5000.",
-    )
-    poll: Positive = Field(
-        2.0, description="Seconds between two looks at where an alias of the registry points."
-    )
 
     @property
     def limits(self) -> Limits:
@@ -240,14 +252,16 @@ class ServeSettings(Settings):
             ConfigError: naming the setting.
         """
         self.check_together()
-        if not self.models:
+        if not self.models and self.node is None:
             raise ConfigError("No model is named.", hint="For example: --models zoo:hippocampus")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError(
                 "TLS needs a certificate and its key.", hint="Give --tls-cert and --tls-key."
             )
-        for name, path in (("--studies", self.folder), ("--users", self.users),
-                           ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key)):  # fmt: skip
+        for name, path in (
+            ("--studies", self.folder), ("--users", self.users), ("--node", self.node),
+            ("--tls-cert", self.tls_cert), ("--tls-key", self.tls_key),
+        ):  # fmt: skip
             if path is not None and not path.exists():
                 raise ConfigError(f"{name}: there is no {path}.", hint=_HINTS.get(name))
 

@@ -22,7 +22,7 @@ OTHER = {
     "keep_gb": "10", "session_hours": "11", "token_hours": "12.5", "device": "cpu", "workers": "13",
     "tracking_uri": "sqlite:///x.db", "poll": "14", "dicomweb_auth": "/a", "dicomweb_ca": "/ca",
     "dicomweb_timeout": "15", "dicomweb_insecure": "yes", "fetch_seconds": "16", "cache_gb": "17",
-    "store": "true", "engine": "reference", "ohif": "/ohif",
+    "store": "true", "engine": "reference", "ohif": "/ohif", "node": "/node.yaml",
 }  # fmt: skip
 
 

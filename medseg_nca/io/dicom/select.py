@@ -36,6 +36,11 @@ class Condition:
     relation: str
     value: str
 
+    def __str__(self) -> str:
+        """As it is written in a selection."""
+        value = f'"{self.value}"' if "," in self.value else self.value
+        return f"{self.keyword}{self.relation}{value}"
+
     def holds(self, found: str) -> bool:
         """Compare with the text of a tag, "" if there is none."""
         text = found.lower()
@@ -49,6 +54,20 @@ class Condition:
         # One of the values of ImageType, or all of them.
         equal = self.value in (text, *text.split("\\")) or _equal_numbers(text, self.value)
         return equal == (self.relation == "=")
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A condition that does not hold.
+
+    Attributes:
+        condition: the one.
+        found: what the series has in its place; "" if it has nothing, and one text for each of its
+            volumes where the condition is on them.
+    """
+
+    condition: Condition
+    found: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -69,14 +88,27 @@ class Selection:
             series: its tags are compared.
             stack: without one, conditions on stacks hold if they all hold for any stack.
         """
-        on_stacks = [c for c in self.conditions if c.keyword in OF_STACKS]
+        return not self.unmet(series, stack)
+
+    def unmet(self, series: Series, stack: Stack | None = None) -> tuple[Unmet, ...]:
+        """The conditions that keep a series, or one of its stacks, from being chosen.
+
+        Args:
+            series: its tags are compared.
+            stack: without one, conditions on stacks hold if they all hold for any stack. Where each
+                holds for another one, all of them are told.
+        """
         on_series = [c for c in self.conditions if c.keyword not in OF_STACKS]
-        if not all(c.holds(series.tags.get(c.keyword, "")) for c in on_series):
-            return False
-        if not on_stacks:
-            return True
-        stacks = series.stacks if stack is None else (stack,)
-        return any(all(c.holds(_of_stack(s)[c.keyword]) for c in on_stacks) for s in stacks)
+        on_stacks = [c for c in self.conditions if c.keyword in OF_STACKS]
+        found = [(c, series.tags.get(c.keyword, "")) for c in on_series]
+        missed = tuple(Unmet(c, (text,)) for c, text in found if not c.holds(text))
+        stacks = [_of_stack(s) for s in (series.stacks if stack is None else (stack,))]
+        if any(all(c.holds(facts[c.keyword]) for c in on_stacks) for facts in stacks):
+            return missed
+        alone = [c for c in on_stacks if not any(c.holds(facts[c.keyword]) for facts in stacks)]
+        return missed + tuple(
+            Unmet(c, tuple(facts[c.keyword] for facts in stacks)) for c in alone or on_stacks
+        )
 
 
 def parse_selection(text: str | None) -> Selection:

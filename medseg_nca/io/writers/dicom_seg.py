@@ -27,6 +27,7 @@ from medseg_nca.io.dicom.objects.source import (
     SourceImages,
     equipment,
     reference_item,
+    series_description,
     signature,
     source_images,
 )
@@ -87,7 +88,7 @@ def _build(segmentation: Segmentation, source: SourceImages, seg_type: Kind) -> 
         omit_empty_frames=not empty,
         content_label="SEGMENTATION",
         content_description=text(signature(segmentation.algorithm)),
-        series_description=text(f"Segmentation {signature(segmentation.algorithm)}"),
+        series_description=series_description("Segmentation", segmentation),
         coding_schemes=scheme_items(codes) or None,
         **equipment(segmentation.algorithm),
         **({} if source.grid.on_source else _own_geometry(source, len(frames))),

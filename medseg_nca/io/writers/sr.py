@@ -26,6 +26,7 @@ from medseg_nca.io.dicom.objects.source import (
     RESEARCH_USE,
     SourceImages,
     equipment,
+    series_description,
     signature,
     source_images,
 )
@@ -101,7 +102,7 @@ def _build(segmentation: Segmentation, source: SourceImages, seg: Dataset | None
         sop_instance_uid=uids("instance"),
         instance_number=1,
         is_complete=True,
-        series_description=text(f"Volumes {signature(segmentation.algorithm)}"),
+        series_description=series_description("Volumes", segmentation),
         coding_schemes=scheme_items(used) or None,
         **equipment(segmentation.algorithm),
     )

@@ -33,13 +33,8 @@ async def ready(request: Request) -> JSONResponse:
 def metrics(request: Request) -> PlainTextResponse:
     """Figures for Prometheus; none of them tells of a patient or a user."""
     server = running(request)
-    workers = [slot for slot in server.service.slots if slot.pid is not None]
-    gauges = {
-        "queue_jobs": ("Jobs that wait.", float(server.store.count("queued"))),
-        "running_jobs": ("Jobs at work.", float(server.store.count("running"))),
-        "workers": ("Worker processes.", float(len(workers))),
-        "ready": ("Whether every worker has every model warm.",
-                  float(server.service.ready() is None)),
-    }  # fmt: skip
+    gauges = server.service.gauges()
+    if server.node is not None:
+        gauges |= server.node.gauges()
     text = server.metrics.text(gauges)
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -18,6 +18,7 @@ from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.node.node import Node
 from medseg_nca.serving.ohif.build import OhifBuild
 from medseg_nca.serving.proxy.upstream import Upstream
 from medseg_nca.serving.security.desk import PasswordDesk
@@ -52,6 +53,7 @@ class Running:
         pacs: the DICOMweb server of the images; None where they lie in a folder.
         upstream: the same, for clients that look at its images through this server.
         ohif: the build of the viewer that is handed out; None without one.
+        node: that receives series in this process; None without one.
         deliveries: results that are to be stored in that server; None where there is none.
     """
 
@@ -72,6 +74,7 @@ class Running:
     upstream: Upstream | None = None
     ohif: OhifBuild | None = None
     deliveries: Deliveries | None = None
+    node: Node | None = None
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class JobOptions:
             for none.
         export_dtype: of its numbers; "" is the smallest that holds them.
         export_compress: whether it is packed.
+        note: a few words for the descriptions of DICOM results, such as "version 2".
     """
 
     kind: Literal["image", "dicom"] = "image"
@@ -56,6 +57,7 @@ class JobOptions:
     export: str = ""
     export_dtype: str = ""
     export_compress: bool = True
+    note: str = ""
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -110,7 +111,7 @@ class JobService:
 
     def submit(
         self, job_id: str, received: Path, options: JobOptions, *, owner: str, model: str,
-        series: str,
+        series: str, also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> JobRecord:  # fmt: skip
         """Put a job into the queue.
 
@@ -121,6 +122,7 @@ class JobService:
             owner: name of the user.
             model: served name.
             series: what the audit log calls the image.
+            also: see :meth:`JobStore.add`.
 
         Raises:
             Refused: as :meth:`room`.
@@ -128,7 +130,7 @@ class JobService:
         self.room()
         job = self.parts.store.add(
             job_id, received, options, owner=owner, model=model, series=series,
-            most=self.parts.limits.queue,
+            most=self.parts.limits.queue, also=also,
         )  # fmt: skip
         if job is None:
             raise self._full()
@@ -170,6 +172,17 @@ class JobService:
                     problem = slot.problem(served.info.key)
                     return problem or f"Model {served.entry.name} is being loaded."
         return None
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Figures as they are now, each with its help."""
+        store = self.parts.store
+        workers = sum(slot.pid is not None for slot in self.slots)
+        return {
+            "queue_jobs": ("Jobs that wait.", float(store.count("queued"))),
+            "running_jobs": ("Jobs at work.", float(store.count("running"))),
+            "workers": ("Worker processes.", float(workers)),
+            "ready": ("Whether every worker has every model warm.", float(self.ready() is None)),
+        }
 
     @contextmanager
     def watch(self, job_id: str, *, end_only: bool = False) -> Iterator[asyncio.Event]:

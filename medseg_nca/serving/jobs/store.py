@@ -20,7 +20,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -153,6 +153,7 @@ class JobStore:
     def add(
         self, job_id: str, received: Path, options: JobOptions, *, owner: str, model: str,
         series: str = "", most: int | None = None,
+        also: Callable[[sqlite3.Connection], None] | None = None,
     ) -> JobRecord | None:  # fmt: skip
         """Take a folder with an input in, and put its job at the end of the queue.
 
@@ -164,14 +165,19 @@ class JobStore:
             model: served name.
             series: for the audit log.
             most: jobs that may wait; None if the queue is full then.
+            also: what the transaction writes besides. The input is on the disk before it.
         """
         with self._lock:
             if most is not None and self.count("queued") >= most:
                 return None
             folder = self.folder(job_id)
+            if self.get(job_id) is None:  # a derived id may come once more
+                shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
             try:
                 os.replace(received, folder / INPUT)
+                if also is not None:
+                    to_disk(folder, self.jobs)
                 with self.transaction() as database:
                     database.execute(
                         "INSERT INTO jobs (id, owner, model, state, options, created, bytes, "
@@ -179,6 +185,8 @@ class JobStore:
                         (job_id, owner, model, json.dumps(options.to_tree()), time.time(),
                          size_of(folder), series),
                     )  # fmt: skip
+                    if also is not None:
+                        also(database)
             except BaseException:  # a full disk would become fuller with each job that it refuses
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

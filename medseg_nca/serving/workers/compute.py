@@ -83,7 +83,9 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
         case = replace(find_case(run.input, options, loaded.spec.plan), name=NAME)
         _check_size(case, loaded.spec.plan, run.voxels)
         with atomic_folder(run.out) as folder:
-            work = Predicting(case, folder, SharedModel(predictor), _formats(case, options))
+            work = Predicting(
+                case, folder, SharedModel(predictor), _formats(case, options), options.note
+            )
             record = predict_once(work, job)
             files = {_kind(kind): folder / file.name for kind, file in record.files.items()}
             if options.image:

@@ -35,6 +35,7 @@ class ResultUids:
             *kind, source.source.study_uid, source.source.series_uid, *images,
             algorithm.name, algorithm.version, algorithm.package_version or __version__,
             segmentation.labels.model_dump_json(), *figures,
+            *filter(None, [segmentation.note]),
         ):  # fmt: skip
             digest.update(f"{part}\0".encode("utf-8", "surrogatepass"))
         _add(digest, segmentation.label_map, np.min_scalar_type(_most(segmentation.label_map)))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg_nca.io.dicom.objects.identity import ResultUids
-from medseg_nca.io.dicom.objects.source import SourceImages, equipment, signature
-from medseg_nca.io.dicom.objects.values import UTF_8, text
+from medseg_nca.io.dicom.objects.source import SourceImages, equipment, series_description
+from medseg_nca.io.dicom.objects.values import UTF_8
 from medseg_nca.io.segmentation import Segmentation
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def new_instance(
     dataset.SOPClassUID, dataset.SOPInstanceUID = class_uid, uids("instance")
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = source.source.study_uid, uids("series")
     dataset.SeriesNumber, dataset.InstanceNumber = source.series_number(kind), 1
-    dataset.SeriesDescription = text(f"{_TITLES[kind]} {signature(algorithm)}")
+    dataset.SeriesDescription = series_description(_TITLES[kind], segmentation)
     dataset.SeriesDate = dataset.InstanceCreationDate = now.strftime("%Y%m%d")
     dataset.SeriesTime = dataset.InstanceCreationTime = now.strftime("%H%M%S")
     made_by = equipment(algorithm)

@@ -18,10 +18,10 @@ from medseg_nca.errors import OutputError
 from medseg_nca.io.dicom.files.attributes import Attributes
 from medseg_nca.io.dicom.files.elements import elements_of
 from medseg_nca.io.dicom.objects.frames import FrameGrid, frame_grid
-from medseg_nca.io.dicom.objects.values import UTF_8, new_uid, text
+from medseg_nca.io.dicom.objects.values import LONG, UTF_8, new_uid, text
 from medseg_nca.io.dicom.quiet import quiet
 from medseg_nca.io.dicom.records import Plane, Source
-from medseg_nca.io.segmentation import Algorithm
+from medseg_nca.io.segmentation import Algorithm, Segmentation
 from medseg_nca.io.volume import Volume
 
 if TYPE_CHECKING:
@@ -199,6 +199,13 @@ def equipment(algorithm: Algorithm) -> dict[str, Any]:
 def signature(algorithm: Algorithm) -> str:
     """Return ``name@version``, as one value of VR LO."""
     return text(f"{algorithm.name}@{algorithm.version}")
+
+
+def series_description(title: str, segmentation: Segmentation) -> str:
+    """Return the SeriesDescription of a result (VR LO): what it is, what made it, and its note."""
+    note = text(f", {segmentation.note}") if segmentation.note else ""
+    made = text(f"{title} {signature(segmentation.algorithm)}", LONG - len(note))
+    return f"{made}{note}"
 
 
 def reference_item(reference: Reference) -> Dataset:
