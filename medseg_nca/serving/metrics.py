@@ -14,8 +14,11 @@ _COUNTERS = {
     "worker_starts_total": "Worker processes that were started.",
     "requests_total": "Answers by class of status.",
     "refused_total": "Requests that were refused because the queue was full.",
-    "stored_total": "Results that were to be stored in the PACS, by outcome.",
+    "stored_total": "Results that were to be delivered, by destination and outcome.",
     "logins_total": "Logins by outcome.",
+    "associations_total": "DICOM associations that came to an end, by outcome.",
+    "instances_received_total": "Instances that were sent by C-STORE, by outcome.",
+    "received_bytes_total": "Bytes of the instances that were stored.",
     "model_changes_total": "Times that another version of a model was taken into service.",
 }
 
@@ -31,11 +34,11 @@ class Metrics:
         self._buckets = [0] * (len(_BOUNDS) + 1)
         self._seconds = 0.0
 
-    def count(self, name: str, **labels: str) -> None:
-        """Add one to a counter."""
+    def count(self, name: str, amount: int = 1, /, **labels: str) -> None:
+        """Add one to a counter, or another amount."""
         text = ",".join(f'{key}="{_escaped(value)}"' for key, value in sorted(labels.items()))
         with self._lock:
-            self._counts[name][text] += 1
+            self._counts[name][text] += amount
 
     def observe(self, seconds: float) -> None:
         """Note how long a job took that is done."""

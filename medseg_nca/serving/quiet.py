@@ -8,7 +8,7 @@ import warnings
 # Parts of this package that speak of files by their names, and packages that quote their values or
 # the addresses of series.
 _OF_FILES = ("medseg_nca.io", "medseg_nca.cases", "medseg_nca.datasets", "pydicom", "highdicom",
-             "httpx", "httpcore")  # fmt: skip
+             "pynetdicom", "httpx", "httpcore")  # fmt: skip
 
 
 def quiet_server() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -18,19 +19,23 @@ import uvicorn
 from medseg_nca.config.training import TrackingSettings
 from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.catalogue import Catalogue, ServedEntry, parse_models
+from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.http.app import create_app
 from medseg_nca.serving.http.connection import MOST_HEADER, MOST_WAITING, BoundedConnection, Waiting
 from medseg_nca.serving.http.running import Running
 from medseg_nca.serving.images.folder import FolderSource
 from medseg_nca.serving.images.image import ImageSource
 from medseg_nca.serving.images.pacs import PacsSource
-from medseg_nca.serving.jobs.deliverer import Deliverer
+from medseg_nca.serving.jobs.deliverer import Deliverer, Destination
 from medseg_nca.serving.jobs.deliveries import Deliveries
+from medseg_nca.serving.jobs.schema import PACS
 from medseg_nca.serving.jobs.service import JobService, Parts
 from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.labels import Labels
 from medseg_nca.serving.metrics import Metrics
+from medseg_nca.serving.node.node import Node, destinations_of, read_settings
+from medseg_nca.serving.node.routes import entries_of
+from medseg_nca.serving.node.settings import NodeSettings
 from medseg_nca.serving.ohif.build import OhifBuild
 from medseg_nca.serving.proxy.upstream import Upstream
 from medseg_nca.serving.quiet import quiet_server
@@ -49,6 +54,8 @@ from medseg_nca.serving.security.users import UserFile
 from medseg_nca.serving.sessions import Sessions
 from medseg_nca.serving.settings import ServeSettings
 from medseg_nca.serving.studies import Studies
+
+logger = logging.getLogger(__name__)
 
 # Requests at a time; more are answered 503.
 _REQUESTS = 200
@@ -73,15 +80,17 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     check_listening(settings, 0 if users is None else len(users.names))
     check_certificate(settings)
     check_pacs(settings)
-    entries = parse_models(settings.models)
+    node = None if settings.node is None else read_settings(settings.node)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone
     place = bind(settings)
     try:
         store = JobStore(settings.state)
         try:
-            running = _running(settings, users, store, entries)
+            running = _running(settings, users, store, node)
             with _delivering(running):
+                if running.node is not None:
+                    logger.info("%s", running.node.listen())
                 _run(running, place, listening)
         finally:
             store.close()
@@ -93,23 +102,29 @@ def _running(
     settings: ServeSettings,
     users: UserFile | None,
     store: JobStore,
-    entries: tuple[ServedEntry, ...],
+    node: NodeSettings | None,
 ) -> Running:
     state, limits = settings.state, settings.limits
     audit, metrics = AuditLog(state), Metrics()
     tracking = TrackingSettings(uri=settings.tracking_uri)
+    entries, of_rules = entries_of(() if node is None else node.routes, settings.models)
     catalogue = Catalogue(entries, state / "models", tracking, audit, metrics)
     parts = Parts(store, catalogue, audit, metrics, limits)
     sessions = Sessions(state / "sessions", limits.session_age)
     pacs = None if settings.pacs is None else DicomWebClient(settings.pacs)
     studies = Studies(_source(settings, pacs), state / "images")
-    devices, chores = settings.device, (sessions.sweep, studies.sweep)
+    destinations: dict[str, Destination] = {} if pacs is None else {PACS: pacs}
+    if node is not None:
+        destinations |= destinations_of(node)
+    deliveries = Deliveries(store) if destinations else None
+    chores = (sessions.sweep, studies.sweep)
+    service = JobService(
+        parts, settings.device, settings.workers, settings.poll, chores, settings.engine
+    )
     return Running(
         settings=settings,
         store=store,
-        service=JobService(
-            parts, devices, settings.workers, settings.poll, chores, settings.engine
-        ),
+        service=service,
         catalogue=catalogue,
         audit=audit,
         metrics=metrics,
@@ -123,24 +138,31 @@ def _running(
         pacs=pacs,
         upstream=None if settings.pacs is None else Upstream(settings.pacs, limits.inflated_bytes),
         ohif=None if settings.ohif is None else OhifBuild(settings.ohif),
-        deliveries=None if pacs is None else Deliveries(store),
+        destinations=destinations,
+        deliveries=deliveries,
+        node=None if node is None else Node(node, service, of_rules, deliveries),
     )
 
 
 @contextmanager
 def _delivering(running: Running) -> Iterator[None]:
-    """Store results in the PACS, where there is one, as long as the server lives."""
-    pacs, deliveries = running.pacs, running.deliveries
-    if pacs is None or deliveries is None:
+    """Send results to their destinations, where there are any, as long as the server lives."""
+    deliveries, destinations = running.deliveries, running.destinations
+    if deliveries is None:
         yield
         return
-    deliverer = Deliverer(deliveries, running.store, pacs, running.audit, running.metrics)
+    deliverer = Deliverer(
+        deliveries, running.store, destinations, running.audit, running.metrics,
+        running.settings.limits.delivery,
+    )  # fmt: skip
+    running.service.at_end.append(deliveries.wake)
     deliverer.start()
     try:
         yield
     finally:
         deliverer.stop()
-        pacs.close()
+        for destination in destinations.values():
+            destination.close()
 
 
 def _source(settings: ServeSettings, pacs: DicomWebClient | None) -> ImageSource | None:

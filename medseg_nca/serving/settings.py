@@ -41,6 +41,7 @@ class Limits:
         token_age: seconds that a login is good for.
         fetch: seconds that fetching one series from a DICOMweb server may take.
         cached_bytes: of all copies of series from there; they go after ``session_age`` too.
+        delivery: seconds after which results that cannot be delivered are given up.
     """
 
     body_bytes: int = 512 * MEGABYTE
@@ -56,6 +57,7 @@ class Limits:
     token_age: float = 12 * 3600.0
     fetch: float = 600.0
     cached_bytes: int = 10_000 * MEGABYTE
+    delivery: float = 86400.0
 
 
 def _words(value: Any) -> Any:
@@ -112,6 +114,9 @@ class WorkSettings(Settings):
     deadline: Positive = Field(600.0, description="Seconds that a job may run.")
     keep_gb: Positive = Field(
         20.0, description="Of all results, in 10^9 bytes; the oldest go first."
+    )
+    deliver_hours: Positive = Field(
+        24.0, description="How long it is tried to deliver results to where they are to be stored."
     )
     device: Annotated[Words, Field(min_length=1), Metavar("auto|cpu|cuda:N[,...]")] = Field(
         ("auto",), description="Where to compute; each has worker processes of its own."
@@ -219,7 +224,7 @@ class ServeSettings(WorkSettings):
             queue=self.queue, deadline=self.deadline, job_age=self.keep_days * 86400,
             kept_bytes=int(self.keep_gb * GIGABYTE), session_age=self.session_hours * 3600,
             token_age=self.token_hours * 3600, fetch=self.fetch_seconds,
-            cached_bytes=int(self.cache_gb * GIGABYTE),
+            cached_bytes=int(self.cache_gb * GIGABYTE), delivery=self.deliver_hours * 3600,
         )  # fmt: skip
 
     @property

@@ -36,14 +36,18 @@ class Desk:
 
     def start(self) -> None:
         audit = AuditLog(self.store.state)
-        self._thread = Deliverer(self.deliveries, self.store, self._client, audit, Metrics())
+        self._thread = Deliverer(
+            self.deliveries, self.store, {"pacs": self._client}, audit, Metrics()
+        )
         self._thread.start()
 
     def done(self, outputs: dict[str, Any], content: bytes = b"a SEG") -> str:
         """A job whose results are to be stored."""
         received = self.store.incoming / new_id()
         received.mkdir()
-        job = self.store.add(new_id(), received, JobOptions(store=True), owner="ann", model="m")
+        job = self.store.add(
+            new_id(), received, JobOptions(destinations=("pacs",)), owner="ann", model="m"
+        )
         assert job is not None
         assert self.store.claim() is not None
         output = self.store.folder(job.id) / OUTPUT

@@ -106,6 +106,16 @@ class DicomWebClient:
         self.server = server
         self._connection = DicomWebConnection(server)
 
+    @property
+    def name(self) -> str:
+        """What logs call the server."""
+        return self.server.url
+
+    @property
+    def timeout(self) -> float:
+        """Seconds without a byte after which it is given up."""
+        return self.server.timeout
+
     def close(self) -> None:
         """End all connections."""
         self._connection.close()

@@ -42,9 +42,13 @@ def create_app(running: Running) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         running.service.start()
+        if running.node is not None:
+            running.node.start()
         try:
             yield
         finally:
+            if running.node is not None:
+                await run_in_threadpool(running.node.stop)
             await run_in_threadpool(running.service.close)
             if running.upstream is not None:
                 await running.upstream.close()

@@ -34,6 +34,8 @@ def metrics(request: Request) -> PlainTextResponse:
     """Figures for Prometheus; none of them tells of a patient or a user."""
     server = running(request)
     gauges = server.service.gauges()
+    if server.deliveries is not None:
+        gauges |= server.deliveries.gauges()
     if server.node is not None:
         gauges |= server.node.gauges()
     text = server.metrics.text(gauges)

@@ -44,6 +44,7 @@ from medseg_nca.serving.http.uploads import (
 )
 from medseg_nca.serving.jobs.deliverer import dicom_files
 from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord
+from medseg_nca.serving.jobs.schema import PACS
 from medseg_nca.serving.jobs.store import OUTPUT
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -100,7 +101,8 @@ async def create_job(request: Request, client: Annotated[Client, Depends(sender)
             received = await take(server, file_of(form, "file", or_else="series=UID"), folder)
         wish = _flag(form, "store") if text_of(form, "store") else None
         options = replace(options, kind=received.kind)
-        options = replace(options, store=to_be_stored(server, options, wish))
+        if to_be_stored(server, options, wish):
+            options = replace(options, destinations=(PACS,))
         job = await submit(server, client, served, received, folder, options)
     about = await run_in_threadpool(describe, server, job)
     return JSONResponse(about, 202, {"Location": f"/v1/jobs/{job.id}"})
@@ -112,7 +114,7 @@ def store_job(
 ) -> dict[str, Any]:
     """Store the DICOM objects of a job that is done in the PACS; again, where that failed."""
     server, job = running(request), job_of(request, job_id, client)
-    if server.deliveries is None:
+    if server.deliveries is None or server.pacs is None:
         raise Refused(422, NO_PACS, hint=NO_PACS_HINT)
     if job.state != "done":
         raise Refused(409, f"The job is {job.state}; it has no results to store.")
@@ -257,21 +259,31 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
              **{name: value for name, value in output.items() if name != "file"}}
             for kind, output in outputs.items()
         ]  # fmt: skip
-    storing = _storing(server, job)
-    return tree if storing is None else {**tree, "storing": storing}
+    return tree | _delivered(server, job)
 
 
-def _storing(server: Running, job: JobRecord) -> dict[str, Any] | None:
-    """How far storing in the PACS is; None where it was not asked for."""
-    found = None if server.deliveries is None else server.deliveries.get(job.id)
-    if found is None:
-        coming = job.options.store and (job.state == "done" or not job.is_finished)
-        return {"state": "waiting", "attempts": 0, "detail": None} if coming else None
-    return {
-        "state": found.state, "attempts": found.attempts, "detail": found.reason,
-        "next": _time(found.due) if found.state == "waiting" else None,
-        "finished": _time(found.finished),
-    }  # fmt: skip
+def _delivered(server: Running, job: JobRecord) -> dict[str, Any]:
+    """How far delivering is: ``storing`` for the PACS, and ``deliveries`` to all destinations."""
+    found = [] if server.deliveries is None else server.deliveries.of(job.id)
+    lines = [
+        {
+            "destination": one.destination, "state": one.state, "attempts": one.attempts,
+            "detail": one.reason, "next": _time(one.due) if one.state == "waiting" else None,
+            "finished": _time(one.finished),
+        }
+        for one in found
+    ]  # fmt: skip
+    known = {one.destination for one in found}
+    if job.state == "done" or not job.is_finished:
+        lines += [{"destination": name, "state": "waiting", "attempts": 0, "detail": None}
+                  for name in job.options.destinations if name not in known]  # fmt: skip
+    if not lines:
+        return {}
+    tree: dict[str, Any] = {"deliveries": lines}
+    for line in lines:
+        if line["destination"] == PACS:
+            tree["storing"] = {key: line[key] for key in line if key != "destination"}
+    return tree
 
 
 def _report(job: JobRecord) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
@@ -12,6 +13,7 @@ from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.catalogue import Catalogue
 from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.jobs.deliverer import Destination
 from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.records import JobRecord, is_id
 from medseg_nca.serving.jobs.service import JobService
@@ -53,8 +55,9 @@ class Running:
         pacs: the DICOMweb server of the images; None where they lie in a folder.
         upstream: the same, for clients that look at its images through this server.
         ohif: the build of the viewer that is handed out; None without one.
+        destinations: where results can be delivered, by name; that server is "pacs".
+        deliveries: results that are to be delivered; None where there is no destination.
         node: that receives series in this process; None without one.
-        deliveries: results that are to be stored in that server; None where there is none.
     """
 
     settings: ServeSettings
@@ -73,6 +76,7 @@ class Running:
     pacs: DicomWebClient | None = None
     upstream: Upstream | None = None
     ohif: OhifBuild | None = None
+    destinations: Mapping[str, Destination] = field(default_factory=dict)
     deliveries: Deliveries | None = None
     node: Node | None = None
 

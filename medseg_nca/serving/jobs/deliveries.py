@@ -1,16 +1,19 @@
-"""Which results are to be stored in the PACS, and how far that is; it survives the server.
+"""Which results are to be delivered where, and how far that is; it survives the server.
 
-A delivery is derived from the jobs in the database, not noted when a job ends, so that a kill
-between the two loses none. What is sent are the files of the job: a second time the same objects.
+A delivery is a job and the name of a destination. It is derived from the jobs in the database, not
+noted when a job ends, so that a kill between the two loses none. What is sent are the files of the
+job, which nobody changes: a second time the same objects.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from medseg_nca.serving.jobs.schema import PACS
 from medseg_nca.serving.jobs.store import JobStore
 
 DeliveryState = Literal["waiting", "stored", "failed"]
@@ -21,7 +24,8 @@ class Delivery:
     """One of them.
 
     Attributes:
-        job: id of the job whose results are stored.
+        job: id of the job whose results are delivered.
+        destination: name of where they go.
         state: where it stands.
         asked: when it was asked for, seconds since 1970, as the next two.
         due: when it is tried next.
@@ -31,6 +35,7 @@ class Delivery:
     """
 
     job: str
+    destination: str
     state: DeliveryState
     asked: float
     due: float
@@ -48,40 +53,87 @@ class Deliveries:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
+        self._news, self._count = threading.Condition(), 0
 
-    def get(self, job_id: str) -> Delivery | None:
-        """That of a job; None if none was asked for, or it has not ended yet."""
-        rows = self._rows("SELECT * FROM deliveries WHERE job = ?", job_id)
-        return _delivery(rows[0]) if rows else None
+    def get(self, job_id: str, destination: str = PACS) -> Delivery | None:
+        """One of a job; None if it was not asked for, or the job has not ended yet."""
+        found = [one for one in self.of(job_id) if one.destination == destination]
+        return found[0] if found else None
 
-    def ask(self, job_id: str) -> None:
-        """Store the results of a job from the beginning, whatever became of an earlier delivery."""
+    def of(self, job_id: str) -> list[Delivery]:
+        """All of a job, in the order of their destinations."""
+        query = "SELECT * FROM deliveries WHERE job = ? ORDER BY destination"
+        with self._store.transaction() as database:
+            return [_delivery(row) for row in database.execute(query, (job_id,)).fetchall()]
+
+    def waiting(self) -> int:
+        """How many have not come to their end."""
+        with self._store.transaction() as database:
+            query = "SELECT COUNT(*) FROM deliveries WHERE state = 'waiting'"
+            return int(database.execute(query).fetchone()[0])
+
+    def gauges(self) -> dict[str, tuple[str, float]]:
+        """Figures as they are now, each with its help."""
+        text = "Results that are still to be delivered."
+        return {"waiting_deliveries": (text, float(self.waiting()))}
+
+    def ask(self, job_id: str, destination: str = PACS) -> None:
+        """Deliver the results of a job from the beginning, whatever became of it earlier."""
         now = time.time()
         with self._store.transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO deliveries (job, state, asked, due) "
-                "VALUES (?, 'waiting', ?, ?)",
-                (job_id, now, now),
+                "INSERT OR REPLACE INTO deliveries (job, destination, state, asked, due) "
+                "VALUES (?, ?, 'waiting', ?, ?)",
+                (job_id, destination, now, now),
             )
+        self._store.dead_letters.remove(job_id, destination)
+        self.wake()
 
-    def next(self) -> Delivery | None:
-        """The one that is due for longest; None if none is."""
+    def next(self, destination: str) -> Delivery | None:
+        """The one to a destination that is due for longest; None if none is."""
         now = time.time()
         with self._store.transaction() as database:
             database.execute("DELETE FROM deliveries WHERE job NOT IN (SELECT id FROM jobs)")
             database.execute(
-                "INSERT INTO deliveries (job, state, asked, due) "
-                "SELECT id, 'waiting', ?, ? FROM jobs WHERE state = 'done' "
-                "AND json_extract(options, '$.store') = 1 "
-                "AND id NOT IN (SELECT job FROM deliveries)",
+                "INSERT INTO deliveries (job, destination, state, asked, due) "
+                "SELECT jobs.id, wanted.value, 'waiting', ?, ? "
+                "FROM jobs, json_each(jobs.options, '$.destinations') AS wanted "
+                "WHERE (jobs.state = 'done' OR (jobs.state = 'failed' "
+                "AND json_extract(jobs.result, '$.notice.file') IS NOT NULL)) "
+                "AND NOT EXISTS (SELECT 1 FROM deliveries "
+                "WHERE job = jobs.id AND destination = wanted.value)",
                 (now, now),
             )
             row = database.execute(
-                "SELECT * FROM deliveries WHERE state = 'waiting' AND due <= ? "
-                "ORDER BY due LIMIT 1",
-                (now,),
+                "SELECT * FROM deliveries WHERE state = 'waiting' AND destination = ? "
+                "AND due <= ? ORDER BY due LIMIT 1",
+                (destination, now),
             ).fetchone()
             return None if row is None else _delivery(row)
+
+    def pause(self, destination: str, longest: float) -> float:
+        """Seconds until the next one to a destination is due; ``longest`` at most."""
+        query = "SELECT MIN(due) FROM deliveries WHERE state = 'waiting' AND destination = ?"
+        with self._store.transaction() as database:
+            due = database.execute(query, (destination,)).fetchone()[0]
+        return longest if due is None else min(max(due - time.time(), 0.0), longest)
+
+    @property
+    def news(self) -> int:
+        """Counts the calls of :meth:`wake`."""
+        with self._news:
+            return self._count
+
+    def wake(self) -> None:
+        """Say that something may be due: a job has ended, or a destination has to stop."""
+        with self._news:
+            self._count += 1
+            self._news.notify_all()
+
+    def wait(self, seen: int, seconds: float) -> None:
+        """Return when :meth:`wake` was called after ``seen`` was read, or after some seconds."""
+        with self._news:
+            self._news.wait_for(lambda: self._count != seen, seconds)
 
     def begin(self, delivery: Delivery, seconds: float) -> None:
         """Note that it is being sent now, and tried again later whatever becomes of it.
@@ -104,13 +156,9 @@ class Deliveries:
         """Change it, unless it was asked for anew meanwhile."""
         with self._store.transaction() as database:
             database.execute(
-                f"UPDATE deliveries SET {change} WHERE job = ? AND asked = ?",
-                (*values, delivery.job, delivery.asked),
+                f"UPDATE deliveries SET {change} WHERE job = ? AND destination = ? AND asked = ?",
+                (*values, delivery.job, delivery.destination, delivery.asked),
             )
-
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with self._store.transaction() as database:
-            return database.execute(query, values).fetchall()
 
 
 def _delivery(row: Mapping[str, Any]) -> Delivery:

@@ -38,7 +38,7 @@ class JobOptions:
         uncertainty: stochastic passes; 0 makes no map of uncertainty.
         image: whether the image is kept with the results, as a file that a viewer takes.
         select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
-        store: whether the DICOM objects are stored in the PACS when the job is done.
+        destinations: names of those that get the DICOM objects when the job has ended.
         export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
             for none.
         export_dtype: of its numbers; "" is the smallest that holds them.
@@ -53,7 +53,7 @@ class JobOptions:
     uncertainty: int = 0
     image: bool = False
     select: str = ""
-    store: bool = False
+    destinations: tuple[str, ...] = ()
     export: str = ""
     export_dtype: str = ""
     export_compress: bool = True
@@ -62,7 +62,8 @@ class JobOptions:
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
         """Read what ``to_tree`` made."""
-        return cls(**{**tree, "objects": tuple(tree["objects"])})
+        lists = {name: tuple(tree.get(name, ())) for name in ("objects", "destinations")}
+        return cls(**{**tree, **lists})
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values, for JSON."""

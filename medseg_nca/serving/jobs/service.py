@@ -66,6 +66,8 @@ class JobService:
         self._unwanted: dict[str, Failure] = {}
         # Who is told of a job, and whether of its end only.
         self._watchers: dict[str, dict[Callable[[], None], bool]] = {}
+        # Those who are told that any job has ended.
+        self.at_end: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         threads = max(1, cores() // max(1, len(devices) * workers))
         self.slots = [
@@ -77,6 +79,7 @@ class JobService:
         """Put in order what an earlier server left, and begin to work."""
         for job in self.parts.store.recover():
             self.note_end(job) if job.is_finished else self._note(job, "tried again")
+        self._tell_end()
         for slot in self.slots:
             slot.start()
         self._clock.start()
@@ -282,6 +285,12 @@ class JobService:
             watchers = [tell for tell, end_only in watching.items() if end or not end_only]
         for watcher in watchers:
             watcher()
+        if end:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        for told in self.at_end:
+            told()
 
     def _note(self, job: JobRecord, outcome: str, seconds: float | None = None) -> None:
         version = (job.result.get("model") or {}).get("version", "")
@@ -305,7 +314,7 @@ class JobService:
     def _sweep(self) -> None:
         """Remove what is too old; where one kind cannot be removed, the others still are."""
         limits = self.parts.limits
-        jobs = partial(self.parts.store.sweep, limits.job_age, limits.kept_bytes)
+        jobs = partial(self.parts.store.sweep, limits.job_age, limits.kept_bytes, limits.delivery)
         chores: tuple[Callable[[], object], ...] = (*self._chores, jobs)
         for chore in chores:
             try:

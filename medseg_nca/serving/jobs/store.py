@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.dead_letters import DeadLetters
 from medseg_nca.serving.jobs.disk import only_one, size_of, to_disk
 from medseg_nca.serving.jobs.forgetting import Forgetting
 from medseg_nca.serving.jobs.records import (
@@ -36,36 +37,11 @@ from medseg_nca.serving.jobs.records import (
     JobRecord,
     State,
 )
+from medseg_nca.serving.jobs.schema import prepare
 
 # Of a job that has ended: the text may name a patient, for example select=PatientID=...
 _FORGET = "options = json_set(options, '$.select', '')"
-# Seconds; a delivery comes to its end within a day and a try.
-_LONGEST_DELIVERY = 2 * 86400.0
-INPUT, OUTPUT, RESULT = "input", "output", "result.json"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    owner TEXT NOT NULL,
-    model TEXT NOT NULL,
-    state TEXT NOT NULL,
-    options TEXT NOT NULL,
-    created REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    started REAL,
-    finished REAL,
-    result TEXT NOT NULL DEFAULT '{}',
-    failure TEXT,
-    bytes INTEGER NOT NULL DEFAULT 0,
-    series TEXT NOT NULL DEFAULT '',
-    unwanted TEXT
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number);
-CREATE TABLE IF NOT EXISTS tokens (digest TEXT PRIMARY KEY, user TEXT NOT NULL,
-    stamp TEXT NOT NULL, expires REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS deliveries (job TEXT PRIMARY KEY, state TEXT NOT NULL, reason TEXT,
-    asked REAL NOT NULL, due REAL NOT NULL, finished REAL, attempts INTEGER NOT NULL DEFAULT 0);
-"""
+INPUT, OUTPUT, RESULT, NOTICE = "input", "output", "result.json", "notice"
 _STOPPED_TWICE = Failure(
     503, "The server or its worker stopped twice while it computed this image.",
     "Perhaps the image needs more memory than the machine has; try a smaller one.",
@@ -95,6 +71,7 @@ class JobStore:
                 f"--state {state}: cannot be written ({error.strerror}).",
                 hint="Name a folder of your own.",
             ) from error
+        self.dead_letters = DeadLetters(state / "dead-letter")
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
             state / "jobs.sqlite", check_same_thread=False, isolation_level=None
@@ -104,10 +81,8 @@ class JobStore:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.execute("PRAGMA secure_delete=ON")  # what is forgotten is overwritten
-            self._database.executescript(_SCHEMA)
-            columns = {row["name"] for row in self._database.execute("PRAGMA table_info(jobs)")}
-            if "unwanted" not in columns:  # of an earlier version
-                self._database.execute("ALTER TABLE jobs ADD COLUMN unwanted TEXT")
+            with self.transaction() as database:
+                prepare(database)
             self._forgetting = Forgetting(self._database)
 
     def close(self) -> None:
@@ -327,6 +302,7 @@ class JobStore:
         for folder in self.jobs.iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder, ignore_errors=True)
+        self.dead_letters.keep(known)
         return [job for job in map(self.get, touched) if job is not None]
 
     def _end_unwanted(self) -> list[str]:
@@ -340,15 +316,19 @@ class JobStore:
             self.fail(row["id"], failure, "cancelled" if failure.status == 409 else "failed")
         return [row["id"] for row in rows]
 
-    def sweep(self, age: float, most_bytes: int) -> int:
-        """Remove what is too old, or the oldest of too many; not what is still to be stored.
+    def sweep(self, age: float, most_bytes: int, delivery: float = 86400.0) -> int:
+        """Remove what is too old, or the oldest of too many; not what is still to be delivered.
 
-        A delivery that has waited for more than a day is of a server that has no archive any more.
+        Args:
+            age: in seconds, of a job that has ended.
+            most_bytes: of all such jobs.
+            delivery: seconds after which a delivery is given up. One that has waited for twice as
+                long is for a destination that this server no longer has.
         """
         marks = ", ".join("?" * len(FINISHED))
         kept = "id NOT IN (SELECT job FROM deliveries WHERE state = 'waiting' AND asked > ?)"
         where = f"WHERE state IN ({marks}) AND {kept} ORDER BY finished DESC"
-        finished = self._select(where, (*FINISHED, time.time() - _LONGEST_DELIVERY))
+        finished = self._select(where, (*FINISHED, time.time() - 2 * delivery))
         before, total, removed = time.time() - age, 0, 0
         for job in finished:
             total += job.bytes
@@ -361,11 +341,13 @@ class JobStore:
         return removed
 
     def remove(self, job_id: str) -> None:
-        """Remove a finished job: its row, and its folder even where the row cannot be removed."""
+        """Remove a finished job: its rows, and its files even where those cannot be removed."""
         try:
             with self.transaction() as database:
                 database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+                database.execute("DELETE FROM deliveries WHERE job = ?", (job_id,))
         finally:
+            self.dead_letters.remove(job_id)
             shutil.rmtree(self.folder(job_id), ignore_errors=True)
 
     def _finish_from(self, folder: Path, job_id: str) -> bool:

@@ -96,6 +96,15 @@ class Arrival:
                 self._look = self.size + _LOOK
                 check_room(self.path.parent, self._reserve)
 
+    def flush(self) -> None:
+        """Make what was written readable by its path.
+
+        Raises:
+            SpoolFull: if there is no room.
+        """
+        with told_when_full():
+            self._file.flush()
+
     def finish(self) -> None:
         """Wait until the file is on the disk.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medseg_nca.config.sources import resolve
 from medseg_nca.io.dicomweb.client import DicomWebClient
 from medseg_nca.serving.catalogue import ServedEntry
 from medseg_nca.serving.jobs.deliverer import Destination
@@ -19,7 +22,7 @@ from medseg_nca.serving.node.listing import SERIES, note_state
 from medseg_nca.serving.node.receiver import Receiver, ReceiverSettings
 from medseg_nca.serving.node.requests import take_requests
 from medseg_nca.serving.node.retention import Retention
-from medseg_nca.serving.node.settings import NodeSettings
+from medseg_nca.serving.node.settings import ENVIRONMENT, NodeSettings
 from medseg_nca.serving.node.spool import Spool
 from medseg_nca.serving.settings import GIGABYTE, MEGABYTE
 
@@ -64,13 +67,18 @@ class Node:
             parts.metrics,
         )  # fmt: skip
 
-    def start(self) -> None:
-        """Begin to receive.
+    def listen(self) -> str:
+        """Begin to receive; what arrives waits in the spool. Returns where it listens.
 
         Raises:
             ConfigError: if the port cannot be had, or the certificate cannot be used.
         """
         self.receiver.start()
+        settings = self._settings
+        return f"{settings.aet} listens on {settings.host} port {self.receiver.port}"
+
+    def start(self) -> None:
+        """Begin to submit jobs; the service has started before."""
         self.arrivals.start()
 
     def stop(self) -> None:
@@ -107,6 +115,19 @@ class Node:
                 for delivery in self._deliveries.of(line.job):
                     if delivery.state == "failed":
                         self._deliveries.ask(line.job, delivery.destination)
+
+
+def read_settings(file: Path) -> NodeSettings:
+    """The settings of a node that runs within a server: of a file, and of the environment.
+
+    Raises:
+        ConfigError: naming the setting that is wrong.
+    """
+    settings = resolve(
+        NodeSettings, prefix=ENVIRONMENT, environment=os.environ, flags={}, file=file
+    ).settings
+    settings.check()
+    return settings
 
 
 def destinations_of(settings: NodeSettings) -> dict[str, Destination]:

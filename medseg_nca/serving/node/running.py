@@ -64,10 +64,11 @@ def run(settings: NodeSettings, listening: Callable[[str], None] | None = None) 
         stack.callback(node.stop)
         stack.callback(service.begin_stop)
         node.start()
-        said = [f"{settings.aet} listens on {settings.host} port {node.receiver.port}"]
+        said = [node.listen()]
         if settings.metrics_port is not None:
             figures = FiguresServer(
-                settings.metrics_port, lambda: metrics.text(service.gauges() | node.gauges())
+                settings.metrics_port,
+                lambda: metrics.text(service.gauges() | deliveries.gauges() | node.gauges()),
             )
             stack.callback(figures.stop)
             said.append(f"figures at http://127.0.0.1:{figures.port}/metrics")

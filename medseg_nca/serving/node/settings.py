@@ -126,6 +126,7 @@ class NodeSettings(WorkSettings):
         return Limits(
             voxels=int(self.max_voxels * MEGABYTE), queue=self.queue, deadline=self.deadline,
             job_age=max(self.keep, _LEAST_DAYS) * 86400, kept_bytes=int(self.keep_gb * GIGABYTE),
+            delivery=self.deliver_hours * 3600,
         )  # fmt: skip
 
     @property

@@ -25,12 +25,15 @@ from typing import BinaryIO
 
 from medseg_nca.serving.jobs.disk import to_disk
 from medseg_nca.serving.node.arriving import Arrival, SpoolFull, content_digest, told_when_full
+from medseg_nca.serving.node.remembered import Remembered
 
 __all__ = ["Arrival", "Kept", "Spool", "SpoolFull", "SpooledSeries", "instance_key", "series_key"]
 
 _LOG = logging.getLogger(__name__)
 _ARRIVING, _LEAVING = ".arriving", ".leaving"
-_ABOUT = "series.json"
+_ABOUT, _COMPUTED = "series.json", "computed.sqlite"
+# Seconds for which an instance that was computed counts as kept: 90 days.
+_MEMORY = 90 * 86_400.0
 _KEY = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"[0-9a-f]{32}\.dcm")
 _CHUNK = 2**20
@@ -105,6 +108,7 @@ class Spool:
         with told_when_full():
             for place in (self.folder, self.folder / _ARRIVING, self.folder / _LEAVING):
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._computed = Remembered(self.folder / _COMPUTED)
 
     def remove_leftovers(self) -> int:
         """Remove what a killed process has left half-written or half-removed; returns how many.
@@ -223,11 +227,17 @@ class Spool:
         return digest
 
     def remove(self, key: str, digest: str) -> bool:
-        """Remove a series if it still is what the digest stands for; returns whether it was."""
+        """Remove a series that was computed; its instances are remembered for 90 days.
+
+        Returns:
+            False if it is no longer what the digest stands for; nothing is removed then.
+        """
         before = self.digest(key)  # without the lock: large series take their time
         with told_when_full(), self._lock:
-            if before != digest or self.digest(key) != digest or not self.files(key):
+            files = self.files(key)
+            if before != digest or self.digest(key) != digest or not files:
                 return False
+            self._computed.add(path.stem for path in files)
             self._drop(key)
         return True
 
@@ -241,12 +251,14 @@ class Spool:
                 if last < latest:
                     self._drop(path.name)
                     gone.append(path.name)
+        self._computed.forget(_MEMORY)
         return sorted(gone)
 
     def holds(self, sop_uid: str) -> bool:
-        """Whether an instance lies in the spool."""
-        name = f"{instance_key(sop_uid)}.dcm"
-        return any((folder / name).is_file() for folder in self._folders())
+        """Whether an instance lies in the spool, or was computed and is remembered."""
+        key = instance_key(sop_uid)
+        lies_here = any((folder / f"{key}.dcm").is_file() for folder in self._folders())
+        return lies_here or self._computed.has(key)
 
     def _folders(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name)]

@@ -124,6 +124,7 @@ def test_a_copy_is_one_moment_of_a_series(tmp_path: Path) -> None:
     assert spool.remove(KEY, spool.digest(KEY))
     assert (spool.series(), spool.files(KEY)) == ([], ())
     assert not spool.remove(KEY, digest)
+    assert all(Spool(spool.folder).holds(sop) for sop in "abc"), "they were computed"
     assert len(list((tmp_path / "job").iterdir())) == 2
     with pytest.raises(OutputError, match="File exists"):
         spool.copy_to(KEY, tmp_path / "job")

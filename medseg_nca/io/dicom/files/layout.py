@@ -76,20 +76,28 @@ class Walker:
         """
         return self._survey(lambda _: True, {}, deep=True)
 
-    def quick_survey(self, wanted: Callable[[int], bool]) -> HeaderLayout:
+    def quick_survey(
+        self, wanted: Callable[[int], bool], *, last: int = 0xFFFFFFFF
+    ) -> HeaderLayout:
         """Walk over the top level, and into sequences only where their end has to be looked for.
 
         Args:
             wanted: whether the bytes of the element with a tag are to be among the ranges; such
                 sequences are looked into.
+            last: the walk ends at the first element with a higher tag.
 
         Raises:
             DicomError: as :meth:`survey`.
         """
-        return self._survey(wanted, {}, deep=False)
+        return self._survey(wanted, {}, deep=False, end_tag=last)
 
     def _survey(
-        self, wanted: Callable[[int], bool], elements: dict[int, FoundElement], *, deep: bool
+        self,
+        wanted: Callable[[int], bool],
+        elements: dict[int, FoundElement],
+        *,
+        deep: bool,
+        end_tag: int = 0xFFFFFFFF,
     ) -> HeaderLayout:
         position = self.source.start
         implicit = self._really_implicit(position, self._implicit)
@@ -97,6 +105,8 @@ class Walker:
         size, last = 0, None
         while (element := self._element(position, implicit)) is not None:
             last = element
+            if element.tag > end_tag:
+                break
             if element.tag in PIXELS:
                 pixels = self._pixels(element)
                 return HeaderLayout(tuple(kept), implicit, pixels, element.name, elements)
