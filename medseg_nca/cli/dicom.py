@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from medseg_nca.cli.console import announce
+from medseg_nca.cli.dicom_echo import echo
 from medseg_nca.cli.dicom_import import deidentify, import_
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import EXISTING, json_option, out_option, print_json
@@ -24,6 +25,7 @@ def dicom() -> None:
 
 dicom.add_command(import_)
 dicom.add_command(deidentify)
+dicom.add_command(echo)
 
 
 @dicom.command(short_help="List the patients, studies, series and volumes of a folder.")

@@ -110,11 +110,9 @@ def retry(
 
 
 def _spool(ctx: click.Context, spool: str | None, file: Path | None) -> Path:
-    before, given = ctx.obj or (None, {})
-    more = {} if spool is None else {"spool": spool}
-    return resolve_options(
-        NodeSettings, ENVIRONMENT, file or before, {**given, **more}
-    ).settings.spool
+    before: tuple[Path | None, dict[str, Any]] = ctx.obj or (None, {})
+    given = before[1] if spool is None else {**before[1], "spool": spool}
+    return resolve_options(NodeSettings, ENVIRONMENT, file or before[0], given).settings.spool
 
 
 def _print_settings(found: Resolved[NodeSettings], as_json: bool) -> None:

@@ -17,6 +17,7 @@ from medseg_nca.io.dicomweb.connection import DicomWebConnection
 from medseg_nca.io.dicomweb.errors import DicomWebError
 from medseg_nca.io.dicomweb.parts import DICOM, PartFiles, PartsBody, TooManyParts, WrongParts
 from medseg_nca.io.dicomweb.server import DicomWebServer
+from medseg_nca.io.store_report import StoreReport
 
 JSON = "application/dicom+json"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -79,17 +80,6 @@ class FetchLimits:
     bytes: int = 4_000_000_000
     instances: int = 5000
     seconds: float = 600.0
-
-
-@dataclass(frozen=True)
-class StoreReport:
-    """What a server said of objects that were sent.
-
-    Attributes:
-        refused: reason by SOPInstanceUID of what it did not take: the number of PS3.18, or None.
-    """
-
-    refused: dict[str, int | None]
 
 
 class DicomWebClient:

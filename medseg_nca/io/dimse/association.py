@@ -102,6 +102,8 @@ def _end(association: Association, link: Link) -> None:
     """Leave no thread and no socket behind."""
     if association.is_established:
         association.abort()
+    link.shut()
+    association.dul.kill_dul()
     for thread in (association, association.dul):
         if thread.is_alive():
             thread.join(link.timeout)

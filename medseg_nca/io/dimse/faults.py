@@ -94,9 +94,11 @@ def why_broken(
     if link.first and link.first[0] not in _PDUS:
         text = "wants TLS" if link.first[0] == _TLS_ALERT else "speaks no DICOM"
         return _error("wrong", address, f"{text} at this port", _OTHER_TLS)
-    if link.stalled or (link.heard is None and link.error is None):
+    if link.stalled or not (link.heard or link.error or link.first):
         seconds = f"{link.timeout:g} s"
         return _error("slow", address, f"did nothing for {seconds} during {what}", _LATER)
+    if link.error is None and type(link.heard).__name__ not in ("A_P_ABORT", "A_RELEASE"):
+        return _error("wrong", address, f"sent what does not belong there during {what}", _LOG)
     wants = "a certificate of this side" if tls else "TLS"
     return _error(
         "unreachable", address, f"ended the connection during {what}",

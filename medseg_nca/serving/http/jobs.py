@@ -250,6 +250,8 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
                                if name in progress.facts}}  # fmt: skip
     if job.failure is not None:
         tree["error"] = job.failure.to_tree()
+        if "notice" in job.result:
+            tree["notice"] = "made" if job.result["notice"] else "not made"
     if job.state == "done":
         outputs = job.result["outputs"]
         tree |= {name: job.result[name] for name in ("seconds", "warnings", "notes", "labels")}

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from medseg_nca.errors import MedsegError
-from medseg_nca.io.dicomweb.client import StoreReport
+from medseg_nca.io.store_report import StoreReport
 from medseg_nca.serving.audit import AuditLog
 from medseg_nca.serving.jobs.deliveries import Deliveries, Delivery, DeliveryState
+from medseg_nca.serving.jobs.notices import NOTICE
 from medseg_nca.serving.jobs.records import JobRecord
 from medseg_nca.serving.jobs.schema import PACS
-from medseg_nca.serving.jobs.store import NOTICE, OUTPUT, JobStore
+from medseg_nca.serving.jobs.store import OUTPUT, JobStore
 from medseg_nca.serving.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Destination(Protocol):
         """Send objects once; one that is there already counts as taken.
 
         Raises:
-            MedsegError: if it did not say what became of them, see :class:`Trouble`.
+            MedsegError: if it did not say what became of them, see :class:`DestinationTrouble`.
         """
 
     def close(self) -> None:
@@ -69,7 +70,7 @@ class Destination(Protocol):
 
 
 @runtime_checkable
-class Trouble(Protocol):
+class DestinationTrouble(Protocol):
     """What is known of the error of a destination, whatever protocol it speaks."""
 
     @property
@@ -190,7 +191,7 @@ class _Sender(threading.Thread):
         if self._told != reason:
             logger.warning("Results cannot be delivered to %s: %s", self.destination.name, reason)
         self._told = reason
-        if isinstance(error, Trouble):
+        if isinstance(error, DestinationTrouble):
             text = _TEXTS.get(error.trouble, "does not take the results")
             return f"{self._who()} {text}.", error.passes
         if known:  # the file of the credentials may be in the middle of a renewal

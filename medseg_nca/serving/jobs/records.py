@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ class JobOptions:
         image: whether the image is kept with the results, as a file that a viewer takes.
         select: which DICOM series, see :func:`medseg_nca.io.dicom.select.parse_selection`.
         destinations: names of those that get the DICOM objects when the job has ended.
+        notice: which DICOM object says why a job failed: "sr" (a text), "sc" (a picture of that
+            text), "" for none.
         export: suffix of one more file of the label map (:mod:`medseg_nca.serving.label_file`), ""
             for none.
         export_dtype: of its numbers; "" is the smallest that holds them.
@@ -54,6 +57,7 @@ class JobOptions:
     image: bool = False
     select: str = ""
     destinations: tuple[str, ...] = ()
+    notice: Literal["", "sr", "sc"] = ""
     export: str = ""
     export_dtype: str = ""
     export_compress: bool = True
@@ -118,7 +122,8 @@ class JobRecord:
         attempts: how often a worker began it.
         started: when a worker began it last.
         finished: when it came to its end.
-        result: of a job that is done: model, files, labels, warnings, seconds.
+        result: of a job that is done: model, files, labels, warnings, seconds. Of one that failed:
+            its notice, where one was asked for; ``{"notice": {}}`` where none could be made.
         failure: of a job that failed or was cancelled.
         bytes: that its folder takes.
         series: what the audit log calls the image by.
@@ -143,3 +148,16 @@ class JobRecord:
     def is_finished(self) -> bool:
         """Whether nothing more will become of it."""
         return self.state in FINISHED
+
+
+def record_of(row: Mapping[str, Any]) -> JobRecord:
+    """A job from its row in the database."""
+    failure = row["failure"]
+    return JobRecord(
+        id=row["id"], number=row["number"], owner=row["owner"], model=row["model"],
+        state=row["state"], options=JobOptions.from_tree(json.loads(row["options"])),
+        created=row["created"], attempts=row["attempts"], started=row["started"],
+        finished=row["finished"], result=json.loads(row["result"]),
+        failure=None if failure is None else Failure(**json.loads(failure)),
+        bytes=row["bytes"], series=row["series"],
+    )  # fmt: skip

@@ -20,7 +20,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.serving.jobs.dead_letters import DeadLetters
 from medseg_nca.serving.jobs.disk import only_one, size_of, to_disk
 from medseg_nca.serving.jobs.forgetting import Forgetting
+from medseg_nca.serving.jobs.notices import NOTICE, Notices, noticed
 from medseg_nca.serving.jobs.records import (
     FINISHED,
     MOST_ATTEMPTS,
@@ -36,12 +37,13 @@ from medseg_nca.serving.jobs.records import (
     JobOptions,
     JobRecord,
     State,
+    record_of,
 )
 from medseg_nca.serving.jobs.schema import prepare
 
 # Of a job that has ended: the text may name a patient, for example select=PatientID=...
 _FORGET = "options = json_set(options, '$.select', '')"
-INPUT, OUTPUT, RESULT, NOTICE = "input", "output", "result.json", "notice"
+INPUT, OUTPUT, RESULT = "input", "output", "result.json"
 _STOPPED_TWICE = Failure(
     503, "The server or its worker stopped twice while it computed this image.",
     "Perhaps the image needs more memory than the machine has; try a smaller one.",
@@ -71,6 +73,7 @@ class JobStore:
                 f"--state {state}: cannot be written ({error.strerror}).",
                 hint="Name a folder of your own.",
             ) from error
+        self.notices: Notices | None = None  # without it no job has one
         self.dead_letters = DeadLetters(state / "dead-letter")
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
@@ -227,14 +230,24 @@ class JobStore:
             return self._finish_from(folder, job.id)
 
     def fail(self, job_id: str, failure: Failure, state: State = "failed") -> bool:
-        """End a job that waits or is at work; False if it had ended before."""
+        """End a job that waits or is at work; False if it had ended before.
+
+        Its notice is whole before the database says that the job failed. After a kill between them
+        the job is tried again, and may make another notice; none of them was delivered before.
+
+        Raises:
+            OSError: if there is no room for the notice; call it again.
+        """
+        job, result = self.get(job_id), {}
+        if state == "failed" and job is not None and not job.is_finished:
+            result = noticed(self.notices, job, failure, self.folder(job_id))
         with self.transaction() as database:
             done = database.execute(
-                f"UPDATE jobs SET state = ?, failure = ?, finished = ?, {_FORGET} "
+                f"UPDATE jobs SET state = ?, failure = ?, finished = ?, result = ?, {_FORGET} "
                 "WHERE id = ? AND state IN ('queued', 'running')",
-                (state, json.dumps(failure.to_tree()), time.time(), job_id),
+                (state, json.dumps(failure.to_tree()), time.time(), json.dumps(result), job_id),
             )
-        self._forget_input(job_id)
+        self._forget_input(job_id, NOTICE if result.get("notice") else None)
         return done.rowcount > 0
 
     def cancel_queued(self, job_id: str, failure: Failure) -> bool:
@@ -246,7 +259,7 @@ class JobStore:
                 (json.dumps(failure.to_tree()), time.time(), job_id),
             )
         if done.rowcount:
-            self._forget_input(job_id)
+            self._forget_input(job_id, None)
         return done.rowcount > 0
 
     def leave(self, job_id: str, failure: Failure) -> None:
@@ -361,13 +374,13 @@ class JobStore:
                 "WHERE id = ? AND state IN ('queued', 'running')",
                 (json.dumps(result), time.time(), size, job_id),
             )
-        self._forget_input(job_id)
+        self._forget_input(job_id, OUTPUT)
         return done.rowcount > 0
 
-    def _forget_input(self, job_id: str) -> None:
+    def _forget_input(self, job_id: str, kept: str | None) -> None:
         """Images of patients are not kept longer than they are needed."""
         for path in self.folder(job_id).glob("*"):
-            if path.name != OUTPUT:
+            if path.name != kept:
                 shutil.rmtree(path, ignore_errors=True)
         with self._lock:
             self._forgetting.end(job_id)
@@ -375,16 +388,4 @@ class JobStore:
     def _select(self, where: str, values: tuple[Any, ...]) -> list[JobRecord]:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
-        return [_record(row) for row in rows]
-
-
-def _record(row: Mapping[str, Any]) -> JobRecord:
-    failure = row["failure"]
-    return JobRecord(
-        id=row["id"], number=row["number"], owner=row["owner"], model=row["model"],
-        state=row["state"], options=JobOptions.from_tree(json.loads(row["options"])),
-        created=row["created"], attempts=row["attempts"], started=row["started"],
-        finished=row["finished"], result=json.loads(row["result"]),
-        failure=None if failure is None else Failure(**json.loads(failure)),
-        bytes=row["bytes"], series=row["series"],
-    )  # fmt: skip
+        return [record_of(row) for row in rows]

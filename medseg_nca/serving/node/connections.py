@@ -15,12 +15,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
+
+from medseg_nca.serving.node.visit import hang_up
 
 if TYPE_CHECKING:
     from pynetdicom.ae import ApplicationEntity
@@ -208,9 +209,3 @@ def shake_hands(
             secured.close()
         return None
     return secured
-
-
-def hang_up(connection: socket.socket) -> None:
-    """Close a connection, whatever the peer does."""
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)

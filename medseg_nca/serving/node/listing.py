@@ -51,7 +51,7 @@ def listing(spool: Path) -> dict[str, list[dict[str, Any]]]:
     """
     state = state_of(spool)
     with _reading(state) as database:
-        notes = {row["key"]: series_note(row) for row in _rows(database, "node_series")}
+        notes = {row["key"]: series_note(dict(row)) for row in _rows(database, "node_series")}
         lines = {row["job"]: row for row in _rows(database, "node_jobs")}
         jobs = [_job(row, lines[row["id"]]) for row in _rows(database, "jobs", "number")
                 if row["id"] in lines]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from medseg_nca.serving.node.arrivals import Arrivals, Rules
 from medseg_nca.serving.node.completeness import Completeness
 from medseg_nca.serving.node.ledger import Ledger
 from medseg_nca.serving.node.listing import SERIES, note_state
+from medseg_nca.serving.node.notices import FailureNotices
 from medseg_nca.serving.node.receiver import Receiver, ReceiverSettings
 from medseg_nca.serving.node.requests import take_requests
 from medseg_nca.serving.node.retention import Retention
@@ -52,11 +54,11 @@ class Node:
             settings.spool / SERIES, reserve_bytes=int(settings.reserve_gb * GIGABYTE)
         )
         self._ledger = Ledger(parts.store)
-        retention = Retention(
-            self.spool, self._ledger, parts.store, settings.keep, parts.audit,
-            reports=settings.report_failures != "none",
-        )  # fmt: skip
+        retention = Retention(self.spool, self._ledger, parts.store, settings.keep, parts.audit)
         options = JobOptions(kind="dicom", objects=settings.formats, destinations=settings.send_to)
+        if settings.report_failures != "none":
+            parts.store.notices = FailureNotices(parts.catalogue, parts.audit)
+            options = replace(options, notice=settings.report_failures)
         self.arrivals = Arrivals(
             self.spool, self._ledger, service, Rules(settings.routes, served, options),
             Completeness(settings.settle, settings.expect_count or ""),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable
 
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.jobs.store import OUTPUT, JobStore
+from medseg_nca.serving.jobs.store import JobStore
 from medseg_nca.serving.node.ledger import Ledger, SeriesNote
 from medseg_nca.serving.node.spool import Spool, SpooledSeries
 
@@ -31,16 +30,15 @@ class Retention:
             its jobs are over, and the files of their results, too.
         audit: gets a line for each series.
         clock: seconds since 1970.
-        reports: whether the destinations are told of jobs that failed.
     """
 
     def __init__(
         self, spool: Spool, ledger: Ledger, store: JobStore, keep: float, audit: AuditLog,
-        clock: Callable[[], float] = time.time, *, reports: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._spool, self._ledger, self._store = spool, ledger, store
         self._keep, self._audit, self._clock = keep, audit, clock
-        self._reports, self._due = reports, float("-inf")
+        self._due = float("-inf")
 
     def sweep_when_due(self) -> None:
         """Remove what is to go now, at most once a minute where series are kept for days."""
@@ -70,7 +68,7 @@ class Retention:
     def _drop(self, series: SpooledSeries, note: SeriesNote) -> bool:
         if self._keep == 0:  # before the series, so that a kill leaves it to be found again
             for job in self._ledger.jobs(series.key):
-                shutil.rmtree(self._store.folder(job.job) / OUTPUT, ignore_errors=True)
+                shutil.rmtree(self._store.folder(job.job), ignore_errors=True)
         if not self._spool.remove(series.key, note.digest):
             return False
         self._audit.write("series", outcome="removed", series=self._audit.name(series.series_uid))
@@ -79,19 +77,12 @@ class Retention:
     def _is_over(self, job: str) -> bool:
         """Whether nothing more becomes of a job, nor of its results."""
         with self._store.transaction() as database:
-            row = database.execute(
-                "SELECT state, options, finished FROM jobs WHERE id = ?", (job,)
-            ).fetchone()
-            if row is None:
-                return True
             ended = database.execute(
                 "SELECT COUNT(*) FROM deliveries WHERE job = ? AND state != 'waiting'", (job,)
             ).fetchone()[0]
-        if row["state"] in ("queued", "running"):
-            return False
-        if row["state"] == "cancelled" or (row["state"] == "failed" and not self._reports):
+        record = self._store.get(job)
+        if record is None or record.state == "cancelled":
             return True
-        wanted = json.loads(row["options"]).get("destinations", ())
-        # Of a series in which nothing can be read there is no report.
-        late = row["state"] == "failed" and self._clock() - row["finished"] > 2 * DAY
-        return late or int(ended) >= len(wanted)
+        is_sent = record.state == "done" or "file" in record.result.get("notice", {})
+        wanted = len(record.options.destinations) if is_sent else 0
+        return record.is_finished and int(ended) >= wanted

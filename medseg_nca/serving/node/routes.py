@@ -35,7 +35,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RuleVerdict:
     """What a rule says to a series.
 
     Attributes:
@@ -65,7 +65,7 @@ class Choice:
     """
 
     route: Route | None
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[RuleVerdict, ...] = ()
     refused: str = ""
 
 
@@ -164,10 +164,10 @@ def series_of(scan: Scan, series_uid: str = "") -> Series:
     return Series(series_uid, "", "", None, "image", (), {}, damaged=tuple(scan.unreadable))
 
 
-def _verdict(route: Route, series: Series) -> Verdict:
+def _verdict(route: Route, series: Series) -> RuleVerdict:
     reasons, unmets = [], route.selection.unmet(series)
     for unmet in unmets:
         found = " or ".join(repr(text) for text in dict.fromkeys(unmet.found))
         reasons.append(f"{unmet.condition} fails: the series has {found or 'no volume'}.")
     keywords = dict.fromkeys(unmet.condition.keyword for unmet in unmets)
-    return Verdict(route, tuple(reasons), tuple(keywords))
+    return RuleVerdict(route, tuple(reasons), tuple(keywords))

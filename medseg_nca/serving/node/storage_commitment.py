@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ class Commitments:
                     self._answer(path)
                 except Exception as error:
                     _LOG.error("A commitment cannot be told: %s.", type(error).__name__)
-                    self._later(path)
+                    self._give_up_or_wait(path)
             self._wake.wait(0.5)
             self._wake.clear()
 
@@ -168,12 +168,14 @@ class Commitments:
             return
         with self._lock:
             assoc = self._open.pop(path, None)
+            for sent in [key for key, value in self._sent.items() if value == path]:
+                del self._sent[sent]  # it was not answered in time
         number, report = self._report(commitment)
         if assoc is not None and assoc.is_established:
             self._later(path)  # unless its answer comes before
             self._send_back(path, assoc, number, report)
         elif not self._tell(commitment, number, report):
-            self._give_up_or_wait(path, commitment)
+            self._give_up_or_wait(path)
         else:
             self._done(path)
 
@@ -236,18 +238,19 @@ class Commitments:
             return False
         try:
             status, _ = assoc.send_n_event_report(report, number, PUSH_MODEL, _WELL_KNOWN)
-            return status.get("Status") == 0x0000
+            return bool(status.get("Status") == 0x0000)
         finally:
             assoc.release()
 
-    def _give_up_or_wait(self, path: Path, commitment: Commitment) -> None:
-        if commitment.tried >= len(self._pauses):
+    def _give_up_or_wait(self, path: Path) -> None:
+        commitment = _read(path)
+        if commitment is None or commitment.tried >= len(self._pauses):
             _LOG.warning("A request for commitment is given up: its caller cannot be told.")
             self._done(path)
             return
-        _write(path, Commitment(**{**asdict(commitment), "tried": commitment.tried + 1}))
         with self._lock:
             self._due[path] = time.monotonic() + self._pauses[commitment.tried]
+        _write(path, replace(commitment, tried=commitment.tried + 1))
 
     def _later(self, path: Path) -> None:
         with self._lock:

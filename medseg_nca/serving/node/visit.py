@@ -6,12 +6,12 @@ import logging
 import socket
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from medseg_nca.errors import OutputError
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.node.connections import hang_up
 from medseg_nca.serving.node.identity import NotUnderstood, identify
 from medseg_nca.serving.node.spool import Spool, SpoolFull
 
@@ -184,3 +184,9 @@ def _take(event: Event, landing: Landing, spool: Spool) -> Taken:
     kept = spool.adopt(landing.arrival, found.study_uid, found.series_uid, found.sop_uid)
     outcome: Outcome = "stored" if kept.is_new else "replaced" if kept.replaced else "again"
     return Taken(outcome, kept.key, found.series_uid, landing.size)
+
+
+def hang_up(connection: socket.socket) -> None:
+    """Close a connection, whatever the peer does."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from tests.io.dicom.build import classic, pixels
+from tests.io.dicom.build import classic, pixels, write
+from tests.serving.node.receiving import association
 from tests.serving.running import PATIENCE, STARTED, start
 from tests.tracking.tiny import save_tiny
 
-pytest.importorskip("pynetdicom", reason="the node needs pynetdicom")
 pytestmark = pytest.mark.slow
 COMMAND = (sys.executable, "-m", "medseg_nca", "dicom-node")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -46,18 +46,12 @@ def archive() -> Iterator[tuple[int, list[Dataset]]]:
         server.shutdown()
 
 
-def send(port: int, instances: Sequence[Dataset]) -> None:
-    """Send instances as a scanner does; each is answered with success."""
-    from pynetdicom import AE
-    from pynetdicom.sop_class import MRImageStorage
-
-    ae = AE("SCANNER")
-    ae.add_requested_context(MRImageStorage)
-    association = ae.associate("127.0.0.1", port, ae_title="MEDSEG")
-    assert association.is_established
-    answers = [association.send_c_store(dataset).Status for dataset in instances]
-    association.release()
-    assert answers == [0] * len(instances)
+def send(port: int, folder: Path, count: int = 8) -> None:
+    """Send instances of a series as a scanner does; each is answered with success."""
+    instances = classic(pixels((8, 14, 12)), modality="MR", SeriesDescription="T1 hippo")
+    files = write(folder / "sent", instances[:count])
+    with association(port, caller="SCANNER", called="MEDSEG") as peer:
+        assert [peer.send_c_store(file).Status for file in files] == [0] * count
 
 
 def until(true: Callable[[], object]) -> None:
@@ -88,10 +82,6 @@ class Process:
         return self.process.wait(PATIENCE)
 
 
-def mr() -> list[Dataset]:
-    return classic(pixels((8, 14, 12)), modality="MR", SeriesDescription="T1 hippo")
-
-
 def test_late_slices_are_a_second_version_and_each_result_comes_once(tmp_path: Path) -> None:
     save_tiny(tmp_path / "tiny")
     with archive() as (port, taken):
@@ -100,13 +90,13 @@ def test_late_slices_are_a_second_version_and_each_result_comes_once(tmp_path: P
             "--send-to", f"ARCHIVE@127.0.0.1:{port}", "--settle", "1", "--formats", "dicom-seg,sr",
         )  # fmt: skip
         node = Process(tmp_path, *options)
-        send(node.port, mr()[:5])
+        send(node.port, tmp_path, 5)
         until(lambda: len(taken) == 2)
-        send(node.port, mr())
+        send(node.port, tmp_path)
         until(lambda: len(taken) == 4)
         assert node.stop() == 0
         node = Process(tmp_path, *options)
-        send(node.port, mr())
+        send(node.port, tmp_path)
         listed = subprocess.run(
             [*COMMAND, "list", "--spool", "spool", "--json"], cwd=tmp_path, env=ENVIRONMENT,
             capture_output=True, text=True, check=True,
@@ -135,7 +125,7 @@ def test_a_server_and_a_node_share_their_jobs_and_figures(tmp_path: Path) -> Non
     try:
         port = int(server.log.read_text().split("MEDSEG listens on 127.0.0.1 port ")[1].split()[0])
         server.ready()
-        send(port, mr())
+        send(port, tmp_path)
         until(lambda: server.get("/v1/jobs").json()["jobs"])
         (job,) = server.get("/v1/jobs").json()["jobs"]
         assert server.wait(job)["state"] == "done"

@@ -175,6 +175,20 @@ def test_below_the_reserve_everything_is_refused_until_there_is_room(tmp_path: P
         assert node.receiver.problem() is None
 
 
+def test_a_full_disk_refuses_until_it_has_room(tmp_path: Path, small_disk: Path) -> None:
+    path = saved(tmp_path, series(1)[0])
+    with running(small_disk) as node, association(node.port) as peer:
+        for size in (900_000, 3_000_000):  # at the end, and while it arrives
+            filler = small_disk / "filler"
+            filler.write_bytes(b"x" * 300_000)
+            large = one(path=path, PixelData=b"\0" * size, SOPInstanceUID=f"1.2.{size}")
+            assert peer.send_c_store(large).Status == 0xA700
+            assert node.leftovers() == node.files() == []
+            filler.unlink()
+        assert peer.send_c_store(one(path=path)).Status == 0
+        assert len(node.files()) == 1
+
+
 def test_the_audit_log_and_the_log_say_who_came_and_nothing_of_a_patient(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,7 +23,6 @@ from tests.io.dicom.build import AXIAL, classic, pixels, write
 from tests.serving.node.receiving import (
     AET,
     CALLER,
-    ECHO,
     EXPLICIT,
     MR,
     Running,
@@ -237,6 +236,31 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         assert len(kept) <= len(acknowledged) + 1
 
 
+@pytest.mark.peer
+def test_a_large_object_takes_no_memory(tmp_path: Path) -> None:
+    dataset: Any = pydicom.dcmread(instance(tmp_path / "in"))
+    dataset.Rows, dataset.Columns, dataset.PixelData = 8000, 8000, b"\0" * 128_000_000
+    large = write(tmp_path / "large", [dataset])[0]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", NODE, str(tmp_path / "node")], env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+
+        def most() -> int:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+        assert "exit 0" in dcmtk("storescu", port, "--", tmp_path / "in" / "0000.dcm")
+        before = most()
+        assert "exit 0" in dcmtk("storescu", port, "--", large)
+        assert most() - before < 32_000_000
+        process.communicate("")
+    assert process.returncode == 0
+
+
 def test_stopping_lets_an_object_arrive_and_ends_idle_associations(tmp_path: Path) -> None:
     path = instance(tmp_path / "in")
     with running(tmp_path) as node, association(node.port) as peer:
@@ -246,4 +270,3 @@ def test_stopping_lets_an_object_arrive_and_ends_idle_associations(tmp_path: Pat
         with pytest.raises(ConnectionRefusedError):
             connect(node.port)
     assert node.lines()[-1]["instances"] == {"stored": 1}
-    assert ECHO

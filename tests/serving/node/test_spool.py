@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pydicom
@@ -160,18 +159,6 @@ def test_below_the_reserve_nothing_is_taken_and_nothing_is_left(tmp_path: Path) 
     with pytest.raises(SpoolFull, match="are to stay free"):
         keep(Spool(tmp_path, reserve_bytes=2**60), "a")
     assert listing(tmp_path) == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk can only be mounted by root")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_full_disk_refuses_whole_instances_until_it_has_room(small_disk: Path) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MANUFACTURER, MODEL = "medseg_nca", "medseg_nca"
 RESEARCH_USE = "Research use only. Not for clinical use."
 # Added to the number of the source's series to number the series of each kind of result.
-SERIES_NUMBERS = {"seg": 1000, "rtstruct": 2000, "sr": 3000, "sc": 4000}
+SERIES_NUMBERS = {"seg": 1000, "rtstruct": 2000, "sr": 3000, "sc": 4000, "notice": 5000}
 
 # What describes patient and study, not the image: PS3.3 C.7.1.1, C.7.1.3, C.7.2.1 to C.7.2.3.
 _TYPE_2 = (
@@ -111,12 +111,7 @@ class SourceImages:
 
     def series_number(self, kind: str) -> int:
         """Return the number of the series of a kind of result, beside the source's number."""
-        number = self.header.get("SeriesNumber")
-        try:
-            own = int(number) % 1000 if number else 1
-        except (TypeError, ValueError):  # several values, or no number
-            own = 1
-        return SERIES_NUMBERS[kind] + own
+        return series_number(self.header, kind)
 
 
 def source_images(image: Volume, *, kind: str) -> SourceImages:
@@ -156,6 +151,21 @@ def source_images(image: Volume, *, kind: str) -> SourceImages:
     )
     uid = source.frame_of_reference_uid or new_uid("frame of reference", source.series_uid)
     return SourceImages(source, mended(header), references, frame_grid(image), uid)
+
+
+def series_number(header: Dataset, kind: str) -> int:
+    """Return the number of the series of a kind of result, beside that of its source."""
+    number = header.get("SeriesNumber")
+    try:
+        own = int(number) % 1000 if number else 1
+    except (TypeError, ValueError):  # several values, or no number
+        own = 1
+    return SERIES_NUMBERS[kind] + own
+
+
+def patient_and_study(header: Dataset) -> Dataset:
+    """Return a mended copy of what of a header describes patient and study."""
+    return _elements(mended(header), _COPIED)
 
 
 def mended(header: Dataset) -> Dataset:
