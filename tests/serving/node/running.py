@@ -9,21 +9,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom.filereader import read_file_meta_info
+
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.node.listing import listing
 from tests.io.dicom.build import AXIAL, classic, pixels, write
-from tests.orthanc import Orthanc
 from tests.serving.node.receiving import AET, CALLER, association, dcmtk
 from tests.serving.running import PATIENCE, STARTED
 
 ROOT = Path(__file__).parents[3]
-# How the node calls a storage provider at a port of this machine.
-ARCHIVE = "ARCHIVE"
 LISTENS = re.compile(r" listens on 127\.0\.0\.1 port (\d+).*http://127\.0\.0\.1:(\d+)/metrics")
 
 
@@ -173,10 +172,11 @@ def storescu(node: Node, *paths: Path, options: Sequence[object] = ()) -> None:
     assert said.count("Status: Success") + said.count("Success)") >= len(paths), said
 
 
-def store(port: int, paths: Iterable[Path], sop_class: str = "") -> dict[Path, int]:
+def store(port: int, paths: Sequence[Path]) -> dict[Path, int]:
     """Send files over one association of pynetdicom; the statuses of those that were answered."""
     answers: dict[Path, int] = {}
-    with association(port, *([sop_class] if sop_class else [])) as peer:
+    classes = {str(read_file_meta_info(path).MediaStorageSOPClassUID) for path in paths}
+    with association(port, *sorted(classes)) as peer:
         for path in paths:
             if not peer.is_established:
                 break
@@ -185,13 +185,3 @@ def store(port: int, paths: Iterable[Path], sop_class: str = "") -> dict[Path, i
                 break
             answers[path] = int(answer.Status)
     return answers
-
-
-def start_orthanc(folder: Path) -> Orthanc:
-    """An Orthanc that everybody may send to; skips where it is not installed."""
-    return Orthanc(folder).start()
-
-
-def address(orthanc: Orthanc) -> str:
-    """Of an Orthanc, as ``--send-to`` takes it."""
-    return f"ORTHANC@127.0.0.1:{orthanc.dicom}"
