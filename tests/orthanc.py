@@ -32,6 +32,7 @@ class Orthanc:
         password: of the user.
         http: port of HTTP.
         dicom: port of DICOM.
+        more: settings of Orthanc beside ours, for example ``{"DicomCheckCalledAet": True}``.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Orthanc:
     password: str = ""
     http: int = field(default_factory=lambda: _free_port())
     dicom: int = field(default_factory=lambda: _free_port())
+    more: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -174,6 +176,7 @@ class Orthanc:
             "DicomAet": "ORTHANC",
             "DicomAlwaysAllowStore": True,
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **self.more,
         }
 
 

@@ -42,7 +42,7 @@ def serve(settings_file: Path | None, print_settings: bool, as_json: bool, **giv
     settings = found.settings
     settings.check()
     check_packages()
-    announce(f"Starting to serve {', '.join(settings.models)}.")
+    announce(f"Starting to serve {', '.join(settings.models) or 'the models of the node'}.")
     from medseg_nca.serving.server import serve as run
 
     run(settings, lambda url: click.echo(f"Listening on {url}"))

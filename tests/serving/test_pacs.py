@@ -81,7 +81,7 @@ def stored(server: Server, job: dict[str, Any], state: str = "stored") -> dict[s
     while time.monotonic() < end:
         now: dict[str, Any] = server.get(f"/v1/jobs/{job['id']}").json()
         storing = now["storing"]
-        if storing["state"] == state and (state != "waiting" or storing["attempts"]):
+        if storing["state"] == state and (state != "waiting" or storing["detail"]):
             return now
         time.sleep(0.1)
     raise AssertionError(f"still {now['storing']}")

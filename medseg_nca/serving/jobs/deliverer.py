@@ -43,8 +43,9 @@ _TEXTS: Mapping[str, str] = {
     "too-large": "takes no object of that size",
     "wrong": "does not say what became of the results",
 }
-# Failure reasons that may pass: processing failure, out of resources (PS3.7 annex C).
-_PASSING = frozenset((0x0110, *range(0xA700, 0xA800)))
+# Failure reasons that may pass: processing failure, out of resources (PS3.7 annex C); and None,
+# where an archive gives no reason, for example because it stopped in the middle.
+_PASSING = frozenset((None, 0x0110, *range(0xA700, 0xA800)))
 
 
 class Destination(Protocol):
@@ -164,7 +165,7 @@ class _Sender(threading.Thread):
                 self._store.dead_letters.remove(job.id, self._key)
                 self._end(delivery, job, "stored")
                 return
-            text = f"{self._who()} refuses the results (failure reason {_codes(report)})."
+            text = f"{self._who()} refuses the results ({_reasons(report)})."
             passes = all(reason in _PASSING for reason in report.refused.values())
         if passes and time.time() - delivery.asked <= self._give_up:
             self._deliveries.put_off(delivery, pause, text)
@@ -230,6 +231,8 @@ def dicom_files(store: JobStore, job: JobRecord) -> list[Path]:
             if output["type"] == DICOM_TYPE]  # fmt: skip
 
 
-def _codes(report: StoreReport) -> str:
-    reasons = sorted({reason or 0 for reason in report.refused.values()})
-    return ", ".join(f"{reason:04X}H" for reason in reasons)
+def _reasons(report: StoreReport) -> str:
+    codes = sorted({reason for reason in report.refused.values() if reason is not None})
+    if not codes:
+        return "it gives no reason"
+    return f"failure reason {', '.join(f'{code:04X}H' for code in codes)}"
