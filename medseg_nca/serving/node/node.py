@@ -59,9 +59,10 @@ class Node:
         if settings.report_failures != "none":
             parts.store.notices = FailureNotices(parts.catalogue, parts.audit)
             options = replace(options, notice=settings.report_failures)
+        self._completeness = Completeness(settings.settle, settings.expect_count or "")
         self.arrivals = Arrivals(
             self.spool, self._ledger, service, Rules(settings.routes, served, options),
-            Completeness(settings.settle, settings.expect_count or ""),
+            self._completeness,
             chores=(partial(take_requests, settings.spool, self.again), retention.sweep_when_due),
         )  # fmt: skip
         self.receiver = Receiver(
@@ -76,6 +77,7 @@ class Node:
             ConfigError: if the port cannot be had, or the certificate cannot be used.
         """
         self.receiver.start()
+        self._completeness.listens()
         settings = self._settings
         return f"{settings.aet} listens on {settings.host} port {self.receiver.port}"
 
