@@ -32,7 +32,6 @@ from medseg_nca.serving.jobs.forgetting import Forgetting
 from medseg_nca.serving.jobs.notices import NOTICE, Notices, noticed
 from medseg_nca.serving.jobs.records import (
     FINISHED,
-    MOST_ATTEMPTS,
     Failure,
     JobOptions,
     JobRecord,
@@ -44,10 +43,6 @@ from medseg_nca.serving.jobs.schema import prepare
 # Of a job that has ended: the text may name a patient, for example select=PatientID=...
 _FORGET = "options = json_set(options, '$.select', '')"
 INPUT, OUTPUT, RESULT = "input", "output", "result.json"
-_STOPPED_TWICE = Failure(
-    503, "The server or its worker stopped twice while it computed this image.",
-    "Perhaps the image needs more memory than the machine has; try a smaller one.",
-)  # fmt: skip
 
 
 class JobStore:
@@ -277,8 +272,8 @@ class JobStore:
             job: that was at work.
             counts: whether the attempt counts.
         """
-        if counts and job.attempts >= MOST_ATTEMPTS:
-            self.fail(job.id, _STOPPED_TWICE)
+        if counts and job.attempts >= job.options.attempts:
+            self.fail(job.id, _stopped(job.attempts))
             return self.get(job.id)
         with self.transaction() as database:
             database.execute(
@@ -389,3 +384,11 @@ class JobStore:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
         return [record_of(row) for row in rows]
+
+
+def _stopped(attempts: int) -> Failure:
+    often = {1: "once", 2: "twice"}.get(attempts, f"{attempts} times")
+    return Failure(
+        503, f"The server or its worker stopped {often} while it computed this image.",
+        "Perhaps the image needs more memory than the machine has; try a smaller one.",
+    )  # fmt: skip

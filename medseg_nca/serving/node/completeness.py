@@ -15,8 +15,8 @@ from medseg_nca.serving.node.spool import Spool, SpooledSeries
 class Completeness:
     """Complete is what has been quiet for a while, or has as many instances as a tag says.
 
-    Only the time counts in which the node listened: a sender that goes on when a node is there again
-    has not been quiet while it was not.
+    Only the time counts in which the node listened: a sender that goes on when a node is there
+    again has not been quiet while it was not.
 
     No DICOM message says that a series has ended. Tags that count images (ImagesInAcquisition,
     0020,1002; NumberOfSeriesRelatedInstances, 0020,1209) often count something else: one is asked

@@ -31,6 +31,9 @@ from medseg_nca.serving.settings import GIGABYTE, MEGABYTE
 if TYPE_CHECKING:
     from medseg_nca.io.dimse.tls import DimseTls
 
+# Nobody waits to send a series again, as a client of the server does: its job is given up later.
+_ATTEMPTS = 5
+
 
 class Node:
     """Receiver, arrivals and retention on the queue of a server, or of a process of its own.
@@ -55,7 +58,10 @@ class Node:
         )
         self._ledger = Ledger(parts.store)
         retention = Retention(self.spool, self._ledger, parts.store, settings.keep, parts.audit)
-        options = JobOptions(kind="dicom", objects=settings.formats, destinations=settings.send_to)
+        options = JobOptions(
+            kind="dicom", objects=settings.formats, destinations=settings.send_to,
+            attempts=_ATTEMPTS,
+        )  # fmt: skip
         if settings.report_failures != "none":
             parts.store.notices = FailureNotices(parts.catalogue, parts.audit)
             options = replace(options, notice=settings.report_failures)
@@ -83,6 +89,7 @@ class Node:
 
     def start(self) -> None:
         """Begin to submit jobs; the service has started before."""
+        self._completeness.listens()  # or at least soon: nothing is complete before
         self.arrivals.start()
 
     def stop(self) -> None:
