@@ -32,6 +32,7 @@ from medseg_nca.serving.jobs.forgetting import Forgetting
 from medseg_nca.serving.jobs.notices import NOTICE, Notices, noticed
 from medseg_nca.serving.jobs.records import (
     FINISHED,
+    MOST_ATTEMPTS,
     Failure,
     JobOptions,
     JobRecord,
@@ -265,14 +266,17 @@ class JobStore:
                 (json.dumps(failure.to_tree()), job_id),
             )
 
-    def put_back(self, job: JobRecord, *, counts: bool = True) -> JobRecord | None:
+    def put_back(
+        self, job: JobRecord, *, counts: bool = True, most: int = MOST_ATTEMPTS
+    ) -> JobRecord | None:
         """Return a job to its place in the queue; it fails if it was tried often enough.
 
         Args:
             job: that was at work.
             counts: whether the attempt counts.
+            most: how many attempts are enough.
         """
-        if counts and job.attempts >= job.options.attempts:
+        if counts and job.attempts >= most:
             self.fail(job.id, _stopped(job.attempts))
             return self.get(job.id)
         with self.transaction() as database:
@@ -304,7 +308,7 @@ class JobStore:
                 self._finish_from(self.folder(job.id), job.id)
             except (OSError, ValueError):  # not there, or not whole after power was lost
                 shutil.rmtree(output, ignore_errors=True)
-                self.put_back(job)
+                self.put_back(job, most=job.options.attempts)
             touched.append(job.id)
         known = {job.id for job in self._select("", ())}
         for folder in self.jobs.iterdir():

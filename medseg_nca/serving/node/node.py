@@ -31,8 +31,8 @@ from medseg_nca.serving.settings import GIGABYTE, MEGABYTE
 if TYPE_CHECKING:
     from medseg_nca.io.dimse.tls import DimseTls
 
-# Nobody waits to send a series again, as a client of the server does: its job is given up later.
-_ATTEMPTS = 5
+# Nobody is there to send a series again, as a client of the server is: it may see many restarts.
+_ATTEMPTS = 10
 
 
 class Node:

@@ -92,7 +92,7 @@ def killed(
             thread.join()
         time.sleep(SETTLE)
         _wait_for_work(node, time.monotonic() + 30)
-        time.sleep(moments.uniform(0, 0.7))
+        time.sleep(moments.uniform(0, 1.5))
     else:
         time.sleep(moments.uniform(0, 0.5))
     node.kill()

@@ -21,8 +21,8 @@ def test_memory_is_flat_while_a_thousand_instances_arrive(tmp_path: Path) -> Non
     save_tiny(tmp_path / "tiny", seed=10)
     command = [
         sys.executable, str(ROOT / "benchmarks" / "node.py"), "--json", "--model",
-        f"tiny={tmp_path / 'tiny'}", "--repeats", "2", "--series", "3", "--instances", "1000",
-        "--associations", "10", "--size", "128",
+        f"tiny={tmp_path / 'tiny'}", "--repeats", "1", "--series", "2", "--instances", "1000",
+        "--associations", "10", "--size", "64",
     ]  # fmt: skip
     ran = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE, check=False,
