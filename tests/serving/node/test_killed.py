@@ -20,7 +20,7 @@ from tests.tracking.tiny import save_tiny
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
-# MEDSEG_NODE_KILLS=50 for the run that the documentation speaks of; a start takes seconds.
+# MEDSEG_NODE_KILLS=50 kills it that often, which takes minutes: a start takes seconds.
 KILLS = int(os.environ.get("MEDSEG_NODE_KILLS", "10"))
 SERIES, SLICES, ASSOCIATIONS = 20, 6, 3
 SEED = 20260901
