@@ -96,6 +96,15 @@ class Failure:
         return asdict(self)
 
 
+def stopped(attempts: int) -> Failure:
+    """Return why a job is not begun once more after so many attempts."""
+    often = {1: "once", 2: "twice"}.get(attempts, f"{attempts} times")
+    return Failure(
+        503, f"The server or its worker stopped {often} while it computed this image.",
+        "Perhaps the image needs more memory than the machine has; try a smaller one.",
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class JobProgress:
     """How far the job at work is: ``done`` of ``total`` within a phase.

@@ -38,6 +38,7 @@ from medseg_nca.serving.jobs.records import (
     JobRecord,
     State,
     record_of,
+    stopped,
 )
 from medseg_nca.serving.jobs.schema import prepare
 
@@ -277,7 +278,7 @@ class JobStore:
             most: how many attempts are enough.
         """
         if counts and job.attempts >= most:
-            self.fail(job.id, _stopped(job.attempts))
+            self.fail(job.id, stopped(job.attempts))
             return self.get(job.id)
         with self.transaction() as database:
             database.execute(
@@ -394,11 +395,3 @@ class JobStore:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
         return [record_of(row) for row in rows]
-
-
-def _stopped(attempts: int) -> Failure:
-    often = {1: "once", 2: "twice"}.get(attempts, f"{attempts} times")
-    return Failure(
-        503, f"The server or its worker stopped {often} while it computed this image.",
-        "Perhaps the image needs more memory than the machine has; try a smaller one.",
-    )  # fmt: skip
