@@ -6,6 +6,7 @@ No docker and no nginx is asked for here: what needs them is checked only where 
 from __future__ import annotations
 
 import configparser
+import json
 import re
 import shlex
 import shutil
@@ -46,10 +47,10 @@ def compose() -> dict[str, Any]:
     return tree
 
 
-def unit() -> configparser.ConfigParser:
+def unit(name: str = "medseg-nca.service") -> configparser.ConfigParser:
     found = configparser.ConfigParser(strict=False, interpolation=None)
     found.optionxform = str  # type: ignore[assignment,method-assign]
-    found.read(DEPLOY / "medseg-nca.service")
+    found.read(DEPLOY / name)
     return found
 
 
@@ -79,15 +80,16 @@ def test_the_unit_starts_a_command_that_exists_and_waits_for_the_job_at_work() -
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    file = tmp_path / "medseg-nca.service"
-    text = (DEPLOY / "medseg-nca.service").read_text()
+@pytest.mark.parametrize("name", ["medseg-nca.service", "medseg-nca-node.service"])
+def test_systemd_takes_the_unit(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    text = (DEPLOY / name).read_text()
     file.write_text(text.replace("/opt/medseg/bin/medseg-nca", sys.executable))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(file)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert "medseg-nca.service" not in done.stderr, done.stderr
+    assert name not in done.stderr, done.stderr
 
 
 def test_compose_starts_a_server_with_settings_that_fit(compose: dict[str, Any]) -> None:
@@ -149,9 +151,25 @@ def test_nginx_forwards_what_the_server_believes(compose: dict[str, Any]) -> Non
 def test_the_audit_log_is_rotated_without_losing_lines() -> None:
     text = (DEPLOY / "logrotate.conf").read_text()
     state = resolved(DEPLOY / "serve.yaml").settings.state
-    assert f"{state}/audit.log {{" in text
+    node = resolve(NodeSettings, prefix=NODE, environment={}, flags={}, file=DEPLOY / "node.yaml")
+    assert f"{state}/audit.log {node.settings.spool}/audit.log {{" in text
     assert not re.search(r"^\s*copytruncate", text, re.MULTILINE)
     assert "create 0600 medseg medseg" in text
+
+
+def test_the_node_of_compose_fits_its_orthanc(compose: dict[str, Any]) -> None:
+    node, orthanc = compose["services"]["node"], compose["services"]["orthanc"]
+    found = resolve(NodeSettings, prefix=NODE, environment=node["environment"], flags={}).settings
+    found.check()
+    check(node["command"])
+    known = json.loads(orthanc["environment"]["ORTHANC__DICOM_MODALITIES"])
+    assert known == {"medseg": [found.aet, "node", found.port]}
+    assert node["volumes"] == [f"medseg-spool:{found.spool}"]
+    minutes = int(node["stop_grace_period"].removesuffix("m"))
+    assert minutes * 60 > found.deadline + 110
+    script = (DEPLOY / "push.lua").read_text()
+    assert "/modalities/medseg/store" in script
+    assert "\n".join(script.splitlines()[1:]) in (DEPLOY.parent / "node.md").read_text()
 
 
 def test_the_image_has_what_the_server_needs() -> None:

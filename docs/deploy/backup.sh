@@ -1,5 +1,5 @@
 #!/bin/sh
-# Copies the folder of a server while it runs: backup.sh STATE TARGET
+# Copies the folder of a server, or the spool of a node, while it runs: backup.sh STATE TARGET
 # The database comes first and in one piece; what the folders have beyond it is removed at the start
 # of a server from the copy. Each file of a job is written once and never changed.
 set -eu
@@ -14,9 +14,19 @@ copy() {
     # A job may be removed while it is copied: then once more, and what still fails is an error.
     cp -a "$1" "$target.part/" || cp -a "$1" "$target.part/" || cp -a "$1" "$target.part/"
 }
-for name in jobs labels images audit.key; do
+for name in jobs labels images dead-letter node.json audit.key; do
     [ ! -e "$state/$name" ] || copy "$state/$name"
 done
+if [ -d "$state/series" ]; then
+    # Of a node; what is just arriving is sent again, and a series may be removed meanwhile.
+    mkdir "$target.part/series"
+    for series in "$state"/series/[0-9a-f]* "$state/series/.commitments"; do
+        [ ! -d "$series" ] || cp -a "$series" "$target.part/series/" || [ ! -d "$series" ] ||
+            cp -a "$series" "$target.part/series/"
+    done
+    [ ! -e "$state/series/computed.sqlite" ] || sqlite3 "$state/series/computed.sqlite" \
+        ".timeout 60000" "VACUUM INTO '$target.part/series/computed.sqlite'"
+fi
 for log in "$state"/audit.log*; do
     [ ! -e "$log" ] || copy "$log"
 done

@@ -51,23 +51,32 @@ class FieldType(click.ParamType):  # type: ignore[type-arg]
 
 
 def settings_options(
-    model: type[Settings], prefix: str, *, shown: tuple[str, ...] | None = None
-) -> Callable[[F], F]:
+    model: type[Settings], prefix: str, *, shown: tuple[str, ...] | None = None,
+    also: type[Settings] | None = None, without: tuple[str, ...] = (),
+) -> Callable[[F], F]:  # fmt: skip
     """Return the options of a command: a flag for each field, and ``--settings FILE``.
 
     Args:
         model: of the settings; the descriptions of its fields are the help.
         prefix: of the variables of the environment.
         shown: keys that the help has besides ``--settings``; None for all.
+        also: other settings, whose fields are options too; where both have one, it is the first's.
+        without: keys that the command has options of its own for.
     """
 
     def decorate(command: F) -> F:
         own = model.__annotations__  # before those of what it is based on
         fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in own)
-        for key, field in reversed(fields):
+        each = [(model, key, field) for key, field in fields if key not in without]
+        each += [
+            (also, key, field)
+            for key, field in (also.model_fields.items() if also is not None else ())
+            if also is not None and key not in model.model_fields
+        ]
+        for source, key, field in reversed(each):
             if not is_secret(field):
                 hidden = shown is not None and key not in shown
-                command = _option(model, key, field, hidden)(command)
+                command = _option(source, key, field, hidden)(command)
         return click.option(
             "--settings", "settings_file", metavar="FILE",
             type=click.Path(path_type=Path, dir_okay=False),

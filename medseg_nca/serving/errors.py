@@ -102,5 +102,5 @@ def failure_of(error: BaseException, folder: Path | None = None) -> Failure:
 def clean(text: str, folder: Path | None = None) -> str:
     """Take paths of this machine out of a text; the names of files stay."""
     if folder is not None:
-        text = text.replace(f"{folder}/", "").replace(str(folder), "the upload")
+        text = text.replace(f"{folder}/", "").replace(str(folder), "the input")
     return _PATH.sub(lambda match: match[1] or "a folder", text)

@@ -83,7 +83,7 @@ def serve(settings: ServeSettings, listening: Callable[[str], None] | None = Non
     node = None if settings.node is None else read_settings(settings.node)
     quiet_server()
     os.umask(0o077)  # what is kept is for the server alone
-    place = bind(settings)
+    place = bind(settings.host, settings.port)
     try:
         store = JobStore(settings.state)
         try:

@@ -101,6 +101,7 @@ def test_rules_of_a_file_stand_in_a_list_and_name_folders_beside_it(tmp_path: Pa
         (("--route", "Modality=MR"), "has no arrow"),
         ((*RULES, "--formats", "pdf"), "--formats: 'pdf' is none"),
         (RULES, "--allow: nobody may send"),
+        ((*RULES, "--aet", "A" * 17), "cannot be an AE title"),
         ((*RULES, "--allow", "A@*", "--host", "0.0.0.0"), "any machine may call itself so"),
         ((*RULES, "--allow", "A@h", "--keep", "0"), "they go nowhere"),
         ((*RULES, "--allow", "A@h", "--send-to", "B"), "is no address"),

@@ -10,12 +10,17 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_USAGES = {
+    "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
 
 
 def write_pair(
     folder: Path, names: tuple[str, ...] = ("127.0.0.1", "localhost"), days: float = 90,
-    begins: float = -1, name: str = "medseg test",
+    begins: float = -1, name: str = "medseg test", usages: tuple[str, ...] = (),
 ) -> tuple[Path, Path]:  # fmt: skip
     """Write ``cert.pem`` and ``key.pem``.
 
@@ -25,11 +30,12 @@ def write_pair(
         days: from now until it ends.
         begins: days from now until it begins.
         name: of the subject.
+        usages: "serverAuth", "clientAuth"; everything if there are none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -39,8 +45,11 @@ def write_pair(
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([_name(text) for text in names]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
     )
+    if usages:
+        ids = [_USAGES[usage] for usage in usages]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(ids), False)
+    certificate = builder.sign(key, hashes.SHA256())
     cert, secret = folder / "cert.pem", folder / "key.pem"
     _replace(cert, certificate.public_bytes(serialization.Encoding.PEM))
     _replace(secret, key.private_bytes(

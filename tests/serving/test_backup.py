@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from medseg_nca.serving.jobs.store import JobStore
+from medseg_nca.serving.node.remembered import Remembered
+from medseg_nca.serving.node.spool import Spool
 from tests.serving.running import Server, picture, start
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "deploy" / "backup.sh"
@@ -44,6 +48,23 @@ def test_a_copy_of_a_server_at_work_serves_what_it_had(server: Server, tmp_path:
         assert restored.stop() == 0
     for name in queued:
         server.wait({"id": name})
+
+
+def test_the_spool_of_a_node_is_copied_without_what_is_arriving(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    JobStore(node).close()
+    spool = Spool(node / "series")
+    with io.BytesIO(b"an instance") as stream:
+        key = spool.keep(stream, "1.2", "1.2.3", "1.2.3.4").key
+    (node / "series" / ".arriving" / "half").touch()
+    Remembered(node / "series" / "computed.sqlite").add(["5"])
+    done = back_up(node, tmp_path / "copy")
+    assert done.returncode == 0, done.stderr
+    copy = Spool(tmp_path / "copy" / "series")
+    assert [path.read_bytes() for path in copy.files(key)] == [b"an instance"]
+    assert copy.holds("1.2.3.4")
+    assert Remembered(tmp_path / "copy" / "series" / "computed.sqlite").among(["5"]) == {"5"}
+    assert not list((tmp_path / "copy").rglob("half"))
 
 
 def test_what_is_no_folder_of_a_server_is_not_backed_up(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from medseg_nca.errors import DependencyError
 from medseg_nca.io.dimse.address import DimseAddress, check_aet
 from medseg_nca.io.dimse.errors import DimseError
 from medseg_nca.io.dimse.faults import why_not_open
-from medseg_nca.io.dimse.link import Link, ResponseQueue, Wrapper
+from medseg_nca.io.dimse.link import Inbox, Link, Wrapper
 from medseg_nca.io.dimse.tls import DimseTls
 
 if TYPE_CHECKING:
@@ -88,9 +88,12 @@ def opened(
         ) from error  # fmt: skip
     try:
         if not association.is_established:
-            answer = association.acceptor.primitive
+            # A rejection that comes at once is still waiting there, as pynetdicom then takes the
+            # closed connection for one that failed.
+            association.dul.receive_pdu(wait=False)
+            answer = association.acceptor.primitive or link.rejection
             raise why_not_open(address, entity.ae_title, link, answer, tls=tls is not None)
-        association.dimse.msg_queue = ResponseQueue(link)
+        association.dimse.msg_queue = Inbox(link)
         yield association
         if association.is_established:
             association.release()

@@ -11,7 +11,8 @@ from medseg_nca.io.dimse.faults import why_broken
 from medseg_nca.io.dimse.link import Link
 from medseg_nca.io.dimse.tls import DimseTls
 
-_VERIFICATION = "1.2.840.10008.1.1"
+# UID of the Verification SOP class (PS3.4 A.4).
+VERIFICATION = "1.2.840.10008.1.1"
 
 
 def echo(
@@ -36,7 +37,7 @@ def echo(
 
     link, began = Link(timeout), time.monotonic()
     with opened(
-        peer, calling_aet, [build_context(_VERIFICATION)], tls=tls, timeout=timeout, link=link
+        peer, calling_aet, [build_context(VERIFICATION)], tls=tls, timeout=timeout, link=link
     ) as association:
         status = association.send_c_echo().get("Status")
         if status is None:

@@ -63,6 +63,11 @@ class Link:
         """Note a message of the association (``EVT_ACSE_RECV``)."""
         self.heard = event.primitive
 
+    @property
+    def rejection(self) -> Any:
+        """The answer to the request for an association, if it came last."""
+        return self.heard if type(self.heard).__name__ == "A_ASSOCIATE" else None
+
     def move(self) -> None:
         """Note that something moves."""
         self._moved = time.monotonic()
@@ -105,7 +110,7 @@ class Wrapper:
         return self._link.wrap(sock, self._context, server_hostname)
 
 
-class ResponseQueue(queue.Queue[Any]):
+class Inbox(queue.Queue[Any]):
     """Messages of the peer; waiting for one ends when nothing moves any more.
 
     With it, ``dimse_timeout`` of pynetdicom counts seconds without a byte in either direction, and

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _SUCCESS, _WARNINGS, _THERE = 0x0000, frozenset((0x0001, 0x0107, 0x0116)), 0x0111
 _NOT_SUPPORTED = 0x0122
 _LAST_ID = 0xFFFF
+# Of the archive in one call, after which it is given up: it is not about single objects then.
+_MOST_ABORTS = 8
 
 
 class DimseStorage:
@@ -81,12 +83,16 @@ class DimseStorage:
         """
         refused: dict[str, int | None] = {}
         notes: dict[str, None] = {}
+        aborts = 0
         for batch in batches([look_at(Path(file)) for file in files]):
             waiting, suspect = deque(batch), ""
             while waiting:
                 try:
                     self._send(waiting, refused, notes)
-                except _Aborted:
+                except _Aborted as abort:
+                    aborts += 1
+                    if aborts > _MOST_ABORTS:
+                        raise abort.error from None
                     file = waiting[0]
                     if suspect == file.instance:
                         waiting.popleft()
@@ -144,10 +150,9 @@ class DimseStorage:
             self._check(file)
         if status is None:
             association.join(self.timeout)  # it takes note of an abort in a thread of its own
-            if aborted(link) and not link.ended:
-                raise _Aborted
             tls = self._tls is not None
-            raise why_broken(self.address, self._aet, link, "C-STORE", tls=tls)
+            error = why_broken(self.address, self._aet, link, "C-STORE", tls=tls)
+            raise _Aborted(error) if aborted(link) and not link.ended else error
         return int(status)
 
     def _check(self, file: Outgoing) -> None:
@@ -173,6 +178,10 @@ class DimseStorage:
 
 class _Aborted(Exception):  # noqa: N818
     """The archive aborted while it was sent an object."""
+
+    def __init__(self, error: DimseError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 def _what(file: Outgoing) -> str:

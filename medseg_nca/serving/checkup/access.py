@@ -62,7 +62,7 @@ def examine_port(settings: ServeSettings) -> Iterator[DoctorFinding]:
     """Find out whether the port is free; a server of ours that is at work there is no problem."""
     place = f"{settings.host}:{settings.port}"
     try:
-        bind(settings).close()
+        bind(settings.host, settings.port).close()
     except MedsegError as error:
         version = _version_there(settings)
         if version is None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from medseg_nca.errors import MedsegError
 from medseg_nca.findings import DoctorFinding
 from medseg_nca.io.dicomweb.client import DicomWebClient
+from medseg_nca.io.dicomweb.server import DicomWebServer
 from medseg_nca.serving.checkup.files import examine_mode
 from medseg_nca.serving.ohif.build import OhifBuild
 from medseg_nca.serving.security.listening import check_pacs
 from medseg_nca.serving.settings import ServeSettings
 
-# A series that no server has: the search shows that it answers and whom it lets in.
+# A series that no server has.
 _NONE = "1.2.826.0.1.3680043.8.498.1"
 
 
@@ -33,17 +34,26 @@ def examine_studies(settings: ServeSettings) -> Iterator[DoctorFinding]:
         if pacs is None:
             return
         check_pacs(settings)
-        client = DicomWebClient(pacs)
-        try:
-            client.find_series(_NONE)
-        finally:
-            client.close()
+        search(pacs)
     except MedsegError as error:
         yield DoctorFinding("images", "DICOMweb", "problem", error.message, error.hint or "")
     else:
         yield DoctorFinding("images", "DICOMweb", "ok", f"{pacs.url} answers a search")
     if settings.dicomweb_auth is not None:
         yield from examine_mode("images", "credentials file", settings.dicomweb_auth)
+
+
+def search(server: DicomWebServer) -> None:
+    """Search a DICOMweb server, which shows that it answers and whom it lets in.
+
+    Raises:
+        MedsegError: if it does not.
+    """
+    client = DicomWebClient(server)
+    try:
+        client.find_series(_NONE)
+    finally:
+        client.close()
 
 
 def examine_viewer(settings: ServeSettings) -> Iterator[DoctorFinding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from medseg_nca.config.training import TrackingSettings
@@ -13,37 +13,28 @@ from medseg_nca.cores import cores
 from medseg_nca.errors import MedsegError
 from medseg_nca.findings import DoctorFinding
 from medseg_nca.serving.audit import AuditLog
-from medseg_nca.serving.catalogue import Catalogue, Served, ServedEntry, parse_models
+from medseg_nca.serving.catalogue import Catalogue, Served, ServedEntry
 from medseg_nca.serving.metrics import Metrics
-from medseg_nca.serving.settings import ServeSettings
+from medseg_nca.serving.settings import WorkSettings
 from medseg_nca.serving.workers.process import WorkerProcess
 from medseg_nca.tracking.resolve import VERSION
 
 
-def needs_registry(settings: ServeSettings) -> bool:
+def needs_registry(entries: Iterable[ServedEntry]) -> bool:
     """Whether a model is named that the registry has."""
-    try:
-        entries = parse_models(settings.models)
-    except MedsegError:  # the models say so
-        return False
     return any(VERSION.fullmatch(entry.reference) for entry in entries)
 
 
-def examine_models(settings: ServeSettings, seconds: float) -> Iterator[DoctorFinding]:
+def examine_models(
+    entries: Sequence[ServedEntry], settings: WorkSettings, seconds: float
+) -> Iterator[DoctorFinding]:
     """Fetch and check each model as a server does, and have a worker compute a small image.
 
     Args:
-        settings: of the server.
+        entries: the models, by their names.
+        settings: of what computes with them: devices, workers, engine and registry.
         seconds: that a worker has for each model on each device.
     """
-    try:
-        entries = parse_models(settings.models)
-    except MedsegError as error:
-        yield DoctorFinding("models", "names", "problem", error.message, error.hint or "")
-        return
-    if not entries:
-        advice = "For example: --models zoo:hippocampus"
-        yield DoctorFinding("models", "names", "problem", "no model is named", advice)
     with tempfile.TemporaryDirectory(prefix="medseg-doctor-") as name:
         found: list[Served] = []
         for number, entry in enumerate(entries):
@@ -69,7 +60,7 @@ def _fetched(
 
 
 def _computed(
-    models: list[Served], device: str, seconds: float, settings: ServeSettings
+    models: list[Served], device: str, seconds: float, settings: WorkSettings
 ) -> Iterator[DoctorFinding]:
     """Have one worker process load all models and compute with each, as the server's do."""
     changed = threading.Event()

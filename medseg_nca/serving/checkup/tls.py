@@ -13,7 +13,6 @@ from medseg_nca.errors import MedsegError
 from medseg_nca.findings import DoctorFinding
 from medseg_nca.serving.checkup.files import examine_mode
 from medseg_nca.serving.security.certificate import load_pair
-from medseg_nca.serving.settings import ServeSettings
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -22,9 +21,17 @@ if TYPE_CHECKING:
 _SOON_DAYS = 21
 
 
-def examine_tls(settings: ServeSettings) -> Iterator[DoctorFinding]:
-    """Examine certificate and key; a server without them has no finding."""
-    cert, key = settings.tls_cert, settings.tls_key
+def examine_tls(
+    cert: Path | None, key: Path | None, host: str, renew: str
+) -> Iterator[DoctorFinding]:
+    """Examine certificate and key; a server without them has no finding.
+
+    Args:
+        cert: certificate chain, PEM.
+        key: its key.
+        host: address that is listened at.
+        renew: how a new certificate is put in the place of the old one.
+    """
     if cert is None and key is None:
         return
     if cert is None or key is None:
@@ -41,22 +48,28 @@ def examine_tls(settings: ServeSettings) -> Iterator[DoctorFinding]:
     from cryptography.x509 import load_pem_x509_certificates
 
     leaf = load_pem_x509_certificates(cert.read_bytes())[0]
-    yield _dates(leaf, cert)
-    yield _names(leaf, settings.host)
+    yield examine_dates("dates", leaf, renew)
+    yield _names(leaf, host)
 
 
-def _dates(leaf: x509.Certificate, cert: Path) -> DoctorFinding:
-    now, begin, end = datetime.now(UTC), leaf.not_valid_before_utc, leaf.not_valid_after_utc
+def examine_dates(name: str, one: x509.Certificate, renew: str) -> DoctorFinding:
+    """Compare the dates of a certificate with the clock.
+
+    Args:
+        name: of the finding.
+        one: the certificate.
+        renew: what to do when it ends.
+    """
+    now, begin, end = datetime.now(UTC), one.not_valid_before_utc, one.not_valid_after_utc
     left = (end - now).days
     text = f"from {begin:%Y-%m-%d} to {end:%Y-%m-%d}, {left} days left"
-    renew = f"Renew {cert}; a running server takes the new one without a restart."
     if now < begin:
         advice = "Wait, or mend the clock of this machine or the certificate."
-        return DoctorFinding("tls", "dates", "problem", f"not valid yet: {text}", advice)
+        return DoctorFinding("tls", name, "problem", f"not valid yet: {text}", advice)
     if now >= end:
-        return DoctorFinding("tls", "dates", "problem", f"expired: {text}", renew)
-    return DoctorFinding("tls", "dates", *(("note", text, renew) if left < _SOON_DAYS
-                                           else ("ok", text, "")))  # fmt: skip
+        return DoctorFinding("tls", name, "problem", f"expired: {text}", renew)
+    return DoctorFinding("tls", name, *(("note", text, renew) if left < _SOON_DAYS
+                                        else ("ok", text, "")))  # fmt: skip
 
 
 def _names(leaf: x509.Certificate, host: str) -> DoctorFinding:

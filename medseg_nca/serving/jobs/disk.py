@@ -7,6 +7,9 @@ from pathlib import Path
 
 from medseg_nca.errors import ConfigError
 
+# Of a folder of jobs: the file whose lock the process at work holds.
+LOCK = "lock"
+
 
 def to_disk(*paths: Path) -> None:
     """Wait until files and lists of folders are on the disk, so that power may be lost after it."""
@@ -25,12 +28,8 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def only_one(path: Path, setting: str = "--state") -> int:
+def only_one(path: Path) -> int:
     """Hold a lock on a file as long as this process lives.
-
-    Args:
-        path: of the file; made where it is missing.
-        setting: that names its folder.
 
     Raises:
         ConfigError: if another process holds it.
@@ -45,7 +44,24 @@ def only_one(path: Path, setting: str = "--state") -> int:
     except OSError as error:
         os.close(handle)
         raise ConfigError(
-            f"{setting} {path.parent}: another server uses this folder.",
-            hint="Stop it, or give each server a folder of its own.",
+            f"{path.parent}: another server or node uses this folder.",
+            hint="Stop it, or give each a folder of its own (--state, --spool).",
         ) from error
     return handle
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of :func:`only_one` on a file; nothing is made or kept."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -27,7 +27,7 @@ from typing import Any
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.serving.jobs.dead_letters import DeadLetters
-from medseg_nca.serving.jobs.disk import only_one, size_of, to_disk
+from medseg_nca.serving.jobs.disk import LOCK, only_one, size_of, to_disk
 from medseg_nca.serving.jobs.forgetting import Forgetting
 from medseg_nca.serving.jobs.notices import NOTICE, Notices, noticed
 from medseg_nca.serving.jobs.records import (
@@ -67,7 +67,7 @@ class JobStore:
             for folder in (self.jobs, self.incoming):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             state.chmod(0o700)
-            self._guard = only_one(state / "lock")
+            self._guard = only_one(state / LOCK)
         except OSError as error:
             raise ConfigError(
                 f"--state {state}: cannot be written ({error.strerror}).",

@@ -24,7 +24,7 @@ from medseg_nca.serving.node.ledger import Ledger
 from medseg_nca.serving.node.listing import SERIES, note_state
 from medseg_nca.serving.node.notices import FailureNotices
 from medseg_nca.serving.node.receiver import Receiver, ReceiverSettings
-from medseg_nca.serving.node.requests import take_requests
+from medseg_nca.serving.node.requests import prepare, take_requests
 from medseg_nca.serving.node.retention import Retention
 from medseg_nca.serving.node.settings import ENVIRONMENT, NodeSettings
 from medseg_nca.serving.node.spool import Spool
@@ -57,9 +57,10 @@ class Node:
         parts = service.parts
         self._settings, self._service, self._deliveries = settings, service, deliveries
         settings.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        guard = only_one(settings.spool / _LOCK, "--spool")
+        guard = only_one(settings.spool / _LOCK)
         self._unlock = weakref.finalize(self, os.close, guard)
         note_state(settings.spool, parts.store.state)
+        prepare(settings.spool)
         self.spool = Spool(
             settings.spool / SERIES, reserve_bytes=int(settings.reserve_gb * GIGABYTE)
         )
@@ -174,7 +175,8 @@ def tls_of(settings: NodeSettings) -> DimseTls | None:
 
 def _receiver_settings(settings: NodeSettings) -> ReceiverSettings:
     return ReceiverSettings(
-        aet=settings.aet, host=settings.host, port=settings.port, allow=settings.allowed,
-        tls=tls_of(settings), max_object_bytes=int(settings.max_object * MEGABYTE),
+        aet=settings.aet, host=settings.host.strip("[]"), port=settings.port,
+        allow=settings.allowed, tls=tls_of(settings),
+        max_object_bytes=int(settings.max_object * MEGABYTE),
         max_associations=settings.max_associations,
     )  # fmt: skip

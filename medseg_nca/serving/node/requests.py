@@ -17,6 +17,11 @@ FOLDER = "requests"
 _SUFFIX = ".json"
 
 
+def prepare(spool: Path) -> None:
+    """Make the folder, so that it belongs to the node whoever asks something of it."""
+    (spool / FOLDER).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 def ask_again(spool: Path, job: str | None) -> None:
     """Ask the node, the one at work or the next one, to try a job or a delivery again.
 
@@ -48,8 +53,8 @@ def take_requests(spool: Path, again: Callable[[str | None], object]) -> None:
             job = tree["again"]
             if job is not None and not (isinstance(job, str) and is_id(job)):
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
-            logger.error("A request to the node is not understood, and is passed over.")
+        except (OSError, ValueError, KeyError, TypeError):
+            logger.error("A request to the node cannot be read, and is passed over.")
         else:
             again(job)
         path.unlink(missing_ok=True)

@@ -166,19 +166,31 @@ class NodeSettings(WorkSettings):
         Raises:
             ConfigError: naming the setting.
         """
-        from medseg_nca.io.dimse.address import parse_address
+        from medseg_nca.io.dimse.address import check_aet, parse_address
+
+        check_aet(self.aet)
+        self.check_together()
+        _ = self.routes, self.web_servers
+        for text in self.send_to:
+            if not is_address(text):
+                parse_address(text)
+        self._check_files()
+        self._check_access()
+
+    def check_together(self) -> None:
+        """Refuse settings that exclude each other, and what there is not to choose from.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
         from medseg_nca.serving.node.completeness import check_keyword
 
         ENGINES.check(self.engine)
-        _ = self.routes, self.web_servers
         for name in self.formats:
             if name not in FORMATS:
                 raise ConfigError(
                     f"--formats: {name!r} is none.", hint=f"There are {', '.join(FORMATS)}."
                 )
-        for text in self.send_to:
-            if not is_address(text):
-                parse_address(text)
         if self.expect_count is not None:
             check_keyword(self.expect_count)
         if self.keep == 0 and not self.send_to:
@@ -186,8 +198,6 @@ class NodeSettings(WorkSettings):
                 "--keep 0 removes results once they are delivered, and they go nowhere.",
                 hint="Name a destination: --send-to AET@HOST:PORT",
             )
-        self._check_files()
-        self._check_access()
 
     def _check_files(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -217,11 +227,21 @@ class NodeSettings(WorkSettings):
                     "itself so.",
                     hint="Name its address or network, or say --insecure in a network you trust.",
                 )
-        for text, server in self.web_servers.items():
-            server.headers()
-            if not (server.tls or is_loopback(server.host) or self.dicomweb_insecure):
-                raise ConfigError(
-                    f"--send-to {text}: on the way to another machine everybody can read results "
-                    "without TLS.",
-                    hint="Give its https:// address, or say --dicomweb-insecure.",
-                )
+        for server in self.web_servers.values():
+            self.check_way(server)
+
+    def check_way(self, server: DicomWebServer) -> None:
+        """Refuse to send results through a network as plain text, unless that is said.
+
+        Raises:
+            ConfigError: with what to do, or if the credentials cannot be used.
+        """
+        from medseg_nca.serving.security.listening import is_loopback
+
+        server.headers()
+        if not (server.tls or is_loopback(server.host) or self.dicomweb_insecure):
+            raise ConfigError(
+                f"--send-to {server.url}: on the way to another machine everybody can read results "
+                "without TLS.",
+                hint="Give its https:// address, or say --dicomweb-insecure.",
+            )

@@ -96,22 +96,22 @@ def trusted(settings: ServeSettings) -> list[str]:
     return found
 
 
-def bind(settings: ServeSettings) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
     """Listen where a server is to listen; connections wait until it takes them.
 
     Raises:
         ConfigError: if the address or the port cannot be used.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     place = socket.socket(family, socket.SOCK_STREAM)
     try:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((settings.host.strip("[]"), settings.port))
+        place.bind((host.strip("[]"), port))
         place.listen(128)  # from here on connections wait, even before the models are loaded
     except OSError as error:
         place.close()
         raise ConfigError(
-            f"--host {settings.host} --port {settings.port}: cannot be used ({error.strerror}).",
+            f"--host {host} --port {port}: cannot be used ({error.strerror}).",
             hint="Choose another port: --port 0 takes any that is free.",
         ) from error
     return place

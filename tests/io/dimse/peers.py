@@ -30,6 +30,7 @@ def node(
     """An application of pynetdicom that takes everything, or some classes."""
     prepare_pynetdicom()
     entity = AE("NODE")
+    entity.acse_timeout = 5  # of a caller that connects and asks for nothing
     every = [str(one.abstract_syntax) for one in AllStoragePresentationContexts]
     for sop_class in (VERIFICATION, *every) if classes is None else classes:
         entity.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES)

@@ -97,8 +97,6 @@ def test_a_peer_that_aborts_ends_or_speaks_something_else() -> None:
     with bare(answers(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as peer:
         assert "speaks no DICOM" in fault(peer).message
         assert fault(peer, DimseTls()).trouble == "wrong"
-    with bare(answers(bytes.fromhex("03000000000400010109"))) as peer:  # a reason of no meaning
-        assert fault(peer, timeout=2).trouble == "wrong"
 
 
 def test_a_peer_that_does_nothing_is_given_up() -> None:
@@ -148,7 +146,7 @@ def test_tls_on_both_sides(tmp_path: Path) -> None:
             assert fault(peer, without).trouble in ("unauthorised", "unreachable")
         untrusted = fault(peer, DimseTls(mine))
         assert (untrusted.trouble, "not trusted" in untrusted.message) == ("unauthorised", True)
-        assert fault(peer).trouble in ("wrong", "unreachable")
+        assert fault(peer, timeout=3).trouble in ("wrong", "unreachable", "slow")
     with node(tls=DimseTls(None, strange, other)) as peer:
         assert "not valid for '127.0.0.1'" in fault(peer, DimseTls(strange)).message
     with node() as peer:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import CTImageStorage, JPEG2000Lossless, MRImageStorage
-from pynetdicom import evt
+from pydicom.uid import CTImageStorage, JPEG2000Lossless
+from pynetdicom import AllStoragePresentationContexts, evt
 
 from medseg_nca.io.dicom.problems import DicomError
 from medseg_nca.io.dimse.address import DimseAddress
@@ -107,6 +107,12 @@ def test_an_archive_that_aborts_once_gets_it_again_and_twice_has_refused(files: 
     assert [times.count(instance(path)) for path in files] == [2, 1, 2, 1, 1]
 
 
+def test_an_archive_that_aborts_at_everything_is_given_up(tmp_path: Path) -> None:
+    paths = write(tmp_path / "ct", classic(pixels((9, 4, 4))))
+    with node((evt.EVT_C_STORE, lambda event: int(bool(event.assoc.abort())))) as peer:
+        assert _fault(storage(peer), paths).trouble == "refused"
+
+
 def test_an_archive_that_stalls_is_given_up_and_closing_ends_at_once(files: list[Path]) -> None:
     over, began = threading.Event(), threading.Event()
 
@@ -137,18 +143,18 @@ def _fault(sender: DimseStorage, files: list[Path]) -> DimseError:
 
 
 def test_more_kinds_than_one_association_can_propose(tmp_path: Path) -> None:
+    kinds = [str(one.abstract_syntax) for one in AllStoragePresentationContexts[:130]]
     paths = []
-    for number, dataset in enumerate(classic(pixels((130, 4, 4)))):
-        dataset.SOPClassUID = f"{MRImageStorage}.999.{number}"
-        paths.append(save(dataset, tmp_path / f"{number}.dcm"))
-    kinds = [str(dcmread(path).SOPClassUID) for path in paths]
+    for kind, dataset in zip(kinds, classic(pixels((130, 4, 4))), strict=True):
+        dataset.SOPClassUID = kind
+        paths.append(save(dataset, tmp_path / kind))
     opened = list[int]()
     taker = Taker()
     with node(
         (evt.EVT_C_STORE, taker), (evt.EVT_ACCEPTED, lambda _: opened.append(1)), classes=kinds
     ) as peer:
         report = storage(peer).store(paths)
-    assert (len(opened), len(taker.got) + len(report.refused)) == (2, 130)
+    assert (len(opened), len(taker.got), report.refused) == (2, 130, {})
 
 
 def test_files_that_change_go_or_are_none(tmp_path: Path, files: list[Path]) -> None:

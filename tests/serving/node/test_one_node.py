@@ -27,4 +27,4 @@ def test_a_second_node_on_a_spool_is_refused(tmp_path: Path) -> None:
     finally:
         os.close(guard)
     assert result.exit_code == 2, result.output
-    assert "another server uses this folder" in " ".join(result.output.split())
+    assert "another server or node uses this folder" in " ".join(result.output.split())
