@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ from medseg_nca.serving.jobs.records import Failure, JobOptions, JobRecord, is_i
 from medseg_nca.serving.jobs.store import INPUT, OUTPUT, RESULT, JobStore
 
 
-def add(store: JobStore, most: int | None = None) -> JobRecord | None:
+def add(store: JobStore, most: int | None = None, **how: Any) -> JobRecord | None:
     received = store.incoming / new_id()
     received.mkdir()
     (received / "file_00001.png").write_bytes(b"x" * 10)
-    options = JobOptions(objects=("sr",))
+    options = JobOptions(objects=("sr",), **how)
     return store.add(new_id(), received, options, owner="ann", model="m", most=most)
 
 
@@ -75,6 +76,21 @@ def test_a_job_at_work_is_tried_once_more_and_in_its_place(tmp_path: Path) -> No
     assert again.failure is not None
     assert again.failure.status == 503
     assert [job.id for job in (store.claim(),) if job] == [second.id]
+    store.close()
+
+
+def test_a_job_may_be_asked_to_see_more_kills_of_the_server(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    add(store, attempts=4)
+    for attempt in range(1, 5):
+        claimed = store.claim()
+        assert claimed is not None
+        assert claimed.attempts == attempt
+        store.close()  # the server was killed
+        store = JobStore(tmp_path)
+        (again,) = store.recover()
+    assert again.failure is not None
+    assert "4 times" in again.failure.detail
     store.close()
 
 

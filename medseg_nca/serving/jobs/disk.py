@@ -28,8 +28,12 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def only_one(path: Path) -> int:
+def only_one(path: Path, setting: str = "--state") -> int:
     """Hold a lock on a file as long as this process lives.
+
+    Args:
+        path: of the file; made where it is missing.
+        setting: that names its folder.
 
     Raises:
         ConfigError: if another process holds it.
@@ -44,8 +48,8 @@ def only_one(path: Path) -> int:
     except OSError as error:
         os.close(handle)
         raise ConfigError(
-            f"{path.parent}: another server or node uses this folder.",
-            hint="Stop it, or give each a folder of its own (--state, --spool).",
+            f"{setting} {path.parent}: another server or node uses this folder.",
+            hint="Stop it, or give each a folder of its own.",
         ) from error
     return handle
 

@@ -47,6 +47,7 @@ class JobOptions:
         export_dtype: of its numbers; "" is the smallest that holds them.
         export_compress: whether it is packed.
         note: a few words for the descriptions of DICOM results, such as "version 2".
+        attempts: how often it is begun at most where the server is killed meanwhile.
     """
 
     kind: Literal["image", "dicom"] = "image"
@@ -62,6 +63,7 @@ class JobOptions:
     export_dtype: str = ""
     export_compress: bool = True
     note: str = ""
+    attempts: int = MOST_ATTEMPTS
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:

@@ -44,10 +44,6 @@ from medseg_nca.serving.jobs.schema import prepare
 # Of a job that has ended: the text may name a patient, for example select=PatientID=...
 _FORGET = "options = json_set(options, '$.select', '')"
 INPUT, OUTPUT, RESULT = "input", "output", "result.json"
-_STOPPED_TWICE = Failure(
-    503, "The server or its worker stopped twice while it computed this image.",
-    "Perhaps the image needs more memory than the machine has; try a smaller one.",
-)  # fmt: skip
 
 
 class JobStore:
@@ -270,15 +266,18 @@ class JobStore:
                 (json.dumps(failure.to_tree()), job_id),
             )
 
-    def put_back(self, job: JobRecord, *, counts: bool = True) -> JobRecord | None:
+    def put_back(
+        self, job: JobRecord, *, counts: bool = True, most: int = MOST_ATTEMPTS
+    ) -> JobRecord | None:
         """Return a job to its place in the queue; it fails if it was tried often enough.
 
         Args:
             job: that was at work.
             counts: whether the attempt counts.
+            most: how many attempts are enough.
         """
-        if counts and job.attempts >= MOST_ATTEMPTS:
-            self.fail(job.id, _STOPPED_TWICE)
+        if counts and job.attempts >= most:
+            self.fail(job.id, _stopped(job.attempts))
             return self.get(job.id)
         with self.transaction() as database:
             database.execute(
@@ -309,7 +308,7 @@ class JobStore:
                 self._finish_from(self.folder(job.id), job.id)
             except (OSError, ValueError):  # not there, or not whole after power was lost
                 shutil.rmtree(output, ignore_errors=True)
-                self.put_back(job)
+                self.put_back(job, most=job.options.attempts)
             touched.append(job.id)
         known = {job.id for job in self._select("", ())}
         for folder in self.jobs.iterdir():
@@ -395,3 +394,11 @@ class JobStore:
         with self._lock:
             rows = self._database.execute(f"SELECT * FROM jobs {where}", values).fetchall()
         return [record_of(row) for row in rows]
+
+
+def _stopped(attempts: int) -> Failure:
+    often = {1: "once", 2: "twice"}.get(attempts, f"{attempts} times")
+    return Failure(
+        503, f"The server or its worker stopped {often} while it computed this image.",
+        "Perhaps the image needs more memory than the machine has; try a smaller one.",
+    )  # fmt: skip

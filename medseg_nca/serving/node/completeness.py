@@ -15,6 +15,9 @@ from medseg_nca.serving.node.spool import Spool, SpooledSeries
 class Completeness:
     """Complete is what has been quiet for a while, or has as many instances as a tag says.
 
+    Only the time counts in which the node listened: a sender that goes on when a node is there
+    again has not been quiet while it was not.
+
     No DICOM message says that a series has ended. Tags that count images (ImagesInAcquisition,
     0020,1002; NumberOfSeriesRelatedInstances, 0020,1209) often count something else: one is asked
     only where it is named, and a series with fewer instances still ends by its quiet time.
@@ -29,8 +32,13 @@ class Completeness:
         self, settle: float, expect_count: str = "", clock: Callable[[], float] = time.time
     ) -> None:
         self._settle, self._keyword, self.clock = settle, expect_count, clock
+        self._since = float("-inf")
         # Series from before the clock was set back: as they were, and the clock then.
         self._seen: dict[str, tuple[str, float]] = {}
+
+    def listens(self) -> None:
+        """Note that the node listens from now on."""
+        self._since = self.clock()
 
     def holds(self, series: SpooledSeries, spool: Spool) -> bool:
         """Whether a series is complete."""
@@ -40,13 +48,14 @@ class Completeness:
         return bool(self._keyword) and series.files >= self._told(series, spool)
 
     def _quiet(self, series: SpooledSeries) -> float:
-        """Seconds since an instance came.
+        """Seconds since an instance came, of those in which the node listened.
 
         Where the clock was set back they count from when the series was first asked about.
         """
         now = self.clock()
-        if series.last <= now + self._settle:
-            return now - series.last
+        last = max(series.last, self._since)
+        if last <= now + self._settle:
+            return now - last
         signature, since = self._seen.get(series.key, ("", now))
         if signature != series.signature or since > now:
             since = now

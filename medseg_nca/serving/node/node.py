@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Not that of the jobs, which lie in the same folder where a node runs in a process of its own.
 _LOCK = "node.lock"
+# Nobody is there to send a series again, as a client of the server is: it may see many restarts.
+_ATTEMPTS = 10
 
 
 class Node:
@@ -57,7 +59,7 @@ class Node:
         parts = service.parts
         self._settings, self._service, self._deliveries = settings, service, deliveries
         settings.spool.mkdir(parents=True, exist_ok=True, mode=0o700)
-        guard = only_one(settings.spool / _LOCK)
+        guard = only_one(settings.spool / _LOCK, "--spool")
         self._unlock = weakref.finalize(self, os.close, guard)
         note_state(settings.spool, parts.store.state)
         prepare(settings.spool)
@@ -66,13 +68,17 @@ class Node:
         )
         self._ledger = Ledger(parts.store)
         retention = Retention(self.spool, self._ledger, parts.store, settings.keep, parts.audit)
-        options = JobOptions(kind="dicom", objects=settings.formats, destinations=settings.send_to)
+        options = JobOptions(
+            kind="dicom", objects=settings.formats, destinations=settings.send_to,
+            attempts=_ATTEMPTS,
+        )  # fmt: skip
         if settings.report_failures != "none":
             parts.store.notices = FailureNotices(parts.catalogue, parts.audit)
             options = replace(options, notice=settings.report_failures)
+        self._completeness = Completeness(settings.settle, settings.expect_count or "")
         self.arrivals = Arrivals(
             self.spool, self._ledger, service, Rules(settings.routes, served, options),
-            Completeness(settings.settle, settings.expect_count or ""),
+            self._completeness,
             chores=(partial(take_requests, settings.spool, self.again), retention.sweep_when_due),
         )  # fmt: skip
         self.receiver = Receiver(
@@ -87,11 +93,13 @@ class Node:
             ConfigError: if the port cannot be had, or the certificate cannot be used.
         """
         self.receiver.start()
+        self._completeness.listens()
         settings = self._settings
         return f"{settings.aet} listens on {settings.host} port {self.receiver.port}"
 
     def start(self) -> None:
         """Begin to submit jobs; the service has started before."""
+        self._completeness.listens()  # or at least soon: nothing is complete before
         self.arrivals.start()
 
     def stop(self) -> None:
