@@ -32,8 +32,8 @@ def note_state(spool: Path, state: Path) -> None:
     if not known.samefile(state):
         raise ConfigError(
             f"--spool {spool}: the jobs of its series are in {known}, not in {state}.",
-            hint=f"Start the node as before; or remove {spool / _PLACE}: then all series that are "
-            "still in the spool are computed and sent once more.",
+            hint=f"Start the node as before. Remove {spool / _PLACE} where this is a copy that was "
+            "restored; where it is none, all series in it would be computed and sent once more.",
         )
     write_json(spool / _PLACE, {"state": str(state.absolute())})
 
