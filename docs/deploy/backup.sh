@@ -24,8 +24,6 @@ if [ -d "$state/series" ]; then
         [ ! -d "$series" ] || cp -a "$series" "$target.part/series/" || [ ! -d "$series" ] ||
             cp -a "$series" "$target.part/series/"
     done
-    [ ! -e "$state/series/computed.sqlite" ] || sqlite3 "$state/series/computed.sqlite" \
-        ".timeout 60000" "VACUUM INTO '$target.part/series/computed.sqlite'"
 fi
 for log in "$state"/audit.log*; do
     [ ! -e "$log" ] || copy "$log"

@@ -116,7 +116,7 @@ class WorkSettings(Settings):
         20.0, description="Of all results, in 10^9 bytes; the oldest go first."
     )
     deliver_hours: Positive = Field(
-        24.0, description="How long it is tried to deliver results to where they are to be stored."
+        72.0, description="How long it is tried to deliver results to where they are to be stored."
     )
     device: Annotated[Words, Field(min_length=1), Metavar("auto|cpu|cuda:N[,...]")] = Field(
         ("auto",), description="Where to compute; each has worker processes of its own."

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from medseg_nca.serving.jobs.store import JobStore
-from medseg_nca.serving.node.remembered import Remembered
 from medseg_nca.serving.node.spool import Spool
 from tests.serving.running import Server, picture, start
 
@@ -57,13 +56,11 @@ def test_the_spool_of_a_node_is_copied_without_what_is_arriving(tmp_path: Path) 
     with io.BytesIO(b"an instance") as stream:
         key = spool.keep(stream, "1.2", "1.2.3", "1.2.3.4").key
     (node / "series" / ".arriving" / "half").touch()
-    Remembered(node / "series" / "computed.sqlite").add(["5"])
     done = back_up(node, tmp_path / "copy")
     assert done.returncode == 0, done.stderr
     copy = Spool(tmp_path / "copy" / "series")
     assert [path.read_bytes() for path in copy.files(key)] == [b"an instance"]
     assert copy.holds("1.2.3.4")
-    assert Remembered(tmp_path / "copy" / "series" / "computed.sqlite").among(["5"]) == {"5"}
     assert not list((tmp_path / "copy").rglob("half"))
 
 

@@ -29,7 +29,7 @@ DICOM_TYPE = "application/dicom"
 # between two tries (1, 2, 4 ... after each). A pause is longer by up to a quarter, so that several
 # servers do not all come back to an archive at the same moment.
 _LOOK, _LONGEST_PAUSE, _JITTER = 30.0, 300.0, 0.25
-GIVE_UP = 24 * 3600.0
+GIVE_UP = 72 * 3600.0
 # Storing is meant, and not a series of images.
 _TEXTS: Mapping[str, str] = {
     "unreachable": "cannot be reached",

@@ -62,7 +62,6 @@ class Retention:
         # A series that is sent once more on the same day is not computed twice.
         kept = (series.key for series in there if series.key not in gone)
         self._ledger.forget(kept, max(self._keep, _LEAST) * DAY)
-        self._spool.forget()
 
     def _remove(self, series: SpooledSeries, note: SeriesNote | None) -> bool:
         age = self._clock() - series.last

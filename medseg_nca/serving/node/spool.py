@@ -25,15 +25,12 @@ from typing import BinaryIO
 
 from medseg_nca.serving.jobs.disk import to_disk
 from medseg_nca.serving.node.arriving import Arrival, SpoolFull, content_digest, told_when_full
-from medseg_nca.serving.node.remembered import Remembered
 
 __all__ = ["Arrival", "Kept", "Spool", "SpoolFull", "SpooledSeries", "instance_key", "series_key"]
 
 _LOG = logging.getLogger(__name__)
 _ARRIVING, _LEAVING = ".arriving", ".leaving"
-_ABOUT, _COMPUTED = "series.json", "computed.sqlite"
-# Seconds for which an instance that was computed counts as kept: 90 days.
-_MEMORY = 90 * 86_400.0
+_ABOUT = "series.json"
 _KEY = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"[0-9a-f]{32}\.dcm")
 _CHUNK = 2**20
@@ -109,7 +106,6 @@ class Spool:
         with told_when_full():
             for place in (self.folder, self.folder / _ARRIVING, self.folder / _LEAVING):
                 place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._computed = Remembered(self.folder / _COMPUTED)
 
     def remove_leftovers(self) -> int:
         """Remove what a killed process has left half-written or half-removed; returns how many.
@@ -229,17 +225,15 @@ class Spool:
         return digest
 
     def remove(self, key: str, digest: str) -> bool:
-        """Remove a series that was computed; its instances are remembered for 90 days.
+        """Remove a series that was computed.
 
         Returns:
             False if it is no longer what the digest stands for; nothing is removed then.
         """
         before = self.digest(key)  # without the lock: large series take their time
         with told_when_full(), self._lock:
-            files = self.files(key)
-            if before != digest or self.digest(key) != digest or not files:
+            if before != digest or self.digest(key) != digest or not self.files(key):
                 return False
-            self._computed.add(path.stem for path in files)
             self._drop(key)
         return True
 
@@ -253,24 +247,19 @@ class Spool:
                 if last < latest:
                     self._drop(path.name)
                     gone.append(path.name)
-        self.forget()
         return sorted(gone)
 
     def holds(self, sop_uid: str) -> bool:
-        """Whether an instance lies in the spool, or was computed and is remembered."""
+        """Whether an instance lies in the spool."""
         return bool(self.held([sop_uid]))
 
     def held(self, sop_uids: Iterable[str]) -> set[str]:
         """Those of many instances that :meth:`holds`; looks at each file of the spool once."""
         wanted = {instance_key(uid): uid for uid in sop_uids}
-        found = self._computed.among(wanted)
+        found: set[str] = set()
         for folder in self._folders():
             found |= {path.stem for path in self.files(folder.name)} & wanted.keys()
         return {wanted[key] for key in found}
-
-    def forget(self) -> None:
-        """Forget instances that were computed long ago."""
-        self._computed.forget(_MEMORY)
 
     def _folders(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if _KEY.fullmatch(path.name)]

@@ -123,7 +123,7 @@ def test_a_copy_is_one_moment_of_a_series(tmp_path: Path) -> None:
     assert spool.remove(KEY, spool.digest(KEY))
     assert (spool.series(), spool.files(KEY)) == ([], ())
     assert not spool.remove(KEY, digest)
-    assert all(Spool(spool.folder).holds(sop) for sop in "abc"), "they were computed"
+    assert not any(spool.holds(sop) for sop in "abc"), "nobody may rely on what is gone"
     assert len(list((tmp_path / "job").iterdir())) == 2
     with pytest.raises(OutputError, match="File exists"):
         spool.copy_to(KEY, tmp_path / "job")
@@ -145,8 +145,8 @@ def test_a_copy_to_another_disk_is_a_copy(tmp_path: Path) -> None:
 
 def test_many_instances_are_looked_for_at_once(tmp_path: Path) -> None:
     spool, stream = Spool(tmp_path / "spool"), io.BytesIO
-    kept = [spool.keep(stream(b"x"), "1.1", f"1.2.{one}", f"1.3.{one}") for one in range(3)]
-    assert spool.remove(kept[0].key, spool.digest(kept[0].key))
+    for one in (0, 2):
+        spool.keep(stream(b"x"), "1.1", f"1.2.{one}", f"1.3.{one}")
     assert spool.held(["1.3.0", "1.3.2", "1.3.9"]) == {"1.3.0", "1.3.2"}
 
 

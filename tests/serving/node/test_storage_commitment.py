@@ -90,16 +90,21 @@ def test_the_answer_comes_on_the_association_of_the_request(tmp_path: Path) -> N
     with running(tmp_path / "node") as node:
         first, second, third = stored(node, tmp_path / "in")
         key = series_key(first.StudyInstanceUID, first.SeriesInstanceUID)
-        assert node.spool.remove(key, node.spool.digest(key)), "they were computed"
         uids = {str(one.SOPInstanceUID) for one in (first, second, third)}
         handlers = [(evt.EVT_N_EVENT_REPORT, caller.report)]
         with association(node.port, PUSH, ECHO, handlers=handlers) as peer:
             assert ask(peer, asked("1.2.3", *uids)) == 0
             assert ask(peer, asked("1.2.4", *uids, "1.9.9")) == 0
             until(lambda: len(caller.heard) == 2)
+            assert node.spool.remove(key, node.spool.digest(key))
+            assert ask(peer, asked("1.2.5", *uids)) == 0
+            until(lambda: len(caller.heard) == 3)
             assert peer.send_c_echo().Status == 0
             until(lambda: not list((node.spool.folder / ".commitments").iterdir()))
-    assert sorted(caller.heard) == [("1.2.3", uids, {}), ("1.2.4", uids, {"1.9.9": 0x0112})]
+    assert sorted(caller.heard) == [
+        ("1.2.3", uids, {}), ("1.2.4", uids, {"1.9.9": 0x0112}),
+        ("1.2.5", set(), dict.fromkeys(uids, 0x0112)),
+    ]  # fmt: skip
 
 
 def test_requests_that_make_no_sense_are_refused(tmp_path: Path) -> None:
