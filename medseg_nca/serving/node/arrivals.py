@@ -22,7 +22,14 @@ from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.jobs.records import JobOptions, new_id
 from medseg_nca.serving.jobs.service import JobService
 from medseg_nca.serving.node.completeness import Completeness
-from medseg_nca.serving.node.ledger import Ledger, SeriesNote, SubmittedJob, fingerprint, job_id
+from medseg_nca.serving.node.ledger import (
+    REMOVED,
+    Ledger,
+    SeriesNote,
+    SubmittedJob,
+    fingerprint,
+    job_id,
+)
 from medseg_nca.serving.node.routes import Choice, Route, choose, series_of
 from medseg_nca.serving.node.spool import Spool, SpooledSeries
 
@@ -200,11 +207,13 @@ class Arrivals(threading.Thread):
             if choice.route is None:
                 self._not_taken(series, digest, choice, before)
                 return True
-            return self._submit(series, digest, folder, choice.route)
+            return self._submit(series, digest, folder, choice.route, before)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _submit(self, series: SpooledSeries, digest: str, folder: Path, route: Route) -> bool:
+    def _submit(
+        self, series: SpooledSeries, digest: str, folder: Path, route: Route, before: SeriesNote
+    ) -> bool:
         """Submit those jobs of a series that were not submitted yet."""
         jobs = self._ledger.jobs(series.key)
         same = [job for job in jobs if job.digest == digest]
@@ -214,6 +223,8 @@ class Arrivals(threading.Thread):
         if all(job.plan in (plan, "") for job in same):
             select = route.conditions if route.selection.of_stacks else ""
             note = f"version {version}" if version > 1 else ""
+            if note and before.reason == REMOVED:
+                note += ", earlier images removed"
             options = replace(options, select=select, note=note)
             for model in route.models:
                 reference = self._rules.served[model].reference
@@ -226,7 +237,8 @@ class Arrivals(threading.Thread):
                     job, series.key, digest, version, plan, self._completeness.clock()
                 )
                 self._add(series, line, folder, options, self._rules.served[model].name)
-        self._note(series, digest, SeriesNote(series.key, outcome="submitted"))
+        reason = REMOVED if before.reason == REMOVED else ""
+        self._note(series, digest, SeriesNote(series.key, outcome="submitted", reason=reason))
         return True
 
     def _add(

@@ -20,6 +20,8 @@ from medseg_nca.serving.jobs.records import FINISHED
 from medseg_nca.serving.jobs.store import JobStore
 
 Outcome = Literal["", "submitted", "not taken"]
+# The reason in the note on a submitted series whose images have left the spool.
+REMOVED = "Earlier images of the series were removed from the spool."
 # Nothing here names a patient: a series is known by its key in the spool, which is a hash.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS node_series (
@@ -55,7 +57,7 @@ class SeriesNote:
         digest: of their content.
         outcome: "submitted" (all of its jobs), "not taken" (no rule fits), "" (not yet).
         rules: fingerprint of the rules that were asked.
-        reason: why no rule takes it.
+        reason: why no rule takes it; or :data:`REMOVED`.
         noted: when, in seconds since 1970.
     """
 
@@ -149,6 +151,14 @@ class Ledger:
                 (note.key, note.signature, note.digest, note.outcome, note.rules, note.reason,
                  self._clock()),
             )  # fmt: skip
+
+    def removed(self, key: str) -> None:
+        """Note that the images of a series have left the spool: what comes later comes alone."""
+        with self._store.transaction() as database:
+            database.execute(
+                "UPDATE node_series SET reason = ? WHERE key = ? AND outcome = 'submitted'",
+                (REMOVED, key),
+            )
 
     def jobs(self, key: str) -> list[SubmittedJob]:
         """The jobs of a series in the order of their versions."""

@@ -83,6 +83,7 @@ class Retention:
                     shutil.rmtree(self._store.folder(job.job), ignore_errors=True)
         if not self._spool.remove(series.key, note.digest):
             return False
+        self._ledger.removed(series.key)
         self._audit.write("series", outcome="removed", series=self._audit.name(series.series_uid))
         return True
 

@@ -61,3 +61,19 @@ def test_a_series_is_kept_for_a_day_where_its_model_failed(desk: Desk) -> None:
     desk.clock.now += DAY
     desk.retention.sweep()
     assert not desk.spool.series()
+
+
+def test_late_images_say_that_those_before_were_removed(desk: Desk) -> None:
+    desk.send("a", slice(0, 3))
+    desk.later(31)
+    desk.compute()
+    deliveries = Deliveries(desk.store)
+    delivery = deliveries.next(ARCHIVE)
+    assert delivery is not None
+    deliveries.end(delivery, "stored")
+    desk.retention.sweep()
+    assert not desk.spool.series()
+    desk.send("a", slice(3, 4))
+    assert [one.options.note for one in desk.later(31)] == ["", "version 2, earlier images removed"]
+    desk.send("a", slice(4, 5))
+    assert desk.later(31)[-1].options.note == "version 3, earlier images removed"
