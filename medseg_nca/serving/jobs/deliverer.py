@@ -99,14 +99,15 @@ class Deliverer:
         self, deliveries: Deliveries, store: JobStore, destinations: Mapping[str, Destination],
         audit: AuditLog, metrics: Metrics, give_up: float = GIVE_UP,
     ) -> None:  # fmt: skip
-        self._deliveries, self._names = deliveries, tuple(destinations)
+        self._deliveries, self._store, self._names = deliveries, store, tuple(destinations)
         self._senders = [
             _Sender(name, destination, deliveries, store, audit, metrics, give_up)
             for name, destination in destinations.items()
         ]
 
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send; what waits for one of the destinations is not swept from now on."""
+        self._store.senders = self._names
         if stranded := self._deliveries.stranded(self._names):
             logger.warning(
                 "Results wait for destinations that this server does not have: %s. They are sent "

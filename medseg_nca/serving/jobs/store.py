@@ -71,6 +71,7 @@ class JobStore:
                 hint="Name a folder of your own.",
             ) from error
         self.notices: Notices | None = None  # without it no job has one
+        self.senders: tuple[str, ...] = ()  # destinations to which results are being sent
         self.dead_letters = DeadLetters(state / "dead-letter")
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
@@ -339,16 +340,17 @@ class JobStore:
             age: in seconds, of a job that has ended.
             most_bytes: of all such jobs.
             delivery: seconds after which a delivery is given up. One that has waited for twice as
-                long is for a destination that this server no longer has.
+                long goes too, unless its destination is among ``senders``.
         """
-        marks = ", ".join("?" * len(FINISHED))
+        marks, known = (", ".join("?" * len(some)) for some in (FINISHED, self.senders))
         kept = (
-            "id NOT IN (SELECT job FROM deliveries WHERE (state = 'waiting' AND asked > ?) "
-            "OR (state = 'failed' AND finished > ?))"
+            "id NOT IN (SELECT job FROM deliveries WHERE (state = 'waiting' AND (asked > ? "
+            f"OR destination IN ({known}))) OR (state = 'failed' AND finished > ?))"
         )
         where = f"WHERE state IN ({marks}) AND {kept} ORDER BY finished DESC"
         before, total, removed = time.time() - age, 0, 0
-        finished = self._select(where, (*FINISHED, time.time() - 2 * delivery, before))
+        long_ago = time.time() - 2 * delivery
+        finished = self._select(where, (*FINISHED, long_ago, *self.senders, before))
         for job in finished:
             total += job.bytes
             if (job.finished or 0.0) < before or total > most_bytes:
