@@ -120,8 +120,9 @@ def find_case(folder: Path, options: JobOptions, plan: PreprocessPlan) -> CaseIn
     cases = dicom_cases(trees, files if len(files) == 1 else (), plan, options.select or None)
     if len(cases) > 1:
         raise DataError(
-            f"The upload holds {len(cases)} DICOM volumes, and one is computed at a time.",
-            hint="Send one series, or choose one with 'select', for example SeriesNumber=4.",
+            f"The input holds {len(cases)} DICOM volumes, and one is computed at a time.",
+            hint="Send one series, or choose one volume, for example by SeriesNumber=4 or Slices>20: in "
+            "'select' of a job, or in a rule of the node.",
         )
     return cases[0]
 
