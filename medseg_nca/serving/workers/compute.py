@@ -121,8 +121,8 @@ def find_case(folder: Path, options: JobOptions, plan: PreprocessPlan) -> CaseIn
     if len(cases) > 1:
         raise DataError(
             f"The input holds {len(cases)} DICOM volumes, and one is computed at a time.",
-            hint="Send one series, or choose one volume, for example by SeriesNumber=4 or Slices>20: in "
-            "'select' of a job, or in a rule of the node.",
+            hint="Send one series, or choose one volume, for example by SeriesNumber=4 or "
+            "Slices>20: in 'select' of a job, or in a rule of the node.",
         )
     return cases[0]
 
