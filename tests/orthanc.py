@@ -19,6 +19,8 @@ from typing import Any
 import pydicom
 import pytest
 
+from tests.programs import dcmtk_program
+
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
@@ -52,8 +54,7 @@ class Orthanc:
 
     def start(self) -> Orthanc:
         """Start it and wait until it answers; skips where it is not installed."""
-        missing = [name for name in ("Orthanc", "storescu") if shutil.which(name) is None]
-        if missing or not PLUGIN.exists():
+        if None in (shutil.which("Orthanc"), dcmtk_program("storescu")) or not PLUGIN.exists():
             pytest.skip("Orthanc is not installed (Debian: orthanc orthanc-dicomweb dcmtk)")
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "orthanc.json"
@@ -84,7 +85,7 @@ class Orthanc:
 
     def c_store(self, path: Path) -> None:
         """Send by storescu; -R proposes only what is sent, which SEG and SR need."""
-        command = ["storescu", "-R", "-aet", "TEST", "-aec", "ORTHANC"]
+        command = [str(dcmtk_program("storescu")), "-R", "-aet", "TEST", "-aec", "ORTHANC"]
         target = ["127.0.0.1", str(self.dicom), str(path)]
         done = subprocess.run(
             [*command, *target], capture_output=True, text=True, timeout=60, check=False

@@ -81,14 +81,18 @@ def test_a_job_at_work_is_tried_once_more_and_in_its_place(tmp_path: Path) -> No
 
 def test_a_job_may_be_asked_to_see_more_kills_of_the_server(tmp_path: Path) -> None:
     store = JobStore(tmp_path)
-    add(store, attempts=4)
-    for attempt in range(1, 5):
+    first, _ = add(store, attempts=4), add(store, attempts=4)
+    assert first is not None
+    begun = []
+    for _ in range(7):
         claimed = store.claim()
         assert claimed is not None
-        assert claimed.attempts == attempt
+        begun.append((claimed.id == first.id, claimed.attempts))
         store.close()  # the server was killed
         store = JobStore(tmp_path)
         (again,) = store.recover()
+    # From its second attempt on a job stands behind those that it may keep from their end.
+    assert begun == [(True, 1), (True, 2), (False, 1), (False, 2), (True, 3), (False, 3), (True, 4)]
     assert again.failure is not None
     assert "4 times" in again.failure.detail
     store.close()

@@ -271,7 +271,7 @@ class JobStore:
     def put_back(
         self, job: JobRecord, *, counts: bool = True, most: int = MOST_ATTEMPTS
     ) -> JobRecord | None:
-        """Return a job to its place in the queue; it fails if it was tried often enough.
+        """Return a job to its place, behind all others after two attempts, until it fails.
 
         Args:
             job: that was at work.
@@ -283,9 +283,10 @@ class JobStore:
             return self.get(job.id)
         with self.transaction() as database:
             database.execute(
-                "UPDATE jobs SET state = 'queued', attempts = attempts - ?, started = NULL "
-                "WHERE id = ? AND state = 'running'",
-                (0 if counts else 1, job.id),
+                "UPDATE jobs SET state = 'queued', attempts = attempts - ?, started = NULL, "
+                "number = CASE WHEN attempts < ? THEN number "
+                "ELSE (SELECT MAX(number) + 1 FROM jobs) END WHERE id = ? AND state = 'running'",
+                (0 if counts else 1, MOST_ATTEMPTS, job.id),
             )
         shutil.rmtree(self.attempt_folder(job), ignore_errors=True)
         return self.get(job.id)

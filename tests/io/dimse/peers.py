@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import threading
@@ -18,6 +17,7 @@ from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts
 from medseg_nca.io.dimse.address import DimseAddress
 from medseg_nca.io.dimse.association import prepare_pynetdicom
 from medseg_nca.io.dimse.tls import DimseTls
+from tests.programs import dcmtk_program
 
 VERIFICATION = "1.2.840.10008.1.1"
 
@@ -86,7 +86,7 @@ def answers(data: bytes) -> Callable[[socket.socket], None]:
 @contextmanager
 def storescp(folder: Path, *options: str) -> Iterator[DimseAddress]:
     """dcmtk's archive, which keeps in ``folder`` what it gets."""
-    program = shutil.which("storescp")
+    program = dcmtk_program("storescp")
     if program is None:
         pytest.skip("storescp is not installed (Debian: dcmtk)")
     folder.mkdir()

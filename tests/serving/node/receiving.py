@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -21,6 +20,7 @@ from medseg_nca.serving.metrics import Metrics
 from medseg_nca.serving.node.access import parse_allowed
 from medseg_nca.serving.node.receiver import Receiver, ReceiverSettings
 from medseg_nca.serving.node.spool import Spool
+from tests.programs import dcmtk_program
 
 AET, CALLER = "NODE", "SENDER"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -107,9 +107,10 @@ def association(
 
 def dcmtk(program: str, port: int, *arguments: object, caller: str = CALLER) -> str:
     """Run a program of dcmtk against a receiver; returns what it says."""
-    if shutil.which(program) is None:
+    found = dcmtk_program(program)
+    if found is None:
         pytest.skip(f"{program} is not installed (Debian: dcmtk)")
-    command = [program, "-v", "-aet", caller, "-aec", AET, *map(str, arguments)]
+    command = [found, "-v", "-aet", caller, "-aec", AET, *map(str, arguments)]
     place = command.index("--") if "--" in command else len(command)
     command[place : place + 1] = ["127.0.0.1", str(port)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

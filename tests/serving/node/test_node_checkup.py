@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from medseg_nca.io.dimse.tls import DimseTls
 from medseg_nca.serving.jobs.store import JobStore
 from tests.io.dimse.peers import VERIFICATION, free_port, node, storescp
 from tests.orthanc import Orthanc
+from tests.programs import dcmtk_program
 from tests.serving.certificates import write_pair
 from tests.serving.node.receiving import AET, CALLER, running
 from tests.tracking.tiny import save_tiny
@@ -184,7 +184,7 @@ def test_destinations_have_to_answer_know_the_node_and_take_segmentations(tmp_pa
 
 @pytest.mark.peer
 def test_real_archives_answer(tmp_path: Path) -> None:
-    if shutil.which("storescp") is None:
+    if dcmtk_program("storescp") is None:
         pytest.skip("storescp is not installed (Debian: dcmtk)")
     orthanc = Orthanc(tmp_path / "orthanc").start()
     try:
