@@ -55,8 +55,10 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _restore_state() -> Iterator[None]:
-    """Each test starts from the same seeds and leaves environment, folder and log as found."""
+    """Each test starts from the same seeds and leaves what the process shares as it found it."""
     environment = dict(os.environ)
+    mask = os.umask(0)
+    os.umask(mask)
     folder = Path.cwd()
     log = logging.getLogger("medseg_nca")
     level, handlers = log.level, list(log.handlers)
@@ -65,6 +67,7 @@ def _restore_state() -> Iterator[None]:
     log.setLevel(level)
     log.handlers = handlers
     os.chdir(folder)
+    os.umask(mask)
     os.environ.clear()
     os.environ.update(environment)
     torch = sys.modules.get("torch")
