@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from tests.serving.node.archives import Archive, archive
+from tests.serving.node.disks import small_disk_at
 from tests.serving.node.running import Node, series, start, store
 from tests.tracking.tiny import save_tiny
 
@@ -23,13 +23,8 @@ MEGABYTE = 10**6
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder whose ``node`` is a disk of its own, of 12 MB."""
-    place = tmp_path / "node"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=12m,mode=700", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a small disk can only be mounted by root")
-    yield tmp_path
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk_at(tmp_path / "node", "size=12m,mode=700"):
+        yield tmp_path
 
 
 def fill(node: Node, free: int) -> Path:
