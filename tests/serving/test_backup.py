@@ -60,7 +60,7 @@ def test_the_spool_of_a_node_is_copied_without_what_is_arriving(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     copy = Spool(tmp_path / "copy" / "series")
     assert [path.read_bytes() for path in copy.files(key)] == [b"an instance"]
-    assert copy.holds("1.2.3.4")
+    assert copy.held(["1.2.3.4"]) == {"1.2.3.4"}
     assert not list((tmp_path / "copy").rglob("half"))
 
 

@@ -20,6 +20,7 @@ from medseg_nca.tracking.registry import register
 from medseg_nca.tracking.resolve import load_model
 from tests.orthanc import Orthanc
 from tests.serving.certificates import write_pair
+from tests.serving.examining import Doctor
 from tests.tracking.tiny import make_run, new_store, save_tiny
 
 pytest.importorskip(
@@ -34,27 +35,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def invoke(*args: str) -> tuple[int, str]:
-    """The command with a port that is free, unless another is named."""
-    port = () if "--port" in args else ("--port", "0")
-    result = CliRunner().invoke(cli, ["doctor", "--serve", "--device", "cpu", *port, *args])
-    return result.exit_code, result.stdout
-
-
-def findings(*args: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Findings by area and name; of those that are problems each says what to do."""
-    code, out = invoke(*args, "--json")
-    tree = json.loads(out)
-    found = {f"{f['area']}.{f['name']}": f for f in tree["findings"]}
-    assert tree["healthy"] is (code == 0)
-    assert all(f["advice"] for f in found.values() if f["level"] == "problem")
-    return code, found
-
-
-def level(name: str, *args: str) -> tuple[str, str]:
-    """Level of one finding, and what was found."""
-    finding = findings(*args)[1][name]
-    return finding["level"], finding["value"]
+DOCTOR = Doctor("--serve")
+invoke, findings, level = DOCTOR.invoke, DOCTOR.findings, DOCTOR.level
 
 
 @pytest.fixture

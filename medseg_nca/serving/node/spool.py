@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -237,24 +236,8 @@ class Spool:
             self._drop(key)
         return True
 
-    def sweep(self, age: float) -> list[str]:
-        """Remove the series that have not changed for ``age`` seconds; returns their keys."""
-        gone, latest = [], time.time() - age
-        with told_when_full(), self._lock:
-            for path in self._folders():
-                series = self._look(path)
-                last = path.stat().st_mtime if series is None else series.last
-                if last < latest:
-                    self._drop(path.name)
-                    gone.append(path.name)
-        return sorted(gone)
-
-    def holds(self, sop_uid: str) -> bool:
-        """Whether an instance lies in the spool."""
-        return bool(self.held([sop_uid]))
-
     def held(self, sop_uids: Iterable[str]) -> set[str]:
-        """Those of many instances that :meth:`holds`; looks at each file of the spool once."""
+        """Those of many instances that lie in the spool; looks at each file of it once."""
         wanted = {instance_key(uid): uid for uid in sop_uids}
         found: set[str] = set()
         for folder in self._folders():

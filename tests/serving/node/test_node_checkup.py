@@ -17,6 +17,7 @@ from tests.io.dimse.peers import VERIFICATION, free_port, node, storescp
 from tests.orthanc import Orthanc
 from tests.programs import dcmtk_program
 from tests.serving.certificates import write_pair
+from tests.serving.examining import Doctor
 from tests.serving.node.receiving import AET, CALLER, running
 from tests.tracking.tiny import save_tiny
 
@@ -29,27 +30,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
-def invoke(*args: str) -> tuple[int, str]:
-    """The command with a port that is free, unless another is named."""
-    port = () if "--port" in args else ("--port", "0")
-    result = CliRunner().invoke(cli, ["doctor", "--node", "--device", "cpu", *port, *args])
-    return result.exit_code, result.stdout
-
-
-def findings(*args: str) -> tuple[int, dict[str, dict[str, Any]]]:
-    """Findings by area and name; of those that are problems each says what to do."""
-    code, out = invoke(*args, "--json")
-    tree = json.loads(out)
-    found = {f"{f['area']}.{f['name']}": f for f in tree["findings"]}
-    assert tree["healthy"] is (code == 0)
-    assert all(f["advice"] for f in found.values() if f["level"] == "problem")
-    return code, found
-
-
-def level(name: str, *args: str) -> tuple[str, str]:
-    """Level of one finding, and what was found."""
-    finding = findings(*args)[1][name]
-    return finding["level"], finding["value"]
+DOCTOR = Doctor("--node")
+invoke, findings, level = DOCTOR.invoke, DOCTOR.findings, DOCTOR.level
 
 
 def test_a_good_set_up_is_ready_and_stays_as_it_was(tmp_path: Path) -> None:
