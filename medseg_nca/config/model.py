@@ -21,6 +21,7 @@ from medseg_nca.config.bounds import (
     check_params,
     short,
 )
+from medseg_nca.config.persist import PersistSettings
 
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 Kernel = Annotated[int, Field(ge=1, le=MAX_KERNEL)]
@@ -216,7 +217,8 @@ class NcaModelSettings(Settings):
     reads the logits from the state channels that follow the image (as published); "linear" and
     "mlp" compute them from all hidden channels. global_context: the mean state of a level, through
     one linear map, is added to the hidden channels of the next. coarse_gradient: share of the
-    gradient of a level's loss that, in training, reaches each coarser level. checkpoint: in
+    gradient of a level's loss that, in training, reaches each coarser level. persist: lets training
+    see states that are older than ``steps``; None lets every roll-out begin anew. checkpoint: in
     training keep the state of every n-th step only and recompute the others in the backward pass;
     None keeps all. focus: at inference, run levels that have a ``patch`` only around what the level
     before found. fire: at inference "sample" draws the fire mask from the seed, "mean" updates
@@ -239,6 +241,7 @@ class NcaModelSettings(Settings):
     head: Literal["channels", "linear", "mlp"] = "channels"
     global_context: bool = False
     coarse_gradient: float = Field(1.0, ge=0, le=1)
+    persist: PersistSettings | None = None
     checkpoint: int | None = Field(None, ge=1, le=MAX_STEPS)
     focus: FocusSettings | None = None
     fire: Literal["sample", "mean"] = "sample"
@@ -266,6 +269,12 @@ class NcaModelSettings(Settings):
             if self.share_weights and len({level.kernel for level in levels}) > 1:
                 raise ValueError("levels that share weights share the kernel")
         return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``persist`` out where it is off, so that older versions can read the file."""
+        tree: dict[str, Any] = write(self)
+        return {key: value for key, value in tree.items() if value is not None or key != "persist"}
 
     @property
     def portable(self) -> Self:

@@ -27,11 +27,13 @@ class LevelOutput(NamedTuple):
         logits: ``(N, K, *cells)`` for the ``N`` views of the level.
         weight: weight of the level in the loss.
         state: last state ``(N, C, *cells)``, for the overflow penalty; None if the model has none.
+        penalty: what the model itself adds to the loss; None adds nothing.
     """
 
     logits: Tensor
     weight: float = 1.0
     state: Tensor | None = None
+    penalty: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -34,3 +34,15 @@ def lessen_gradient(x: Tensor, factor: float) -> Tensor:
         return x.detach()
     lessened: Tensor = _Lessened.apply(x, factor)  # type: ignore[no-untyped-call]
     return lessened
+
+
+def without_gradient(x: Tensor, source: Tensor) -> Tensor:
+    """Return the values of ``x``; ``source``, of the same shape, gets a gradient of zeros.
+
+    So every weight that ``source`` came from has a gradient, which training in several processes
+    asks for.
+    """
+    if not source.requires_grad:
+        return x
+    nothing: Tensor = _Lessened.apply(source, 0.0)  # type: ignore[no-untyped-call]
+    return x + (nothing - source.detach())

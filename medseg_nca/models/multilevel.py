@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, Sink
-from medseg_nca.models.costs import least_bytes
+from medseg_nca.models.costs import inference_steps, least_bytes
 from medseg_nca.models.focus import Box, box_around
 from medseg_nca.models.geometry import Region, crop, enlarge, level_scales, per_axis
 from medseg_nca.models.gradient import lessen_gradient
 from medseg_nca.models.head import build_head
 from medseg_nca.models.inference import Inference, collect, naming
+from medseg_nca.models.persist import grow_older
 from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
@@ -199,9 +200,10 @@ class MultiLevelNca(SegmentationModel):
                 state = lessen_gradient(state, self.settings.coarse_gradient)
                 part = self._zoom(state, coarse, view.region, self.factor(level))
                 state = self._hand_over(level, part, view.image, state)
-            state = self._run_training(level, state, seed, rng)
+            state, penalty = self._run_training(level, state, seed, rng)
             weight = self.settings.resolved_levels[level].loss_weight
-            outputs.append(LevelOutput(self.level_logits(level, state), weight, state))
+            logits = self.level_logits(level, state)
+            outputs.append(LevelOutput(logits, weight, state, penalty))
         return outputs
 
     def factor(self, level: int) -> tuple[int, ...]:
@@ -284,12 +286,22 @@ class MultiLevelNca(SegmentationModel):
         rate = self.settings.cell.fire_rate
         return Fire.for_batch(rate, mix(seed, level), batch, "mean" if mode == "mean" else "sample")
 
-    def _run_training(self, level: int, state: Tensor, seed: int, rng: random.Random) -> Tensor:
-        steps = self.settings.resolved_levels[level].steps
+    def _run_training(
+        self, level: int, state: Tensor, seed: int, rng: random.Random
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the state after a level's steps, and what ``persist`` adds to the loss."""
+        settings = self.settings.resolved_levels[level]
+        steps = settings.steps
         count = steps if isinstance(steps, int) else rng.randint(*steps)
         fire = self.fire_of(level, state.shape[0], seed, "sample")
+        cell, persist = self.cell(level), self.settings.persist
         with naming(level):
-            return roll_out(
-                self.engine, self.cell(level), state, count, fire,
-                checkpoint=self.settings.checkpoint,
-            )  # fmt: skip
+            older = None
+            if persist is not None:
+                usual = inference_steps(settings)
+                older = grow_older(self.engine, cell, state, usual, fire, persist, seed, level)
+                state, fire = older.state, older.fire
+            after = roll_out(
+                self.engine, cell, state, count, fire, checkpoint=self.settings.checkpoint
+            )
+        return after, None if older is None else older.unrest(after)

@@ -19,16 +19,19 @@ def level_loss(
     criterion: Callable[[Tensor, Tensor], Tensor],
     settings: TrainingSettings,
 ) -> tuple[Tensor, Parts]:
-    """Return the weighted mean of the levels' losses plus the penalty on overflowing states.
+    """Return the weighted mean of the levels' losses plus the penalties on their states.
+
+    The penalties are that on overflowing states, and what the levels themselves ask for.
 
     Args:
         outputs: what each level says, with its weight in the mean.
         targets: of each level, on its own cells.
         criterion: maps logits (float32) and target of a level to a number.
-        settings: weight and bound of the penalty.
+        settings: weight and bound of the penalty on overflowing states.
 
     Returns:
-        The loss, and its parts for the log: "loss_level_K" and "overflow".
+        The loss, and its parts for the log: "loss_level_K", "overflow", and where a level has a
+        penalty of its own "penalty_level_K".
     """
     weights = sum(output.weight for output in outputs)
     parts: Parts = {}
@@ -37,6 +40,9 @@ def level_loss(
         value = criterion(output.logits.float(), target)
         parts[f"loss_level_{number}"] = value.detach()
         total = total + output.weight / weights * value
+        if output.penalty is not None:
+            parts[f"penalty_level_{number}"] = output.penalty.detach()
+            total = total + output.penalty
     penalty = sum((overflow(o.state, settings.overflow_bound) for o in outputs), torch.zeros(()))
     parts["overflow"] = penalty.detach()
     return total + settings.overflow * penalty, parts

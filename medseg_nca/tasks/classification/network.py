@@ -79,6 +79,11 @@ class ClassifyingNca(nn.Module):
                 hint="Set model.levels=[{scale: 1, steps: 20}], with a larger scale for large "
                 "images.",
             )
+        if settings.persist is not None:
+            raise ConfigError(
+                "model.persist has no meaning in the task classification.",
+                hint="There, options.looks asks for the answer after several numbers of steps.",
+            )
         assert settings.in_channels is not None, "comes from the data"
         self.settings, self.classes, self.readout = settings, classes, readout
         self.threshold = threshold

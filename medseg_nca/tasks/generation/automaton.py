@@ -205,6 +205,7 @@ def check_settings(settings: ModelSettings, shape: Shape) -> NcaModelSettings:
         f"head: {settings.head}": settings.head != "channels",
         "global_context": settings.global_context,
         "focus": settings.focus is not None,
+        "persist": settings.persist is not None,
         "cell.update.update_image": settings.cell.update.update_image,
     }
     for name, given in unused.items():

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from medseg_nca.config import RunSettings
 from medseg_nca.inference.task_model import TaskSpec, save_task_model, spec_of_run
 from medseg_nca.job import Job
+from medseg_nca.nca.damage import random_damage
 from medseg_nca.nca.fire import mix
 from medseg_nca.tasks.generation.automaton import GrowingNca, Shape
-from medseg_nca.tasks.generation.damage import fixed_damage, random_damage
+from medseg_nca.tasks.generation.damage import fixed_damage
 from medseg_nca.tasks.generation.options import GenerationOptions
 from medseg_nca.tasks.generation.pool import SamplePool
 from medseg_nca.tasks.generation.targets import Targets

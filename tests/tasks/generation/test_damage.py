@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg_nca.tasks.generation.damage import fixed_damage, random_damage
+from medseg_nca.nca.damage import random_damage
+from medseg_nca.tasks.generation.damage import fixed_damage
 
 
 def target() -> torch.Tensor:

@@ -1,0 +1,34 @@
+"""Settings by which an automaton learns to keep its answer when it runs on."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from medseg_nca.config.base import Settings
+
+
+class PersistSettings(Settings):
+    """In training, let roll-outs go on from older states, so that the answer stays as it is.
+
+    With the probability ``chance``, a level first takes extra steps without gradients, and then its
+    usual steps with gradients, so that the loss sees states of all ages. What is learned is the
+    same as from a pool of states (Growing NCA, Mordvintsev et al., Distill 2020), which patches and
+    random changes of the image rule out here: a state of the pool would belong to another view. In
+    the terms of recurrent networks it is truncated back-propagation through time. Inference does
+    not change.
+
+    extra: at most how many extra steps, as a multiple of the level's usual steps; from 1 to that
+    many are drawn. holes: chance that a part of the hidden channels is set to 0 between the extra
+    and the usual steps: a ball, or the cells behind a plane (damage of Growing NCA). noise:
+    standard deviation of normal noise that is added to the hidden channels at the same place
+    (M3D-NCA's perturbation, arXiv 2309.02954, here in training). still: weight of the penalty on
+    the mean distance of the hidden values after the usual steps from those before them, for levels
+    that took as many extra steps as usual ones or more; what was damaged must come back. It asks
+    for a fixed point, as deep equilibrium models have one (Bai et al., arXiv 1909.01377).
+    """
+
+    chance: float = Field(0.5, gt=0, le=1)
+    extra: float = Field(3.0, gt=0, le=100)
+    holes: float = Field(0.0, ge=0, le=1)
+    noise: float = Field(0.0, ge=0, le=10)
+    still: float = Field(0.0, ge=0, le=1e3)

@@ -1,0 +1,113 @@
+"""Let a level's roll-out go on from an older state in training, so that its answer stays.
+
+See :class:`~medseg_nca.config.persist.PersistSettings` for what is done and where it comes from.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medseg_nca.config.persist import PersistSettings
+from medseg_nca.models.gradient import without_gradient
+from medseg_nca.nca import Cell, Fire, roll_out
+from medseg_nca.nca.damage import random_damage
+from medseg_nca.nca.engines.base import Engine
+from medseg_nca.nca.fire import mix
+
+_OLDER, _WOUND, _NOISE = 0x01DE4, 0x40AD, 0x2015E
+
+
+@dataclass(frozen=True)
+class OlderState:
+    """What the steps with gradients begin with.
+
+    Attributes:
+        state: ``(B, C, *spatial)``, after the extra steps, and damaged where that was drawn.
+        fire: the fire mask as it goes on.
+        kept: the hidden channels ``(B, hidden, *spatial)`` before the damage, from which the state
+            is not to move away; None where it is free to move.
+        weight: of the penalty on moving away.
+    """
+
+    state: Tensor
+    fire: Fire
+    kept: Tensor | None = None
+    weight: float = 0.0
+
+    def unrest(self, after: Tensor) -> Tensor | None:
+        """Return the penalty for a state ``(B, C, *spatial)`` after the steps; None if it is off.
+
+        It is the mean distance of the hidden values from those before the damage.
+        """
+        if self.kept is None:
+            return None
+        hidden = after[:, -self.kept.shape[1] :]
+        return self.weight * (hidden.float() - self.kept.float()).abs().mean()
+
+
+def grow_older(
+    engine: Engine,
+    cell: Cell,
+    state: Tensor,
+    usual: int,
+    fire: Fire,
+    settings: PersistSettings,
+    seed: int,
+    level: int,
+) -> OlderState:
+    """Take a random number of extra steps, which no gradient passes, or none.
+
+    Args:
+        engine: who computes the steps.
+        cell: the cell of the level.
+        state: the state that the level begins with, ``(B, C, *spatial)``.
+        usual: the level's number of steps at inference.
+        fire: the fire mask of the level.
+        settings: what is drawn.
+        seed: seed of the training step.
+        level: index of the level; each draws for itself.
+    """
+    rng = random.Random(mix(seed, level, _OLDER))
+    if rng.random() >= settings.chance:
+        return OlderState(state, fire)
+    count = rng.randint(1, max(round(settings.extra * usual), 1))
+    with torch.no_grad():
+        older = roll_out(engine, cell, state, count, fire)
+        kept = older[:, cell.image_channels :] if settings.still and count >= usual else None
+        numbers = [mix(seed, level, _WOUND, sample) for sample in range(len(older))]
+        older = damaged(older, cell.image_channels, settings, numbers)
+    # Mixed precision keeps copies of the weights, and those made without gradients pass none.
+    torch.clear_autocast_cache()
+    return OlderState(
+        without_gradient(older, state), fire.advance(count), kept, settings.still
+    )  # fmt: skip
+
+
+def damaged(
+    state: Tensor, images: int, settings: PersistSettings, numbers: Sequence[int]
+) -> Tensor:
+    """Return a state with holes and noise in its hidden channels.
+
+    Args:
+        state: ``(B, C, *spatial)``; it is not changed.
+        images: number of image channels, which stay as they are.
+        settings: how often, and how much.
+        numbers: one for each sample, from which its damage is drawn.
+    """
+    if not settings.holes and not settings.noise:
+        return state
+    state = state.clone()
+    for sample, number in enumerate(numbers):
+        hidden = state[sample, images:]
+        if random.Random(number).random() < settings.holes:
+            hidden *= random_damage(hidden.shape[1:], number).to(state.device)
+        if settings.noise:
+            generator = torch.Generator().manual_seed(mix(number, _NOISE))
+            noise = torch.randn(hidden.shape, generator=generator)
+            hidden += settings.noise * noise.to(hidden)
+    return state
