@@ -10,15 +10,15 @@ from medseg_nca.config.base import Settings
 class PersistSettings(Settings):
     """In training, let roll-outs go on from older states, so that the answer stays as it is.
 
-    With the probability ``chance``, a level first takes extra steps without gradients, and then its
-    usual steps with gradients, so that the loss sees states of all ages. What is learned is the
-    same as from a pool of states (Growing NCA, Mordvintsev et al., Distill 2020), which patches and
-    random changes of the image rule out here: a state of the pool would belong to another view. In
-    the terms of recurrent networks it is truncated back-propagation through time. Inference does
-    not change.
+    With the probability ``chance``, every level first takes extra steps without gradients, and then
+    its usual steps with gradients, so that the loss sees states of all ages. It does what a pool of
+    states does (Growing NCA, Mordvintsev et al., Distill 2020). A pool itself would not do, because
+    its states would belong to other patches, and to the image before its random changes. In the
+    terms of recurrent networks it is truncated back-propagation through time. Inference does not
+    change.
 
-    extra: at most how many extra steps, as a multiple of the level's usual steps; from 1 to that
-    many are drawn. holes: chance that a part of the hidden channels is set to 0 between the extra
+    extra: at most how many extra steps, as a multiple of a level's usual steps; one multiple is
+    drawn for all levels, evenly from 0 to this. holes: chance that a part of the hidden channels is set to 0 between the extra
     and the usual steps: a ball, or the cells behind a plane (damage of Growing NCA). noise:
     standard deviation of normal noise that is added to the hidden channels at the same place
     (M3D-NCA's perturbation, arXiv 2309.02954, here in training). still: weight of the penalty on

@@ -70,18 +70,20 @@ def grow_older(
         fire: the fire mask of the level.
         settings: what is drawn.
         seed: seed of the training step.
-        level: index of the level; each draws for itself.
+        level: index of the level; all levels of a training step take extra steps or none, and as
+            many times their usual steps, but each is damaged by itself.
     """
-    rng = random.Random(mix(seed, level, _OLDER))
+    rng = random.Random(mix(seed, _OLDER))  # the same for every level
     if rng.random() >= settings.chance:
         return OlderState(state, fire)
-    count = rng.randint(1, max(round(settings.extra * usual), 1))
+    count = max(round(rng.uniform(0, settings.extra) * usual), 1)
     with torch.no_grad():
         older = roll_out(engine, cell, state, count, fire)
         kept = older[:, cell.image_channels :] if settings.still and count >= usual else None
         numbers = [mix(seed, level, _WOUND, sample) for sample in range(len(older))]
         older = damaged(older, cell.image_channels, settings, numbers)
-    # Mixed precision keeps copies of the weights, and those made without gradients pass none.
+    # Under mixed precision torch keeps copies of the weights; before version 2.11, those that were
+    # made without gradients passed none later either (pytorch issue 158232).
     torch.clear_autocast_cache()
     return OlderState(
         without_gradient(older, state), fire.advance(count), kept, settings.still

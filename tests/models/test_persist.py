@@ -169,6 +169,21 @@ def test_the_penalty_is_the_distance_from_the_state_before_the_damage() -> None:
     assert penalty_of(quiet) == 0
 
 
+def test_all_levels_are_of_one_age() -> None:
+    """The hidden channels of a rule that only counts its steps say how old each level is."""
+    levels = [{"scale": 2, "steps": 4}, {"scale": 1, "steps": 2}]
+    clock = {"channels": 6, "fire_rate": 1.0, "clock": {"period": 64}}
+    settings = {"chance": 0.5, "extra": 3}
+    model = model_of(levels=levels, persist=settings, cell=clock, zero=True)
+    ages = []
+    for seed in range(20):
+        steps = [float(o.state[0, -1, 0, 0]) * 64 for o in outputs_of(model, seed)]  # type: ignore[index]
+        ages.append((steps[0] / 4, steps[1] / 2))
+    assert all(abs(coarse - fine) <= 0.5 for coarse, fine in ages)
+    assert 5 < ages.count((1.0, 1.0)) < 15
+    assert max(ages)[0] > 3
+
+
 def test_young_states_may_still_move() -> None:
     model = model_of(levels=[{"scale": 1, "steps": 4}])
     cell, state, fire = one_level(model, 0)
