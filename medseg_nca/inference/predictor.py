@@ -24,6 +24,7 @@ from medseg_nca.inference.accepted import (
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.memory import direct_labels, footprint, refuse
 from medseg_nca.inference.spec import strange_labels
+from medseg_nca.inference.step_factor import scaled_steps
 from medseg_nca.inference.votes import LabelVotes, MeanVotes, Votes
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
@@ -90,6 +91,8 @@ class Predictor:
     def _check(self) -> None:
         dims, name = self.spec.plan.dims, self.spec.name
         check_flip_axes(self.settings, dims)
+        for member in self.loaded.members:
+            scaled_steps(member, self.settings.step_factor)
         strange = strange_labels(self.settings, self.spec.labels)
         if strange is not None:
             raise ConfigError(strange)
@@ -205,6 +208,7 @@ class Predictor:
                     memory_gb=memory_gb,
                     precision=settings.precision,
                     job=job.part(count, total),
+                    steps=scaled_steps(member, settings.step_factor),
                 )
                 count += 1
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image

@@ -19,7 +19,7 @@ from torch import Tensor
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.job import ONE_CASE, Meter
 from medseg_nca.models.base import RunOptions, Sink
-from medseg_nca.models.costs import HEAD_CELLS, held_bytes, inference_steps, level_need
+from medseg_nca.models.costs import HEAD_CELLS, held_bytes, level_need
 from medseg_nca.models.focus import (
     Box,
     cells_in_focus,
@@ -169,8 +169,9 @@ class Inference:
         self.grids = model.grids(image.shape[2:])
         self.kind = torch.bfloat16 if options.precision == "bfloat16" else image.dtype
         self.last = len(self.grids) - 1
-        steps = [inference_steps(level) for level in model.settings.resolved_levels]
-        self.loads = [prod(grid) * count for grid, count in zip(self.grids, steps, strict=True)]
+        self.steps = model.steps_of(options)
+        loads = zip(self.grids, self.steps, strict=True)
+        self.loads = [prod(grid) * count for grid, count in loads]
         self.meter = Meter(options.job, ONE_CASE, sum(self.loads))
 
     def run(self) -> None:
@@ -287,7 +288,7 @@ class Inference:
         """Yield every part of the box, its new state ``(B, C, *part)``, and its awake cells."""
         plan = self._plan(level, start)
         ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         self.meter.facts = {"level": level + 1, "levels": self.last + 1, "steps": steps}
         with naming(level):
             yield from ways[plan.way](level, start, plan)
@@ -295,7 +296,7 @@ class Inference:
     def _plan(self, level: int, start: LevelStart) -> Tiling:
         model, options = self.model, self.options
         batch, element = self.image.shape[0], self.kind.itemsize
-        need = level_need(model, level, start.size, batch, self.kind)
+        need = level_need(model, level, start.size, batch, self.kind, self.steps[level])
         if options.memory_gb is None or options.record is not None:
             return plan_tiles(need, None)
         coarse = 0 if start.coarse is None else prod(start.coarse.shape[2:])
@@ -313,7 +314,7 @@ class Inference:
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
         box, record = _all(start.size), self.options.record
         fire = self._fire(level, start, box)
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         cells = prod(start.size)
         # A cell that may stop by itself must not be asked to go on.
         once = record is not None or self.model.settings.cell.stop is not None
@@ -331,7 +332,7 @@ class Inference:
     def _alone(
         self, level: int, start: LevelStart, plan: Tiling
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         engine, cell = self.model.engine, self.model.cell(level)
         for tile in tiles(start.size, plan.size, steps * cell.radius):
             awake = start.awake(tile.core)
@@ -356,7 +357,7 @@ class Inference:
         for tile in tiles(start.size, plan.size, 0):
             cut(memory, tile.core).copy_(start.state(tile.core))
         fire = self._fire(level, start, box)
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         roll_in_place(
             self.model.engine, self.model.cell(level), memory, steps, fire, plan.size, self.meter
         )

@@ -123,11 +123,32 @@ class MultiLevelNca(SegmentationModel):
         assert isinstance(cell, Cell)
         return cell
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of each level at inference: of (min, max), the rounded mean."""
+        return tuple(inference_steps(level) for level in self.settings.resolved_levels)
+
+    def steps_of(self, options: RunOptions) -> tuple[int, ...]:
+        """Return how many steps each level takes with these options.
+
+        Raises:
+            ConfigError: if the options name the steps of another number of levels.
+        """
+        if options.steps is None:
+            return self.steps
+        if len(options.steps) != len(self.steps):
+            raise ConfigError(
+                f"steps names {len(options.steps)} levels; model {self.settings.name!r} has "
+                f"{len(self.steps)}."
+            )
+        return options.steps
+
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
         """Map an image to logits as :meth:`SegmentationModel.forward`.
 
         Raises:
-            ConfigError: if the options ask for bfloat16 while gradients are recorded.
+            ConfigError: if the options ask for bfloat16 while gradients are recorded, or do not fit
+                the model.
         """
         options = options or RunOptions()
         if options.precision == "bfloat16" and torch.is_grad_enabled():
