@@ -21,11 +21,11 @@ class PersistSettings(Settings):
     drawn for all levels, evenly from 0 to this. holes: chance that a part of the hidden channels is
     set to 0 between the extra and the usual steps: a ball, or the cells behind a plane (damage of
     Growing NCA). noise: standard deviation of normal noise that is added to the hidden channels at
-    the same place (M3D-NCA's perturbation, arXiv 2309.02954, here in training). still: weight of
-    the penalty on the mean distance of the hidden values after the usual steps from those before
-    them, for levels that took as many extra steps as usual ones or more; what was damaged must come
-    back. It asks for a fixed point, as deep equilibrium models have one (Bai et al., arXiv
-    1909.01377).
+    the same place (by such noise arXiv 2605.26726 measures the resilience of trained automata).
+    still: weight of the penalty on the mean distance of the hidden values after the usual steps
+    from those before them, for levels that took as many extra steps as usual ones or more; what was
+    damaged must come back. It asks for a fixed point, as deep equilibrium models have one (Bai et
+    al., arXiv 1909.01377).
     """
 
     chance: float = Field(0.5, gt=0, le=1)
