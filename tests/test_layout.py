@@ -30,7 +30,7 @@ RANKS = (
     {"tracking"},
     {"work"},
     {"cases"},
-    {"serving", "doctor", "benchmark"},
+    {"serving", "doctor", "benchmark", "search"},
     {"pipelines"},
     {"one task"},
     {"cli"},

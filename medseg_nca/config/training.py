@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
@@ -143,9 +143,19 @@ class PredictionSettings(Settings):
 
 
 class TrackingSettings(Settings):
-    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else ``mlflow.db`` in the current folder."""
+    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else ``mlflow.db`` in the current folder.
+
+    ``parent`` is the id of the run that a run is shown below, such as the search of a trial.
+    """
 
     enabled: bool = True
     uri: str | None = None
     experiment: str = "medseg_nca"
     system_metrics: bool = True
+    parent: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``parent`` where there is none, so that older versions can read the file."""
+        tree: dict[str, Any] = write(self)
+        return {key: value for key, value in tree.items() if value is not None or key != "parent"}
