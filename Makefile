@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
-EXTRAS ?= dev,cluster,peers,serve
+EXTRAS ?= dev,cluster,peers,search,serve
 KERNELS := medseg_nca/nca/kernels
 # Tests that take long with programs of other people: Orthanc, Chromium, MONAI Label's client, ...
 PEERS := peer and slow

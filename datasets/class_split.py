@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from medseg_nca.config.data import SplitSettings
 from medseg_nca.datasets.base import Side
 from medseg_nca.datasets.classes.base import ClassData, ClassImage
 from medseg_nca.datasets.find_classes import class_counts
-from medseg_nca.datasets.splits import SIDES, Split, make_split
-from medseg_nca.errors import DataError
+from medseg_nca.datasets.splits import SIDES, Split, listed_cases, make_split
+from medseg_nca.errors import DataError, ImageError
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,33 @@ def split_classes(data: ClassData, settings: SplitSettings) -> Split:
         split = _drawn(data, settings)
     check_sides(data, split)
     return split
+
+
+def only_listed(data: ClassData, settings: SplitSettings) -> ClassData:
+    """Return the data set without the images that a run may not read, if there are such.
+
+    Its hash is then that of the ids, classes and pixels of the others.
+
+    Raises:
+        DataError, ConfigError: if the list cannot be read.
+    """
+    listed = listed_cases(settings)
+    if listed is None:
+        return data
+    images = tuple(image for image in data.images if image.id in listed)
+    return replace(data, images=images, digest=partial(_content, images))
+
+
+def _content(images: Sequence[ClassImage]) -> str:
+    digest = hashlib.sha256()
+    for image in sorted(images, key=lambda image: image.id):
+        try:
+            array = np.ascontiguousarray(image.read())
+        except ImageError:  # the training leaves it out
+            continue
+        digest.update(f"{image.id} {image.truth} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def check_sides(data: ClassData, split: Split) -> None:

@@ -161,6 +161,17 @@ def read_split(path: Path, fold: int | None = None) -> Split:
         raise DataError(f"{path}: is not a split: {where}{reason}.") from error
 
 
+def listed_cases(settings: SplitSettings) -> frozenset[str] | None:
+    """Return the ids of the only cases that a run may read; None if it may read all.
+
+    Raises:
+        DataError, ConfigError: as :func:`read_split` raises them.
+    """
+    if not settings.listed_only or settings.file is None:
+        return None
+    return frozenset(read_split(settings.file, settings.fold).side("all"))
+
+
 def join_splits(splits: Sequence[Split]) -> Split:
     """The split of an ensemble, whose members have splits of their own.
 

@@ -45,7 +45,7 @@ from medseg_nca.datasets.rules import (
     usual,
     usual_channels,
 )
-from medseg_nca.datasets.splits import make_split
+from medseg_nca.datasets.splits import listed_cases, make_split
 from medseg_nca.errors import DataError, MedsegError, OutputError, PartialFailure
 from medseg_nca.io.atomic import remove_leftovers, write_json
 from medseg_nca.job import Job
@@ -139,7 +139,7 @@ def run(request: PreprocessRequest, job: Job | None = None) -> PreparedStore:
     """
     data, out, settings, plan = request.data, request.out, request.settings, request.plan
     workers = request.workers
-    dataset = open_dataset(data, settings.data.format, check_files=False)
+    dataset = _listed(open_dataset(data, settings.data.format, check_files=False), settings)
     _check(dataset, data, out)
     _tidy(out, request.fresh)
     count = _workers(dataset) if workers is None else min(workers, len(dataset.cases))
@@ -165,6 +165,14 @@ def run(request: PreprocessRequest, job: Job | None = None) -> PreparedStore:
             failures=failed,
         )
     return store
+
+
+def _listed(dataset: DataSet, settings: RunSettings) -> DataSet:
+    """Leave out the cases that the run may not read."""
+    listed = listed_cases(settings.data.split)
+    if listed is None:
+        return dataset
+    return replace(dataset, cases=tuple(case for case in dataset.cases if case.id in listed))
 
 
 def _check(dataset: DataSet, data: Path, out: Path) -> None:

@@ -126,6 +126,7 @@ def run(
     resume: bool = False,
     show: Show = _show_nothing,
     job: Job | None = None,
+    draw: bool = True,
 ) -> RunResult:
     """Train a model of any task.
 
@@ -140,6 +141,7 @@ def run(
         show: called with the plan before the training.
         job: gets the progress, in the phases of the preprocessing (if that is necessary) and in
             the phase "training".
+        draw: whether the learner draws its figures at the end.
 
     Raises:
         Interrupted: if the job was cancelled or a signal came; the state is kept.
@@ -165,7 +167,7 @@ def run(
             logger.info("%s: %d parameters.", settings.model.name, parameters)
             result = _trained(trainer, training, plan, resume, show)
             if fabric.is_global_zero:
-                _finish(trainer, training, out, tracker)
+                _finish(trainer, training, out, tracker, draw)
                 tell(result, tracker)
     summary = RunResult(
         out, result, parameters, training.data, training.held_out, task.score, task.name
@@ -328,12 +330,16 @@ def _fabric(settings: RunSettings) -> Fabric:
     return fabric
 
 
-def _finish(trainer: Trainer, training: Training, out: Path, tracker: RunTracker) -> None:
+def _finish(
+    trainer: Trainer, training: Training, out: Path, tracker: RunTracker, draw: bool
+) -> None:
     """Draw the figures, and log all files to the tracking store."""
-    best = trainer.counters.best_iteration
-    figures = [plot_history(trainer.history.rows, out / "figures" / "curves.png", best=best)]
-    learner = trainer.learner
-    figures += learner.figures(trainer.evaluated_model, trainer.fabric.device, out / "figures")
+    figures = []
+    if draw:
+        folder, best = out / "figures", trainer.counters.best_iteration
+        figures = [plot_history(trainer.history.rows, folder / "curves.png", best=best)]
+        model, device = trainer.evaluated_model, trainer.fabric.device
+        figures += trainer.learner.figures(model, device, folder)
     for path in (
         *figures,
         out / SETTINGS,

@@ -31,7 +31,7 @@ RANKS = (
     {"tracking"},
     {"work"},
     {"cases"},
-    {"serving", "doctor", "benchmark"},
+    {"serving", "doctor", "benchmark", "search"},
     {"pipelines"},
     {"one task"},
     {"cli"},

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("medseg_nca.cli.config:config", "List, show and compare settings."),
     "preprocess": ("medseg_nca.cli.preprocess:preprocess", "Prepare a data set for training."),
     "train": ("medseg_nca.cli.train:train", "Train a model."),
+    "search": ("medseg_nca.cli.search:search", "Search for the best settings, by short trainings."),
     "evaluate": ("medseg_nca.cli.evaluate:evaluate", "Measure a model on labelled cases."),
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
@@ -19,7 +19,9 @@ class SplitSettings(Settings):
 
     ``val`` and ``test`` are fractions of the patients. With ``folds`` the part that is not held
     out for the test is divided into that many folds, and the run's fold is its validation part.
-    ``file`` reads a split instead: our own ``split.json`` or nnU-Net's ``splits_final.json``.
+    ``file`` reads a split instead: our own ``split.json`` or nnU-Net's ``splits_final.json``. With
+    ``listed_only`` a case that the file does not list is no part of the run's data set: none of its
+    files is read. A search trains so, and never sees the test part.
     """
 
     val: float = Field(0.15, ge=0, lt=1)
@@ -28,6 +30,19 @@ class SplitSettings(Settings):
     folds: int | None = Field(None, ge=2)
     fold: int | None = Field(None, ge=0)
     file: Path | None = None
+    listed_only: bool = False
+
+    @model_validator(mode="after")
+    def _has_list(self) -> Self:
+        if self.listed_only and self.file is None:
+            raise ValueError("listed_only needs a file that lists the cases")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``listed_only`` where it is off, so that older versions can read the file."""
+        tree: dict[str, Any] = write(self)
+        return {key: value for key, value in tree.items() if value or key != "listed_only"}
 
 
 class DataSettings(Settings):

@@ -159,9 +159,19 @@ class PredictionSettings(Settings):
 
 
 class TrackingSettings(Settings):
-    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else ``mlflow.db`` in the current folder."""
+    """MLflow: ``uri`` None takes MLFLOW_TRACKING_URI, else ``mlflow.db`` in the current folder.
+
+    ``parent`` is the id of the run that a run is shown below, such as the search of a trial.
+    """
 
     enabled: bool = True
     uri: str | None = None
     experiment: str = "medseg_nca"
     system_metrics: bool = True
+    parent: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``parent`` where there is none, so that older versions can read the file."""
+        tree: dict[str, Any] = write(self)
+        return {key: value for key, value in tree.items() if value is not None or key != "parent"}

@@ -26,6 +26,7 @@ from medseg_nca.training.start import Start, Training
 if TYPE_CHECKING:
     from torch import nn
 
+    from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.task_model import TaskModel, TaskSpec
     from medseg_nca.recipe import Decision
 
@@ -197,6 +198,52 @@ class Task(ABC):
         Raises:
             MedsegError: see :mod:`medseg_nca.errors`.
         """
+
+    def divide(self, data: Path | None, out: Path, settings: RunSettings, job: Job) -> Split | None:
+        """Divide a data set as a training with the settings does; no image is read.
+
+        A search asks this, and then trains on the training and validation parts alone.
+
+        Args:
+            data: the data set; None if none was given.
+            out: folder for a data set that the task makes up itself.
+            settings: settings of the run, with the task's own options checked.
+            job: asked whether to go on.
+
+        Returns:
+            The split; None if the task divides no data.
+
+        Raises:
+            MedsegError: see :mod:`medseg_nca.errors`.
+        """
+        if self.data_use == "none":
+            return None
+        raise ConfigError(
+            f"The task {self.name} does not say how it divides its data, so a search cannot keep "
+            "the test part apart.",
+            hint="Its author can add the method divide; see medseg_nca/tasks/base.py.",
+        )
+
+    def gather(
+        self, data: Path | None, out: Path, settings: RunSettings, job: Job
+    ) -> tuple[Path | None, str]:
+        """Prepare a data set once for several trainings with the same ``data.split.file``.
+
+        Only cases that the file lists are read.
+
+        Args:
+            data: the data set; None if none was given.
+            out: folder for what is prepared, and for a data set that the task makes up itself.
+            settings: settings of the run; ``data.split.listed_only`` is set.
+            job: gets the progress.
+
+        Returns:
+            The data set that the trainings are given, and the hash of the cases that were listed.
+
+        Raises:
+            MedsegError: see :mod:`medseg_nca.errors`.
+        """
+        return data, ""
 
     @abstractmethod
     def read(self, folder: Path) -> Description:

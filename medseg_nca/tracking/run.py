@@ -274,6 +274,8 @@ def run_tags(dataset_hash: str) -> dict[str, str]:
 def _create(client: MlflowClient, settings: RunSettings, dataset_hash: str) -> str:
     experiment = experiment_id(client, settings.tracking.experiment)
     tags = {**run_tags(dataset_hash), "model": settings.model.name, "task": settings.task}
+    if settings.tracking.parent is not None:
+        tags["mlflow.parentRunId"] = settings.tracking.parent
     run_id = str(client.create_run(experiment, run_name=settings.name, tags=tags).info.run_id)
     tracker = RunTracker(client, run_id)
     # The tracking settings do not change a run, and their URI may hold a password.

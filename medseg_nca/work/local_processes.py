@@ -224,7 +224,7 @@ def _start_worker(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _give_up)
     use_threads(threads)
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="parent", daemon=True).start()
 
 
 def _attempt(function: Any, index: int, item: Any) -> Outcome[Any]:
@@ -240,7 +240,8 @@ def _give_up(number: int, frame: FrameType | None) -> None:
     raise SystemExit
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and then end this one at once."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -6,7 +6,13 @@ import logging
 from pathlib import Path
 
 from medseg_nca.config import RunSettings
-from medseg_nca.datasets.class_split import check_sides, missing_notes, side_counts, split_classes
+from medseg_nca.datasets.class_split import (
+    check_sides,
+    missing_notes,
+    only_listed,
+    side_counts,
+    split_classes,
+)
 from medseg_nca.datasets.classes.base import ClassData
 from medseg_nca.datasets.find_classes import open_classes
 from medseg_nca.datasets.redraw import SPLIT, kept_of
@@ -57,7 +63,7 @@ def begin_training(
     Raises:
         MedsegError: as :func:`open_data`, :func:`split_classes` and :func:`survey` raise it.
     """
-    data = open_data(start.data, settings, options)
+    data = only_listed(open_data(start.data, settings, options), settings.data.split)
     split = _split_of(start, data, settings)
     counts = side_counts(data, split)
     logger.info(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medseg_nca.config import Settings
+from medseg_nca.config import RunSettings, Settings
 from medseg_nca.job import Job
 from medseg_nca.tasks.base import (
     Agreement,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.task_model import TaskSpec
     from medseg_nca.tasks.classification.network import ClassifyingNca
     from medseg_nca.tasks.classification.predict import ClassPrediction
@@ -82,6 +85,25 @@ class Classification(StandardTask):
             held_out=next(side for side in ("test", "val", "train") if split.side(side)),
             files=(start.out / SPLIT,),
         )
+
+    def divide(self, data: Path | None, out: Path, settings: RunSettings, job: Job) -> Split:
+        """Implement :meth:`Task.divide`."""
+        from medseg_nca.datasets.class_split import split_classes
+        from medseg_nca.tasks.classification.begin import open_data
+
+        # The hash, which no one asks for yet, would read every image.
+        found = replace(open_data(data, settings, self.options(settings)), digest=str)
+        return split_classes(found, settings.data.split)
+
+    def gather(
+        self, data: Path | None, out: Path, settings: RunSettings, job: Job
+    ) -> tuple[Path | None, str]:
+        """Implement :meth:`Task.gather`; the images are read by each training."""
+        from medseg_nca.datasets.class_split import only_listed
+        from medseg_nca.tasks.classification.begin import open_data
+
+        found = open_data(data, settings, self.options(settings))
+        return data, only_listed(found, settings.data.split).hash
 
     def build(self, spec: TaskSpec) -> ClassifyingNca:
         """Implement :meth:`StandardTask.build`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,13 @@ from medseg_nca.datasets.layout import names_for, read_json_object
 from medseg_nca.datasets.pairs import SEGMENTATION, Pair, PairSet, open_pairs
 from medseg_nca.datasets.redraw import SPLIT, kept_of
 from medseg_nca.datasets.rules import few_cases
-from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
+from medseg_nca.datasets.splits import (
+    Split,
+    listed_cases,
+    make_split,
+    read_split,
+    write_split,
+)
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.io.atomic import write_json
 from medseg_nca.io.volume import Volume
@@ -76,7 +82,7 @@ def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedD
             set is not the one that the run was started with.
         ConfigError: if a setting does not fit the data.
     """
-    pairs = open_pairs(data_of(start.data, options, start.out, job))
+    pairs = _listed(open_pairs(data_of(start.data, options, start.out, job)), start.settings)
     digest = pairs.hash
     kept = start.follows and (start.out / SPLIT).is_file() and (start.out / FACTS).is_file()
     if kept:
@@ -97,6 +103,29 @@ def learned_data(start: Start, options: RegressionOptions, job: Job) -> LearnedD
         pairs.name, digest, {pair.id: pair for pair in pairs.cases}, split, facts,
         start.out / PREPARED,
     )  # fmt: skip
+
+
+def divide(
+    data: Path | None, out: Path, settings: RunSettings, options: RegressionOptions, job: Job
+) -> Split:
+    """Divide a data set, as :meth:`medseg_nca.tasks.base.Task.divide` says."""
+    return make_split(open_pairs(data_of(data, options, out, job)), settings.data.split)
+
+
+def gather(
+    data: Path | None, out: Path, settings: RunSettings, options: RegressionOptions, job: Job
+) -> tuple[Path, str]:
+    """Return the data set and the hash of the listed pairs; see ``Task.gather``."""
+    path = data_of(data, options, out, job)
+    return path, _listed(open_pairs(path), settings).hash
+
+
+def _listed(pairs: PairSet, settings: RunSettings) -> PairSet:
+    """Leave out the pairs that the run may not read."""
+    listed = listed_cases(settings.data.split)
+    if listed is None:
+        return pairs
+    return replace(pairs, cases=tuple(pair for pair in pairs.cases if pair.id in listed))
 
 
 @dataclass

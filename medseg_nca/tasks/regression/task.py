@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import nn
 
+from medseg_nca.config import RunSettings
 from medseg_nca.config.engines import AUTO
 from medseg_nca.config.prediction_options import FIELDS
+from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
 from medseg_nca.inference.task_model import TaskModel, TaskSpec
@@ -90,6 +92,20 @@ class Regression(StandardTask):
             held_out=next(side for side in ("test", "val", "train") if data.split.side(side)),
             files=(start.out / SPLIT, start.out / FACTS),
         )
+
+    def divide(self, data: Path | None, out: Path, settings: RunSettings, job: Job) -> Split:
+        """Implement :meth:`Task.divide`."""
+        from medseg_nca.tasks.regression.begin import divide
+
+        return divide(data, out, settings, self.options(settings), job)
+
+    def gather(
+        self, data: Path | None, out: Path, settings: RunSettings, job: Job
+    ) -> tuple[Path, str]:
+        """Implement :meth:`Task.gather`; each training reads the pairs."""
+        from medseg_nca.tasks.regression.begin import gather
+
+        return gather(data, out, settings, self.options(settings), job)
 
     def build(self, spec: TaskSpec) -> nn.Module:
         """Implement :meth:`StandardTask.build`."""

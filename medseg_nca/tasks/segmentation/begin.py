@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medseg_nca.config import RunSettings
 from medseg_nca.cores import cores
+from medseg_nca.datasets.find import open_dataset
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
 from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
@@ -35,7 +36,7 @@ def begin(start: Start, job: Job) -> Training:
     """
     data = start.data
     assert data is not None, "the task needs data, which was checked before"
-    store = _prepared(data, start, job)
+    store = _prepared(data, start.out, start.settings, start.follows, job)
     split = _split_of(store, start)
     if start.first:
         _warn_of_what_is_missing(store, split)
@@ -56,14 +57,31 @@ def begin(start: Start, job: Job) -> Training:
     )
 
 
-def _prepared(data: Path, start: Start, job: Job) -> PreparedStore:
-    settings = start.settings
+def divide(data: Path | None, settings: RunSettings) -> Split:
+    """Divide a data set, raw or prepared, as :meth:`medseg_nca.tasks.base.Task.divide` says."""
+    assert data is not None, "the task needs data, which was checked before"
+    if is_prepared(data):
+        return make_split(PreparedStore.open(data), settings.data.split)
+    dataset = open_dataset(data, settings.data.format, check_files=False)
+    return make_split(dataset, settings.data.split)
+
+
+def gather(data: Path | None, out: Path, settings: RunSettings, job: Job) -> tuple[Path, str]:
+    """Prepare the listed cases, as :meth:`medseg_nca.tasks.base.Task.gather` says."""
+    assert data is not None, "the task needs data, which was checked before"
+    store = _prepared(data, out, settings, follows=True, job=job)
+    return store.folder, store.dataset_hash
+
+
+def _prepared(
+    data: Path, out: Path, settings: RunSettings, follows: bool, job: Job
+) -> PreparedStore:
     if is_prepared(data):
         return _fitting(PreparedStore.open(data), data, settings)
-    folder = start.out / "prepared"
+    folder = out / "prepared"
     logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
     try:
-        kept = PreparedStore.open(folder).plan if start.follows and is_prepared(folder) else None
+        kept = PreparedStore.open(folder).plan if follows and is_prepared(folder) else None
         wanted = preprocess.PreprocessRequest(data, folder, settings, plan=kept, for_run=True)
         return preprocess.run(wanted, job)
     except PartialFailure as failure:

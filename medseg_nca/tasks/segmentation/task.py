@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from medseg_nca.config import Settings
+from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.engines import AUTO
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.prediction_options import FIELDS, prediction_settings
@@ -30,6 +30,7 @@ from medseg_nca.tasks.base import (
 
 if TYPE_CHECKING:
     from medseg_nca.cases.predict_case import PredictionRecord
+    from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.bundle import LoadedModel, ModelSpec
 
 SHOWN = ("dice", "hd95", "assd", "nsd")
@@ -58,6 +59,20 @@ class SegmentationTask(Task):
         from medseg_nca.tasks.segmentation.begin import begin
 
         return begin(start, job)
+
+    def divide(self, data: Path | None, out: Path, settings: RunSettings, job: Job) -> Split:
+        """Implement :meth:`Task.divide`."""
+        from medseg_nca.tasks.segmentation.begin import divide
+
+        return divide(data, settings)
+
+    def gather(
+        self, data: Path | None, out: Path, settings: RunSettings, job: Job
+    ) -> tuple[Path, str]:
+        """Implement :meth:`Task.gather`: a raw data set is prepared in ``out/prepared``."""
+        from medseg_nca.tasks.segmentation.begin import gather
+
+        return gather(data, out, settings, job)
 
     def read(self, folder: Path) -> ModelSpec:
         """Implement :meth:`Task.read`."""

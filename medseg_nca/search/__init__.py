@@ -1,0 +1,1 @@
+"""Search for settings: what is searched, what a study is, and how workers share its trials."""

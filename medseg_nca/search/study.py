@@ -1,0 +1,209 @@
+"""A study: the trials of one search, and what all of them have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import TPESampler
+from optuna.study import Study
+
+from medseg_nca.errors import ConfigError
+from medseg_nca.search.check import directions_of
+from medseg_nca.search.storage import SearchStorage
+from medseg_nca.suggest import nearest
+
+logger = logging.getLogger(__name__)
+
+# Attributes of a study besides its facts: how many trials it has, and its run in MLflow.
+TRIALS, TRACKED = "trials", "mlflow_run"
+# Seconds that the process which makes a study may take for its trials.
+_MAKING = 20.0
+# The pruner lets a trial alone before this percentage of its budget.
+_UNPRUNED = 25
+_MOST_STARTUP, _LEAST_STARTUP = 10, 3
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """What all trials of a study have in common; two studies that differ in it are not compared.
+
+    Attributes:
+        config: the name of the preset or file that the search began with.
+        task: what is learned.
+        data_sha256: hash of the cases of the training and validation parts.
+        split_sha256: hash of the sides of the split.
+        folds: number of folds that a trial trains; 1 without a cross-validation.
+        objectives: names of the objectives, in the order of the study's directions.
+        budget: in words, how long a trial trains.
+        space: the values of each setting, as a space file writes them.
+        settings: the settings that a trial begins from.
+        steps: unit of the steps of a validation curve.
+    """
+
+    config: str
+    task: str
+    data_sha256: str
+    split_sha256: str
+    folds: int
+    objectives: tuple[str, ...]
+    budget: str
+    space: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    steps: str = "percent of the budget"
+
+
+# What each fact is called in a message; the name of the preset alone decides nothing.
+_WORDS = {
+    "task": "another task",
+    "data_sha256": "another data set",
+    "split_sha256": "another split",
+    "folds": "another number of folds",
+    "objectives": "other objectives",
+    "space": "another space",
+    "budget": "another budget",
+    "settings": "other settings",
+}
+
+
+def join_study(
+    storage: SearchStorage, name: str, facts: StudyFacts, trials: int, first: Mapping[str, Any]
+) -> bool:
+    """Make a study with its trials, which wait for workers, or go on with the one that is there.
+
+    Args:
+        storage: where the study is.
+        name: name of the study.
+        facts: what its trials have in common.
+        trials: number of trials; a study that has fewer gets the missing ones.
+        first: the values that the first trial tries, by key; others are drawn.
+
+    Returns:
+        Whether the study is new.
+
+    Raises:
+        ConfigError: if the study has other facts; the message says which.
+    """
+    plain = _plain(facts)
+    try:
+        study = storage.call(lambda: _created(storage, name, facts))
+        new = True
+        for key, value in plain.items():
+            storage.call(lambda key=key, value=value: study.set_user_attr(key, value))  # type: ignore[misc]
+    except DuplicatedStudyError:
+        study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
+        new = False
+        _wait_for_trials(storage, study)
+        _check_same(storage, name, plain, storage.call(lambda: study.user_attrs))
+    there = len(storage.call(lambda: study.get_trials(deepcopy=False)))
+    for number in range(there, trials):
+        values = dict(first) if number == 0 else {}
+        storage.call(lambda values=values: study.enqueue_trial(values))  # type: ignore[misc]
+    if there > trials:
+        logger.warning(
+            "The study %s has %d trials already; --trials %d takes none away.", name, there, trials
+        )
+    storage.call(lambda: study.set_user_attr(TRIALS, max(there, trials)))
+    return new
+
+
+def find_study(storage: SearchStorage, name: str | None = None) -> Study:
+    """Return a study of a storage; without a name the only one.
+
+    Raises:
+        ConfigError: if there is no such study, or the name is missing where there are several.
+    """
+    names = storage.call(lambda: optuna.get_all_study_names(storage.rdb))
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        if not names:
+            raise ConfigError(f"{storage.name}: holds no study yet.")
+        shown = ", ".join(sorted(names))
+        if name is None:
+            raise ConfigError(f"{storage.name}: holds several studies: {shown}.",
+                              hint="Name one with --study.")  # fmt: skip
+        guess = nearest(name, names)
+        question = f"; did you mean {guess!r}?" if guess else "."
+        raise ConfigError(f"{storage.name}: holds no study {name!r}{question} It holds: {shown}.")
+    found: Study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
+    return found
+
+
+def study_for_trial(storage: SearchStorage, name: str, seed: int, number: int) -> Study:
+    """Return a study whose sampler draws the values of one trial, from the trials before it."""
+    study: Study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
+    attributes = storage.call(lambda: study.user_attrs)
+    trials = int(attributes.get(TRIALS, _MOST_STARTUP))
+    startup = min(max(trials // 3, _LEAST_STARTUP), _MOST_STARTUP)
+    # Optuna's cache knows a trial only once it has read them.
+    storage.call(lambda: study.get_trials(deepcopy=False))
+    digest = hashlib.sha256(f"search {seed} {number}".encode()).digest()
+    own = int.from_bytes(digest[:4], "big")
+    study.sampler = TPESampler(seed=own, n_startup_trials=startup, constant_liar=True)
+    study.pruner = _pruner(len(study.directions), trials)
+    return study
+
+
+def _pruner(objectives: int, trials: int) -> BasePruner:
+    if objectives > 1:  # Optuna cannot: there is no order of the trials
+        return NopPruner()
+    compared = min(max(trials // 4, 2), 5)
+    return MedianPruner(n_startup_trials=compared, n_warmup_steps=_UNPRUNED)
+
+
+def _created(storage: SearchStorage, name: str, facts: StudyFacts) -> Study:
+    study: Study = optuna.create_study(
+        storage=storage.rdb, study_name=name, directions=directions_of(facts.objectives)
+    )
+    return study
+
+
+def _wait_for_trials(storage: SearchStorage, study: Study) -> None:
+    """Wait until the process that makes the study has added its trials, unless it was killed."""
+    end = time.monotonic() + _MAKING
+    while TRIALS not in storage.call(lambda: study.user_attrs) and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def _check_same(
+    storage: SearchStorage, name: str, own: Mapping[str, Any], there: Mapping[str, Any]
+) -> None:
+    for key, words in _WORDS.items():
+        if key not in there or there[key] == own[key]:
+            continue
+        raise ConfigError(
+            f"{storage.name}: holds the study {name!r} of {words}: "
+            f"{_difference(there[key], own[key])}.",
+            hint="Give another --out, or another name with --study; or repeat the command that "
+            "the study was begun with.",
+        )
+
+
+def _difference(there: Any, own: Any, prefix: str = "") -> str:
+    """Say where two values differ; of two mappings the first key."""
+    if isinstance(there, Mapping) and isinstance(own, Mapping):
+        for key in sorted({*there, *own}):
+            if there.get(key) != own.get(key):
+                return _difference(there.get(key), own.get(key), f"{prefix}{key}.")
+    name = f"{prefix.rstrip('.')} is " if prefix else ""
+    return f"{name}{_short(there)} there, and {_short(own)} here"
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return "not set" if value is None else text if len(text) <= 80 else f"{text[:12]}…"
+
+
+def _plain(facts: StudyFacts) -> dict[str, Any]:
+    """Return the facts as a storage gives them back: lists in the place of tuples."""
+    tree = asdict(facts)
+    tree["objectives"] = list(facts.objectives)
+    return tree

@@ -1,0 +1,221 @@
+"""Train one trial of a search, and tell its study what came of it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import statistics
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from medseg_nca.benchmark.timing import Effort, measure
+from medseg_nca.config import RunSettings
+from medseg_nca.cores import cores
+from medseg_nca.errors import DataError, Interrupted, MedsegError, OutputError
+from medseg_nca.inference.bundle import pick_device
+from medseg_nca.job import Job
+from medseg_nca.pipelines import train
+from medseg_nca.pipelines.run_folder import CHECKPOINTS, SETTINGS
+from medseg_nca.pipelines.search_curve import Curve
+from medseg_nca.pipelines.train import RunResult
+from medseg_nca.search.check import LATENCY, PARAMETERS
+from medseg_nca.search.owner import Owner
+from medseg_nca.search.queue import ERROR, SignsOfLife, TrialQueue
+from medseg_nca.search.space import Space, with_values
+from medseg_nca.search.storage import SearchStorage, SearchStorageError
+from medseg_nca.search.study import study_for_trial
+from medseg_nca.tasks import TASKS, Task
+from medseg_nca.training.checkpoint import has_checkpoint
+
+logger = logging.getLogger(__name__)
+
+TRIALS = "trials"
+# Predictions of which the latency is the median, after one to warm up.
+_PREDICTIONS = 5
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What every worker of a search must know; it is sent to worker processes.
+
+    Attributes:
+        url: URL of the storage, with its password.
+        study: name of the study.
+        out: folder of the search.
+        data: what the trainings are given as data set; None if the task needs none.
+        settings: the settings that a trial begins from.
+        splits: a file with the split of each fold, without a test part; empty if the task divides
+            no data.
+        space: the dimensions.
+        objectives: names of the objectives.
+        seed: seed of the search.
+    """
+
+    url: str
+    study: str
+    out: Path
+    data: Path | None
+    settings: RunSettings
+    splits: tuple[Path, ...]
+    space: Space
+    objectives: tuple[str, ...]
+    seed: int
+
+    @property
+    def folds(self) -> int:
+        """The number of trainings of a trial."""
+        return max(len(self.splits), 1)
+
+    def folder(self, number: int, fold: int) -> Path:
+        """Return the run folder of a trial; with folds each has one."""
+        folder = self.out / TRIALS / f"{number:04d}"
+        return folder / f"fold_{fold}" if self.folds > 1 else folder
+
+    def settings_of(self, number: int, fold: int, values: dict[str, Any]) -> RunSettings:
+        """Return the settings of one training of a trial.
+
+        Raises:
+            ConfigError: if the values do not fit each other.
+        """
+        settings = with_values(self.settings, values, f"Trial {number}")
+        name = f"{settings.name}_trial{number:04d}"
+        if not self.splits:
+            return settings.changed(name=name)
+        split = settings.data.split.changed(
+            file=self.splits[fold], listed_only=True, folds=None, fold=None
+        )
+        name = f"{name}_fold{fold}" if self.folds > 1 else name
+        return settings.changed(name=name, data=settings.data.changed(split=split))
+
+
+class TrialWork:
+    """Does trials, one after the other.
+
+    Args:
+        plan: what is searched.
+        storage: the storage of the study.
+        job: asked whether to go on.
+    """
+
+    def __init__(self, plan: TrialPlan, storage: SearchStorage, job: Job) -> None:
+        self.plan, self.storage, self.job = plan, storage, job
+        self.queue = TrialQueue(storage, plan.study)
+        self.owner = Owner.of_this_process()
+
+    def run_next(self) -> int | None:
+        """Do the next trial that waits, and return its number; None if no trial waits.
+
+        Raises:
+            Interrupted: if the job was cancelled; the trial waits again, its state is kept.
+            SearchStorageError: if the storage does not answer.
+            OutputError: if results cannot be written; the trial waits again.
+        """
+        self.job.check()
+        taken = self.queue.take(self.owner)
+        if taken is None:
+            return None
+        with SignsOfLife(self.queue, taken.number, self.owner, self._lost):
+            try:
+                self._run(taken)
+            except (Interrupted, OutputError, KeyboardInterrupt):
+                if self.queue.owner_of(taken.number) == self.owner:
+                    self.queue.put_back(taken)
+                raise
+        return taken.number
+
+    def _lost(self) -> None:
+        self.job.cancel("Another worker has taken the trial over.")
+
+    def _run(self, taken: FrozenTrial) -> None:
+        plan, number = self.plan, taken.number
+        started = time.monotonic()
+        study = study_for_trial(self.storage, plan.study, plan.seed, number)
+        trial = self.storage.call(lambda: Trial(study, self.queue.id_of(number)))
+        values = {dim.key: self.storage.call(lambda d=dim: d.suggest(trial)) for dim in plan.space}  # type: ignore[misc]
+        self.queue.note(number, "run", str(plan.folder(number, 0).absolute()))
+        state, reached = TrialState.FAIL, None
+        try:
+            reached = self._trained(trial, values)
+            state = TrialState.PRUNED if reached is None else TrialState.COMPLETE
+        except (Interrupted, OutputError, SearchStorageError):
+            raise
+        except MedsegError as error:
+            self.queue.note(number, ERROR, error.message)
+        except Exception as error:  # one strange trial must not cost the others
+            logger.debug("Unexpected failure:\n%s", traceback.format_exc())
+            self.queue.note(number, ERROR, f"unexpected {type(error).__name__}: {error}")
+        self.queue.note(number, "seconds", round(time.monotonic() - started, 2))
+        self._tell(trial, state, reached)
+        for fold in range(plan.folds):
+            shutil.rmtree(plan.folder(number, fold) / CHECKPOINTS, ignore_errors=True)
+
+    def _tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> None:
+        def tell() -> None:
+            # The call before this one may have arrived although it failed.
+            frozen = next(t for t in self.queue.trials() if t.number == trial.number)
+            if frozen.state == TrialState.RUNNING:
+                trial.study.tell(trial, None if values is None else list(values), state=state)
+
+        try:
+            self.storage.call(tell)
+        except UpdateFinishedTrialError:
+            logger.debug("Trial %d has ended elsewhere.", trial.number)
+
+    def _trained(self, trial: Trial, values: dict[str, Any]) -> list[float] | None:
+        """Train all folds, and return the value of each objective; None if pruned."""
+        results: list[RunResult] = []
+        for fold in range(self.plan.folds):
+            result = self._trained_fold(trial, fold, values)
+            if result is None:
+                return None
+            results.append(result)
+            self.queue.note(trial.number, PARAMETERS, results[0].parameters)
+        score = statistics.fmean(result.training.best_score for result in results)
+        if score != score:
+            raise DataError("there is nothing to validate on, so the trial has no score.")
+        found = {PARAMETERS: float(results[0].parameters)}
+        if LATENCY in self.plan.objectives:
+            found[LATENCY] = statistics.median(
+                latency_ms(TASKS.get(result.task), result.run, self.plan.settings.device)
+                for result in results
+            )
+        return [found.get(name, score) for name in self.plan.objectives]
+
+    def _trained_fold(self, trial: Trial, fold: int, values: dict[str, Any]) -> RunResult | None:
+        plan, number = self.plan, trial.number
+        folder = plan.folder(number, fold)
+        settings = plan.settings_of(number, fold, values)
+        # A worker that was stopped or killed leaves the state of its training.
+        resume = (folder / SETTINGS).exists() and has_checkpoint(folder / CHECKPOINTS)
+        curve = Curve(trial, self.storage, fold, told=len(plan.objectives) == 1)
+        with self.job.when_cancelled(lambda: curve.job.cancel(self.job.reason or "Stopped.")):
+            try:
+                return train.run(
+                    plan.data, folder, settings, resume=resume, job=curve.job, draw=False
+                )
+            except Interrupted:
+                if curve.fault is not None:
+                    raise curve.fault from None
+                if curve.pruned:
+                    return None
+                self.job.cancel(curve.job.reason or "Stopped.")
+                raise
+
+
+def latency_ms(task: Task, run: Path, device: str) -> float:
+    """Return how long a prediction takes, in milliseconds: the median of several.
+
+    The input is the image, made from a formula, of which models keep their stored answer; all
+    trials of a search have the same.
+    """
+    model = task.load(run / "model", device)
+    effort = Effort(threads=cores(), repeats=_PREDICTIONS)
+    kind = pick_device(device).type
+    return 1000 * measure(lambda: task.make_reference(model), effort, kind)["seconds"]
