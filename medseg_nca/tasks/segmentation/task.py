@@ -29,6 +29,7 @@ from medseg_nca.tasks.base import (
 if TYPE_CHECKING:
     from medseg_nca.cases.predict_case import PredictionRecord
     from medseg_nca.inference.bundle import LoadedModel, ModelSpec
+    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 SHOWN = ("dice", "hd95", "assd", "nsd")
 PUBLISHED = ("dice", "hd95", "nsd")
@@ -111,6 +112,12 @@ class SegmentationTask(Task):
             request.fresh,
         )  # fmt: skip
         return run(wanted, job)
+
+    def stages(self, request: StageRequest) -> Sequence[StageInput]:
+        """Implement :meth:`Task.stages`."""
+        from medseg_nca.tasks.segmentation.stage import stages
+
+        return stages(request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each label."""
