@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("medseg_nca.cli.evaluate:evaluate", "Measure a model on labelled cases."),
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
+    "animate": ("medseg_nca.cli.animate:animate", "Film an automaton at work."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
     "serve": ("medseg_nca.cli.serve:serve", "Serve models to 3D Slicer and to programs."),
     "dicom-node": (

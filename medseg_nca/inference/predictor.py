@@ -231,7 +231,7 @@ class Predictor:
 def stream_padded(
     model: SegmentationModel,
     image: Tensor,
-    smallest: tuple[int, ...],
+    smallest: Sequence[int],
     options: RunOptions,
     sink: Sink,
 ) -> None:
@@ -240,14 +240,10 @@ def stream_padded(
     The padding repeats the voxels at the border, half on each side, just as training samples are
     padded. The sink gets logits of the image without its padding.
     """
-    missing = [max(s - n, 0) for s, n in zip(smallest, image.shape[2:], strict=True)]
-    if not any(missing):
+    large, before = padded(image, smallest)
+    if large is image:
         model.stream(image, options, sink)
         return
-    before = [m // 2 for m in missing]
-    pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
-    # F.pad takes the widths of the last axis first.
-    reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
     ends = [b + n for b, n in zip(before, image.shape[2:], strict=True)]
 
     def cut_back(window: tuple[slice, ...], logits: Tensor) -> None:
@@ -260,4 +256,23 @@ def stream_padded(
             part = cut(logits, (slice(i.start - w.start, i.stop - w.start) for i, w, _ in spans))
             sink(tuple(slice(i.start - b, i.stop - b) for i, _, b in spans), part)
 
-    model.stream(F.pad(image, reverse, mode="replicate"), options, cut_back)
+    model.stream(large, options, cut_back)
+
+
+def padded(image: Tensor, smallest: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """Pad ``(B, C, *spatial)`` to a size by repeating the voxels at the border.
+
+    Half of what is missing is added on each side. An image that is large enough is returned as it
+    is.
+
+    Returns:
+        The image, and the voxels that were added before it along each axis.
+    """
+    missing = [max(s - n, 0) for s, n in zip(smallest, image.shape[2:], strict=True)]
+    before = [m // 2 for m in missing]
+    if not any(missing):
+        return image, before
+    pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
+    # F.pad takes the widths of the last axis first.
+    reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
+    return F.pad(image, reverse, mode="replicate"), before

@@ -94,7 +94,7 @@ class Stepwise(Engine):
             if record is not None:
                 record(state)
             if stop is not None and step + 1 >= stop.least:
-                still = _changes(cell, before, after) < stop.tolerance
+                still = changes(cell, before, after) < stop.tolerance
                 for sample in [s for s, quiet in zip(going, still.tolist(), strict=True) if quiet]:
                     going.remove(sample)
                     taken[sample] = step + 1
@@ -165,8 +165,11 @@ def clock_values(clock: ClockSettings, step: int) -> list[float]:
     return [hand(angle) for angle in waves for hand in (math.sin, math.cos)]
 
 
-def _changes(cell: Cell, before: Tensor, after: Tensor) -> Tensor:
-    """Mean absolute change of the hidden values of each sample, ``(B,)``; the clock is left out."""
+def changes(cell: Cell, before: Tensor, after: Tensor) -> Tensor:
+    """Return the mean absolute change of the hidden values of each sample, ``(B,)``.
+
+    The clock, which is told and not computed, is left out.
+    """
     hidden = slice(cell.image_channels, cell.channels - cell.settings.clock_channels)
     difference = after[:, hidden].float() - before[:, hidden].float()
     return difference.abs().flatten(1).mean(1)

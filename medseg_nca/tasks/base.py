@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.task_model import TaskModel, TaskSpec
     from medseg_nca.recipe import Decision
+    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 __all__ = [
     "Agreement",
@@ -357,6 +358,20 @@ class Task(ABC):
         Raises:
             ImageError: if the input does not fit the model; the message says what is needed.
         """
+
+    def stages(self, request: StageRequest) -> Sequence[StageInput]:
+        """Return the automaton at work on each input, for films and the live page.
+
+        A task implements it if its models can be watched.
+
+        Raises:
+            ConfigError: if the task has nothing to watch, or the model is no automaton.
+            DataError: if an input does not exist, or one is needed and none is given.
+        """
+        raise ConfigError(
+            f"The task {self.name} does not show its automata at work.",
+            hint="A task does so by Task.stages; docs/seeing.md says how.",
+        )
 
 
 def _flag(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from medseg_nca.config import LabelTable
-from medseg_nca.viz.canvas import VIVID, store, vivid
+from medseg_nca.viz.canvas import VIVID, vivid
+from medseg_nca.viz.gif import enlarge, palette_of, upright, write_frames
 from medseg_nca.viz.slices import Cut, fullest_plane, to_picture
 
 FloatArray = NDArray[np.float32]
 HEIGHT, WIDTH = 260, 340  # most pixels of a picture, without its caption
 CAPTION = 46
-COLOURS = 192  # fewer than 256, so that a colour is free to mean "as in the frame before"
-# Pillow finds a colour by the six upper bits of its channels: no other colour of the palette may
-# share these with a colour that is kept.
-NEAR = 8
 DIM, STRONG = 0.65, 0.9  # the image under the labels, and the colour of a label that is certain
 GAP = 8
 DARK, LIGHT, TRACK = (17, 20, 24), (235, 238, 242), (60, 67, 76)
@@ -80,35 +76,10 @@ def write_gif(
 
 
 def _write(frames: list[Image.Image], path: Path, fps: float) -> Path:
-    palette = _palette(frames)
-    small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    pause = round(1000 / fps)
-    durations = [pause] * (len(small) - 1) + [2000]
-    buffer = io.BytesIO()
-    small[0].save(
-        buffer, format="GIF", save_all=True, append_images=small[1:], duration=durations, loop=0,
-        optimize=False,
-    )  # fmt: skip
-    return store(buffer.getvalue(), path)
-
-
-def _palette(frames: Sequence[Image.Image]) -> Image.Image:
-    """One palette for all frames, because with several the colours would flicker.
-
-    The labels' own colours come first, then frequent ones. With frequent colours alone, the few
-    pixels of all names in the legend would get one colour.
-    """
-    kept = [_rgb(name) for name in VIVID] + [DARK, LIGHT, TRACK]
     some = [frames[place] for place in sorted({0, len(frames) // 2, len(frames) - 1})]
-    width, height = some[0].size
-    together = Image.new("RGB", (width, len(some) * height))
-    for place, frame in enumerate(some):
-        together.paste(frame, (0, place * height))
-    found = np.array(together.quantize(COLOURS - len(kept)).getpalette()).reshape(-1, 3)
-    far = [np.abs(found - colour).max(axis=1) >= NEAR for colour in kept]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*np.ravel(kept).tolist(), *found[np.logical_and.reduce(far)].ravel()])
-    return palette
+    # The labels' own colours come first, then frequent ones.
+    palette = palette_of(some, [*(_rgb(name) for name in VIVID), DARK, LIGHT, TRACK])
+    return write_frames(frames, palette, path, pause=round(1000 / fps), last=2000)
 
 
 def _rgb(name: str) -> tuple[int, int, int]:
@@ -132,7 +103,8 @@ def _frame(
     frame = Image.new("RGB", (width, height + CAPTION), DARK)
     frame.paste(left, ((width - GAP) // 2 - left.width, 0))
     frame.paste(right, ((width + GAP) // 2, 0))
-    _write_caption(ImageDraw.Draw(frame), (width, height), names, caption, done)
+    legend = [(name, _rgb(vivid(number))) for number, name in enumerate(names)]
+    write_caption(ImageDraw.Draw(frame), (width, height), legend, caption, done)
     return frame
 
 
@@ -146,22 +118,29 @@ def _tint(grey: FloatArray, probabilities: NDArray[Any]) -> FloatArray:
 
 
 def _enlarge(values: FloatArray, plane: Cut, how: Image.Resampling) -> Image.Image:
-    """``(a, b, 3)`` as large as there is room; volumes have their origin at the bottom."""
-    pixels = np.swapaxes(values, 0, 1)
-    pixels = pixels[::-1] if plane.dims == 3 else pixels
-    small = Image.fromarray((np.ascontiguousarray(pixels) * 255).round().astype(np.uint8))
-    factor = min(HEIGHT / small.height, WIDTH / small.width)
-    size = (max(round(small.width * factor), 1), max(round(small.height * factor), 1))
-    return small.resize(size, how)
+    """``(a, b, 3)`` as large as there is room."""
+    pixels = upright(values, plane.dims)
+    factor = min(HEIGHT / pixels.shape[0], WIDTH / pixels.shape[1])
+    return enlarge(pixels, (max(round(pixels.shape[1] * factor), 1),
+                            max(round(pixels.shape[0] * factor), 1)), how)  # fmt: skip
 
 
-def _write_caption(
+def write_caption(
     draw: ImageDraw.ImageDraw,
     size: tuple[int, int],
-    names: Sequence[str],
+    legend: Sequence[tuple[str, tuple[int, int, int]]],
     caption: str,
     done: float,
 ) -> None:
+    """Write a bar of progress, a caption and the legend below a picture.
+
+    Args:
+        draw: of the frame.
+        size: width and height of the picture, without the caption.
+        legend: names with their colours; those for which there is no room are left out.
+        caption: the text at the left.
+        done: share of the film that is over.
+    """
     width, height = size
     font = ImageFont.load_default(size=14)
     draw.rectangle((0, height, width, height + 3), fill=TRACK)
@@ -170,11 +149,11 @@ def _write_caption(
     draw.text((10, middle), caption, fill=LIGHT, font=font, anchor="lm")
     x = float(width - 10)
     room = 30 + draw.textlength(caption, font=font)
-    for number, name in reversed(list(enumerate(names))):
+    for name, shade in reversed(legend):
         length = draw.textlength(name, font=font)
         if x - length - 18 < room:
             break
         draw.text((x, middle), name, fill=LIGHT, font=font, anchor="rm")
         x -= length + 16
-        draw.rectangle((x, middle - 5, x + 10, middle + 5), fill=vivid(number))
+        draw.rectangle((x, middle - 5, x + 10, middle + 5), fill=shade)
         x -= 14

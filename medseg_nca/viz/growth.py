@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from medseg_nca.viz.canvas import FAINT, INK, colour, headline, new_figure, save, store, style
+from medseg_nca.viz.gif import palette_of, upright, write_frames
+from medseg_nca.viz.tints import white_tint
 
 Array = NDArray[Any]
 CAPTION = 22
@@ -29,10 +31,8 @@ def over_white(visible: Array) -> NDArray[np.uint8]:
     middle slice of the last axis is shown.
     """
     plane = visible[..., visible.shape[-1] // 2] if visible.ndim == 4 else visible
-    alpha = np.clip(plane[-1:], 0, 1)
-    colours = plane[:-1] if plane.shape[0] == 4 else np.repeat(plane[:1], 3, axis=0)
-    shown = np.clip(colours + 1 - alpha, 0, 1)
-    return np.ascontiguousarray((shown.transpose(2, 1, 0) * 255).round().astype(np.uint8))
+    shown = upright(white_tint(plane).colours, 2)
+    return (shown * 255).round().astype(np.uint8)
 
 
 def rgba_png(visible: Array, path: Path) -> Path:
@@ -94,19 +94,9 @@ def growth_gif(
         _tile(frame, text, scale or _scale(frame, _SIDE))
         for frame, text in zip(frames, captions, strict=True)
     ]
-    together = Image.new("RGB", (tiles[0].width, 3 * tiles[0].height))
-    for row, place in enumerate((len(tiles) // 3, 2 * len(tiles) // 3, len(tiles) - 1)):
-        together.paste(tiles[place], (0, row * tiles[0].height))
-    # One palette for all pictures, or colours would flicker.
-    palette = together.quantize(_COLOURS, dither=Image.Dither.NONE)
-    small = [tile.quantize(palette=palette, dither=Image.Dither.NONE) for tile in tiles]
-    pause = round(1000 / fps)
-    buffer = io.BytesIO()
-    small[0].save(
-        buffer, format="GIF", save_all=True, append_images=small[1:], loop=0,
-        duration=[pause] * (len(small) - 1) + [2000],
-    )  # fmt: skip
-    return store(buffer.getvalue(), path)
+    some = [tiles[place] for place in (len(tiles) // 3, 2 * len(tiles) // 3, len(tiles) - 1)]
+    palette = palette_of(some, (), _COLOURS)
+    return write_frames(tiles, palette, path, pause=round(1000 / fps), last=2000)
 
 
 def plot_losses(

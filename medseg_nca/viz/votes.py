@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medseg_nca.viz.canvas import store
 from medseg_nca.viz.classes import class_colours, middle, shown
+from medseg_nca.viz.gif import enlarge, upright, write_frames
 
 SIDE, BARS, GAP, HEAD, FOOT = 220, 210, 10, 30, 30  # pixels
 MOST_BARS, MOST_FRAMES = 12, 60
@@ -64,7 +65,8 @@ def write_votes_gif(
         says = _enlarge(tinted, cells.ndim - 2, Image.Resampling.NEAREST)
         bars = [(classes[k], float(votes[step, k]), colours[k]) for k in order]
         frames.append(_frame(picture, says, bars, title, f"step {step} of {steps - 1}"))
-    return _write(frames, _palette(picture, colours), path)
+    palette = _palette(picture, colours)
+    return write_frames(frames, palette, path, pause=FRAME_MS, last=LAST_MS)
 
 
 def plot_votes(
@@ -136,13 +138,11 @@ def _tint(shares: NDArray[Any], colours: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def _enlarge(values: NDArray[np.float32], dims: int, how: Image.Resampling) -> Image.Image:
-    """``(a, b, 3)`` to a picture as large as there is room; volumes begin at the bottom."""
-    pixels = np.swapaxes(values, 0, 1)
-    pixels = pixels[::-1] if dims == 3 else pixels
-    small = Image.fromarray(np.ascontiguousarray(np.clip(pixels, 0, 255)).round().astype(np.uint8))
-    factor = min(SIDE / small.height, SIDE / small.width)
-    size = max(round(small.width * factor), 1), max(round(small.height * factor), 1)
-    return small.resize(size, how)
+    """``(a, b, 3)`` from 0 to 255 to a picture as large as there is room."""
+    pixels = upright(values, dims)
+    factor = min(SIDE / pixels.shape[0], SIDE / pixels.shape[1])
+    size = max(round(pixels.shape[1] * factor), 1), max(round(pixels.shape[0] * factor), 1)
+    return enlarge(pixels / 255, size, how)
 
 
 def _frame(
@@ -171,17 +171,6 @@ def _frame(
         if end > start + 1:
             draw.rectangle((start, y + 3, end, y + height - 4), fill=shade)
     return frame
-
-
-def _write(frames: Sequence[Image.Image], palette: Image.Image, path: Path) -> Path:
-    small = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    durations = [FRAME_MS] * (len(small) - 1) + [LAST_MS]
-    buffer = io.BytesIO()
-    small[0].save(
-        buffer, format="GIF", save_all=True, append_images=small[1:], duration=durations, loop=0,
-        optimize=False,
-    )  # fmt: skip
-    return store(buffer.getvalue(), path)
 
 
 def _palette(picture: Image.Image, colours: NDArray[np.float32]) -> Image.Image:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from medseg_nca.inference.task_model import TaskSpec
     from medseg_nca.tasks.classification.network import ClassifyingNca
     from medseg_nca.tasks.classification.predict import ClassPrediction
+    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 # The most classes that a tag of a registered version names, and the most classes that have numbers
 # of their own in a tracking store.
@@ -124,6 +125,12 @@ class Classification(StandardTask):
 
         self.check_options(request.options, self.evaluate_options)
         return evaluate_model(self.own(request.model), request, job)
+
+    def stages(self, request: StageRequest) -> Sequence[StageInput]:
+        """Implement :meth:`Task.stages`."""
+        from medseg_nca.tasks.classification.stage import stages
+
+        return stages(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each class."""

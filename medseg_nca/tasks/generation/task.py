@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medseg_nca.inference.task_model import TaskSpec
     from medseg_nca.tasks.generation.automaton import GrowingNca
     from medseg_nca.tasks.generation.prediction import Grown
+    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 
 class Generation(StandardTask):
@@ -79,6 +80,12 @@ class Generation(StandardTask):
                 hint="Leave --data out.",
             )
         return run(request, self.own(request.model), job)
+
+    def stages(self, request: StageRequest) -> Sequence[StageInput]:
+        """Implement :meth:`Task.stages`."""
+        from medseg_nca.tasks.generation.stage import stages
+
+        return stages(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each length of growth, and for each wound."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -40,6 +40,9 @@ from medseg_nca.tasks.regression.options import (
 )
 from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tracking.stored_answer import compare_answer, store_answer
+
+if TYPE_CHECKING:
+    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 # The most values of the stored answer, which is then about ten kilobytes large.
 _MOST_STORED = 2**13
@@ -138,6 +141,12 @@ class Regression(StandardTask):
         self.check_options(request.options, self.evaluate_options)
         model = self.own(request.model)
         return evaluate_pairs(request, model, facts_of(model.spec, model.folder), job)
+
+    def stages(self, request: StageRequest) -> Sequence[StageInput]:
+        """Implement :meth:`Task.stages`."""
+        from medseg_nca.tasks.regression.stage import stages
+
+        return stages(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`; the constant predictor stands below each target."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medseg_nca.cases.predict_case import PredictionRecord
     from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.bundle import LoadedModel, ModelSpec
+    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 SHOWN = ("dice", "hd95", "assd", "nsd")
 PUBLISHED = ("dice", "hd95", "nsd")
@@ -135,6 +136,12 @@ class SegmentationTask(Task):
 
         self.check_data(request.data)
         return SegmentationSubject(loaded(request.model), request)
+
+    def stages(self, request: StageRequest) -> Sequence[StageInput]:
+        """Implement :meth:`Task.stages`."""
+        from medseg_nca.tasks.segmentation.stage import stages
+
+        return stages(request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each label."""
