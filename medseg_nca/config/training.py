@@ -55,9 +55,11 @@ class TrainingSettings(Settings):
     learning rate follows whichever is further on. validate_every, checkpoint_every, warmup: in
     iterations, or below 1 as a share of the training: 0.1 validates ten times. optimiser: "muon"
     takes Muon's steps for the matrices of a model and AdamW's for all else. validate_cases: how
-    many at most; None validates all. patience: validations without a better score before it stops
-    early; None never does. workers: processes that prepare samples, besides the training itself.
-    foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
+    many at most; None validates all. validate_steps: multiples of the trained steps after which a
+    segmentation is validated, the lowest Dice being the score, so that the weights are kept whose
+    answer stays; () validates it as it is used. patience: validations without a better score before
+    it stops early; None never does. workers: processes that prepare samples, besides the training
+    itself. foreground: chance that a patch is centred on a voxel of a label, labels drawn evenly.
     overflow: weight of the penalty on state values outside [-``overflow_bound``, +...].
     """
 
@@ -79,6 +81,7 @@ class TrainingSettings(Settings):
     overflow_bound: float = Field(10.0, gt=0)
     validate_every: Annotated[Rhythm, OrAuto()] = 500
     validate_cases: Annotated[int | None, OrAuto()] = Field(None, ge=1)
+    validate_steps: Annotated[tuple[StepFactor, ...], Field(max_length=16)] = ()
     patience: int | None = Field(None, ge=1)
     checkpoint_every: Annotated[Rhythm, OrAuto()] = 250
     log_every: int = Field(20, ge=1)

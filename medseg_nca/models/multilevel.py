@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
+from medseg_nca.config.persist import PersistSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, Sink
 from medseg_nca.models.costs import inference_steps, least_bytes
@@ -210,8 +211,17 @@ class MultiLevelNca(SegmentationModel):
             for scale, level in zip(self.scales, self.settings.resolved_levels, strict=True)
         )
 
-    def training_outputs(self, views: Sequence[View], seed: int) -> list[LevelOutput]:
-        """Run the model on views, as :meth:`SegmentationModel.training_outputs`."""
+    def training_outputs(
+        self, views: Sequence[View], seed: int, *, older: bool = False
+    ) -> list[LevelOutput]:
+        """Run the model on views, as :meth:`SegmentationModel.training_outputs`.
+
+        Args:
+            views: see there.
+            seed: see there.
+            older: let levels go on from older states, as the settings ``persist`` say.
+        """
+        persist = self.settings.persist if older else None
         rng = random.Random(seed)
         state = self._first_state(views[0].image)
         outputs = []
@@ -221,7 +231,7 @@ class MultiLevelNca(SegmentationModel):
                 state = lessen_gradient(state, self.settings.coarse_gradient)
                 part = self._zoom(state, coarse, view.region, self.factor(level))
                 state = self._hand_over(level, part, view.image, state)
-            state, penalty = self._run_training(level, state, seed, rng)
+            state, penalty = self._run_training(level, state, seed, rng, persist)
             weight = self.settings.resolved_levels[level].loss_weight
             logits = self.level_logits(level, state)
             outputs.append(LevelOutput(logits, weight, state, penalty))
@@ -308,14 +318,19 @@ class MultiLevelNca(SegmentationModel):
         return Fire.for_batch(rate, mix(seed, level), batch, "mean" if mode == "mean" else "sample")
 
     def _run_training(
-        self, level: int, state: Tensor, seed: int, rng: random.Random
+        self,
+        level: int,
+        state: Tensor,
+        seed: int,
+        rng: random.Random,
+        persist: PersistSettings | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the state after a level's steps, and what ``persist`` adds to the loss."""
         settings = self.settings.resolved_levels[level]
         steps = settings.steps
         count = steps if isinstance(steps, int) else rng.randint(*steps)
         fire = self.fire_of(level, state.shape[0], seed, "sample")
-        cell, persist = self.cell(level), self.settings.persist
+        cell = self.cell(level)
         with naming(level):
             older = None
             if persist is not None:

@@ -70,10 +70,9 @@ def grow_older(
         fire: the fire mask of the level.
         settings: what is drawn.
         seed: seed of the training step.
-        level: index of the level; all levels of a training step take extra steps or none, and as
-            many times their usual steps, but each is damaged by itself.
+        level: index of the level; each draws for itself.
     """
-    rng = random.Random(mix(seed, _OLDER))  # the same for every level
+    rng = random.Random(mix(seed, level, _OLDER))
     if rng.random() >= settings.chance:
         return OlderState(state, fire)
     count = max(round(rng.uniform(0, settings.extra) * usual), 1)

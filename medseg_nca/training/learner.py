@@ -52,7 +52,13 @@ class Learner(ABC):
 
     Everything random is derived from the numbers that the loop hands in, never from a global
     generator. So a resumed run computes what a run without interruption would have computed.
+
+    Attributes:
+        progress: share of the training that is done, 0 to 1, which the loop tells before each
+            loss; 1 where no loop does.
     """
+
+    progress: float = 1.0
 
     @abstractmethod
     def build_model(self) -> nn.Module:

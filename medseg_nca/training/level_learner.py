@@ -62,7 +62,10 @@ class LevelLearner(Learner):
 
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
         """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
-        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed)  # type: ignore[operator]
+        persist = getattr(self.settings.model, "persist", None)
+        older = persist is not None and self.progress >= persist.begin
+        how = {"older": True} if older else {}
+        outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed, **how)  # type: ignore[operator]
         return level_loss(outputs, batch["targets"], self.level_criterion, self.settings.training)
 
     def constant_loss(self, batches: Sequence[Batch]) -> float:

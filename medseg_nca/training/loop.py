@@ -242,6 +242,7 @@ class Trainer:
         # Dropout of a baseline draws from torch's own generator.
         torch.manual_seed(seed)
         self.wrapped.train()
+        self.learner.progress = self.progress
         reason = ""
         try:
             loss, parts = self.learner.loss(self.wrapped, self.fabric.to_device(batch), seed)
@@ -259,8 +260,7 @@ class Trainer:
             )
             values["grad_norm"] = float(norm) if norm is not None else float("nan")
             # With float16 an overflow is normal, and the gradient scaler skips the step itself.
-            scaled = self.training.precision == "16-mixed"
-            if norm is not None and not scaled and not torch.isfinite(norm):
+            if norm is not None and self.training.precision != "16-mixed" and not norm.isfinite():
                 raise _DivergedError("the gradient is not finite")
         self.optimiser.step()
         if self.ema is not None:

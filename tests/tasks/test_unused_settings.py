@@ -16,6 +16,7 @@ from medseg_nca.cli.main import cli
         ("digits_classification", "training.loss.name=focal"),
         ("digits_classification", "training.foreground=0.9"),
         ("growing_emblem", "training.foreground=0.9"),
+        ("phantom_depth", "training.validate_steps=[1, 4]"),
         ("phantom_depth", "training.loss.params.lambda_ce=3"),
     ],
 )

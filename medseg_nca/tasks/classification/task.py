@@ -47,7 +47,7 @@ class Classification(StandardTask):
     score = "balanced accuracy"
     data_use = "optional"
     options_class: ClassVar[type[Settings]] = ClassificationOptions
-    unused_training: ClassVar[frozenset[str]] = frozenset({"foreground", "loss"})
+    unused_training: ClassVar[frozenset[str]] = frozenset({"foreground", "loss", "validate_steps"})
     defaults: ClassVar[Mapping[str, Any]] = {
         "model.cell.channels": 24,
         "model.cell.update.hidden": 64,

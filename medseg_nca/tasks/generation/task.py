@@ -37,7 +37,7 @@ class Generation(StandardTask):
     score = "PSNR"
     data_use = "none"
     options_class: ClassVar[type[Settings]] = GenerationOptions
-    unused_training: ClassVar[frozenset[str]] = frozenset({"foreground", "loss"})
+    unused_training: ClassVar[frozenset[str]] = frozenset({"foreground", "loss", "validate_steps"})
     defaults: ClassVar[Mapping[str, Any]] = {
         "training.iterations": 2000,
         "training.batch_size": 6,

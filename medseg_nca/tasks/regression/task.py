@@ -55,7 +55,7 @@ class Regression(StandardTask):
     score: ClassVar[str] = "skill"
     data_use: ClassVar[Literal["required", "optional", "none"]] = "optional"
     options_class: ClassVar[type[RegressionOptions]] = RegressionOptions
-    unused_training: ClassVar[frozenset[str]] = frozenset({"loss"})
+    unused_training: ClassVar[frozenset[str]] = frozenset({"loss", "validate_steps"})
     parallel: ClassVar[bool] = True
     keeps_cases: ClassVar[bool] = True
     predict_options: ClassVar[frozenset[str]] = frozenset(

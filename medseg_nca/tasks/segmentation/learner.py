@@ -53,6 +53,11 @@ class SegmentationLearner(LevelLearner):
         self.multi_label = store.labels.multi_label
         self.prediction = settings.prediction
         self.trial: IslandTrial | None = None
+        if settings.training.validate_steps and not isinstance(settings.model, NcaModelSettings):
+            raise ConfigError(
+                f"training.validate_steps: {settings.model.name} is no automaton and has no steps.",
+                hint="Leave training.validate_steps out.",
+            )
         strange = strange_labels(self.prediction, store.labels)
         if strange is not None:
             raise ConfigError(strange)
@@ -105,14 +110,28 @@ class SegmentationLearner(LevelLearner):
     def validate(
         self, model: nn.Module, device: torch.device, job: Job | None = None
     ) -> Validation:
-        """Measure the Dice of every label, on the source grid of every validation case."""
-        cases = self._validation_cases()
-        # Training does not end because an image needs more memory than was thought of.
-        predictor = Predictor(
-            self._loaded(model, device), self._validation_settings(), keeps_budget=False
+        """Measure the Dice of every label, on the source grid of every validation case.
+
+        With ``training.validate_steps`` the score is the lowest Dice of several numbers of steps.
+        """
+        factors = self.settings.training.validate_steps
+        settings = self._validation_settings()
+        if not factors:
+            return self._validated(model, device, settings, job)
+        return lowest(
+            {
+                factor: self._validated(model, device, settings.changed(step_factor=factor), job)
+                for factor in factors
+            }
         )
+
+    def _validated(
+        self, model: nn.Module, device: torch.device, settings: PredictionSettings, job: Job | None
+    ) -> Validation:
+        # Training does not end because an image needs more memory than was thought of.
+        predictor = Predictor(self._loaded(model, device), settings, keeps_budget=False)
         rows: dict[str, Mapping[str, float | None]] = {}
-        for case in cases:
+        for case in self._validation_cases():
             image, truth = read_labelled(case, self.store.labels.known_values)
             predicted = predictor.predict(image, job).label_map.array[0]
             rows[case.id] = dice_by_label(predicted, truth.array[0], self.store.labels)
@@ -202,3 +221,16 @@ def summarise(rows: Mapping[str, Mapping[str, float | None]], names: tuple[str, 
         for case, row in rows.items()
     }
     return Validation(score, {"dice": score, **metrics}, cases)
+
+
+def lowest(found: Mapping[float, Validation]) -> Validation:
+    """Join validations after several multiples of the trained steps: the lowest score counts.
+
+    Returns:
+        The lowest score, of all cases and of each; the metrics of the multiple that has it, and
+        "dice_X_steps" for each multiple X.
+    """
+    worst = min(found.values(), key=lambda one: one.score)
+    each = {f"dice_{factor:g}_steps": one.score for factor, one in found.items()}
+    cases = {case: min(one.cases[case] for one in found.values()) for case in worst.cases}
+    return Validation(worst.score, {**worst.metrics, **each}, cases)
