@@ -20,6 +20,7 @@ from medseg_nca.errors import ConfigError, ModelError, NothingLearned, OutputErr
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
+from medseg_nca.models.multilevel import level_cell
 from medseg_nca.nca.parts import check_parts
 from medseg_nca.pipelines import ensemble
 from medseg_nca.pipelines.run_folder import (
@@ -213,7 +214,8 @@ def _checked(data: Path | None, settings: RunSettings) -> tuple[Task, RunSetting
     task: Task = TASKS.get(settings.task)
     settings = task.checked(settings)
     if isinstance(settings.model, NcaModelSettings):
-        check_parts(settings.model.cell, settings.model.dims)
+        for level in settings.model.resolved_levels:
+            check_parts(level_cell(settings.model, level), settings.model.dims)
     task.check_data(data)
     task.check_folds(settings)
     return task, settings

@@ -17,6 +17,7 @@ from medseg_nca.cli.options import (
     set_option,
     tracking_option,
 )
+from medseg_nca.cli.parts import parts
 
 if TYPE_CHECKING:
     from medseg_nca.tracking.versions import Version
@@ -35,6 +36,7 @@ def models() -> None:
 
 
 models.add_command(ensemble)
+models.add_command(parts)
 
 
 @models.command()

@@ -15,6 +15,8 @@ from pydantic import AfterValidator, Field
 
 # 31 cells to each side; the published automata see 1 to 3, and a level sees further by its steps.
 MAX_KERNEL = 63
+# Cells from one value of a filter to the next; with a kernel of 3 it sees 31 cells far.
+MAX_DILATION = 31
 # 64 is the most that is published. The weights grow with their square.
 MAX_CHANNELS = 1024
 # 256 is the most that is published.

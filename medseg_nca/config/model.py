@@ -11,8 +11,10 @@ from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import (
     MAX_AXIS,
     MAX_CHANNELS,
+    MAX_DILATION,
     MAX_FILTERS,
     MAX_HIDDEN,
+    MAX_INTENSITY,
     MAX_KERNEL,
     MAX_LEVELS,
     MAX_PATCHES,
@@ -52,7 +54,10 @@ class PerceptionSettings(Settings):
     depthwise: ``filters`` learned filters of size ``kernel`` for each channel, channels apart.
     conv: ``filters`` learned full convolutions, channels mixed (Med-NCA).
     sobel, laplace, sobel_laplace: fixed derivative filters for each channel (Growing NCA).
-    ``params`` are what that perception alone reads.
+    attention: attention to the ``kernel`` ^ d cells around (ViTCA).
+    concat: several of these, joined: ``params: {parts: [sobel, {kind: depthwise, kernel: 5}]}``.
+    With ``dilation`` the values of a filter lie that many cells apart. ``params`` are what that
+    perception alone reads.
     """
 
     kind: PlainName = "depthwise"
@@ -60,6 +65,7 @@ class PerceptionSettings(Settings):
     filters: int = Field(1, ge=1, le=MAX_FILTERS)
     padding: Literal["zero", "reflect", "circular"] = "zero"
     bias: bool = True
+    dilation: int = Field(1, ge=1, le=MAX_DILATION)
     params: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -71,15 +77,16 @@ class PerceptionSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, write(self), ("params",))
+        return without_defaults(self, write(self), ("dilation", "params"))
 
 
 class UpdateSettings(Settings):
     """How a cell changes.
 
     ``kind`` is the name of an update rule in ``medseg_nca/nca/update_rules`` or of another package.
-    mlp: ``dx = W1 act(norm(W0 p + b0))``, with ``W1`` zero at the start. ``params`` are what that
-    rule alone reads.
+    mlp: ``dx = W1 act(norm(W0 p + b0))``, with ``W1`` zero at the start. gru: a gated recurrent
+    unit. ``spectral_norm`` divides each matrix by its largest singular value where that is above 1.
+    ``params`` are what that rule alone reads.
 
     norm: "rms" scales the hidden values of a cell by their root mean square, "batch" uses the
     statistics of the cells that fire, also at test time (M3D-NCA). With ``update_image`` the rule
@@ -92,6 +99,7 @@ class UpdateSettings(Settings):
     norm: Literal["none", "rms", "batch"] = "none"
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
     update_image: bool = False
+    spectral_norm: bool = False
     params: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -101,7 +109,7 @@ class UpdateSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, write(self), ("kind", "params"))
+        return without_defaults(self, write(self), ("kind", "spectral_norm", "params"))
 
 
 class AliveSettings(Settings):
@@ -148,14 +156,26 @@ class StopSettings(Settings):
     least: int = Field(1, ge=1, le=MAX_STEPS)
 
 
-CELL_OPTIONS = ("alive", "clock", "stop")
+class BoundSettings(Settings):
+    """Keeps the hidden values of a cell within ``limit`` to both sides of 0, after every step.
+
+    clamp cuts off what is beyond (the automaton Lenia does so after every step, Chan, arXiv
+    1812.05433). tanh: a cell that fired has ``limit * tanh(x / limit)``, which is smooth, and
+    changes a value within half of the limit by less than a tenth.
+    """
+
+    kind: Literal["clamp", "tanh"] = "clamp"
+    limit: float = Field(gt=0, le=MAX_INTENSITY)
+
+
+CELL_OPTIONS = ("alive", "clock", "stop", "bound")
 
 
 class CellSettings(Settings):
     """One cell: ``channels`` of state (the image's among them) and how they change in a step.
 
-    ``fire_rate`` is the probability that a cell does update in a step. ``alive``, ``clock`` and
-    ``stop`` are off unless they are set.
+    ``fire_rate`` is the probability that a cell does update in a step. ``alive``, ``clock``,
+    ``stop`` and ``bound`` are off unless they are set.
     """
 
     channels: Annotated[int, OrAuto()] = Field(16, ge=2, le=MAX_CHANNELS)
@@ -165,10 +185,11 @@ class CellSettings(Settings):
     alive: AliveSettings | None = None
     clock: ClockSettings | None = None
     stop: StopSettings | None = None
+    bound: BoundSettings | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of those of alive, clock and stop that are set."""
+        """The names of those of alive, clock, stop and bound that are set."""
         return tuple(name for name in CELL_OPTIONS if getattr(self, name) is not None)
 
     @property
@@ -199,8 +220,8 @@ class LevelSettings(Settings):
     steps: how often the cells update, at least once; (min, max) draws a number in training and
     takes the rounded mean at inference. patch: in training, the size in cells of the random patch
     that the level is run on, inside the patch of the level before; None is all of it. patches: how
-    many are drawn inside each of those. kernel: replaces the cell's. loss_weight: share of this
-    level's loss in the sum.
+    many are drawn inside each of those. kernel, dilation: replace the cell's. loss_weight: share of
+    this level's loss in the sum.
     """
 
     scale: PerAxis = 1
@@ -208,6 +229,7 @@ class LevelSettings(Settings):
     patch: PerAxis | None = None
     patches: int = Field(1, ge=1, le=MAX_PATCHES)
     kernel: Kernel | None = None
+    dilation: int | None = Field(None, ge=1, le=MAX_DILATION)
     loss_weight: float = Field(1.0, ge=0, le=1e6)
 
     @model_validator(mode="after")
@@ -229,6 +251,10 @@ class LevelSettings(Settings):
                     f"{name} must be 1 to {MAX_AXIS} on every axis, got {short(value)}"
                 )
         return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, write(self), ("dilation",))
 
 
 class FocusSettings(Settings):
@@ -297,8 +323,10 @@ class NcaModelSettings(Settings):
         levels = self.resolved_levels
         if not any(level.loss_weight for level in levels):
             raise ValueError("at least one level needs a loss_weight above 0")
-        if self.share_weights and len({level.kernel for level in levels}) > 1:
-            raise ValueError("levels that share weights share the kernel")
+        if self.share_weights:
+            for name in ("kernel", "dilation"):
+                if len({getattr(level, name) for level in levels}) > 1:
+                    raise ValueError(f"levels that share weights share the {name}")
         return self
 
     @model_serializer(mode="wrap")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import Any
 
 import torch
 
-from medseg_nca.config.model import CellSettings, ModelSettings, NcaModelSettings
+from medseg_nca.config.model import (
+    CellSettings,
+    ModelSettings,
+    NcaModelSettings,
+    PerceptionSettings,
+    UpdateSettings,
+)
 from medseg_nca.models.base import SegmentationModel
 from medseg_nca.models.costs import inference_steps
 from medseg_nca.models.create import build_model
@@ -59,6 +66,8 @@ class ModelDescription:
     inference_mb: float | None
     training_mb: float | None
     levels: tuple[LevelDescription, ...] = ()
+    perception: str | None = None
+    update_rule: str | None = None
     cell_options: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +116,7 @@ def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> Mo
         parameters=model.parameter_count(), size=size, receptive_field=field,
         flop=sum(level.flop for level in levels),
         inference_mb=max(working) / 1e6, training_mb=sum(training) / 1e6, levels=levels,
-        cell_options=_cell_options(model.settings.cell),
+        **_parts(model.settings.cell), cell_options=_cell_options(model.settings.cell),
     )  # fmt: skip
 
 
@@ -125,7 +134,7 @@ def _describe_growing(settings: NcaModelSettings, size: tuple[int, ...]) -> Mode
     empty = torch.empty(0)
     level_found = LevelDescription(
         scale=(1,) * settings.dims, grid=size, steps=steps,
-        kernel=2 * cell.perception.radius + 1, parameters=parameters,
+        kernel=_kernel(cell), parameters=parameters,
         receptive_field=field_size, flop=flop,
     )  # fmt: skip
     return ModelDescription(
@@ -134,8 +143,39 @@ def _describe_growing(settings: NcaModelSettings, size: tuple[int, ...]) -> Mode
         parameters=parameters, size=size, receptive_field=field_size, flop=flop,
         inference_mb=cells * engine.bytes_per_cell(cell, empty) / 1e6,
         training_mb=cells * kept * engine.bytes_kept(cell, empty) / 1e6, levels=(level_found,),
-        cell_options=_cell_options(settings.cell),
+        **_parts(settings.cell), cell_options=_cell_options(settings.cell),
     )  # fmt: skip
+
+
+def _kernel(cell: Cell) -> int:
+    """The size of the filters; of another perception, how many cells it sees across."""
+    bank = cell.perception.bank
+    return 2 * cell.perception.radius + 1 if bank is None else bank.kernel
+
+
+def _parts(cell: CellSettings) -> dict[str, str]:
+    """The two parts of a cell, as one reads them."""
+    return {"perception": _part(cell.perception), "update_rule": _part(cell.update)}
+
+
+def _part(settings: PerceptionSettings | UpdateSettings) -> str:
+    """The name of a part, and its settings that are not the defaults."""
+    default = type(settings)()
+    tree = {k: v for k, v in settings.model_dump().items() if v != getattr(default, k)}
+    params = tree.pop("params", {})
+    words = [f"{key} {_words(value)}" for key, value in (tree | params).items() if key != "kind"]
+    return ", ".join((settings.kind, *words))
+
+
+def _words(value: object) -> str:
+    """A value of a setting: yes and no, and lists and mappings without their brackets."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return " ".join(_words(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return " + ".join(_words(item) for item in value)
+    return str(value)
 
 
 def _cell_options(cell: CellSettings) -> dict[str, str]:
@@ -153,7 +193,7 @@ def _describe_level(model: MultiLevelNca, index: int, size: tuple[int, ...]) -> 
     grid = tuple(-(-n // s) for n, s in zip(size, scale, strict=True))
     heard = 2 * steps * cell.radius + 1
     return LevelDescription(
-        scale=scale, grid=grid, steps=steps, kernel=2 * cell.perception.radius + 1,
+        scale=scale, grid=grid, steps=steps, kernel=_kernel(cell),
         parameters=sum(p.numel() for p in cell.parameters()),
         receptive_field=tuple(heard * s for s in scale),
         flop=flop_per_cell(cell) * prod(grid) * steps * cell.settings.fire_rate,

@@ -32,11 +32,12 @@ from medseg_nca.nca.stepwise import around
 
 
 def level_cell(settings: NcaModelSettings, level: LevelSettings) -> CellSettings:
-    """Return the cell settings of one level: the model's, with the level's own kernel size."""
-    if level.kernel is None:
+    """Return the cell settings of one level: the model's, with the level's kernel and dilation."""
+    own = {"kernel": level.kernel, "dilation": level.dilation}
+    own = {name: value for name, value in own.items() if value is not None}
+    if not own:
         return settings.cell
-    perception = settings.cell.perception.changed(kernel=level.kernel)
-    return settings.cell.changed(perception=perception)
+    return settings.cell.changed(perception=settings.cell.perception.changed(**own))
 
 
 def _resolved(value: int | None, name: str, model: str) -> int:
@@ -78,6 +79,7 @@ class MultiLevelNca(SegmentationModel):
         self.cells = nn.ModuleList(
             Cell(level_cell(settings, level), self.in_channels, self.dims) for level in levels
         )
+        self._check_focus()
         self.heads = nn.ModuleList(
             build_head(settings, self.in_channels, self.out_channels) for _ in levels
         )
@@ -109,6 +111,16 @@ class MultiLevelNca(SegmentationModel):
                 f"Model {self.settings.name!r}: cell.channels is {channels}, but the image takes "
                 f"{self.in_channels} and the logits {needed}.",
                 hint=f"Set model.cell.channels to at least {self.in_channels + needed}.",
+            )
+
+    def _check_focus(self) -> None:
+        whole = [cell for cell in self.cells if isinstance(cell, Cell) and not cell.local]
+        if self.settings.focus is not None and whole:
+            parts = self.settings.cell.perception.kind, self.settings.cell.update.kind
+            raise ConfigError(
+                f"Model {self.settings.name!r}: focus runs parts of the grid, and the perception "
+                f"{parts[0]!r} with the update rule {parts[1]!r} needs all of it.",
+                hint="Leave model.focus out.",
             )
 
     def _context(self) -> nn.Linear:

@@ -14,8 +14,9 @@ from medseg_nca.nca.update_rules.base import CellShape
 class Cell(nn.Module):
     """The perception and the update rule of a cell, whose state is ``[image | hidden]``.
 
-    A cell sees the image channels, but never changes them. The options ``alive``, ``clock`` and
-    ``stop`` of the settings act around a step, and :mod:`medseg_nca.nca.stepwise` carries them out.
+    A cell sees the image channels, but never changes them. The options of the settings
+    (:attr:`CellSettings.options`) act around a step, and :mod:`medseg_nca.nca.stepwise` carries
+    them out.
 
     Args:
         settings: number of channels, perception, update rule and options.

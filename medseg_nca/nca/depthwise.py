@@ -18,19 +18,23 @@ from torch.nn import functional as F
 from medseg_nca.nca.window import cut
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int, dilation: int = 1
+) -> Tensor:
     """Apply ``F.conv2d`` or ``F.conv3d``, by the number of axes of ``x (B, C, *spatial)``."""
     conv = F.conv2d if x.ndim == 4 else F.conv3d
-    return conv(x, weight, bias, padding=padding, groups=groups)
+    return conv(x, weight, bias, padding=padding, groups=groups, dilation=dilation)
 
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.padding = padding
+        ctx.padding, ctx.dilation = padding, dilation
         ctx.has_bias = bias is not None
-        return convolve(x, weight, bias, padding, groups=x.shape[1])
+        return convolve(x, weight, bias, padding, x.shape[1], dilation)
 
     @staticmethod
     @once_differentiable
@@ -41,16 +45,19 @@ class _Depthwise(torch.autograd.Function):
         spatial = tuple(range(2, x.ndim))
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            padding = weight.shape[-1] - 1 - ctx.padding
-            grad_x = convolve(grad, weight.flip(spatial), None, padding, groups=x.shape[1])
+            padding = ctx.dilation * (weight.shape[-1] - 1) - ctx.padding
+            turned = weight.flip(spatial)
+            grad_x = convolve(grad, turned, None, padding, x.shape[1], ctx.dilation)
         if ctx.needs_input_grad[1]:
-            grad_weight = _filter_gradient(x, grad, weight.shape, ctx.padding)
+            grad_weight = _filter_gradient(x, grad, weight.shape, ctx.padding, ctx.dilation)
         if ctx.has_bias and ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, *spatial))
-        return grad_x, grad_weight, grad_bias, None
+        return grad_x, grad_weight, grad_bias, None, None
 
 
-def _filter_gradient(x: Tensor, grad: Tensor, shape: torch.Size, padding: int) -> Tensor:
+def _filter_gradient(
+    x: Tensor, grad: Tensor, shape: torch.Size, padding: int, dilation: int
+) -> Tensor:
     """Return, for each offset of the filter, the sum over cells of shifted ``x`` times ``grad``.
 
     Both arrays are laid out on the padded grid, where an offset is a shift of the flat array. So
@@ -66,13 +73,15 @@ def _filter_gradient(x: Tensor, grad: Tensor, shape: torch.Size, padding: int) -
     ones = weights.new_ones(len(weights))
     sums = []
     for offset in product(*(range(k) for k in shape[2:])):
-        shift = sum(o * s for o, s in zip(offset, strides, strict=True))
+        shift = dilation * sum(o * s for o, s in zip(offset, strides, strict=True))
         count = len(values) - shift
         sums.append(torch.mv((values[shift:] * weights[:count]).t(), ones[:count]))
     return torch.stack(sums, -1).view(shape)
 
 
-def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+def depthwise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, dilation: int = 1
+) -> Tensor:
     """Convolve each channel with its own filters.
 
     Args:
@@ -80,11 +89,12 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> T
         weight: ``(C * filters, 1, *kernel)``; the kernel has the same odd size along every axis.
         bias: ``(C * filters,)`` or None.
         padding: number of zeros added on each side of every spatial axis.
+        dilation: cells from one value of a filter to the next.
 
     Returns:
         ``(B, C * filters, *spatial)``; the filters of a channel lie side by side.
     """
     one_filter = weight.shape[0] == x.shape[1]
     if one_filter and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        return _Depthwise.apply(x, weight, bias, padding)  # type: ignore[no-any-return, no-untyped-call]
-    return convolve(x, weight, bias, padding, groups=x.shape[1])
+        return _Depthwise.apply(x, weight, bias, padding, dilation)  # type: ignore[no-any-return, no-untyped-call]
+    return convolve(x, weight, bias, padding, x.shape[1], dilation)

@@ -18,7 +18,10 @@ from medseg_nca.suggest import unknown
 
 # Settings that some parts read and others have no use for. ``hidden`` is not among them: the recipe
 # decides it for every rule.
-_OF_SOME = {"perception": ("kernel", "filters"), "update": ("norm", "activation")}
+_OF_SOME = {
+    "perception": ("kernel", "filters", "dilation"),
+    "update": ("norm", "activation", "spectral_norm"),
+}
 
 
 def make_perception(settings: PerceptionSettings, channels: int, dims: int) -> Perception:
@@ -82,7 +85,11 @@ def _make(
     default = type(settings)()
     for name in _OF_SOME[section]:
         if name not in part.reads and getattr(settings, name) != getattr(default, name):
-            raise ConfigError(f"{where}: {named} does not read {name}.", hint=f"Leave {name} out.")
+            usual = getattr(default, name)
+            raise ConfigError(
+                f"{where}: {named} does not read {name}.",
+                hint=f"Leave {name} out, or set model.{where}.{name}={usual}.",
+            )
     _check_params(f"{where}.params", named, settings.params, part)
     try:
         return part(settings, *sizes, **settings.params)

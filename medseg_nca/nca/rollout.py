@@ -35,8 +35,8 @@ def roll_out(
 
     Args:
         engine: the engine that computes the steps.
-        cell: perception and update rule. Its options (``alive``, ``clock``, ``stop``) act around
-            each step, as :mod:`medseg_nca.nca.stepwise` describes.
+        cell: perception and update rule. Its options act around each step, as
+            :mod:`medseg_nca.nca.stepwise` describes.
         state: the state to begin with, ``(B, C, *spatial)``; it is not changed.
         steps: number of steps; with the option ``stop`` there may be fewer at inference.
         fire: the rule that decides which cells update in each step.

@@ -1,4 +1,4 @@
-"""What is done around a step: which cells live, a clock that they see, and when to stop.
+"""What is done around a step: which cells live, bounds, a clock that they see, when to stop.
 
 Engines compute plain steps. A cell with one of these options is taken through them one by one, so
 that every engine agrees and none has to know of them, though one may take several at once
@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from medseg_nca.config.model import AliveSettings, CellSettings, ClockSettings
+from medseg_nca.config.model import AliveSettings, BoundSettings, CellSettings, ClockSettings
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
 from medseg_nca.nca.fire import Fire
@@ -57,20 +57,27 @@ class Stepwise(Engine):
         return self.engine.unusable(state)
 
     def bytes_per_cell(self, cell: Cell, state: Tensor) -> float:
-        """That of the engine, and one state more."""
+        """That of the engine, and one state more; with ``bound``, three."""
         own = self.engine.bytes_per_cell(cell, state)
-        return own + cell.channels * max(state.element_size(), 4)
+        states = 1 if cell.settings.bound is None else 3
+        return own + states * cell.channels * max(state.element_size(), 4)
 
     def bytes_kept(self, cell: Cell, state: Tensor) -> float:
-        """Twice that of the engine: a step keeps what it began with and what it came to."""
-        return 2 * self.engine.bytes_kept(cell, state)
+        """Twice that of the engine: a step keeps what it began with and what it came to.
+
+        With ``bound`` it keeps the hidden values before and after that, too.
+        """
+        more = 0 if cell.settings.bound is None else 2 * cell.channels * state.element_size()
+        return 2 * self.engine.bytes_kept(cell, state) + more
 
     def roll_out(
         self, cell: Cell, state: Tensor, steps: int, fire: Fire, record: Record | None = None
     ) -> Tensor:
         """See :meth:`Engine.roll_out`; with ``stop`` there may be fewer steps."""
         self.check(cell, state, fire)
-        at_once = self.engine.roll_out_living(cell, state, steps, fire, record)
+        at_once = None
+        if cell.settings.bound is None:
+            at_once = self.engine.roll_out_living(cell, state, steps, fire, record)
         if at_once is not None:
             if self.told is not None:
                 self.told((steps,) * state.shape[0])
@@ -105,12 +112,13 @@ class Stepwise(Engine):
     def _step(self, cell: Cell, state: Tensor, fire: Fire) -> Tensor:
         alive = cell.settings.alive
         if alive is None:
-            return with_clock(cell, self.engine.roll_out(cell, state, 1, fire), fire.first_step + 1)
+            after = bounded(cell, self.engine.roll_out(cell, state, 1, fire), fire)
+            return with_clock(cell, after, fire.first_step + 1)
         before = living(cell, state, alive)
         awake = fire.awake_cells(state.shape[2:])
         # A cell that does not live is zero after the step, so it need not be computed.
         fire = replace(fire, awake=before if awake is None else before & awake)
-        after = self.engine.roll_out(cell, state, 1, fire)
+        after = bounded(cell, self.engine.roll_out(cell, state, 1, fire), fire)
         lives = (before & living(cell, after, alive)).unsqueeze(1).to(after.dtype)
         image, rest = after[:, : cell.image_channels], after[:, cell.image_channels :] * lives
         after = torch.cat((image, rest), 1) if cell.image_channels else rest
@@ -143,6 +151,32 @@ def neighbours(found: Tensor, circular: bool) -> Tensor:
             near.select(axis, length).logical_or_(found.select(axis, 0))
         found = near
     return found
+
+
+def bounded(cell: Cell, state: Tensor, fire: Fire) -> Tensor:
+    """Bring hidden values within their bound, ``(B, C, *spatial)``; unchanged without a bound.
+
+    Args:
+        cell: its image channels and its clock are left as they are.
+        state: the state after a step.
+        fire: the mask of that step; a cell that did not fire has not changed.
+    """
+    bound = cell.settings.bound
+    if bound is None:
+        return state
+    last = cell.channels - cell.settings.clock_channels
+    hidden = _within(bound, state[:, cell.image_channels : last], fire)
+    return torch.cat((state[:, : cell.image_channels], hidden, state[:, last:]), 1)
+
+
+def _within(bound: BoundSettings, values: Tensor, fire: Fire) -> Tensor:
+    if bound.kind == "clamp":
+        return values.clamp(-bound.limit, bound.limit)
+    soft = bound.limit * torch.tanh(values / bound.limit)
+    shape = values.shape[2:]
+    positions = None if fire.all_cells else fire.positions(shape, values.device)
+    fired = fire.firing(positions, shape, 0)
+    return soft if fired is None else torch.where(fired.unsqueeze(1), soft, values)
 
 
 def with_clock(cell: Cell, state: Tensor, step: int) -> Tensor:

@@ -82,6 +82,24 @@ def test_describe_a_model_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "levels, coarse to fine" in out
 
 
+def test_parts_of_a_cell_are_listed_and_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    listed = {(part["setting"], part["name"]): part for part in as_json("parts")}
+    assert listed["model.cell.perception.kind", "conv"]["settings"] == "dilation, filters, kernel"
+    attention = listed["model.cell.perception.kind", "attention"]
+    assert attention["settings"] == "kernel, params.heads=4, params.width=4"
+    assert "params.keep=2.0" in listed["model.cell.update.kind", "gru"]["settings"]
+    assert listed["model.cell.bound", "bound"]["settings"] == "kind, limit"
+    assert "Attention of each cell to its neighbours." in run("parts")[1]
+    parts = "model.cell.perception={kind: concat, params: {parts: [sobel, {kernel: 5}]}}"
+    changed = ("--set", parts, "--set", "model.cell.update.spectral_norm=true")
+    tree = as_json("describe", "med_nca", *changed, "--set", "model.cell.bound.limit=2")
+    assert tree["perception"].endswith("parts sobel + 5")
+    assert tree["update_rule"].startswith("mlp, ")
+    assert "spectral_norm yes" in tree["update_rule"]
+    assert tree["cell_options"] == {"bound": "kind clamp, limit 2.0"}
+
+
 def test_describe_a_trained_model(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     assert as_json("describe", tmp_path / "run")["out_channels"] == 3

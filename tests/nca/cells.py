@@ -23,12 +23,12 @@ every_kernel = pytest.mark.skipif(
 
 def make_cell(
     dims: int, kind: str = "depthwise", *, channels: int = 5, hidden: int = 9, kernel: int = 3,
-    filters: int = 1, padding: str = "zero", norm: str = "none", activation: str = "relu",
-    dtype: torch.dtype = torch.float64,
+    filters: int = 1, padding: str = "zero", dilation: int = 1, norm: str = "none",
+    activation: str = "relu", dtype: torch.dtype = torch.float64,
 ) -> Cell:  # fmt: skip
     """A cell that changes its state, with every parameter different from zero."""
     shape: dict[str, Any] = {"kernel": kernel, "filters": filters} if kind in LEARNED else {}
-    perception = PerceptionSettings(kind=kind, padding=padding, **shape)
+    perception = PerceptionSettings(kind=kind, padding=padding, dilation=dilation, **shape)
     update = UpdateSettings(hidden=hidden, norm=norm, activation=activation)
     torch.manual_seed(1)
     cell = Cell(CellSettings(channels=channels, perception=perception, update=update), 1, dims)

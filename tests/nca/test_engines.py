@@ -61,20 +61,23 @@ every_name = pytest.mark.parametrize(
     rate=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
     mode=st.sampled_from(["sample", "mean"]),
     awake=st.sampled_from([None, 0.0, 0.4]),
+    dilation=st.sampled_from([1, 1, 2, 3]),
 )
-@example([40, 3, 5], "depthwise", 3, 1, "reflect", "rms", "relu", 16, 64, 2, 0.5, "sample", None)
-@example([33, 200], "conv", 3, 2, "reflect", "none", "relu", 16, 32, 1, 0.5, "sample", None)
-@example([20, 9, 11], "depthwise", 3, 1, "reflect", "batch", "relu", 16, 64, 2, 0.5, "sample", None)
-@example([19, 6, 7], "depthwise", 7, 1, "circular", "rms", "silu", 4, 8, 1, 0.5, "sample", None)
+@example([40, 3, 5], "depthwise", 3, 1, "reflect", "rms", "relu", 16, 64, 2, 0.5, "sample", None, 1)
+@example([33, 200], "conv", 3, 2, "reflect", "none", "relu", 16, 32, 1, 0.5, "sample", None, 2)
+@example(
+    [20, 9, 11], "depthwise", 3, 1, "reflect", "batch", "relu", 16, 64, 2, 0.5, "sample", None, 1
+)
+@example([19, 6, 7], "depthwise", 7, 1, "circular", "rms", "silu", 4, 8, 1, 0.5, "sample", None, 1)
 def test_values_and_gradients_are_those_of_the_reference(
     engine: Engine,
     sizes: list[int], kind: str, kernel: int, filters: int, padding: str, norm: str,
     activation: str, channels: int, hidden: int, batch: int, rate: float, mode: Any,
-    awake: float | None,
+    awake: float | None, dilation: int,
 ) -> None:  # fmt: skip
     cell = make_cell(
         len(sizes), kind, channels=channels, hidden=hidden, kernel=kernel, filters=filters,
-        padding=padding, norm=norm, activation=activation,
+        padding=padding, norm=norm, activation=activation, dilation=dilation,
     )  # fmt: skip
     state = torch.randn(batch, channels, *sizes, dtype=torch.float64)
     fire = Fire.for_batch(rate, 7, batch, mode)

@@ -62,6 +62,8 @@ def refusal(cell: Cell, dtype: torch.dtype) -> str | None:
         return f"cell.update.kind {settings.update.kind}"
     if bank.kernel > _MOST_KERNEL:
         return f"cell.perception.kernel {bank.kernel} (at most {_MOST_KERNEL})"
+    if bank.dilation > 1:
+        return f"cell.perception.dilation {bank.dilation}"
     features = cell.perception.features
     if not bank.mixes and features > _MOST_FILTERS * cell.channels:
         return f"cell.perception.filters {features // cell.channels} (at most {_MOST_FILTERS})"

@@ -67,7 +67,12 @@ def round_up(value: int, multiple: int) -> int:
 
 @lru_cache(maxsize=16)
 def make_layout(
-    batch: int, spatial: tuple[int, ...], radius: int, padding: str, channels: int
+    batch: int,
+    spatial: tuple[int, ...],
+    radius: int,
+    padding: str,
+    channels: int,
+    dilation: int = 1,
 ) -> GridLayout:
     """Lay out the grids of a batch.
 
@@ -77,6 +82,7 @@ def make_layout(
         radius: how far a cell sees, in cells.
         padding: how the border is padded, as in ``PerceptionSettings.padding``.
         channels: number of channels after padding (:func:`padded_channels`).
+        dilation: cells from one value of a filter to the next.
     """
     plane = len(spatial) == 2
     sizes = (spatial[0], 1, spatial[1]) if plane else spatial
@@ -87,7 +93,7 @@ def make_layout(
     first = sum(w * s for w, s in zip(widths, strides, strict=True))
     bounds = _slabs(sizes[0], radius)
     jobs, slab_of_job = _jobs(batch, bounds, whole, first, sizes)
-    reach = [range(-w, w + 1) for w in widths]
+    reach = [range(-w, w + 1, dilation) for w in widths]
     offsets = [sum(o * s for o, s in zip(tap, strides, strict=True)) for tap in product(*reach)]
     halo = (
         _halo(sizes, widths, padding, strides)

@@ -53,9 +53,11 @@ class Rollout:
         learning = torch.is_grad_enabled() and any(p.requires_grad for p in cell.parameters())
         self.packed: PackedRule = (pack if learning else pack_once)(cell, fire.scale, self.dtype)
         self.padding = cell.settings.perception.padding
+        bank = cell.perception.bank
         self.layout: GridLayout = make_layout(
             state.shape[0], tuple(state.shape[2:]), cell.perception.radius,
             self.padding, padded_channels(cell.channels, self.dtype),
+            1 if bank is None else bank.dilation,
         )  # fmt: skip
         awake = fire.awake_cells(state.shape[2:])
         self.all_awake = awake is None

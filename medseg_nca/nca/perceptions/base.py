@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medseg_nca.config.bounds import MAX_KERNEL
 from medseg_nca.config.model import PerceptionSettings
 from medseg_nca.nca.border import border_index
 from medseg_nca.nca.depthwise import convolve, depthwise
@@ -22,10 +23,12 @@ class FilterBank(NamedTuple):
     Attributes:
         kernel: size of the filters along every axis, an odd number of cells.
         mixes: whether each filter reads all channels; if not, each channel has filters of its own.
+        dilation: cells from one value of a filter to the next.
     """
 
     kernel: int
     mixes: bool
+    dilation: int
 
 
 class Perception(nn.Module):
@@ -40,7 +43,8 @@ class Perception(nn.Module):
         dims: number of spatial axes, 2 or 3.
 
     Attributes:
-        reads: which of the settings ``kernel`` and ``filters`` the class reads; others are refused.
+        reads: which of the settings ``kernel``, ``filters`` and ``dilation`` the class reads;
+            others are refused.
         local: whether tiles give the result of the whole grid; False if a cell sees all cells.
         features: how many values a cell perceives besides its own state.
         radius: how far a cell sees in one step, in cells.
@@ -97,7 +101,11 @@ class Perception(nn.Module):
 
 
 class FilterPerception(Perception):
-    """A bank of filters.
+    """A bank of filters, which may be dilated.
+
+    With ``dilation`` the values of a filter lie that many cells apart, so it sees further for the
+    same number of weights (Yu and Koltun, Multi-Scale Context Aggregation by Dilated Convolutions,
+    arXiv 1511.07122).
 
     Args:
         settings: ``model.cell.perception``.
@@ -108,6 +116,7 @@ class FilterPerception(Perception):
         mixes: whether each filter reads all channels.
     """
 
+    reads = frozenset({"dilation"})
     weight: Tensor
 
     def __init__(
@@ -120,10 +129,16 @@ class FilterPerception(Perception):
         else:
             self.register_buffer("weight", weight)
         self.bias = bias
-        self.bank = FilterBank(weight.shape[-1], mixes)
-        self.radius = weight.shape[-1] // 2
+        kernel, dilation = weight.shape[-1], settings.dilation
+        self.bank = FilterBank(kernel, mixes, dilation)
+        self.radius = dilation * (kernel // 2)
+        if 2 * self.radius + 1 > MAX_KERNEL:
+            raise ValueError(
+                f"filters of {kernel} cells with a dilation of {dilation} see {self.radius} cells "
+                f"far, and {MAX_KERNEL // 2} are allowed"
+            )
         self.features = weight.shape[0]
-        self.mixes = mixes
+        self.mixes, self.dilation = mixes, dilation
 
     def filters(self) -> tuple[Tensor, Tensor | None]:
         """See :meth:`Perception.filters`."""
@@ -137,7 +152,7 @@ class FilterPerception(Perception):
             padding = 0
         x = state.movedim(-1, 1)
         if self.mixes:
-            y = convolve(x, self.weight, self.bias, padding, groups=1)
+            y = convolve(x, self.weight, self.bias, padding, 1, self.dilation)
         else:
-            y = depthwise(x, self.weight, self.bias, padding)
+            y = depthwise(x, self.weight, self.bias, padding, self.dilation)
         return y.movedim(1, -1)

@@ -10,7 +10,7 @@ from medseg_nca.nca.perceptions.base import FilterPerception
 class ConvolutionPerception(FilterPerception):
     """Learned filters that each read all channels (Med-NCA, arXiv 2302.03473)."""
 
-    reads = frozenset({"kernel", "filters"})
+    reads = frozenset({"kernel", "filters", "dilation"})
 
     def __init__(self, settings: PerceptionSettings, channels: int, dims: int) -> None:
         weight, bias = learned_filters(settings, channels, channels, dims)

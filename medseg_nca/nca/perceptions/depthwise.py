@@ -10,7 +10,7 @@ from medseg_nca.nca.perceptions.base import FilterPerception
 class DepthwisePerception(FilterPerception):
     """Learned filters of each channel alone (M3D-NCA, arXiv 2309.02954)."""
 
-    reads = frozenset({"kernel", "filters"})
+    reads = frozenset({"kernel", "filters", "dilation"})
 
     def __init__(self, settings: PerceptionSettings, channels: int, dims: int) -> None:
         super().__init__(settings, channels, dims, *learned_filters(settings, channels, 1, dims))

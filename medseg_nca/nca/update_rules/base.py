@@ -76,8 +76,8 @@ class UpdateRule(nn.Module):
         shape: how many numbers a cell holds, sees and changes.
 
     Attributes:
-        reads: which of the settings ``norm`` and ``activation`` the class reads; others are
-            refused.
+        reads: which of the settings ``norm``, ``activation`` and ``spectral_norm`` the class
+            reads; others are refused.
         local: whether a cell's change depends on that cell alone.
         two_layers: whether :meth:`layers` says all that the rule does.
         working: numbers that a cell that fires takes while this is computed, beside what it reads
@@ -115,10 +115,10 @@ class HiddenRule(UpdateRule):
     """A rule that begins with hidden values, ``act(norm(W0 p + b0))``.
 
     norm: "rms" scales the hidden values of a cell by their root mean square, "batch" uses the
-    statistics of the cells that fire.
+    statistics of the cells that fire. spectral_norm: see :meth:`limited`.
     """
 
-    reads = frozenset({"norm", "activation"})
+    reads = frozenset({"norm", "activation", "spectral_norm"})
 
     def __init__(self, settings: UpdateSettings, shape: CellShape) -> None:
         super().__init__(settings, shape)
@@ -134,8 +134,22 @@ class HiddenRule(UpdateRule):
 
     def hidden_values(self, perceived: Tensor) -> Tensor:
         """Map ``(cells, inputs)`` to ``(cells, hidden)``."""
-        hidden = self._norm(self.hidden(perceived))
+        weight = self.limited(self.hidden.weight)
+        hidden = self._norm(F.linear(perceived, weight, self.hidden.bias))
         return ACTIVATIONS[self.settings.activation](hidden)
+
+    def limited(self, weight: Tensor) -> Tensor:
+        """Return a matrix as the rule multiplies by it.
+
+        With ``spectral_norm`` it is divided by its largest singular value where that is above 1, so
+        that no matrix makes a difference between two cells larger (Miyato et al., arXiv 1802.05957,
+        who divide always; a matrix that starts at zero needs the bound of Gouk et al., arXiv
+        1804.04368). The singular value is exact, not one of a power iteration, which would change
+        from call to call.
+        """
+        if not self.settings.spectral_norm:
+            return weight
+        return weight / torch.linalg.matrix_norm(weight, 2).clamp_min(1.0)
 
     def _norm(self, hidden: Tensor) -> Tensor:
         if self.scale is None:

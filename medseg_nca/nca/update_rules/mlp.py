@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medseg_nca.config.model import UpdateSettings
 from medseg_nca.nca.update_rules.base import CellShape, HiddenRule, TwoLayers
@@ -24,12 +25,12 @@ class MlpRule(HiddenRule):
 
     def forward(self, perceived: Tensor) -> Tensor:
         """See :meth:`UpdateRule.forward`."""
-        return self.output(self.hidden_values(perceived))  # type: ignore[no-any-return]
+        return F.linear(self.hidden_values(perceived), self.limited(self.output.weight))
 
     def layers(self) -> TwoLayers:
         """See :meth:`UpdateRule.layers`."""
-        hidden = self.hidden
-        return TwoLayers(hidden.weight, hidden.bias, self.output.weight, self.scale, self.shift)
+        w0, w1 = self.limited(self.hidden.weight), self.limited(self.output.weight)
+        return TwoLayers(w0, self.hidden.bias, w1, self.scale, self.shift)
 
 
 UPDATE_RULE = MlpRule
