@@ -17,9 +17,11 @@ class PersistSettings(Settings):
     terms of recurrent networks it is truncated back-propagation through time. Inference does not
     change.
 
-    begin: share of the training after which this begins; before, every roll-out begins anew, which
-    costs less and learns the answer itself sooner. extra: at most how many extra steps, as a
-    multiple of the level's usual steps; each level draws for itself, from 0 to this. holes: chance
+    extra: at most how many extra steps, as a multiple of the level's usual steps; each level draws
+    for itself, from 0 to this. begin: share of the training after which this begins; before, every
+    roll-out begins anew, which costs less and learns the answer itself sooner. From there to the
+    middle of what is left, ``extra`` grows evenly from 0, because an automaton that has never seen
+    old states would have a loss at once by which training counts as diverged. holes: chance
     that a part of the hidden channels is set to 0 between the extra and the usual steps: a ball, or
     the cells behind a plane (damage of Growing NCA). noise: standard deviation of normal noise that
     is added to the hidden channels at the same place (by such noise arXiv 2605.26726 measures the
@@ -36,3 +38,8 @@ class PersistSettings(Settings):
     holes: float = Field(0.0, ge=0, le=1)
     noise: float = Field(0.0, ge=0, le=10)
     still: float = Field(0.0, ge=0, le=1e3)
+
+    def reach(self, progress: float) -> float:
+        """Return ``extra`` as it is at a share of the training; 0 before ``begin``."""
+        grown = 2 * (progress - self.begin) / (1 - self.begin)
+        return self.extra * min(max(grown, 0.0), 1.0)

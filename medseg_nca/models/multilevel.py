@@ -224,16 +224,19 @@ class MultiLevelNca(SegmentationModel):
         )
 
     def training_outputs(
-        self, views: Sequence[View], seed: int, *, older: bool = False
+        self, views: Sequence[View], seed: int, *, extra: float = 0.0
     ) -> list[LevelOutput]:
         """Run the model on views, as :meth:`SegmentationModel.training_outputs`.
 
         Args:
             views: see there.
             seed: see there.
-            older: let levels go on from older states, as the settings ``persist`` say.
+            extra: with the settings ``persist``, at most how many extra steps a level takes first,
+                as a multiple of its usual steps.
         """
-        persist = self.settings.persist if older else None
+        persist = self.settings.persist
+        if persist is not None:
+            persist = persist.changed(extra=extra) if extra > 0 else None
         rng = random.Random(seed)
         state = self._first_state(views[0].image)
         outputs = []

@@ -49,7 +49,9 @@ def penalty_of(output: LevelOutput) -> float:
 def outputs_of(model: MultiLevelNca, seed: int = 0, size: int = 12) -> list[LevelOutput]:
     generator = torch.Generator().manual_seed(5)
     image = torch.rand(2, 1, *[size] * model.dims, generator=generator)
-    return model.training_outputs(cut_views(image, model.views, seed), seed, older=True)
+    persist = model.settings.persist
+    extra = 0.0 if persist is None else persist.extra
+    return model.training_outputs(cut_views(image, model.views, seed), seed, extra=extra)
 
 
 def one_level(model: MultiLevelNca, seed: int) -> tuple[Cell, Tensor, Fire]:
@@ -170,6 +172,18 @@ def test_the_penalty_is_the_distance_from_the_state_before_the_damage() -> None:
     assert penalty_of(still) == pytest.approx(2 * 0.5 * (2 / torch.pi) ** 0.5, rel=0.1)
     quiet = outputs_of(model_of(levels=levels, zero=True, persist={**settings, "noise": 0}))[0]
     assert penalty_of(quiet) == 0
+
+
+def test_extra_steps_grow_from_the_beginning_to_the_middle_of_what_is_left() -> None:
+    half = PersistSettings(extra=4, begin=0.5)
+    assert [half.reach(p) for p in (0, 0.5, 0.625, 0.75, 1)] == [0, 0, 2, 4, 4]
+    assert [PersistSettings(extra=3).reach(p) for p in (0, 0.25, 0.5, 1)] == [0, 1.5, 3, 3]
+    levels = [{"scale": 1, "steps": 4}]
+    model, plain = (model_of(levels=levels, persist=p) for p in ({"chance": 1.0}, None))
+    views = cut_views(torch.rand(1, 1, 12, 12), model.views, 0)
+    begun = [model.training_outputs(views, 0, extra=e)[0].logits for e in (0.0, 0.01, 3.0)]
+    assert torch.equal(begun[0], plain.training_outputs(views, 0)[0].logits)
+    assert not any(torch.equal(begun[0], later) for later in begun[1:])
 
 
 def test_young_states_may_still_move() -> None:

@@ -27,7 +27,8 @@ def test_what_decides_a_result_is_in_the_key() -> None:
 def test_what_belongs_to_the_training_or_the_machine_is_not() -> None:
     loaded = load_segmentation("zoo:nuclei")
     before = SharedModel(Predictor(loaded)).key
-    for change in ({"coarse_gradient": 0.5}, {"engine": "reference"}, {"checkpoint": 4}):
+    ours = {"persist": {"extra": 2}}
+    for change in ({"coarse_gradient": 0.5}, {"engine": "reference"}, {"checkpoint": 4}, ours):
         spec = loaded.spec.changed(model=loaded.spec.model.changed(**change))
         other = Predictor(type(loaded)(loaded.model, spec, loaded.folder, loaded.device))
         assert SharedModel(other).key == before
