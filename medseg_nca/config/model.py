@@ -56,15 +56,20 @@ class UpdateSettings(Settings):
     """The update rule ``dx = W1 act(norm(W0 p + b0))``, with ``W1`` zero at the start.
 
     norm: "rms" scales the hidden values of a cell by their root mean square, "batch" uses the
-    statistics of the cells that fire, also at test time (M3D-NCA). With ``update_image`` the rule
-    also has outputs for the image channels, whose effect is discarded: the published models carry
-    those weights.
+    statistics of the cells that fire, also at test time; "batch_all" those of all cells, firing or
+    not, as M3D-NCA and OctreeNCA were published. With ``update_image`` the rule also has outputs
+    for the image channels, whose effect is discarded: the published models carry those weights.
     """
 
     hidden: Annotated[int, OrAuto()] = Field(64, ge=1, le=MAX_HIDDEN)
-    norm: Literal["none", "rms", "batch"] = "none"
+    norm: Literal["none", "rms", "batch", "batch_all"] = "none"
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
     update_image: bool = False
+
+    @property
+    def whole_grid(self) -> bool:
+        """Whether the norm depends on other cells, so that a part cannot be computed alone."""
+        return self.norm in {"batch", "batch_all"}
 
 
 class AliveSettings(Settings):
@@ -220,10 +225,13 @@ class NcaModelSettings(Settings):
     training keep the state of every n-th step only and recompute the others in the backward pass;
     None keeps all. focus: at inference, run levels that have a ``patch`` only around what the level
     before found. fire: at inference "sample" draws the fire mask from the seed, "mean" updates
-    every cell by ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the
-    fastest that serves these settings. engine and checkpoint suit one machine and are no part of a
-    model: ``model.json`` does not hold them, a model that is trained further takes the defaults,
-    and whoever uses it names an engine of his own.
+    every cell by ``fire_rate`` times its update. shrink: what a level sees, at inference, of the
+    voxels in one of its cells: their "mean", their "max" (M3D-NCA), on each axis the "middle" one
+    or the mean of the two in the middle, which is linear interpolation at the cell's centre
+    (Med-NCA), or the "first" (OctreeNCA); a training takes the mean only. engine: who computes a
+    roll-out; "auto" takes the fastest that serves these settings. engine and checkpoint suit one
+    machine and are no part of a model: ``model.json`` does not hold them, a model that is trained
+    further takes the defaults, and whoever uses it names an engine of his own.
     """
 
     OF_THE_MACHINE: ClassVar[frozenset[str]] = frozenset({"engine", "checkpoint"})
@@ -242,6 +250,7 @@ class NcaModelSettings(Settings):
     checkpoint: int | None = Field(None, ge=1, le=MAX_STEPS)
     focus: FocusSettings | None = None
     fire: Literal["sample", "mean"] = "sample"
+    shrink: Literal["mean", "max", "middle", "first"] = "mean"
     engine: str = "auto"
 
     @model_validator(mode="after")
@@ -251,7 +260,7 @@ class NcaModelSettings(Settings):
         if len(self.levels) > MAX_LEVELS and self.levels != "auto":
             raise ValueError(f"a model has at most {MAX_LEVELS} levels, got {len(self.levels)}")
         whole = {"padding circular": self.cell.perception.padding == "circular",
-                 "norm batch": self.cell.update.norm == "batch",
+                 f"norm {self.cell.update.norm}": self.cell.update.whole_grid,
                  "cell.stop": self.cell.stop is not None,
                  "cell.alive": self.cell.alive is not None}  # fmt: skip
         if self.focus is not None and any(whole.values()):
@@ -266,6 +275,12 @@ class NcaModelSettings(Settings):
             if self.share_weights and len({level.kernel for level in levels}) > 1:
                 raise ValueError("levels that share weights share the kernel")
         return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``shrink`` out if it is the mean, for versions that know nothing else."""
+        tree: dict[str, Any] = write(self)
+        return {k: v for k, v in tree.items() if (k, v) != ("shrink", "mean")}
 
     @property
     def portable(self) -> Self:

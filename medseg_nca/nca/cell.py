@@ -78,7 +78,7 @@ class Cell(nn.Module):
         look at all cells, or where circular padding joins opposite borders.
         """
         settings = self.settings
-        whole = settings.update.norm == "batch" or settings.stop is not None
+        whole = settings.update.whole_grid or settings.stop is not None
         return not whole and settings.perception.padding != "circular"
 
     def perceive(self, state: Tensor) -> Tensor:

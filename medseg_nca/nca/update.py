@@ -37,7 +37,7 @@ class UpdateRule(nn.Module):
         self.shift: nn.Parameter | None = None
         if settings.norm != "none":
             self.scale = nn.Parameter(torch.ones(settings.hidden))
-        if settings.norm == "batch":
+        if settings.whole_grid:
             self.shift = nn.Parameter(torch.zeros(settings.hidden))
 
     def forward(self, perceived: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class CpuEngine(Engine):
         """See :meth:`Engine.refuses`."""
         if state.device.type != "cpu":
             return f"device {state.device.type}"
+        if cell.settings.update.norm == "batch_all":
+            return "cell.update.norm batch_all"
         if state.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             return None
         if state.dtype not in _DTYPES:
