@@ -25,7 +25,7 @@ RANKS = (
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},
     {"inference", "recipe"},
-    {"training"},
+    {"training", "peers"},
     {"tasks"},
     {"tracking"},
     {"work"},
