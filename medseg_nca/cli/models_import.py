@@ -161,7 +161,7 @@ def import_model(
         print_json(result.to_dict())
         return
     _show(result)
-    say_next("predict", "--model", out, "--input", "IMAGE", "--out", "predictions")
+    say_next("predict", "--model", out, "IMAGE", "--out", "predictions")
 
 
 def _show(result: ImportedModel) -> None:

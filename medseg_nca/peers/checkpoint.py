@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle  # its error alone
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from medseg_nca.inference.weights import read_header
 # The published automata take kilobytes; this is what a file, and what it holds, may take at most.
 MAX_BYTES = 2**28
 MAX_TENSORS = 4096
-_ZIP = b"PK\x03\x04"
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 # What wrappers of torch put into the names: DataParallel and compile.
 _WRAPPERS = ("module", "_orig_mod")
@@ -76,7 +78,7 @@ def _read(path: Path) -> PeerFile:
             hint="Give the file with the weights, such as model0.pth.",
         ) from error
     # A header of safetensors begins with its length in eight bytes, then with a brace.
-    found = _safetensors(path) if content[8:9] == b"{" else _pickled(path, content[:4] == _ZIP)
+    found = _safetensors(path) if content[8:9] == b"{" else _pickled(path, content[:4])
     tensors = _checked(path, found)
     return PeerFile(plain(path.name), hashlib.sha256(content).hexdigest(), tensors)
 
@@ -94,23 +96,25 @@ def _safetensors(path: Path) -> Mapping[Any, Any]:
         raise CheckpointError(f"{path}: is damaged ({plain(str(error))}).") from error
 
 
-def _pickled(path: Path, zipped: bool) -> Mapping[Any, Any]:
+def _pickled(path: Path, start: bytes) -> Mapping[Any, Any]:
     """Read what ``torch.save`` wrote; a pickle can name code, and torch refuses to run any."""
     try:
-        if zipped:
+        if start == _ZIP:
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > MAX_BYTES:
                 raise CheckpointError(f"{path}: would become {unpacked:,} bytes in memory.")
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # the parsers may raise anything for strange files
-        text = str(error)
-        if "Weights only load failed" in text and (named := _GLOBAL.search(text)):
+        named = _GLOBAL.search(str(error))
+        if isinstance(error, pickle.UnpicklingError) and (named or start[:1] == _PICKLE):
+            what = f" ({plain(named[1])})" if named else ""
             raise CheckpointError(
-                f"{path}: holds Python objects ({plain(named[1])}) and not tensors alone. Loading "
-                "them could run any program, so that nothing of it was loaded.",
+                f"{path}: holds Python objects{what} and not tensors alone. Loading them could "
+                "run any program, so that nothing of it was loaded.",
                 hint="Save its weights alone with torch.save(model.state_dict(), FILE), in the "
                 "environment that wrote it and only if you trust it.",
             ) from error
