@@ -26,7 +26,7 @@ RANKS = (
     {"models", "datasets"},
     {"inference", "recipe"},
     {"dynamics"},
-    {"training"},
+    {"training", "peers"},
     {"tasks"},
     {"tracking"},
     {"work"},

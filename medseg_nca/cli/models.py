@@ -9,6 +9,7 @@ import click
 
 from medseg_nca.cli.console import announce
 from medseg_nca.cli.ensemble import ensemble
+from medseg_nca.cli.models_import import import_model
 from medseg_nca.cli.next_step import say_next
 from medseg_nca.cli.options import (
     engine_option,
@@ -28,7 +29,7 @@ NO_VALUE = "–"
 
 @click.group()
 def models() -> None:
-    """Describe, join, register, verify and export models.
+    """Describe, import, join, register, verify and export models.
 
     The registry is an MLflow store: that of --tracking-uri, else that of MLFLOW_TRACKING_URI, else
     mlflow.db in the current folder.
@@ -37,6 +38,7 @@ def models() -> None:
 
 models.add_command(ensemble)
 models.add_command(parts)
+models.add_command(import_model)
 
 
 @models.command()

@@ -89,14 +89,14 @@ class UpdateSettings(Settings):
     ``params`` are what that rule alone reads.
 
     norm: "rms" scales the hidden values of a cell by their root mean square, "batch" uses the
-    statistics of the cells that fire, also at test time (M3D-NCA). With ``update_image`` the rule
-    also has outputs for the image channels, whose effect is discarded: the published models carry
-    those weights.
+    statistics of the cells that fire, also at test time; "batch_all" those of all cells, firing or
+    not, as M3D-NCA and OctreeNCA were published. With ``update_image`` the rule also has outputs
+    for the image channels, whose effect is discarded: the published models carry those weights.
     """
 
     kind: PlainName = "mlp"
     hidden: Annotated[int, OrAuto()] = Field(64, ge=1, le=MAX_HIDDEN)
-    norm: Literal["none", "rms", "batch"] = "none"
+    norm: Literal["none", "rms", "batch", "batch_all"] = "none"
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
     update_image: bool = False
     spectral_norm: bool = False
@@ -110,6 +110,11 @@ class UpdateSettings(Settings):
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return without_defaults(self, write(self), ("kind", "spectral_norm", "params"))
+
+    @property
+    def whole_grid(self) -> bool:
+        """Whether the norm depends on other cells, so that a part cannot be computed alone."""
+        return self.norm in {"batch", "batch_all"}
 
 
 class AliveSettings(Settings):
@@ -282,10 +287,13 @@ class NcaModelSettings(Settings):
     training keep the state of every n-th step only and recompute the others in the backward pass;
     None keeps all. focus: at inference, run levels that have a ``patch`` only around what the level
     before found. fire: at inference "sample" draws the fire mask from the seed, "mean" updates
-    every cell by ``fire_rate`` times its update. engine: who computes a roll-out; "auto" takes the
-    fastest that serves these settings. engine and checkpoint suit one machine and are no part of a
-    model: ``model.json`` does not hold them, a model that is trained further takes the defaults,
-    and whoever uses it names an engine of his own.
+    every cell by ``fire_rate`` times its update. shrink: what a level sees, at inference, of the
+    voxels in one of its cells: their "mean", their "max" (M3D-NCA), on each axis the "middle" one
+    or the mean of the two in the middle, which is linear interpolation at the cell's centre
+    (Med-NCA), or the "first" (OctreeNCA); a training takes the mean only. engine: who computes a
+    roll-out; "auto" takes the fastest that serves these settings. engine and checkpoint suit one
+    machine and are no part of a model: ``model.json`` does not hold them, a model that is trained
+    further takes the defaults, and whoever uses it names an engine of his own.
     """
 
     OF_THE_MACHINE: ClassVar[frozenset[str]] = frozenset({"engine", "checkpoint"})
@@ -305,6 +313,7 @@ class NcaModelSettings(Settings):
     checkpoint: int | None = Field(None, ge=1, le=MAX_STEPS)
     focus: FocusSettings | None = None
     fire: Literal["sample", "mean"] = "sample"
+    shrink: Literal["mean", "max", "middle", "first"] = "mean"
     engine: str = "auto"
 
     @model_validator(mode="after")
@@ -314,7 +323,7 @@ class NcaModelSettings(Settings):
         if len(self.levels) > MAX_LEVELS and self.levels != "auto":
             raise ValueError(f"a model has at most {MAX_LEVELS} levels, got {len(self.levels)}")
         whole = {"padding circular": self.cell.perception.padding == "circular",
-                 "norm batch": self.cell.update.norm == "batch",
+                 f"norm {self.cell.update.norm}": self.cell.update.whole_grid,
                  "cell.stop": self.cell.stop is not None,
                  "cell.alive": self.cell.alive is not None}  # fmt: skip
         if self.focus is not None and any(whole.values()):
@@ -331,9 +340,11 @@ class NcaModelSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave ``persist`` out where it is off, so that older versions can read the file."""
+        """Leave out what is off, so that older versions can read the file."""
         tree: dict[str, Any] = write(self)
-        return {key: value for key, value in tree.items() if value is not None or key != "persist"}
+        return {
+            k: v for k, v in tree.items() if (k, v) not in (("persist", None), ("shrink", "mean"))
+        }
 
     @property
     def portable(self) -> Self:

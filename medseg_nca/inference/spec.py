@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
-from medseg_nca.config.bounds import MAX_MEMBERS, Name, plain
+from medseg_nca.config.bounds import MAX_LEVELS, MAX_MEMBERS, Name, plain
 from medseg_nca.config.explain import explain
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
@@ -55,13 +55,28 @@ class Member(Settings):
     weights_sha256: Digest = ""
 
 
+class OriginFile(Settings):
+    """A file that a model was imported from: its name without folders, and its sha256."""
+
+    name: Name
+    sha256: Digest
+
+
+class Origin(Settings):
+    """Where an imported model comes from: the family of the published code, and the files."""
+
+    family: Name
+    files: tuple[OriginFile, ...] = Field(min_length=1, max_length=MAX_LEVELS)
+
+
 class ModelSpec(Settings):
     """Everything except the weights that decides a prediction, and where the model came from.
 
     ``metrics`` are the metrics of the validation; for an ensemble, their means over the members,
     each on its own validation cases. ``weights_sha256`` is the sha256 by which the weights file is
     checked. ``members`` is empty for a single model; the tensors of an ensemble are called
-    ``member_0.NAME``, ``member_1.NAME`` and so on.
+    ``member_0.NAME``, ``member_1.NAME`` and so on. ``origin`` is None unless the model was imported
+    from a checkpoint of other code.
     """
 
     format_version: int = FORMAT_VERSION
@@ -80,6 +95,7 @@ class ModelSpec(Settings):
     weights_sha256: Digest = ""
     reference: dict[str, str] | None = None
     members: tuple[Member, ...] = Field((), max_length=MAX_MEMBERS)
+    origin: Origin | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -114,6 +130,8 @@ class ModelSpec(Settings):
         if not self.members:
             # A single model has no members: its file is as it was before there were ensembles.
             hidden["members"] = True
+        if self.origin is None:
+            hidden["origin"] = True
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
     def decided(self, settings: PredictionSettings) -> PredictionSettings:

@@ -71,24 +71,50 @@ def pad_to_multiple(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
     return image
 
 
-def shrink(image: Tensor, scale: Sequence[int]) -> Tensor:
-    """Average ``(B, C, *spatial)`` over blocks of ``scale`` voxels; sizes are multiples of it."""
+def shrink(image: Tensor, scale: Sequence[int], how: str = "mean") -> Tensor:
+    """Make a cell of each block of ``scale`` voxels of ``(B, C, *spatial)``.
+
+    Args:
+        image: its sizes are multiples of the scale.
+        scale: size of a cell in voxels, per axis.
+        how: the setting ``shrink`` of the model.
+    """
     if all(s == 1 for s in scale):
         return image
+    if how in {"first", "middle"}:
+        return _sampled(image, scale, how == "middle")
+    if how == "max":
+        largest = F.max_pool2d if len(scale) == 2 else F.max_pool3d
+        return largest(image, tuple(scale), tuple(scale))
     pool = F.avg_pool2d if len(scale) == 2 else F.avg_pool3d
     return pool(image, tuple(scale), tuple(scale))
 
 
-def level_view(image: Tensor, scale: Sequence[int], window: Sequence[slice]) -> Tensor:
-    """Return a window of the image as a level sees it: the mean of the voxels in each cell.
+def _sampled(image: Tensor, scale: Sequence[int], middle: bool) -> Tensor:
+    """Take one voxel of each cell, or the mean of the two in the middle, axis by axis."""
+    for axis, step in enumerate(scale, start=2):
+        first = step // 2 if middle else 0
+        places = torch.arange(first, image.shape[axis], step, device=image.device)
+        taken = image.index_select(axis, places)
+        if middle and step % 2 == 0:
+            taken = (taken + image.index_select(axis, places - 1)) / 2
+        image = taken
+    return image
 
-    Beyond the end of the image the last voxels of an axis are repeated. The image is averaged slab
+
+def level_view(
+    image: Tensor, scale: Sequence[int], window: Sequence[slice], how: str = "mean"
+) -> Tensor:
+    """Return a window of the image as a level sees it: one value for the voxels in each cell.
+
+    Beyond the end of the image the last voxels of an axis are repeated. The image is shrunk slab
     by slab, so that there is never a second copy of it.
 
     Args:
         image: ``(B, C, *spatial)``.
         scale: size of a cell in voxels, per axis.
         window: the cells per axis.
+        how: the setting ``shrink`` of the model.
     """
     if all(s == 1 for s in scale):
         return _repeated(image, window)
@@ -98,7 +124,7 @@ def level_view(image: Tensor, scale: Sequence[int], window: Sequence[slice]) -> 
     for start in range(window[0].start, window[0].stop, rows):
         slab = (slice(start, min(start + rows, window[0].stop)), *window[1:])
         voxels = [slice(b.start * s, b.stop * s) for b, s in zip(slab, scale, strict=True)]
-        parts.append(shrink(_repeated(image, voxels), scale))
+        parts.append(shrink(_repeated(image, voxels), scale, how))
     return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 

@@ -69,6 +69,7 @@ class LevelStart:
         box: the part of the level's grid that the level runs on.
         channels: number of channels of the state.
         kind: type of the numbers of the state.
+        shrink: the setting of the model, what a cell holds of the image's voxels.
         coarse: state of the level before, ``(B, C, *spatial)``, cut to the box; None lets the
             hidden channels begin at zero.
         shift: added to the hidden channels, ``(B, hidden)``; None adds nothing.
@@ -82,6 +83,7 @@ class LevelStart:
     box: Box
     channels: int
     kind: torch.dtype
+    shrink: str = "mean"
     coarse: Tensor | None = None
     shift: Tensor | None = None
     cells: Tensor | None = None
@@ -97,7 +99,7 @@ class LevelStart:
         Its image channels are the image, its hidden channels come from the coarser state.
         """
         wide = self._whole_cells(part)
-        view = level_view(self.image, self.scale, outward(wide, self.box))
+        view = level_view(self.image, self.scale, outward(wide, self.box), self.shrink)
         batch, images = view.shape[:2]
         state = torch.empty(
             (batch, *view.shape[2:], self.channels), dtype=self.kind, device=view.device
@@ -266,7 +268,7 @@ class Inference:
         model = self.model
         plain = LevelStart(
             self.image, model.scales[level], model.factor(level), _all(self.grids[level]),
-            model.settings.cell.channels, self.kind,
+            model.settings.cell.channels, self.kind, model.settings.shrink,
         )  # fmt: skip
         if before is None:
             return plain

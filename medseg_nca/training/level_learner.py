@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from medseg_nca.config import RunSettings
-from medseg_nca.config.model import ModelSettings
+from medseg_nca.config.model import ModelSettings, NcaModelSettings
+from medseg_nca.errors import ConfigError
 from medseg_nca.models import LevelOutput, SegmentationModel, build_model
 from medseg_nca.models.views import ViewSpec
 from medseg_nca.training.learner import Batch, Learner, Parts
@@ -43,10 +44,21 @@ class LevelLearner(Learner):
         """Return the lowest loss that a constant has on targets of one level, batch by batch."""
 
     def views(self) -> Sequence[ViewSpec]:
-        """Return what each level of the model looks at."""
+        """Return what each level of the model looks at.
+
+        Raises:
+            ConfigError: if the model shrinks images otherwise than by the mean.
+        """
+        settings = self.model_settings
+        if isinstance(settings, NcaModelSettings) and settings.shrink != "mean":
+            raise ConfigError(
+                f"model.shrink is {settings.shrink!r}, with which imported models predict; a "
+                "training takes the mean of the voxels in a cell.",
+                hint="Set model.shrink=mean.",
+            )
         # The model is built without memory, because only its views are needed.
         with torch.device("meta"):
-            return build_model(self.model_settings).views
+            return build_model(settings).views
 
     def build_model(self) -> SegmentationModel:
         """Implement :meth:`Learner.build_model`."""

@@ -33,6 +33,8 @@ class CpuEngine(Engine):
             return f"cell.perception.kind {cell.settings.perception.kind}"
         if not cell.update.two_layers:
             return f"cell.update.kind {cell.settings.update.kind}"
+        if cell.settings.update.norm == "batch_all":
+            return "cell.update.norm batch_all"
         if state.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             return None
         if state.dtype not in _DTYPES:

@@ -42,6 +42,10 @@ class ReferenceEngine(Engine):
             firing = fire.firing(positions, state.shape[2:], step)
             if firing is None:
                 x = flat + fire.scale * cell.change(torch.cat((flat, perceived), -1))
+            elif cell.settings.update.norm == "batch_all":
+                # The statistics are those of all cells, so all are computed.
+                change = cell.change(torch.cat((flat, perceived), -1)) * firing.reshape(-1, 1)
+                x = flat + fire.scale * change
             else:
                 places = firing.flatten().nonzero().squeeze(-1)
                 own = flat.index_select(0, places)

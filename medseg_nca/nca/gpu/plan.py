@@ -51,6 +51,8 @@ def refusal(cell: Cell, dtype: torch.dtype) -> str | None:
     settings = cell.settings
     if dtype not in {torch.float32, torch.float64, torch.bfloat16}:
         return f"a state of {str(dtype).removeprefix('torch.')}"
+    if settings.update.norm == "batch_all":
+        return "cell.update.norm batch_all"
     if cell.channels > _MOST_CHANNELS:
         return f"cell.channels {cell.channels} (at most {_MOST_CHANNELS})"
     if settings.update.hidden > _MOST_HIDDEN:

@@ -127,9 +127,9 @@ class HiddenRule(UpdateRule):
         self.shift: nn.Parameter | None = None
         if settings.norm != "none":
             self.scale = nn.Parameter(torch.ones(settings.hidden))
-        if settings.norm == "batch":
+        if settings.whole_grid:
             self.shift = nn.Parameter(torch.zeros(settings.hidden))
-        self.local = settings.norm != "batch"
+        self.local = not settings.whole_grid
         self.working = 2 * settings.hidden
 
     def hidden_values(self, perceived: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class ClassifyingNca(nn.Module):
     """An automaton on one level whose cells answer together.
 
     The state is ``[image | hidden]``; the image channels never change. The cells of the level are
-    ``levels[0].scale`` pixels large and see the mean of what they cover.
+    ``levels[0].scale`` pixels large and see what they cover as ``shrink`` says.
 
     Args:
         settings: settings of the model, with the channels that the data ask for.
@@ -123,7 +123,7 @@ class ClassifyingNca(nn.Module):
 
         Its hidden channels are 0.
         """
-        view = shrink(pad_to_multiple(image, self.scale), self.scale)
+        view = shrink(pad_to_multiple(image, self.scale), self.scale, self.settings.shrink)
         return torch.cat((view, view.new_zeros(len(view), self.hidden, *view.shape[2:])), 1)
 
     def alive(self, state: Tensor) -> Tensor | None:

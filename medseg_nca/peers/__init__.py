@@ -1,0 +1,1 @@
+"""Checkpoints of published automata, read safely and turned into models of this package."""
