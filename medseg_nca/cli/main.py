@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("medseg_nca.cli.train:train", "Train a model."),
     "evaluate": ("medseg_nca.cli.evaluate:evaluate", "Measure a model on labelled cases."),
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
+    "dynamics": (
+        "medseg_nca.cli.dynamics:dynamics",
+        "See what an automaton does over time, under damage and change.",
+    ),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
     "serve": ("medseg_nca.cli.serve:serve", "Serve models to 3D Slicer and to programs."),

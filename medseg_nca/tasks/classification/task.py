@@ -16,6 +16,8 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
+    Subject,
+    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -102,6 +104,12 @@ class Classification(StandardTask):
 
         self.check_options(request.options, self.evaluate_options)
         return evaluate_model(self.own(request.model), request, job)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`."""
+        from medseg_nca.tasks.classification.probed import ClassSubject
+
+        return ClassSubject(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each class."""

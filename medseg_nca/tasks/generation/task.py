@@ -17,6 +17,8 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
+    Subject,
+    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -79,6 +81,13 @@ class Generation(StandardTask):
                 hint="Leave --data out.",
             )
         return run(request, self.own(request.model), job)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`."""
+        from medseg_nca.tasks.generation.probed import GrowthSubject
+
+        self.check_data(request.data)
+        return GrowthSubject(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each length of growth, and for each wound."""

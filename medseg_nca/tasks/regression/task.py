@@ -27,6 +27,8 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
+    Subject,
+    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -122,6 +124,13 @@ class Regression(StandardTask):
         self.check_options(request.options, self.evaluate_options)
         model = self.own(request.model)
         return evaluate_pairs(request, model, facts_of(model.spec, model.folder), job)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`."""
+        from medseg_nca.tasks.regression.probed import RegressionSubject
+
+        model = self.own(request.model)
+        return RegressionSubject(model, facts_of(model.spec, model.folder), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`; the constant predictor stands below each target."""
