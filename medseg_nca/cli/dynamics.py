@@ -15,6 +15,7 @@ from medseg_nca.cli.options import (
     engine_option,
     fresh_option,
     json_option,
+    keeping_cases,
     model_option,
     out_option,
     print_json,
@@ -133,7 +134,7 @@ def dynamics(
         out = run_folder / "dynamics"
     subject = SubjectRequest(loaded, data, split, cases, others)
     request = pipeline.DynamicsRequest(subject, out, settings, names, fresh)
-    with ProgressBars() as bars:
+    with keeping_cases(what="probes"), ProgressBars() as bars:
         tree = pipeline.run(request, bars.job)
     if as_json:
         print_json({"out": str(out), **tree})

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg_nca.dynamics.settling import Criteria, judge, settle
@@ -93,6 +93,7 @@ def test_the_verdict_is_the_same_each_time() -> None:
     assert np.array_equal(a.distances, b.distances)
 
 
+@settings(max_examples=20)
 @given(st.floats(0.01, 100), st.integers(2, 16), st.floats(0, 6))
 def test_the_verdict_does_not_depend_on_the_unit(size: float, period: int, phase: float) -> None:
     times = np.arange(65)[:, None] * 2 * math.pi / period + phase
