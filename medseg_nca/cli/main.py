@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("medseg_nca.cli.search:search", "Search for the best settings, by short trainings."),
     "evaluate": ("medseg_nca.cli.evaluate:evaluate", "Measure a model on labelled cases."),
     "compare": ("medseg_nca.cli.evaluate:compare", "Compare two evaluated runs, case by case."),
+    "dynamics": (
+        "medseg_nca.cli.dynamics:dynamics",
+        "See what an automaton does over time, under damage and change.",
+    ),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "animate": ("medseg_nca.cli.animate:animate", "Film an automaton at work."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),

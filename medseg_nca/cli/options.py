@@ -120,11 +120,12 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
 
 
 @contextmanager
-def keeping_cases(kept: bool = True) -> Iterator[None]:
+def keeping_cases(kept: bool = True, what: str = "cases") -> Iterator[None]:
     """Turn Ctrl-C into an error that says what becomes of finished cases.
 
     Args:
         kept: whether they are kept.
+        what: what is finished one by one.
 
     Raises:
         Interrupted: if Ctrl-C was pressed inside the block.
@@ -140,7 +141,8 @@ def keeping_cases(kept: bool = True) -> Iterator[None]:
                 hint="The same command begins anew.",
             ) from interrupt
         raise Interrupted(
-            "Interrupted; the finished cases are kept.", hint="The same command goes on from here."
+            f"Interrupted; the finished {what} are kept.",
+            hint="The same command goes on from here.",
         ) from interrupt
 
 

@@ -240,11 +240,11 @@ def stream_padded(
     The padding repeats the voxels at the border, half on each side, just as training samples are
     padded. The sink gets logits of the image without its padding.
     """
-    large, before = padded(image, smallest)
+    large, place = padded(image, smallest)
     if large is image:
         model.stream(image, options, sink)
         return
-    ends = [b + n for b, n in zip(before, image.shape[2:], strict=True)]
+    before, ends = [part.start for part in place], [part.stop for part in place]
 
     def cut_back(window: tuple[slice, ...], logits: Tensor) -> None:
         inner = [
@@ -259,20 +259,20 @@ def stream_padded(
     model.stream(large, options, cut_back)
 
 
-def padded(image: Tensor, smallest: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """Pad ``(B, C, *spatial)`` to a size by repeating the voxels at the border.
-
-    Half of what is missing is added on each side. An image that is large enough is returned as it
-    is.
+def padded(image: Tensor, smallest: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Pad an image ``(B, C, *spatial)`` to a size, as :func:`stream_padded` does.
 
     Returns:
-        The image, and the voxels that were added before it along each axis.
+        The padded image, which is the image itself if it is large enough; and where the image lies
+        in it.
     """
-    missing = [max(s - n, 0) for s, n in zip(smallest, image.shape[2:], strict=True)]
+    sizes = image.shape[2:]
+    missing = [max(s - n, 0) for s, n in zip(smallest, sizes, strict=True)]
     before = [m // 2 for m in missing]
+    place = tuple(slice(b, b + n) for b, n in zip(before, sizes, strict=True))
     if not any(missing):
-        return image, before
+        return image, place
     pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
     # F.pad takes the widths of the last axis first.
     reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
-    return F.pad(image, reverse, mode="replicate"), before
+    return F.pad(image, reverse, mode="replicate"), place

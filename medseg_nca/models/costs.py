@@ -10,7 +10,7 @@ import torch
 
 from medseg_nca.config.model import LevelSettings
 from medseg_nca.models.geometry import AVERAGED_VOXELS
-from medseg_nca.models.tiling import LevelNeed, least
+from medseg_nca.models.tiling import LevelNeed, least, plan_tiles
 
 if TYPE_CHECKING:
     from medseg_nca.models.base import RunOptions
@@ -85,5 +85,16 @@ def least_bytes(model: MultiLevelNca, shape: Sequence[int], options: RunOptions)
         need = least(level_need(model, level, grid, 1, kind, steps)).bytes
         held = held_bytes(model, level, coarse, cells, 1, kind.itemsize)
         most = max(most, held + max(need, _SEARCH * coarse))
+        coarse = cells
+    return most
+
+
+def whole_bytes(model: MultiLevelNca, shape: Sequence[int]) -> float:
+    """Return the memory in bytes of an inference whose levels are all computed as a whole."""
+    most, coarse = 0.0, 0
+    for level, (grid, steps) in enumerate(zip(model.grids(shape), model.steps, strict=True)):
+        cells = prod(grid)
+        need = plan_tiles(level_need(model, level, grid, 1, torch.float32, steps), None)
+        most = max(most, held_bytes(model, level, coarse, cells, 1, _FLOAT) + need.bytes)
         coarse = cells
     return most

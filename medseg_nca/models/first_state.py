@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from medseg_nca.models.inference import LevelStart
+from medseg_nca.models.level_start import LevelStart
 
 if TYPE_CHECKING:
     from medseg_nca.models.multilevel import MultiLevelNca
@@ -26,7 +26,7 @@ def first_state(model: MultiLevelNca, image: Tensor, level: int, before: Tensor 
     box = tuple(slice(0, n) for n in model.grids(image.shape[2:])[level])
     start = LevelStart(
         image, model.scales[level], model.factor(level), box, model.settings.cell.channels,
-        image.dtype, before,
+        image.dtype, model.settings.shrink, before,
         None if before is None else model.context_shift(level, before, image.dtype),
     )  # fmt: skip
     return start.state(box)

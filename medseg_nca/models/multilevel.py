@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, 
 from medseg_nca.config.persist import PersistSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, Sink
-from medseg_nca.models.costs import inference_steps, least_bytes
+from medseg_nca.models.costs import inference_steps, least_bytes, whole_bytes
 from medseg_nca.models.focus import Box, box_around
 from medseg_nca.models.geometry import Region, crop, enlarge, level_scales, per_axis
 from medseg_nca.models.gradient import lessen_gradient
@@ -28,6 +29,7 @@ from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.fire import mix
+from medseg_nca.nca.start import RollOutStart
 from medseg_nca.nca.stepwise import around
 
 
@@ -176,6 +178,25 @@ class MultiLevelNca(SegmentationModel):
     def stream(self, image: Tensor, options: RunOptions, sink: Sink) -> None:
         """Hand the logits to the sink in parts, as :meth:`SegmentationModel.stream`."""
         Inference(self, image, options, sink).run()
+
+    def roll_out_start(
+        self, image: Tensor, level: int, options: RunOptions | None = None
+    ) -> RollOutStart:
+        """Return what the roll-out of a level begins with, after the levels before it have run.
+
+        All cells of every level are computed, as a whole: neither focus nor tiles are used.
+
+        Args:
+            image: ``(B, in_channels, *spatial)``.
+            level: index of the level, coarse to fine.
+            options: how to run the levels before.
+        """
+        whole = replace(options or RunOptions(), record=lambda level, state: None)
+        return Inference(self, image, whole, lambda window, logits: None).start(level)
+
+    def roll_out_bytes(self, shape: Sequence[int]) -> float:
+        """Return the memory in bytes that whole levels take of an image of ``shape`` voxels."""
+        return whole_bytes(self, shape)
 
     def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float:
         """Return the least memory in bytes, as :meth:`SegmentationModel.least_bytes`."""

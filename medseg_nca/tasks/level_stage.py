@@ -45,7 +45,7 @@ class LevelStage(Stage):
         self.block = block_of(image.shape[1:], most_voxels)
         tensor = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
         tensor = shrink(pad_to_multiple(tensor, self.block), self.block)
-        self.input, self.before = padded(tensor, smallest)
+        self.input, self.place = padded(tensor, smallest)
         self.dims = model.dims
         self.image = self.input[0].cpu().numpy()
         self.fixed = model.in_channels
@@ -104,8 +104,8 @@ class LevelStage(Stage):
         for axis, block in enumerate(self.block, start=1):
             places = np.arange(block // 2, truth.shape[axis] + block // 2, block)
             truth = truth.take(np.minimum(places, truth.shape[axis] - 1), axis)
-        sizes = zip(self.before, truth.shape[1:], self.image.shape[1:], strict=True)
-        return np.pad(truth, ((0, 0), *((b, n - b - t) for b, t, n in sizes)))
+        sizes = zip(self.place, self.image.shape[1:], strict=True)
+        return np.pad(truth, ((0, 0), *((part.start, n - part.stop) for part, n in sizes)))
 
 
 def block_of(shape: Sequence[int], most: int) -> tuple[int, ...]:

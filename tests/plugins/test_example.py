@@ -14,6 +14,7 @@ from medseg_nca.config.parts import PERCEPTIONS, UPDATE_RULES
 from medseg_nca.config.presets import NETWORKS
 from medseg_nca.datasets.find import ADAPTERS
 from medseg_nca.datasets.find_classes import CLASS_LAYOUTS
+from medseg_nca.dynamics.probes import PROBES
 from medseg_nca.io.read import read_volume
 from medseg_nca.io.write import WRITERS
 from medseg_nca.metrics.definitions import MASK_METRICS
@@ -31,7 +32,7 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     assert listed == used
     kinds = (
         NETWORKS, ADAPTERS, CLASS_LAYOUTS, WRITERS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS,
-        UPDATE_RULES,
+        UPDATE_RULES, PROBES,
     )  # fmt: skip
     assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group

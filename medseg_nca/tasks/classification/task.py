@@ -18,6 +18,8 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
+    Subject,
+    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -131,6 +133,12 @@ class Classification(StandardTask):
         from medseg_nca.tasks.classification.stage import stages
 
         return stages(self.own(request.model), request)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`."""
+        from medseg_nca.tasks.classification.probed import ClassSubject
+
+        return ClassSubject(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each class."""

@@ -17,6 +17,8 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
+    Subject,
+    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -86,6 +88,13 @@ class Generation(StandardTask):
         from medseg_nca.tasks.generation.stage import stages
 
         return stages(self.own(request.model), request)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`."""
+        from medseg_nca.tasks.generation.probed import GrowthSubject
+
+        self.check_data(request.data)
+        return GrowthSubject(self.own(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each length of growth, and for each wound."""

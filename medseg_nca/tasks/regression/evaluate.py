@@ -62,9 +62,9 @@ def evaluate_pairs(
         SchedulerError: if no worker can be used.
         Interrupted: if the job was cancelled.
     """
-    settings = _settings(request, model, facts)
-    source = open_pairs(_data(request, model, job))
-    side = _choose(request.split, model, facts, source)
+    settings = evaluation_settings(request, model, facts)
+    source = open_pairs(data_for(request, model, job))
+    side = choose_pairs(request.split, model, facts, source)
     chosen, notes = side.items, side.notes
     logger.info("%s", side.reason)
     predictor = RealPredictor(model, facts, settings.prediction)
@@ -106,9 +106,14 @@ def evaluate_pairs(
     return Evaluation(out, tree, failed)
 
 
-def _settings(
+def evaluation_settings(
     request: EvaluateRequest, model: TaskModel, facts: RegressionFacts
 ) -> EvaluateRegressionSettings:
+    """Return the settings of the run that trained the model, changed by overrides.
+
+    Raises:
+        ConfigError: if a setting does not fit.
+    """
     tree: Tree = {"prediction": facts.prediction.model_dump()}
     stored = model.folder.parent / "settings.yaml"
     if stored.is_file():
@@ -117,7 +122,7 @@ def _settings(
     return validate(EvaluateRegressionSettings, tree, source="--set")
 
 
-def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
+def data_for(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
     """Return the data set that is given, or else the made-up one that the model learned from."""
     options = validate(RegressionOptions, model.spec.options, source="options of the model")
     run = model.folder.parent
@@ -125,9 +130,14 @@ def _data(request: EvaluateRequest, model: TaskModel, job: Job) -> Path:
     return data_of(request.data, options, place, job)
 
 
-def _choose(
+def choose_pairs(
     name: str, model: TaskModel, facts: RegressionFacts, pairs: PairSet
 ) -> ChosenSide[Pair]:
+    """Choose the pairs of one side of the split of the run that trained the model.
+
+    Raises:
+        DataError: if the side is unknown, or none of its pairs is in the data set.
+    """
     check_side(name)
     learned = model.spec.training_data_hash == pairs.hash
     side = choose_side(pairs.cases, _split(model, facts, pairs), name, learned=learned)

@@ -29,6 +29,8 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
+    Subject,
+    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -147,6 +149,13 @@ class Regression(StandardTask):
         from medseg_nca.tasks.regression.stage import stages
 
         return stages(self.own(request.model), request)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`."""
+        from medseg_nca.tasks.regression.probed import RegressionSubject
+
+        model = self.own(request.model)
+        return RegressionSubject(model, facts_of(model.spec, model.folder), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`; the constant predictor stands below each target."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from medseg_nca.cases.evaluate_case import read_case
 from medseg_nca.cases.evaluation_inputs import LabelMatch, match_labels, open_source, select_cases
@@ -22,10 +24,15 @@ from medseg_nca.dynamics.subject import (
 )
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
+from medseg_nca.inference.states import StateImage, cut_volume, part_for_states
+from medseg_nca.inference.votes import MeanVotes
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 from medseg_nca.metrics.overlap import Counts, label_masks
+from medseg_nca.models.multilevel import MultiLevelNca
+from medseg_nca.nca.start import RollOutStart
 from medseg_nca.tasks.segmentation.evaluation import resolve_settings
+from medseg_nca.transforms.islands import remove_islands
 
 MEAN = "mean"
 
@@ -76,9 +83,15 @@ class SegmentationCase(ProbedCase):
     """A labelled image; scores are the Dice of each label, their mean first."""
 
     def __init__(
-        self, subject: SegmentationSubject, name: str, image: Volume, truth: Array
+        self,
+        subject: SegmentationSubject,
+        name: str,
+        image: Volume,
+        truth: Array,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.subject, self.id, self.image, self.truth = subject, name, image, truth
+        self.notes = notes
 
     def answer(
         self,
@@ -114,6 +127,48 @@ class SegmentationCase(ProbedCase):
             dice = Counts.of(np.isin(answer, numbers), np.isin(other, numbers)).dice
             values[label.name] = 1.0 if dice is None else dice
         return with_mean(values)
+
+    def for_states(self) -> ProbedCase:
+        """Implement :meth:`ProbedCase.for_states`."""
+        assert self.image is not None
+        window, note = part_for_states(self.states, self.id, self.image.shape)
+        if window is None:
+            return self
+        part = cut_volume(self.image, window)
+        return SegmentationCase(self.subject, self.id, part, self.truth[window], (note,))
+
+    @cached_property
+    def states(self) -> StateImage:
+        """The prepared image, whose states are looked at."""
+        model = self.subject.model
+        assert self.image is not None
+        assert isinstance(model.model, MultiLevelNca)
+        return StateImage.of(
+            model.model, self.image, model.spec.plan, self.subject.settings, model.device
+        )
+
+    def start(self, level: int, seed: int | None = None) -> RollOutStart:
+        """Implement :meth:`ProbedCase.start`."""
+        return self.states.start(level, seed)
+
+    def read(self, state: Tensor) -> Array:
+        """Implement :meth:`ProbedCase.read`, as the predictor makes a label map."""
+        labels, trace = self.subject.model.spec.labels, self.states.trace
+        logits = self.states.logits(state)
+        chances = logits.sigmoid() if labels.multi_label else logits.softmax(0)
+        votes = MeanVotes(trace.prepared.shape, labels)
+        votes.add(tuple(slice(0, n) for n in chances.shape[1:]), chances)
+        votes.end_pass()
+        found: Array = votes.label_map(trace)
+        remove_islands(found[0], self.subject.settings.kept_labels, labels)
+        return found
+
+    def object_cells(self, state: Tensor) -> Tensor | None:
+        """Implement :meth:`ProbedCase.object_cells`."""
+        logits = self.states.model.level_logits(len(self.subject.steps) - 1, state)[0]
+        if self.subject.model.spec.labels.multi_label:
+            return (logits > 0).any(0)
+        return logits.argmax(0) > 0
 
 
 def with_mean(values: Scores) -> Scores:

@@ -13,6 +13,7 @@ from PIL import Image
 from medseg_nca.config.data import SplitSettings
 from medseg_nca.datasets.redraw import SEEN, kept_of
 from medseg_nca.datasets.splits import Split, read_split
+from medseg_nca.dynamics import SubjectRequest, metric_against_steps, settle
 from medseg_nca.errors import (
     ConfigError,
     DataError,
@@ -325,3 +326,23 @@ def test_small_numbers_are_no_zeros(tmp_path: Path) -> None:
     facts = TASK.load(tmp_path / "run" / "model", "cpu").spec.facts
     assert facts["mean"][0] == pytest.approx(images.mean(), rel=0.5)
     assert facts["sd"][0] == pytest.approx(images.std(), rel=0.5)
+
+
+def test_all_images_are_one_case_of_the_probes(model: TaskModel, data: Path) -> None:
+    subject = TASK.subject(SubjectRequest(model, data, cases=6))
+    assert (subject.cases, subject.steps) == (("images",), (5,))
+    assert "no place in the image" in subject.missing["images"]
+    case = subject.open("images")
+    answer = case.answer()
+    assert answer.shape == (6, 2)
+    assert case.score(answer) == {"balanced accuracy": 1.0, "accuracy": 1.0}
+    start = case.start(0)
+    assert np.array_equal(case.read(start.go(start.steps)), answer)
+    # Two images of six have another class.
+    swapped = answer.copy()
+    swapped[:2] = swapped[:2, ::-1]
+    assert case.agreement(answer, swapped) == {"same class": pytest.approx(4 / 6)}
+    curve = metric_against_steps(subject, (1, 2))
+    assert curve.means()[1]["accuracy"] == 1.0
+    assert len(settle(start, 32).verdicts) == 6
+    assert not np.array_equal(case.answer(seed=1), case.answer(seed=2))
