@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from medseg_nca.viz.canvas import FAINT, INK, colour, headline, new_figure, save, style
+from medseg_nca.viz.canvas import FAINT, INK, colour, headline, literal, new_figure, save, style
 
 Spread = Mapping[str, Sequence[float | None]]
 
@@ -72,5 +72,4 @@ def _panel(axes: Axes, spread: Spread) -> None:
 
 def _short(name: str) -> str:
     """A label's name at the axis: shortened, and never read as a formula."""
-    text = name if len(name) <= 14 else f"{name[:13]}…"
-    return text.replace("$", r"\$")
+    return literal(name if len(name) <= 14 else f"{name[:13]}…")

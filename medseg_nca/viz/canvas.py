@@ -39,10 +39,10 @@ def vivid(number: int) -> str:
     return VIVID[number % len(VIVID)]
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure, its size in inches."""
+def new_figure(width: float, height: float, *, dpi: int = DPI) -> Figure:
+    """An empty white figure, its size in inches; ``dpi`` is dots per inch."""
     layout = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.09)
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -58,6 +58,11 @@ def style(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     return axes
+
+
+def literal(text: str) -> str:
+    """The text for a tick or a legend, where matplotlib would read ``$`` as a formula."""
+    return text.replace("$", r"\$")
 
 
 def headline(figure: Figure, text: str) -> None:

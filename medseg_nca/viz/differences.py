@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg_nca.viz.canvas import FAINT, INK, colour, headline, new_figure, save, style
+from medseg_nca.viz.canvas import FAINT, INK, colour, headline, literal, new_figure, save, style
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def plot_differences(
         if row.interval is not None:
             axes.plot(row.interval, [place, place], color=INK, linewidth=2.4, zorder=3)
         axes.scatter([row.mean], [place], marker="D", s=46, color=shade, edgecolors=INK, zorder=4)
-    axes.set_yticks(range(len(rows)), [name.replace("$", r"\$") for name in rows])
+    axes.set_yticks(range(len(rows)), [literal(name) for name in rows])
     axes.tick_params(axis="y", labelsize=9.5, colors=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     headline(figure, title)

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from medseg_nca.config import LabelTable
-from medseg_nca.viz.canvas import FAINT, INK, colour, headline, new_figure, save
+from medseg_nca.viz.canvas import FAINT, INK, colour, headline, literal, new_figure, save
 from medseg_nca.viz.slices import BoolArray, Cut, centre_planes, to_picture, window_around
 
 HEIGHT_3D, HEIGHT_2D = 3.4, 5.6  # inches
@@ -143,7 +143,7 @@ def _caption(axes: Axes, plane: Cut, anatomical: bool) -> None:
 
 def _legend(figure: Figure, names: Sequence[str], present: Sequence[int]) -> None:
     """Name the labels; of many, some of those that are there."""
-    words = [name.replace("$", r"\$") for name in names]
+    words = [literal(name) for name in names]
     entries: list[tuple[str, str, Any, float]]
     if len(names) == 1:
         entries = [

@@ -17,7 +17,7 @@ from medseg_nca.datasets.pairs import Pair
 from medseg_nca.io.volume import Volume
 from medseg_nca.tasks.regression.pairs import read_pair
 from medseg_nca.tasks.regression.predictor import RealPredictor
-from medseg_nca.viz.canvas import FAINT, headline, new_figure, save, style
+from medseg_nca.viz.canvas import FAINT, headline, literal, new_figure, save, style
 from medseg_nca.viz.slices import Cut, fullest_plane, to_picture
 
 _PANEL = 2.7  # inches
@@ -174,4 +174,4 @@ def draw_validation(predictor: RealPredictor, pairs: Sequence[Pair], folder: Pat
 
 def axis_label(name: str, unit: str) -> str:
     """Return the caption of an axis, in which ``$`` is escaped for Matplotlib."""
-    return (f"{name}, {unit}" if unit else name).replace("$", r"\$")
+    return literal(f"{name}, {unit}" if unit else name)
