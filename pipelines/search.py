@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from medseg_nca.config.auto import has_key, value_at
 from medseg_nca.errors import MedsegError
 from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.job import Job
+from medseg_nca.pipelines import search_report
 from medseg_nca.pipelines.search_data import SearchData, gather
 from medseg_nca.pipelines.search_export import write_preset
 from medseg_nca.pipelines.search_tracking import log_search, track_search
@@ -238,9 +238,7 @@ def _failed(request: SearchRequest, queue: TrialQueue, state: QueueState) -> Sea
 def _report(queue: TrialQueue, out: Path) -> Path | None:
     """Make the report; a failure is only a warning, because the trials are kept."""
     try:
-        report = importlib.import_module("medseg_nca.pipelines.search_report")
-        path: Path = report.run(queue.study, out)
-    except Exception as error:
+        return search_report.run(queue.study, out)
+    except Exception as error:  # nothing of the search is lost without its report
         logger.warning("There is no report: %s: %s", type(error).__name__, error)
         return None
-    return path

@@ -63,8 +63,8 @@ class StudyFacts:
 # What each fact is called in a message; the name of the preset alone decides nothing.
 _WORDS = {
     "task": "another task",
+    "split_sha256": "another split, or of cases with other names",
     "data_sha256": "another data set",
-    "split_sha256": "another split",
     "folds": "another number of folds",
     "objectives": "other objectives",
     "space": "another space",
