@@ -19,7 +19,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from medseg_nca.errors import ConfigError, DependencyError, MedsegError
 from medseg_nca.tracking.store import SQLITE, reason, shown, sqlite_file
@@ -31,6 +31,8 @@ R = TypeVar("R")
 DATABASE = "search.db"
 # Seconds for which a storage that does not answer is asked again; the variable sets others.
 PATIENCE, PATIENCE_VARIABLE = 60.0, "MEDSEG_SEARCH_PATIENCE"
+# Seconds at most for one that has not answered yet: its address or its password may be wrong.
+_FIRST_PATIENCE = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 # Seconds that a process waits for another that writes to the same SQLite file.
 _BUSY = 60
@@ -70,21 +72,28 @@ class SearchStorage:
             )
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        self.rdb: RDBStorage = self.call(lambda: _open(url, file))
+        first = min(self.patience, _FIRST_PATIENCE)
+        self.rdb: RDBStorage = self.call(lambda: _open(url, file), first)
 
-    def call(self, function: Callable[[], R]) -> R:
+    def call(self, function: Callable[[], R], patience: float | None = None) -> R:
         """Call a function that uses the storage; call it again while the storage does not answer.
+
+        Args:
+            function: the function.
+            patience: seconds to go on asking; None takes those of the storage.
 
         Raises:
             SearchStorageError: if the storage does not answer for the whole patience.
         """
+        patience = self.patience if patience is None else patience
         start, pause, told = time.monotonic(), _FIRST_PAUSE, False
         while True:
             try:
                 return function()
             except (StorageInternalError, SQLAlchemyError) as error:
                 cause = _cause(error)
-                if time.monotonic() - start + pause > self.patience:
+                over = time.monotonic() - start + pause > patience
+                if over or _is_no_database(error):
                     raise SearchStorageError(
                         f"The storage {self.name} does not answer: {cause}.",
                         hint="The trials in it are kept: once it answers, the same command goes on "
@@ -93,7 +102,7 @@ class SearchStorage:
                 if not told:
                     logger.warning(
                         "The storage %s does not answer (%s); it is asked again for %g s.",
-                        self.name, cause, self.patience,
+                        self.name, cause, patience,
                     )  # fmt: skip
                     told = True
             time.sleep(pause)
@@ -164,6 +173,12 @@ def _take_turns(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # connections that were made before
+
+
+def _is_no_database(error: BaseException) -> bool:
+    """Return whether a file is there that is no database; asking again changes nothing."""
+    inner = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return type(inner) is DatabaseError
 
 
 def _cause(error: BaseException) -> str:

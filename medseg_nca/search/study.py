@@ -95,13 +95,16 @@ def join_study(
     try:
         study = storage.call(lambda: _created(storage, name, facts))
         new = True
-        for key, value in plain.items():
-            storage.call(lambda key=key, value=value: study.set_user_attr(key, value))  # type: ignore[misc]
     except DuplicatedStudyError:
         study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
         new = False
         _wait_for_trials(storage, study)
-        _check_same(storage, name, plain, storage.call(lambda: study.user_attrs))
+        known = storage.call(lambda: study.user_attrs)
+        _check_same(storage, name, plain, known)
+        plain = {key: value for key, value in plain.items() if key not in known}
+    # Whoever made the study may have been killed before it had all.
+    for key, value in plain.items():
+        storage.call(lambda key=key, value=value: study.set_user_attr(key, value))  # type: ignore[misc]
     there = len(storage.call(lambda: study.get_trials(deepcopy=False)))
     for number in range(there, trials):
         values = dict(first) if number == 0 else {}
