@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ DATABASE = "search.db"
 PATIENCE, PATIENCE_VARIABLE = 60.0, "MEDSEG_SEARCH_PATIENCE"
 # Seconds at most for one that has not answered yet: its address or its password may be wrong.
 _FIRST_PATIENCE = 10.0
+_KEPT = "The trials in it are kept: once it answers, the same command goes on from there."
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 # Seconds that a process waits for another that writes to the same SQLite file.
 _BUSY = 60
@@ -96,8 +98,7 @@ class SearchStorage:
                 if over or _is_no_database(error):
                     raise SearchStorageError(
                         f"The storage {self.name} does not answer: {cause}.",
-                        hint="The trials in it are kept: once it answers, the same command goes on "
-                        "from there.",
+                        hint=_KEPT,
                     ) from None  # the cause may hold the URL with its password
                 if not told:
                     logger.warning(
@@ -107,6 +108,21 @@ class SearchStorage:
                     told = True
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@contextmanager
+def told_plainly(name: str) -> Iterator[None]:
+    """Turn what a storage raises inside the block, in the calls that are not repeated, into words.
+
+    Raises:
+        SearchStorageError: if the storage, of that name, does not answer.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise SearchStorageError(
+            f"The storage {name} does not answer: {_cause(error)}.", hint=_KEPT
+        ) from None
 
 
 def storage_url(given: str | None, folder: Path) -> str:

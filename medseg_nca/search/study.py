@@ -117,6 +117,22 @@ def join_study(
     return new
 
 
+def check_study(storage: SearchStorage, name: str, facts: StudyFacts) -> None:
+    """Compare facts with those of the study that is there, if there is one; changes nothing.
+
+    Args:
+        storage: where the study may be.
+        name: name of the study.
+        facts: what its trials would have in common; a hash that is "" is not known yet.
+
+    Raises:
+        ConfigError: if the study has other facts; the message says which.
+    """
+    if name in storage.call(lambda: optuna.get_all_study_names(storage.rdb)):
+        study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
+        _check_same(storage, name, _plain(facts), storage.call(lambda: study.user_attrs))
+
+
 def find_study(storage: SearchStorage, name: str | None = None) -> Study:
     """Return a study of a storage; without a name the only one.
 
@@ -180,7 +196,7 @@ def _check_same(
     storage: SearchStorage, name: str, own: Mapping[str, Any], there: Mapping[str, Any]
 ) -> None:
     for key, words in _WORDS.items():
-        if key not in there or there[key] == own[key]:
+        if key not in there or there[key] == own[key] or own[key] == "":
             continue
         raise ConfigError(
             f"{storage.name}: holds the study {name!r} of {words}: "

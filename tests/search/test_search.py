@@ -166,6 +166,15 @@ def test_another_search_in_the_same_folder_is_refused(
     assert states(done) == before
 
 
+def test_another_data_set_of_the_same_names_is_refused(done: Path, tmp_path: Path) -> None:
+    other = write_phantom(tmp_path / "other", 8, seed=9, dims=2, size=(24, 24))
+    before = (done / "prepared" / "prepared.json").read_bytes()
+    result = search(other, done, "--trials", "3", "--seed", "1")
+    assert result.exit_code == 2, result.output
+    assert "another data set" in result.stderr
+    assert (done / "prepared" / "prepared.json").read_bytes() == before
+
+
 def test_an_unknown_key_is_refused_before_any_work(phantom: Path, tmp_path: Path) -> None:
     result = search(phantom, tmp_path / "out", tune=("--tune", "training.lrr=1..2"))
     assert result.exit_code == 2
