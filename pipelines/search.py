@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medseg_nca.config import RunSettings
 from medseg_nca.config.auto import has_key, value_at
+from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import MedsegError
 from medseg_nca.io.atomic import remove_leftovers
 from medseg_nca.job import Job
-from medseg_nca.pipelines.search_data import SearchData, gather
+from medseg_nca.pipelines import search_report
+from medseg_nca.pipelines.search_data import SearchData, digest_of, divide, gather
 from medseg_nca.pipelines.search_export import write_preset
 from medseg_nca.pipelines.search_tracking import log_search, track_search
 from medseg_nca.pipelines.search_trial import TrialPlan
@@ -24,8 +25,8 @@ from medseg_nca.search.check import check_space, objectives_of
 from medseg_nca.search.queue import QueueState, TrialQueue
 from medseg_nca.search.results import describe_trial, pareto_front, values_of
 from medseg_nca.search.space import Space
-from medseg_nca.search.storage import SearchStorage, storage_url
-from medseg_nca.search.study import StudyFacts, join_study
+from medseg_nca.search.storage import SearchStorage, storage_url, told_plainly
+from medseg_nca.search.study import StudyFacts, check_study, join_study
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.tracking.run import RunTracker
 from medseg_nca.training.signals import on_stop_signal
@@ -133,22 +134,24 @@ def run(request: SearchRequest, job: Job | None = None) -> SearchResult:
     check_space(settings, request.space, task)
     storage = SearchStorage(storage_url(request.storage, request.out))
     remove_leftovers(request.out)
-    with on_stop_signal(lambda: job.cancel("Stopped.")):
-        data = gather(task, request.data, request.out, settings, request.folds, job)
+    with on_stop_signal(lambda: job.cancel("Stopped.")), told_plainly(storage.name):
+        splits = divide(task, request.data, request.out, settings, request.folds, job)
         facts = StudyFacts(
-            request.config, task.name, data.sha256, data.split_sha256, request.folds, objectives,
+            request.config, task.name, "", digest_of(splits), request.folds, objectives,
             budget_of(settings), {dim.key: dim.to_plain() for dim in request.space},
             _comparable(request.settings),
         )  # fmt: skip
+        check_study(storage, request.study, facts)  # before anything is written
+        data = gather(task, request.data, request.out, settings, splits, job)
+        facts = replace(facts, data_sha256=data.sha256)
         first = first_values(settings, request.space)
         new = join_study(storage, request.study, facts, request.trials, first)
         queue = TrialQueue(storage, request.study)
-        _announce(request, storage, data, objectives, queue.state(), new)
-        tracker = track_search(settings, request.out, queue, data.sha256)
-        with tracker:
+        _announce(request, queue, splits, new)
+        with track_search(settings, request.out, queue, data.sha256) as tracker:
             plan = _plan(request, settings, data, objectives, tracker)
             SearchWatch(queue, job).run(plan, request.workers, request.minutes)
-            return _finish(request, queue, data, objectives, tracker)
+            return _finish(request, queue, splits, objectives, tracker)
 
 
 def first_values(settings: RunSettings, space: Space) -> dict[str, Any]:
@@ -168,22 +171,22 @@ def _comparable(settings: RunSettings) -> dict[str, Any]:
 
 
 def _announce(
-    request: SearchRequest, storage: SearchStorage, data: SearchData, objectives: tuple[str, ...],
-    state: QueueState, new: bool,
-) -> None:  # fmt: skip
-    word = "Beginning" if new else "Going on with"
+    request: SearchRequest, queue: TrialQueue, splits: Sequence[Split], new: bool
+) -> None:
+    word, state = "Beginning" if new else "Going on with", queue.state()
     logger.info(
-        "%s the study %s in %s: %d of %d trials have ended.", word, request.study, storage.name,
-        state.finished, state.total,
+        "%s the study %s in %s: %d of %d trials have ended.", word, request.study,
+        queue.storage.name, state.finished, state.total,
     )  # fmt: skip
     for dim in request.space:
         logger.info("  %s: %s", dim.key, dim)
-    if data.cases:
+    if splits:
+        train, val, test = (len(splits[0].side(side)) for side in ("train", "val", "test"))
         logger.info(
             "Each trial trains on %d cases and is judged on %d; the %d cases of the test part are "
-            "not read.", data.cases["train"], data.cases["val"], data.cases["test"],
+            "not read.", train, val, test,
         )  # fmt: skip
-    if len(objectives) > 1:
+    if len(request.objectives) > 1:
         logger.info("With several objectives no trial is pruned, because Optuna cannot do both.")
 
 
@@ -200,8 +203,8 @@ def _plan(
 
 
 def _finish(
-    request: SearchRequest, queue: TrialQueue, data: SearchData, objectives: tuple[str, ...],
-    tracker: RunTracker,
+    request: SearchRequest, queue: TrialQueue, splits: Sequence[Split],
+    objectives: tuple[str, ...], tracker: RunTracker,
 ) -> SearchResult:  # fmt: skip
     front = pareto_front(queue.study, queue.trials())
     state = queue.state()
@@ -211,10 +214,12 @@ def _finish(
     preset = write_preset(queue.study, best, request.out / PRESET)
     report = _report(queue, request.out)
     files = [preset] if report is None else [preset, report]
+    sides = ("train", "val", "test") if splits else ()
+    cases = {side: len(splits[0].side(side)) for side in sides}
     log_search(tracker, values_of(best, list(objectives)), files)
     return SearchResult(
         request.out, request.study, state, describe_trial(best, list(objectives)),
-        tuple(trial.number for trial in front), preset, report, data.cases,
+        tuple(trial.number for trial in front), preset, report, cases,
     )  # fmt: skip
 
 
@@ -238,9 +243,7 @@ def _failed(request: SearchRequest, queue: TrialQueue, state: QueueState) -> Sea
 def _report(queue: TrialQueue, out: Path) -> Path | None:
     """Make the report; a failure is only a warning, because the trials are kept."""
     try:
-        report = importlib.import_module("medseg_nca.pipelines.search_report")
-        path: Path = report.run(queue.study, out)
-    except Exception as error:
+        return search_report.run(queue.study, out)
+    except Exception as error:  # nothing of the search is lost without its report
         logger.warning("There is no report: %s: %s", type(error).__name__, error)
         return None
-    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,21 +26,54 @@ class SearchData:
         splits: a file with the split of each fold, without a test part; empty if the task divides
             no data.
         sha256: hash of the cases of the training and validation parts.
-        split_sha256: hash of the sides of the splits, the test part among them.
-        cases: number of cases on each side of the first split; the test part is only counted.
     """
 
     data: Path | None
     splits: tuple[Path, ...]
     sha256: str
-    split_sha256: str
-    cases: dict[str, int]
+
+
+def divide(
+    task: Task, data: Path | None, out: Path, settings: RunSettings, folds: int, job: Job
+) -> list[Split]:
+    """Divide the data set, once for each fold; no image is read.
+
+    Args:
+        task: what is learned.
+        data: the data set; None if none was given.
+        out: folder of the search.
+        settings: settings that every trial begins from.
+        folds: number of folds; 1 trains on the split of the settings.
+        job: asked whether to go on.
+
+    Returns:
+        The splits, with their test parts; none if the task divides no data.
+
+    Raises:
+        MedsegError: see :mod:`medseg_nca.errors`.
+    """
+    found = [
+        task.divide(data, out, _with_fold(settings, folds, fold), job) for fold in range(folds)
+    ]
+    splits = [split for split in found if split is not None]
+    if not splits and folds > 1:
+        raise ConfigError(
+            f"The task {task.name} divides no data, so there are no folds.",
+            hint="Leave --folds out.",
+        )
+    if any(not split.val for split in splits):
+        raise DataError(
+            "The validation part of the split is empty, so trials cannot be compared.",
+            hint="Use more cases, or a larger data.split.val.",
+        )
+    return splits
 
 
 def gather(
-    task: Task, data: Path | None, out: Path, settings: RunSettings, folds: int, job: Job
-) -> SearchData:
-    """Divide the data set, write a split without its test part for each fold, and prepare it.
+    task: Task, data: Path | None, out: Path, settings: RunSettings, splits: Sequence[Split],
+    job: Job,
+) -> SearchData:  # fmt: skip
+    """Write each split without its test part, and prepare the other cases once.
 
     No file of a case of the test part is read.
 
@@ -48,40 +82,30 @@ def gather(
         data: the data set; None if none was given.
         out: folder of the search.
         settings: settings that every trial begins from.
-        folds: number of folds; 1 trains on the split of the settings.
+        splits: what :func:`divide` returned.
         job: gets the progress of the preparing.
 
     Raises:
+        DataError: if the folder holds the prepared data of another data set.
         MedsegError: see :mod:`medseg_nca.errors`.
     """
-    splits = [
-        task.divide(data, out, _with_fold(settings, folds, fold), job) for fold in range(folds)
-    ]
-    known = [split for split in splits if split is not None]
-    if not known:
-        if folds > 1:
-            raise ConfigError(f"The task {task.name} divides no data, so there are no folds.",
-                              hint="Leave --folds out.")  # fmt: skip
-        return SearchData(data, (), "", "", {})
-    for split in known:
-        if not split.val:
-            raise DataError(
-                "The validation part of the split is empty, so trials cannot be compared.",
-                hint="Use more cases, or a larger data.split.val.",
-            )
-    files = tuple(out / SPLITS / f"fold_{fold}.json" for fold in range(folds))
-    for split, file in zip(known, files, strict=True):
-        write_split(_without_test(split), file)
-    write_split(known[0], out / WHOLE)
-    seen = sorted({*known[0].train, *known[0].val})
+    if not splits:
+        return SearchData(data, (), "")
+    files = tuple(out / SPLITS / f"fold_{fold}.json" for fold in range(len(splits)))
     everything = out / SPLITS / "all.json"
-    write_split(Split(train=tuple(seen)), everything)
+    write_split(Split(train=tuple(sorted({*splits[0].train, *splits[0].val}))), everything)
     data, digest = task.gather(data, out, _listed_only(settings, everything), job)
-    sides = {side: len(known[0].side(side)) for side in ("train", "val", "test")}
+    for split, file in zip(splits, files, strict=True):
+        write_split(_without_test(split), file)
+    write_split(splits[0], out / WHOLE)
     absolute = tuple(file.absolute() for file in files)
-    return SearchData(
-        None if data is None else data.absolute(), absolute, digest, _digest(known), sides
-    )
+    return SearchData(None if data is None else data.absolute(), absolute, digest)
+
+
+def digest_of(splits: Sequence[Split]) -> str:
+    """Return the hash of the sides of splits, the test parts among them; "" of none."""
+    sides = [[split.train, split.val, split.test] for split in splits]
+    return hashlib.sha256(json.dumps(sides).encode()).hexdigest() if sides else ""
 
 
 def _with_fold(settings: RunSettings, folds: int, fold: int) -> RunSettings:
@@ -98,8 +122,3 @@ def _listed_only(settings: RunSettings, file: Path) -> RunSettings:
 
 def _without_test(split: Split) -> Split:
     return Split(train=split.train, val=split.val)
-
-
-def _digest(splits: list[Split]) -> str:
-    sides = [[split.train, split.val, split.test] for split in splits]
-    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()

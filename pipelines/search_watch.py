@@ -115,7 +115,8 @@ class SearchWatch:
     def _look(self) -> None:
         """Tell of the trials that have ended since the last look."""
         trials = self.queue.trials()
-        objectives = self.queue.study.user_attrs["objectives"]
+        storage, study = self.queue.storage, self.queue.study
+        objectives = storage.call(lambda: study.user_attrs)["objectives"]
         for trial in trials:
             if trial.state.is_finished() and trial.number not in self._told:
                 self._told.add(trial.number)

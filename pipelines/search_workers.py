@@ -86,9 +86,8 @@ class SearchWorkers:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._started += 1
         # A forked process would inherit torch's thread pool in an unknown state.
-        process = get_context("spawn").Process(
-            target=work, args=(self._plan, self._threads, log), daemon=True
-        )
+        # A daemon may have no children, and a training may have processes that prepare samples.
+        process = get_context("spawn").Process(target=work, args=(self._plan, self._threads, log))
         process.start()
         self._processes[process] = log
 

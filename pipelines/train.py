@@ -336,7 +336,7 @@ def _finish(
     trainer: Trainer, training: Training, out: Path, tracker: RunTracker, draw: bool
 ) -> None:
     """Draw the figures, and log all files to the tracking store."""
-    figures = []
+    figures: list[Path] = []
     if draw:
         folder, best = out / "figures", trainer.counters.best_iteration
         figures = [plot_history(trainer.history.rows, folder / "curves.png", best=best)]

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 OWNER, SIGN, LOST, ERROR = "worker", "sign_of_life", "workers_lost", "error"
 # So many workers may be killed at one trial before it counts as failed.
 MOST_LOST = 5
+# Seconds to wait for the thread that gives signs of life.
+_JOIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class TrialQueue:
 
     def owner_of(self, number: int) -> Owner | None:
         """Return the owner of a trial."""
-        trial = self.storage.rdb.get_trial(self.id_of(number))
+        trial = self.storage.call(lambda: self.storage.rdb.get_trial(self.id_of(number)))
         return Owner.parsed(trial.user_attrs.get(OWNER))
 
     def _set_state(self, trial: FrozenTrial, state: TrialState) -> bool:
@@ -170,7 +172,7 @@ class SignsOfLife:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._thread.join()
+        self._thread.join(_JOIN)  # it may wait for a storage that does not answer
 
     def _beat(self) -> None:
         count = 0

@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
 
 from medseg_nca.errors import ConfigError, DependencyError, MedsegError
 from medseg_nca.tracking.store import SQLITE, reason, shown, sqlite_file
@@ -31,6 +32,9 @@ R = TypeVar("R")
 DATABASE = "search.db"
 # Seconds for which a storage that does not answer is asked again; the variable sets others.
 PATIENCE, PATIENCE_VARIABLE = 60.0, "MEDSEG_SEARCH_PATIENCE"
+# Seconds at most for one that has not answered yet: its address or its password may be wrong.
+_FIRST_PATIENCE = 10.0
+_KEPT = "The trials in it are kept: once it answers, the same command goes on from there."
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 # Seconds that a process waits for another that writes to the same SQLite file.
 _BUSY = 60
@@ -70,34 +74,55 @@ class SearchStorage:
             )
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        self.rdb: RDBStorage = self.call(lambda: _open(url, file))
+        first = min(self.patience, _FIRST_PATIENCE)
+        self.rdb: RDBStorage = self.call(lambda: _open(url, file), first)
 
-    def call(self, function: Callable[[], R]) -> R:
+    def call(self, function: Callable[[], R], patience: float | None = None) -> R:
         """Call a function that uses the storage; call it again while the storage does not answer.
+
+        Args:
+            function: the function.
+            patience: seconds to go on asking; None takes those of the storage.
 
         Raises:
             SearchStorageError: if the storage does not answer for the whole patience.
         """
+        patience = self.patience if patience is None else patience
         start, pause, told = time.monotonic(), _FIRST_PAUSE, False
         while True:
             try:
                 return function()
             except (StorageInternalError, SQLAlchemyError) as error:
                 cause = _cause(error)
-                if time.monotonic() - start + pause > self.patience:
+                over = time.monotonic() - start + pause > patience
+                if over or _is_no_database(error):
                     raise SearchStorageError(
                         f"The storage {self.name} does not answer: {cause}.",
-                        hint="The trials in it are kept: once it answers, the same command goes on "
-                        "from there.",
+                        hint=_KEPT,
                     ) from None  # the cause may hold the URL with its password
                 if not told:
                     logger.warning(
                         "The storage %s does not answer (%s); it is asked again for %g s.",
-                        self.name, cause, self.patience,
+                        self.name, cause, patience,
                     )  # fmt: skip
                     told = True
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@contextmanager
+def told_plainly(name: str) -> Iterator[None]:
+    """Turn what a storage raises inside the block, in the calls that are not repeated, into words.
+
+    Raises:
+        SearchStorageError: if the storage, of that name, does not answer.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise SearchStorageError(
+            f"The storage {name} does not answer: {_cause(error)}.", hint=_KEPT
+        ) from None
 
 
 def storage_url(given: str | None, folder: Path) -> str:
@@ -164,6 +189,12 @@ def _take_turns(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     engine.dispose()  # connections that were made before
+
+
+def _is_no_database(error: BaseException) -> bool:
+    """Return whether a file is there that is no database; asking again changes nothing."""
+    inner = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return type(inner) is DatabaseError
 
 
 def _cause(error: BaseException) -> str:

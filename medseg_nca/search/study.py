@@ -63,8 +63,8 @@ class StudyFacts:
 # What each fact is called in a message; the name of the preset alone decides nothing.
 _WORDS = {
     "task": "another task",
+    "split_sha256": "another split, or of cases with other names",
     "data_sha256": "another data set",
-    "split_sha256": "another split",
     "folds": "another number of folds",
     "objectives": "other objectives",
     "space": "another space",
@@ -95,13 +95,16 @@ def join_study(
     try:
         study = storage.call(lambda: _created(storage, name, facts))
         new = True
-        for key, value in plain.items():
-            storage.call(lambda key=key, value=value: study.set_user_attr(key, value))  # type: ignore[misc]
     except DuplicatedStudyError:
         study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
         new = False
         _wait_for_trials(storage, study)
-        _check_same(storage, name, plain, storage.call(lambda: study.user_attrs))
+        known = storage.call(lambda: study.user_attrs)
+        _check_same(storage, name, plain, known)
+        plain = {key: value for key, value in plain.items() if key not in known}
+    # Whoever made the study may have been killed before it had all.
+    for key, value in plain.items():
+        storage.call(lambda key=key, value=value: study.set_user_attr(key, value))  # type: ignore[misc]
     there = len(storage.call(lambda: study.get_trials(deepcopy=False)))
     for number in range(there, trials):
         values = dict(first) if number == 0 else {}
@@ -112,6 +115,22 @@ def join_study(
         )
     storage.call(lambda: study.set_user_attr(TRIALS, max(there, trials)))
     return new
+
+
+def check_study(storage: SearchStorage, name: str, facts: StudyFacts) -> None:
+    """Compare facts with those of the study that is there, if there is one; changes nothing.
+
+    Args:
+        storage: where the study may be.
+        name: name of the study.
+        facts: what its trials would have in common; a hash that is "" is not known yet.
+
+    Raises:
+        ConfigError: if the study has other facts; the message says which.
+    """
+    if name in storage.call(lambda: optuna.get_all_study_names(storage.rdb)):
+        study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
+        _check_same(storage, name, _plain(facts), storage.call(lambda: study.user_attrs))
 
 
 def find_study(storage: SearchStorage, name: str | None = None) -> Study:
@@ -177,7 +196,7 @@ def _check_same(
     storage: SearchStorage, name: str, own: Mapping[str, Any], there: Mapping[str, Any]
 ) -> None:
     for key, words in _WORDS.items():
-        if key not in there or there[key] == own[key]:
+        if key not in there or there[key] == own[key] or own[key] == "":
             continue
         raise ConfigError(
             f"{storage.name}: holds the study {name!r} of {words}: "

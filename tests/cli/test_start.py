@@ -28,6 +28,7 @@ COMMANDS = [
     "compare {0} {0}",
     "preprocess --data {0} --out {0}/out",
     "train --data {0} --out {0}/out",
+    "search --data {0} --out {0}/out",
     "demo --out {0}/demo",
     "doctor",
     "bench step",

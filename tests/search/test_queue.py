@@ -183,3 +183,11 @@ def test_a_storage_that_is_down_is_an_error_without_its_password(
 def test_what_is_no_storage_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no URL of a database"):
         SearchStorage(storage_url(url, tmp_path))
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "search.db"
+    file.write_text("no database " * 100)
+    with pytest.raises(SearchStorageError, match="not a database"):
+        SearchStorage(storage_url(None, tmp_path))
+    assert file.read_text().startswith("no database")

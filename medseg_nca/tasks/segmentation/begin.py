@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from medseg_nca.config import RunSettings
 from medseg_nca.cores import cores
 from medseg_nca.datasets.find import open_dataset
+from medseg_nca.datasets.hashing import dataset_hash
 from medseg_nca.datasets.prepared import PreparedStore, is_prepared
 from medseg_nca.datasets.rules import few_cases
 from medseg_nca.datasets.splits import Split, make_split, read_split, write_split
@@ -22,6 +24,8 @@ from medseg_nca.tasks.base import Start, Training
 from medseg_nca.tasks.segmentation.learner import SegmentationLearner
 
 logger = logging.getLogger(__name__)
+
+PREPARED = "prepared"  # the folder of the prepared data, in that of a run or of a search
 
 
 def begin(start: Start, job: Job) -> Training:
@@ -69,8 +73,23 @@ def divide(data: Path | None, settings: RunSettings) -> Split:
 def gather(data: Path | None, out: Path, settings: RunSettings, job: Job) -> tuple[Path, str]:
     """Prepare the listed cases, as :meth:`medseg_nca.tasks.base.Task.gather` says."""
     assert data is not None, "the task needs data, which was checked before"
+    if not is_prepared(data) and is_prepared(out / PREPARED):
+        _check_source(PreparedStore.open(out / PREPARED), data, settings)
     store = _prepared(data, out, settings, follows=True, job=job)
     return store.folder, store.dataset_hash
+
+
+def _check_source(store: PreparedStore, data: Path, settings: RunSettings) -> None:
+    """Refuse to prepare a data set where another one lies prepared."""
+    known = {case.id for case in store.cases}
+    dataset = open_dataset(data, settings.data.format, check_files=False)
+    same = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in known))
+    if dataset_hash(same) != store.dataset_hash:
+        raise DataError(
+            f"{store.folder}: was prepared from another data set than {data}, or from another "
+            "state of it.",
+            hint="Name another folder with --out, or bring the data back to what they were.",
+        )
 
 
 def _prepared(
@@ -78,7 +97,7 @@ def _prepared(
 ) -> PreparedStore:
     if is_prepared(data):
         return _fitting(PreparedStore.open(data), data, settings)
-    folder = out / "prepared"
+    folder = out / PREPARED
     logger.info("%s is not prepared yet; preparing it in %s.", data, folder)
     try:
         kept = PreparedStore.open(folder).plan if follows and is_prepared(folder) else None
