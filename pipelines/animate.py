@@ -280,7 +280,9 @@ class _Plan:
             plane = self.picture.shape[:2]
         self.size = (plane[0], plane[1])
         panels = len(channels) + (self.picture is not None)
-        self.frame = FilmFrame(self.size, panels, stage.dims, stage.legend)
+        across, up = (stage.spacing[axis] if stage.spacing else 1.0 for axis in cut.axes)
+        size = (plane[0] * across, plane[1] * up)
+        self.frame = FilmFrame(size, panels, stage.dims, stage.legend)
         self.kept = (*KEPT, *(colour for _, colour in stage.legend[:64]))
         self.readings: dict[str, float] = {}
         total = sum(steps + 1 for steps in (steps_of(stage, request.steps)[n] for n in levels))

@@ -27,6 +27,7 @@ class LevelStage(Stage):
     Args:
         model: the automaton.
         image: the prepared image ``(C, *S)``.
+        spacing: mm between its voxels, per axis.
         smallest: size that the model was trained on; a smaller image is padded to it, as the
             predictor does.
         most_voxels: an image with more voxels is made smaller.
@@ -37,6 +38,7 @@ class LevelStage(Stage):
         self,
         model: MultiLevelNca,
         image: NDArray[np.float32],
+        spacing: Sequence[float],
         smallest: Sequence[int],
         most_voxels: int,
         device: torch.device,
@@ -47,6 +49,7 @@ class LevelStage(Stage):
         tensor = shrink(pad_to_multiple(tensor, self.block), self.block)
         self.input, self.place = padded(tensor, smallest)
         self.dims = model.dims
+        self.spacing = tuple(s * b for s, b in zip(spacing, self.block, strict=True))
         self.image = self.input[0].cpu().numpy()
         self.fixed = model.in_channels
         hidden = model.settings.cell.channels - model.in_channels

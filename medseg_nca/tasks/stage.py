@@ -84,6 +84,7 @@ class Stage(ABC):
         dims: number of spatial axes.
         levels: coarse to fine.
         image: the input as the model sees it, ``(C, *S)``; None if it sees no image.
+        spacing: mm between its voxels, per axis; empty where all are alike.
         names: names of the channels of a state.
         fixed: number of first channels that are no cell's own (the image, a genome): no step
             changes them, and neither does damage.
@@ -94,6 +95,7 @@ class Stage(ABC):
     dims: int
     levels: tuple[StageLevel, ...]
     image: NDArray[np.float32] | None = None
+    spacing: tuple[float, ...] = ()
     names: tuple[str, ...]
     fixed: int = 0
     legend: tuple[tuple[str, Colour], ...] = ()

@@ -39,12 +39,11 @@ class FilmFrame:
     """Lays out every frame of a film alike.
 
     Args:
-        plane: size of what is shown, along the horizontal and the vertical axis; a larger one is
-            shrunk to the size of a panel.
+        plane: size of what is shown, along the horizontal and the vertical axis, in mm or cells;
+            it is brought to the size of a panel.
         count: number of panels.
         dims: number of axes of the image; volumes have their origin at the bottom.
         legend: names and colours.
-        shape: mm of a pixel along both axes, for the proportions.
 
     Attributes:
         size: width and height of a frame; both are even, as films must be.
@@ -52,7 +51,7 @@ class FilmFrame:
 
     def __init__(
         self,
-        plane: tuple[int, int],
+        plane: tuple[float, float],
         count: int,
         dims: int,
         legend: Sequence[tuple[str, tuple[int, int, int]]] = (),
@@ -60,7 +59,7 @@ class FilmFrame:
         side = next(pixels for most, pixels in SIDES if count <= most)
         factor = side / max(plane)
         self._panel = max(round(plane[0] * factor), 1), max(round(plane[1] * factor), 1)
-        self._columns = count if count <= 3 else ceil(count**0.5 * 1.3)
+        self._columns = count if count <= 3 else ceil(count**0.5)
         rows = ceil(count / self._columns)
         self._dims, self._legend = dims, legend
         across = self._columns * (self._panel[0] + GAP) + GAP

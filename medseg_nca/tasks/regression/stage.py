@@ -17,7 +17,7 @@ from medseg_nca.tasks.level_stage import LevelStage, automaton
 from medseg_nca.tasks.regression.options import RegressionFacts, facts_of
 from medseg_nca.tasks.regression.values import restored_values
 from medseg_nca.tasks.stage import StageInput, StageRequest
-from medseg_nca.transforms.prepare import check_axes, prepare
+from medseg_nca.transforms.prepare import Preparation, check_axes, prepare
 from medseg_nca.viz.slices import Cut
 from medseg_nca.viz.tints import Tint, value_tint
 
@@ -28,7 +28,7 @@ class RegressionStage(LevelStage):
     Args:
         model: the trained model.
         facts: what it knows of its data.
-        image: the prepared image ``(C, *S)``.
+        prepared: the prepared image.
         most_voxels: an image with more voxels is made smaller.
     """
 
@@ -36,11 +36,12 @@ class RegressionStage(LevelStage):
         self,
         model: TaskModel,
         facts: RegressionFacts,
-        image: NDArray[np.float32],
+        prepared: Preparation,
         most_voxels: int,
     ) -> None:
         network = automaton(model.module, model.spec.name, model.spec.model.name)
-        super().__init__(network, image, facts.plan.crop_size, most_voxels, model.device)
+        spacing, smallest = prepared.trace.prepared.spacing, facts.plan.crop_size
+        super().__init__(network, prepared.image, spacing, smallest, most_voxels, model.device)
         self.facts = facts
         target = facts.targets[0]
         ends = value_tint(np.array([[0.0, 1.0]]), 0, 1).colours[0]
@@ -82,4 +83,4 @@ def _open(
     volume = case.read()
     check_axes(volume, facts.plan)
     plan = compare_with_training(volume, facts.plan, facts.prediction).plan
-    return RegressionStage(model, facts, prepare(volume, plan).image, most_voxels)
+    return RegressionStage(model, facts, prepare(volume, plan), most_voxels)

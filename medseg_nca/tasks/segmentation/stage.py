@@ -37,7 +37,8 @@ class SegmentationStage(LevelStage):
     def __init__(self, model: LoadedModel, prepared: Preparation, most_voxels: int) -> None:
         network = automaton(model.model, model.spec.name, model.spec.model.name)
         smallest = model.spec.plan.crop_size
-        super().__init__(network, prepared.image, smallest, most_voxels, model.device)
+        spacing = prepared.trace.prepared.spacing
+        super().__init__(network, prepared.image, spacing, smallest, most_voxels, model.device)
         self.labels = model.spec.labels
         names = self.labels.names
         self.legend = tuple(zip(names, label_colours(len(names)), strict=True))
