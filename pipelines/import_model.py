@@ -112,7 +112,9 @@ def run(request: PeerImport, job: Job | None = None) -> ImportedModel:
     job = job or Job()
     if request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
         raise OutputError(f"{request.out}: is in use.", hint="Name a folder that is not there yet.")
-    name = request.family.replace("-", "_")
+    name = request.family
+    if name not in FAMILIES.names:
+        name = name.replace("-", "_")
     if name not in FAMILIES.names:
         shown = [known.replace("_", "-") for known in FAMILIES.names]
         raise ConfigError(unknown("family", request.family, shown))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from medseg_nca.config.bounds import MAX_LEVELS
 from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import CheckpointError, ConfigError, ModelError
 from medseg_nca.peers.answers import Answers, check_axes_answer
@@ -39,8 +40,9 @@ def in_order(files: Sequence[PeerFile]) -> Sequence[PeerFile]:
             f"The levels run from coarse to fine, and these do not: {names}.",
             hint="The published code calls the coarsest model0.pth.",
         )
-    first = min(numbers[0], 1)
-    missing = sorted({*range(first, numbers[-1])} - {*numbers})
+    # Numbers beyond the most levels that a model has are those of epochs or dates.
+    first, last = min(numbers[0], 1), numbers[-1]
+    missing = sorted({*range(first, last)} - {*numbers}) if last < MAX_LEVELS else []
     if missing:
         lacking = ", ".join(str(number) for number in missing)
         raise CheckpointError(f"The files are {names}: that of level {lacking} is missing.")

@@ -69,6 +69,8 @@ def read_files(paths: Iterable[Path]) -> tuple[PeerFile, ...]:
 
 def _read(path: Path) -> PeerFile:
     try:
+        if path.stat().st_size > MAX_BYTES:  # before anything is read
+            raise ValueError(f"is longer than {MAX_BYTES:,} bytes")
         content = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error

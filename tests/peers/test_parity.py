@@ -75,8 +75,8 @@ def test_m3d_nca(tmp_path: Path, norm: str) -> None:
         randomised(Basic(3, 7, 10, kernel, images=2, running=running), kernel)
         for kernel in (7, 3, 3)
     ]
-    if running:
-        [cell.eval() for cell in cells]
+    for cell in cells:
+        cell.train(not running)
     files = [saved(cell, tmp_path / f"model{n}.pth") for n, cell in enumerate(cells)]
     said = answers(
         3, channels=("T1", "T2"), steps=(2, 3, 2), norm=norm, scales=((4,), (2,), (1,))
