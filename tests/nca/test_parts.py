@@ -212,6 +212,7 @@ def test_hidden_values_stay_within_their_bound(kind: str, more: Any, engine: str
         ({"perception": {"params": {"width": 3}}}, "'sobel' has no params, got 'width'"),
         ({"perception": {"kind": "attention", "params": {"head": 2}}}, "did you mean 'heads'"),
         ({"perception": {"kind": "attention", "params": {"heads": 0}}}, "heads must be a number"),
+        ({"perception": {"kind": "attention", "kernel": 19}}, "361 cells, at most 343"),
         ({"perception": {"kind": "attention", "dilation": 2}}, "does not read dilation"),
         (
             {"perception": {**DEPTHWISE, "kernel": 9, "dilation": 8}},

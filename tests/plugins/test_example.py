@@ -51,7 +51,7 @@ def test_a_command_is_listed_and_runs(installed: Path, data: Path) -> None:
 def test_a_data_layout_and_presets_are_listed(installed: Path) -> None:
     assert "example_pairs" in command([installed], "data", "list")
     text = command([installed], "config", "list")
-    for name in ("example_run", "example_nca", "example_network", "Two small levels"):
+    for name in ("example_run", "example_nca", "example_network", "Two small levels of a cell"):
         assert name in text
 
 
@@ -93,56 +93,44 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
     with np.load(next(out.glob("*.npz"))) as archive:
         assert archive["labels"].shape == read_volume(image).shape
         np.testing.assert_allclose(archive["affine"], read_volume(image).affine)
-    # The model itself needs no package, but whoever asks for the engine does.
+    # Whoever asks for the engine needs the package.
     text = command([], *words, "--engine", "example_engine", image, code=2)
     assert "Unknown engine 'example_engine'" in text
 
 
-PARTS = (
-    "--set", "model.cell.perception={kind: example_mean, params: {width: 5}}",
-    "--set", "model.cell.update={kind: example_limited, params: {limit: 0.25}}",
-)  # fmt: skip
-
-
-def test_parts_of_a_cell_are_described_and_their_params_checked(installed: Path) -> None:
-    words = ("models", "describe", "example_nca", "--json", *PARTS)
-    done = python([installed], "-m", "medseg_nca", *words)
-    found = json.loads(done.stdout)
-    assert [level["kernel"] for level in found["levels"]] == [5, 5], done.stderr
-    assert found["parameters"] == 2 * 16 * 7  # two levels, and of each one matrix
-    wrong = (
-        "models",
-        "describe",
-        "example_nca",
-        "--set",
-        "model.cell.perception.kind=example_mean",
-    )
-    text = command([installed], *wrong, "--set", "model.cell.perception.params.widht=5", code=2)
-    assert "cell.perception.params: Unknown parameter of the perception 'example_mean'" in text
-    assert "did you mean 'width'?" in text
-    text = command([installed], *wrong, "--set", "model.cell.perception.params.width=4", code=2)
-    assert "width must be odd, got 4" in text
+def test_parts_of_a_cell_are_made_and_their_params_checked(installed: Path) -> None:
+    program = """\
+import json
+from click.testing import CliRunner
+from medseg_nca.cli.main import cli
+def run(*words):
+    return CliRunner().invoke(cli, ["models", "describe", "example_nca", *words])
+found = json.loads(run("--json").stdout)
+assert found["perception"] == "example_mean, width 5", found
+assert [level["kernel"] for level in found["levels"]] == [5, 5]
+assert found["parameters"] == 2 * 16 * 7  # two levels, and of each one matrix
+wrong = run("--set", "model.cell.perception.params.widht=5")
+assert wrong.exit_code == 2
+assert "Unknown parameter of the perception 'example_mean' 'widht'" in wrong.stderr
+assert "did you mean 'width'?" in wrong.stderr
+assert "width must be odd, got 4" in run("--set", "model.cell.perception.params.width=4").stderr
+"""
+    done = python([installed], "-c", program)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_model_with_parts_of_the_package_needs_it(
-    installed: Path, data: Path, tmp_path: Path
+    data: Path, trained: tuple[Path, str], tmp_path: Path
 ) -> None:
-    run, image = tmp_path / "run", sorted((data / "imagesTr").iterdir())[0]
-    done = python(
-        [installed], "-m", "medseg_nca", "train", "--config", "example_run", "--data", data,
-        "--out", run, "--set", "model.engine=auto", *PARTS,
-    )  # fmt: skip
-    assert done.returncode in {0, 5}, done.stderr
-    spec = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
-    assert spec["model"]["cell"]["update"]["params"] == {"limit": 0.25}
-    words = ("predict", "--model", run, "--out", tmp_path / "out", "--engine")
-    command([installed], *words, "reference", image)
-    text = command([installed], *words, "cpu", image, code=2)
-    assert "The engine 'cpu' does not serve cell.update.kind example_limited" in text
-    text = command([], *words, "auto", image, code=2)
+    run, image = trained[0], sorted((data / "imagesTr").iterdir())[0]
+    cell = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))["model"]["cell"]
+    assert (cell["update"]["kind"], cell["update"]["params"]) == (
+        "example_limited",
+        {"limit": 0.25},
+    )
+    text = command([], "predict", "--model", run, "--out", tmp_path / "out", image, code=2)
     assert "Unknown perception 'example_mean'" in text
-    assert "install that package" in text
-    assert "medseg_nca.perceptions" in text
+    assert "entry points of medseg_nca.perceptions" in text
 
 
 def test_a_task_is_trained_evaluated_registered_and_predicts(

@@ -13,6 +13,8 @@ from medseg_nca.nca.perceptions.base import Perception
 from medseg_nca.nca.window import cut
 
 _MOST_HEADS, _MOST_WIDTH = 64, 256
+# Cells that one looks at; more than 7 an axis in 3D take longer than any number of steps is worth.
+_MOST_NEAR = 7**3
 
 
 class AttentionPerception(Perception):
@@ -48,8 +50,10 @@ class AttentionPerception(Perception):
         for name, value, most in (("heads", heads, _MOST_HEADS), ("width", width, _MOST_WIDTH)):
             if not isinstance(value, int) or not 1 <= value <= most:
                 raise ValueError(f"{name} must be a number from 1 to {most}, got {value!r}")
-        self.heads, self.width = heads, width
         near = settings.kernel**dims
+        if near > _MOST_NEAR:
+            raise ValueError(f"kernel {settings.kernel} is {near} cells, at most {_MOST_NEAR}")
+        self.heads, self.width = heads, width
         self.norm = nn.LayerNorm(channels)
         # A bias of the keys would have no effect, and the update rule has one for the values.
         self.project = nn.Linear(channels, 3 * heads * width, bias=False)
