@@ -13,13 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from medseg_nca.cli.main import cli
+from medseg_nca.config import PreprocessPlan
 from medseg_nca.config.dynamics import DynamicsSettings
 from medseg_nca.dynamics import SubjectRequest
 from medseg_nca.errors import ConfigError, Interrupted
-from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.job import Job, Progress
+from medseg_nca.models import create_model
 from medseg_nca.pipelines.dynamics import DynamicsRequest, open_subject, run
-from tests.pipelines.evaluate.blocks import bundle, data_set
+from tests.pipelines.evaluate.blocks import bundle, data_set, table
 
 SMALL = DynamicsSettings(
     factors=(1, 2), least_watched=32, holes=(0.5,), noise=(0.02, 5.0), recovery=3, angles=(10,),
@@ -189,6 +191,21 @@ def test_a_probe_that_the_model_cannot_serve_is_refused_by_name(
     with pytest.raises(ConfigError, match="--only seeds: every cell updates in every step"):
         run(request)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_has_the_probes_of_images_alone(data: Path, tmp_path: Path) -> None:
+    params = {"channels": [4, 8], "strides": [2]}
+    network = create_model("unet", dims=3, in_channels=1, out_channels=3, params=params)
+    plan = PreprocessPlan(dims=3, channels=("MRI",), crop_size=(8, 8, 8), normalise="none")
+    labels = table({"front": 1, "back": 2})
+    spec = ModelSpec(name="net", model=network.settings, labels=labels, plan=plan)
+    save_bundle(tmp_path / "model", network, spec)
+    subject = SubjectRequest(load_bundle(tmp_path / "model", "cpu"), data, "all", cases=1)
+    tree = run(DynamicsRequest(subject, tmp_path / "out", SMALL))
+    assert sorted(tree["probes"]) == ["rotations", "shifts", "spacing"]
+    assert sorted(tree["left_out"]) == ["change", "damage", "seeds", "settling", "steps"]
+    with pytest.raises(ConfigError, match="--only steps: unet is no automaton"):
+        run(DynamicsRequest(subject, tmp_path / "other", SMALL, only=["steps"]))
 
 
 @pytest.mark.parametrize(
