@@ -35,7 +35,7 @@ def installer() -> ModuleType:
 def test_ci_installs_what_the_readme_installs(project: dict[str, Any]) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     extras = re.findall(r"^EXTRAS \?= (\S+)$", makefile, re.MULTILINE)
-    assert extras == ["dev,cluster,peers,serve"]
+    assert extras == ["dev,cluster,peers,search,serve"]
     assert set(extras[0].split(",")) <= set(project["project"]["optional-dependencies"])
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     assert "EXTRAS" not in script

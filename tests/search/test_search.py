@@ -104,7 +104,9 @@ def test_the_first_trial_is_the_preset_itself_and_all_have_one_budget(done: Path
     for trial in shown["trials"]:
         assert 1e-3 <= trial["params"]["training.lr"] <= 1e-2
         assert trial["params"]["model.cell.update.hidden"] in (8, 16)
-        assert json.loads((Path(trial["run"]) / "training.json").read_text())["iterations"] == 4
+        if trial["state"] == "complete":
+            ended = json.loads((Path(trial["run"]) / "training.json").read_text())
+            assert ended["iterations"] == 4
     assert len({trial["params"]["training.lr"] for trial in shown["trials"]}) == 3
 
 
@@ -134,12 +136,11 @@ def test_a_trial_that_ended_is_not_repeated_and_more_can_be_added(
     done: Path, phantom: Path
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.glob("trials/*/training.json")}
-    same = search(phantom, done, "--trials", "3", "--seed", "1")
-    assert same.exit_code == 0, same.output
-    assert "3 of 3 trials have ended" in same.stderr
-    assert {p: p.stat().st_mtime_ns for p in done.glob("trials/*/training.json")} == before
     more = search(phantom, done, "--trials", "4", "--seed", "1", "--json")
     assert more.exit_code == 0, more.output
+    assert "3 of 4 trials have ended" in more.stderr
+    after = {path: path.stat().st_mtime_ns for path in done.glob("trials/*/training.json")}
+    assert {path: after[path] for path in before} == before
     tree = json.loads(more.stdout)
     assert sum(tree["state"].values()) == 4
     assert Path(tree["report"]).is_file()
