@@ -31,7 +31,7 @@ RANKS = (
     {"work"},
     {"cases"},
     {"serving", "doctor", "benchmark"},
-    {"pipelines"},
+    {"pipelines", "play"},
     {"one task"},
     {"cli"},
 )
