@@ -32,7 +32,7 @@ RANKS = (
     {"work"},
     {"cases"},
     {"serving", "doctor", "benchmark", "search"},
-    {"pipelines"},
+    {"pipelines", "play"},
     {"one task"},
     {"cli"},
 )

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "animate": ("medseg_nca.cli.animate:animate", "Film an automaton at work."),
+    "play": ("medseg_nca.cli.play:play", "Run an automaton live on a page, and paint damage."),
     "models": ("medseg_nca.cli.models:models", "Describe, register, verify and export models."),
     "serve": ("medseg_nca.cli.serve:serve", "Serve models to 3D Slicer and to programs."),
     "dicom-node": (

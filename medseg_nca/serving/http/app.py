@@ -58,7 +58,7 @@ def create_app(running: Running) -> FastAPI:
         docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.running = running
-    problems.install(app)
+    problems.install(app, running.settings.state)
     for module in (health, models, jobs, auth, monai, monai_infer, monai_datastore, proxy, docs,
                    ohif, page):  # fmt: skip
         app.include_router(module.router)

@@ -9,21 +9,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from medseg_nca import __version__
-from medseg_nca.serving.errors import Refused
+from medseg_nca.serving.http.page_answer import page_answer
 from medseg_nca.serving.http.running import Client, reader, running, token_of
 from medseg_nca.serving.page.files import START, page_file
 from medseg_nca.serving.page.sample import make_sample
 
 router = APIRouter(include_in_schema=False)
-# The viewer draws its letters from images that it holds as data: URLs, and pictures come as blob:.
-# No script or style stands in the page itself, and nothing is evaluated.
-_POLICY = "; ".join(
-    (
-        "default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
-        "img-src 'self' data: blob:", "base-uri 'none'", "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)  # fmt: skip
 
 
 @router.get("/")
@@ -71,16 +62,4 @@ async def file(request: Request, name: str) -> Response:
 
 
 async def _answer(request: Request, name: str) -> Response:
-    found = await run_in_threadpool(page_file, name)
-    if found is None:
-        raise Refused(404, "The page has no such file.")
-    headers = {
-        "Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "ETag": found.tag,
-        "Vary": "Accept-Encoding",
-    }  # fmt: skip
-    if request.headers.get("if-none-match") == found.tag:
-        return Response(status_code=304, headers=headers)
-    content = found.content
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        content, headers["Content-Encoding"] = found.packed, "gzip"
-    return Response(content, media_type=found.type, headers=headers)
+    return page_answer(request, await run_in_threadpool(page_file, name))

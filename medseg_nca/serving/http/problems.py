@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -37,16 +38,25 @@ def problem(failure: Failure, retry_after: int | None = None) -> JSONResponse:
     return JSONResponse(content, failure.status, headers)
 
 
-def install(app: FastAPI) -> None:
-    """Have all errors answered in this way."""
-    app.add_exception_handler(MedsegError, _refused)
+def install(app: FastAPI, folder: Path | None = None) -> None:
+    """Have all errors answered in this way.
+
+    Args:
+        app: the application.
+        folder: of the server's state, whose name no answer holds.
+    """
+
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        return _refused(error, folder)
+
+    app.add_exception_handler(MedsegError, refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(OSError, _no_room)
     app.add_exception_handler(RequestValidationError, _invalid)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    failure = failure_of(error, request.app.state.running.settings.state)
+def _refused(error: Exception, folder: Path | None) -> JSONResponse:
+    failure = failure_of(error, folder)
     retry_after = error.retry_after if isinstance(error, Refused) else None
     if isinstance(error, DicomWebError) and failure.status == 503:
         retry_after = _BUSY

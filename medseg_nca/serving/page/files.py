@@ -38,13 +38,17 @@ class PageFile:
 
 
 @cache
-def page_file(name: str) -> PageFile | None:
+def page_file(name: str, package: str = __package__ or "") -> PageFile | None:
     """A file by its place below the page's folder, for example "js/main.js".
+
+    Args:
+        name: its place.
+        package: whose folder "static" holds the page.
 
     Returns:
         None if the page has no such file.
     """
-    found = _tree().get(name)
+    found = _tree(package).get(name)
     if found is None:
         return None
     content = found.read_bytes()
@@ -53,8 +57,8 @@ def page_file(name: str) -> PageFile | None:
 
 
 @cache
-def _tree() -> dict[str, Traversable]:
-    return dict(_below(files(__package__) / "static", ""))
+def _tree(package: str) -> dict[str, Traversable]:
+    return dict(_below(files(package) / "static", ""))
 
 
 def _below(folder: Traversable, before: str) -> list[tuple[str, Traversable]]:
