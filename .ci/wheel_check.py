@@ -31,6 +31,7 @@ SHIPPED = {
     ".js",
     ".svg",
     ".txt",
+    ".tmpl",
 }
 IMPORT_ALL = """
 import importlib, pathlib, sys

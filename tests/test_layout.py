@@ -30,7 +30,7 @@ RANKS = (
     {"tracking"},
     {"work"},
     {"cases"},
-    {"serving", "doctor", "benchmark"},
+    {"serving", "doctor", "benchmark", "scaffold"},
     {"pipelines"},
     {"one task"},
     {"cli"},
