@@ -15,10 +15,12 @@ import torch
 from lightning_fabric import Fabric
 
 from medseg_nca.config import RunSettings
+from medseg_nca.config.model import NcaModelSettings
 from medseg_nca.errors import ConfigError, ModelError, NothingLearned, OutputError
 from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
+from medseg_nca.nca.parts import check_parts
 from medseg_nca.pipelines import ensemble
 from medseg_nca.pipelines.run_folder import (
     CHECKPOINTS,
@@ -205,9 +207,11 @@ def plan_only(data: Path | None, out: Path, settings: RunSettings) -> RunPlan:
 
 
 def _checked(data: Path | None, settings: RunSettings) -> tuple[Task, RunSettings]:
-    """Return the task of a run and its settings, after checking its options and its data."""
+    """Return the task of a run and its settings, after checking options, model parts and data."""
     task: Task = TASKS.get(settings.task)
     settings = task.checked(settings)
+    if isinstance(settings.model, NcaModelSettings):
+        check_parts(settings.model.cell, settings.model.dims)
     task.check_data(data)
     task.check_folds(settings)
     return task, settings

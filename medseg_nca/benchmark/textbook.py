@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from medseg_nca.nca import Cell, Fire
 from medseg_nca.nca.engines.base import Engine, Record
-from medseg_nca.nca.update import ACTIVATIONS, EPS
+from medseg_nca.nca.update_rules.base import ACTIVATIONS, EPS, TwoLayers
 
 NAME = "eager"
 
@@ -30,32 +30,36 @@ class _Weights:
         filters: one (weight, bias) for each convolution from C to C channels.
         w0: ``(H, C * (1 + convolutions))``.
         w1: ``(C, H)``; the rows of the image are zero or without effect.
+        layers: the weights of the update rule.
     """
 
     filters: list[tuple[Tensor, Tensor | None]]
     groups: int
     w0: Tensor
     w1: Tensor
+    layers: TwoLayers
 
 
 def _weights(cell: Cell) -> _Weights:
     """Take the filters apart: those of a depthwise cell lie side by side for each channel."""
     channels, perception = cell.channels, cell.perception
-    full = perception.settings.kind == "conv"
+    assert perception.bank is not None
+    full = perception.bank.mixes
     count = perception.features // channels
     order = torch.arange(perception.features)
     order = order.view(count, channels) if full else order.view(channels, count).t()
     # The first spatial axis comes last in the transposed state.
-    weight = perception.weight.movedim(2, -1)
-    bias = perception.bias
-    w0 = cell.update.hidden.weight
-    own, seen = w0[:, :channels], w0[:, channels:]
-    output = cell.update.output.weight
+    weight, bias = perception.filters()
+    weight = weight.movedim(2, -1)
+    layers = cell.update.layers()
+    own, seen = layers.w0[:, :channels], layers.w0[:, channels:]
+    output = layers.w1
     return _Weights(
         filters=[(weight[rows], None if bias is None else bias[rows]) for rows in order],
         groups=1 if full else channels,
         w0=torch.cat((own, seen[:, order.flatten()]), 1),
         w1=F.pad(output, (0, 0, channels - len(output), 0)),
+        layers=layers,
     )
 
 
@@ -72,8 +76,8 @@ def _perceive(x: Tensor, cell: Cell, weights: _Weights) -> Tensor:
     return torch.cat(parts, 1).transpose(1, -1)
 
 
-def _norm(hidden: Tensor, cell: Cell) -> Tensor:
-    scale, shift = cell.update.scale, cell.update.shift
+def _norm(hidden: Tensor, layers: TwoLayers) -> Tensor:
+    scale, shift = layers.scale, layers.shift
     if scale is None:
         return hidden
     if shift is None:
@@ -83,8 +87,8 @@ def _norm(hidden: Tensor, cell: Cell) -> Tensor:
 
 
 def _step(x: Tensor, cell: Cell, weights: _Weights, fire: Fire) -> Tensor:
-    hidden = F.linear(_perceive(x, cell, weights), weights.w0, cell.update.hidden.bias)
-    hidden = ACTIVATIONS[cell.settings.update.activation](_norm(hidden, cell))
+    hidden = F.linear(_perceive(x, cell, weights), weights.w0, weights.layers.b0)
+    hidden = ACTIVATIONS[cell.settings.update.activation](_norm(hidden, weights.layers))
     change = F.linear(hidden, weights.w1)
     if fire.mode == "mean":
         change = change * fire.rate

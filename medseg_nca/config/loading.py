@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from medseg_nca.config.auto import leave_unnamed, tree_of
 from medseg_nca.config.base import Settings
 from medseg_nca.config.explain import explain
+from medseg_nca.config.model import NcaModelSettings
+from medseg_nca.config.parts import check_names
 from medseg_nca.config.presets import Tree, compose, load_preset, merge, parse_yaml, read_yaml
 from medseg_nca.config.run import RunSettings
 from medseg_nca.errors import ConfigError
@@ -28,7 +30,8 @@ def load_settings(name: str | None, overrides: Sequence[str] = ()) -> RunSetting
     What neither names is "auto" where the recipe can decide it.
 
     Raises:
-        ConfigError: for an unknown preset or key, or a value that does not fit; it names the key.
+        ConfigError: for an unknown preset, key or part of a cell, or a value that does not fit; it
+            names the key.
     """
     tree = load_preset(name) if name else {}
     model = tree.get("model", {})
@@ -36,7 +39,10 @@ def load_settings(name: str | None, overrides: Sequence[str] = ()) -> RunSetting
         tree = merge(compose({}, {"model": DEFAULT_MODEL}), tree)
     for override in overrides:
         tree = compose(tree, parse_override(override))
-    return validate(RunSettings, leave_unnamed(tree), source=name or "settings")
+    settings = validate(RunSettings, leave_unnamed(tree), source=name or "settings")
+    if isinstance(settings.model, NcaModelSettings):
+        check_names(settings.model.cell)
+    return settings
 
 
 def parse_override(text: str) -> Tree:

@@ -28,32 +28,57 @@ Steps = int | tuple[int, int]
 PerAxis = int | tuple[int, ...]
 
 
+def without_defaults(
+    settings: Settings, tree: dict[str, Any], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Leave some settings out of a tree where they have their defaults.
+
+    So files of models that do without them stay readable for versions that do not know them.
+    """
+    fields = type(settings).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True) for name in names}
+    return {
+        key: value
+        for key, value in tree.items()
+        if key not in defaults or getattr(settings, key) != defaults[key]
+    }
+
+
 class PerceptionSettings(Settings):
     """What a cell sees besides itself: ``p = [x, K * x]``.
 
+    ``kind`` is the name of a perception in ``medseg_nca/nca/perceptions`` or of another package:
     depthwise: ``filters`` learned filters of size ``kernel`` for each channel, channels apart.
     conv: ``filters`` learned full convolutions, channels mixed (Med-NCA).
     sobel, laplace, sobel_laplace: fixed derivative filters for each channel (Growing NCA).
+    ``params`` are what that perception alone reads.
     """
 
-    kind: Literal["depthwise", "conv", "sobel", "laplace", "sobel_laplace"] = "depthwise"
+    kind: PlainName = "depthwise"
     kernel: Kernel = 3
     filters: int = Field(1, ge=1, le=MAX_FILTERS)
     padding: Literal["zero", "reflect", "circular"] = "zero"
     bias: bool = True
+    params: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _odd(self) -> Self:
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel must be odd, got {self.kernel}")
-        fixed = self.kind not in {"depthwise", "conv"}
-        if fixed and (self.kernel, self.filters) != (3, 1):
-            raise ValueError(f"{self.kind} filters are fixed: leave kernel and filters out")
+        check_params(self.params)
         return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, write(self), ("params",))
 
 
 class UpdateSettings(Settings):
-    """The update rule ``dx = W1 act(norm(W0 p + b0))``, with ``W1`` zero at the start.
+    """How a cell changes.
+
+    ``kind`` is the name of an update rule in ``medseg_nca/nca/update_rules`` or of another package.
+    mlp: ``dx = W1 act(norm(W0 p + b0))``, with ``W1`` zero at the start. ``params`` are what that
+    rule alone reads.
 
     norm: "rms" scales the hidden values of a cell by their root mean square, "batch" uses the
     statistics of the cells that fire, also at test time (M3D-NCA). With ``update_image`` the rule
@@ -61,10 +86,21 @@ class UpdateSettings(Settings):
     those weights.
     """
 
+    kind: PlainName = "mlp"
     hidden: Annotated[int, OrAuto()] = Field(64, ge=1, le=MAX_HIDDEN)
     norm: Literal["none", "rms", "batch"] = "none"
     activation: Literal["relu", "leaky_relu", "gelu", "silu"] = "relu"
     update_image: bool = False
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _some_params(self) -> Self:
+        check_params(self.params)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, write(self), ("kind", "params"))
 
 
 class AliveSettings(Settings):
@@ -152,9 +188,7 @@ class CellSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is off, so that files stay readable for versions without these options."""
-        tree: dict[str, Any] = write(self)
-        return {k: v for k, v in tree.items() if v is not None or k not in CELL_OPTIONS}
+        return without_defaults(self, write(self), CELL_OPTIONS)
 
 
 class LevelSettings(Settings):
@@ -260,11 +294,8 @@ class NcaModelSettings(Settings):
         levels = self.resolved_levels
         if not any(level.loss_weight for level in levels):
             raise ValueError("at least one level needs a loss_weight above 0")
-        if any(level.kernel for level in levels):
-            if self.cell.perception.kind not in {"depthwise", "conv"}:
-                raise ValueError(f"{self.cell.perception.kind} filters have no kernel to set")
-            if self.share_weights and len({level.kernel for level in levels}) > 1:
-                raise ValueError("levels that share weights share the kernel")
+        if self.share_weights and len({level.kernel for level in levels}) > 1:
+            raise ValueError("levels that share weights share the kernel")
         return self
 
     @property

@@ -69,12 +69,9 @@ class ModelDescription:
 def flop_per_cell(cell: Cell) -> float:
     """Return the floating-point operations of one cell that fires in one step.
 
-    They are those of the filters and of the two matrix products.
+    They are those of the filters and of the matrix products.
     """
-    perception = 2 * cell.perception.weight.numel()
-    inputs = cell.channels + cell.perception.features
-    hidden = cell.settings.update.hidden
-    return perception + 2 * hidden * (inputs + cell.update.output.out_features)
+    return cell.perception.flop + cell.update.flop
 
 
 def describe(settings: ModelSettings, size: tuple[int, ...] | None = None) -> ModelDescription:
@@ -128,7 +125,7 @@ def _describe_growing(settings: NcaModelSettings, size: tuple[int, ...]) -> Mode
     empty = torch.empty(0)
     level_found = LevelDescription(
         scale=(1,) * settings.dims, grid=size, steps=steps,
-        kernel=cell.perception.weight.shape[-1], parameters=parameters,
+        kernel=2 * cell.perception.radius + 1, parameters=parameters,
         receptive_field=field_size, flop=flop,
     )  # fmt: skip
     return ModelDescription(
@@ -156,7 +153,7 @@ def _describe_level(model: MultiLevelNca, index: int, size: tuple[int, ...]) -> 
     grid = tuple(-(-n // s) for n, s in zip(size, scale, strict=True))
     heard = 2 * steps * cell.radius + 1
     return LevelDescription(
-        scale=scale, grid=grid, steps=steps, kernel=cell.perception.weight.shape[-1],
+        scale=scale, grid=grid, steps=steps, kernel=2 * cell.perception.radius + 1,
         parameters=sum(p.numel() for p in cell.parameters()),
         receptive_field=tuple(heard * s for s in scale),
         flop=flop_per_cell(cell) * prod(grid) * steps * cell.settings.fire_rate,

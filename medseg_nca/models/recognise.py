@@ -17,6 +17,7 @@ _DECIDED_BY = (
     (r"cells\.\d+\.perception\.", "model.cell.perception.kind"),
     (r"cells\.\d+\.update\.(scale|shift)", "model.cell.update.norm"),
     (r"cells\.\d+\.update\.output\.", "model.in_channels or model.cell.update.update_image"),
+    (r"cells\.\d+\.update\.", "model.cell.update.kind"),
     (r"cells\.", "model.cell"),
     (r"heads\.\d+\.layers\.", "model.head or model.out_channels"),
     (r"contexts\.", "model.global_context"),
@@ -71,9 +72,12 @@ def _cell(
 ) -> Iterator[Fact]:
     seen, units = f"cells.{index}.perception.weight", f"cells.{index}.update.hidden.weight"
     filters, hidden = shapes.get(seen, ()), shapes.get(units, ())
+    cell, kind = settings.cell, settings.cell.perception.kind
+    fixed = {"sobel": settings.dims, "laplace": 1, "sobel_laplace": settings.dims + 1}
+    if kind not in {*fixed, "depthwise", "conv"} or cell.update.kind != "mlp":
+        return
     if len(filters) not in (4, 5) or len(hidden) != 2:
         return
-    cell, kind = settings.cell, settings.cell.perception.kind
     yield Fact("model.dims", settings.dims, len(filters) - 2, seen)
     yield Fact("model.cell.update.hidden", cell.update.hidden, hidden[0], units)
     channels = hidden[1] - filters[0]  # a unit reads the state and what the filters give
@@ -81,7 +85,6 @@ def _cell(
     kernel = cell.perception.kernel if level.kernel is None else level.kernel
     where = "model.cell.perception" if level.kernel is None else f"model.levels.{index}"
     yield Fact(f"{where}.kernel", kernel, filters[-1], seen)
-    fixed = {"sobel": settings.dims, "laplace": 1, "sobel_laplace": settings.dims + 1}
     if kind in fixed:
         if filters[:2] != (fixed[kind] * channels, 1):
             yield Fact("model.cell.perception.kind", kind, "other filters", seen)

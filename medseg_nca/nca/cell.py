@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from medseg_nca.config.model import CellSettings
 from medseg_nca.errors import ConfigError
-from medseg_nca.nca.perception import Perception
-from medseg_nca.nca.update import UpdateRule
+from medseg_nca.nca.parts import make_perception, make_update_rule
+from medseg_nca.nca.update_rules.base import CellShape
 
 
 class Cell(nn.Module):
@@ -26,7 +26,9 @@ class Cell(nn.Module):
         channels: number of all channels of the state, those of the image included.
 
     Raises:
-        ConfigError: if the image leaves no room for the channels that ``alive`` and ``clock`` need.
+        ConfigError: if the image leaves no room for the channels that ``alive`` and ``clock`` need,
+            or there is no such perception or update rule.
+        PluginError: if one of these is another package's and cannot be used.
     """
 
     def __init__(self, settings: CellSettings, image_channels: int, dims: int) -> None:
@@ -35,12 +37,16 @@ class Cell(nn.Module):
         self.dims = dims
         self.channels = settings.channels
         self.image_channels = image_channels
-        self.perception = Perception(settings.perception, settings.channels, dims)
-        inputs = settings.channels + self.perception.features
+        self.perception = make_perception(settings.perception, settings.channels, dims)
         changing = settings.channels - image_channels
         self._check(changing - settings.clock_channels)
-        outputs = settings.channels if settings.update.update_image else changing
-        self.update = UpdateRule(settings.update, inputs, outputs)
+        self.update = make_update_rule(
+            settings.update,
+            CellShape(
+                settings.channels, image_channels, self.perception.features,
+                settings.channels if settings.update.update_image else changing,
+            ),
+        )  # fmt: skip
 
     def _check(self, free: int) -> None:
         """Refuse options that need more channels than are free.
@@ -74,12 +80,12 @@ class Cell(nn.Module):
     def local(self) -> bool:
         """Whether a cell depends on its neighbourhood alone.
 
-        Tiles then give the result of the whole grid. They do not where batch statistics or ``stop``
-        look at all cells, or where circular padding joins opposite borders.
+        Tiles then give the result of the whole grid. They do not where the perception, batch
+        statistics or ``stop`` look at all cells, or where circular padding joins opposite borders.
         """
+        apart = self.perception.local and self.update.local
         settings = self.settings
-        whole = settings.update.norm == "batch" or settings.stop is not None
-        return not whole and settings.perception.padding != "circular"
+        return apart and settings.stop is None and settings.perception.padding != "circular"
 
     def perceive(self, state: Tensor) -> Tensor:
         """Return what the cells of a state ``(B, *spatial, C)`` perceive of their neighbourhood.

@@ -281,7 +281,7 @@ def test_shared_weights_are_counted_once() -> None:
         ({"levels": []}, "at least one level"),
         ({"levels": [{"kernel": 4}]}, "kernel must be odd"),
         ({"levels": [{"loss_weight": 0}]}, "loss_weight above 0"),
-        ({"cell": {"perception": {"kind": "sobel", "kernel": 5}}}, "sobel filters are fixed"),
+        ({"cell": {"perception": {"kind": "sobel", "kernel": 5}}}, "'sobel' does not read kernel"),
         ({"cell": {"chanels": 8}}, "chanels"),
         ({"in_channels": None}, "needs in_channels"),
     ],

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from medseg_nca.config.model import PerceptionSettings
+from medseg_nca.nca.border import border_index
 from medseg_nca.nca.depthwise import depthwise
-from medseg_nca.nca.perception import Perception, border_index
+from medseg_nca.nca.parts import make_perception
 
 
 def ramp(dims: int, axis: int, size: int = 5) -> torch.Tensor:
@@ -22,7 +23,7 @@ def ramp(dims: int, axis: int, size: int = 5) -> torch.Tensor:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_sobel_gives_the_slope_of_a_ramp(dims: int) -> None:
-    perception = Perception(PerceptionSettings(kind="sobel"), 1, dims)
+    perception = make_perception(PerceptionSettings(kind="sobel"), 1, dims)
     assert perception.features == dims
     for axis in range(dims):
         seen = perception(ramp(dims, axis))
@@ -32,14 +33,14 @@ def test_sobel_gives_the_slope_of_a_ramp(dims: int) -> None:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_laplace_gives_the_curvature_of_a_parabola(dims: int) -> None:
-    perception = Perception(PerceptionSettings(kind="laplace"), 1, dims)
+    perception = make_perception(PerceptionSettings(kind="laplace"), 1, dims)
     parabola = sum(ramp(dims, axis) ** 2 for axis in range(dims))
     assert perception(parabola)[(0, *(2,) * dims)].item() == 2.0 * dims
     assert perception(ramp(dims, 0))[(0, *(2,) * dims)].item() == 0.0
 
 
 def test_fixed_filters_have_no_parameters() -> None:
-    perception = Perception(PerceptionSettings(kind="sobel_laplace"), 4, 3)
+    perception = make_perception(PerceptionSettings(kind="sobel_laplace"), 4, 3)
     assert perception.features == 4 * 4
     assert not list(perception.parameters())
 
@@ -62,7 +63,7 @@ def test_border(size: int, width: int, padding: str, expected: list[int]) -> Non
 @pytest.mark.parametrize("dims", [2, 3])
 def test_padding_is_torchs(dims: int, padding: str) -> None:
     settings = PerceptionSettings(kind="depthwise", kernel=3, padding=padding, filters=2)  # type: ignore[arg-type]
-    perception = Perception(settings, 3, dims)
+    perception = make_perception(settings, 3, dims)
     state = torch.randn(2, *(5, 4, 6)[:dims], 3)
     mode = "constant" if padding == "zero" else padding
     padded = F.pad(state.movedim(-1, 1), (1,) * 2 * dims, mode=mode)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medseg_nca.cli.main import OTHERS
+from medseg_nca.config.parts import PERCEPTIONS, UPDATE_RULES
 from medseg_nca.config.presets import NETWORKS
 from medseg_nca.datasets.find import ADAPTERS
 from medseg_nca.datasets.find_classes import CLASS_LAYOUTS
@@ -28,7 +29,10 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| a")]
     listed = {row[3].strip(" `") for row in rows}
     assert listed == used
-    kinds = (NETWORKS, ADAPTERS, CLASS_LAYOUTS, WRITERS, ENGINES, TASKS, MASK_METRICS)
+    kinds = (
+        NETWORKS, ADAPTERS, CLASS_LAYOUTS, WRITERS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS,
+        UPDATE_RULES,
+    )  # fmt: skip
     assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
     }  # fmt: skip
@@ -91,6 +95,53 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
     # The model itself needs no package, but whoever asks for the engine does.
     text = command([], *words, "--engine", "example_engine", image, code=2)
     assert "Unknown engine 'example_engine'" in text
+
+
+PARTS = (
+    "--set", "model.cell.perception={kind: example_mean, params: {width: 5}}",
+    "--set", "model.cell.update={kind: example_limited, params: {limit: 0.25}}",
+)  # fmt: skip
+
+
+def test_parts_of_a_cell_are_described_and_their_params_checked(installed: Path) -> None:
+    words = ("models", "describe", "example_nca", "--json", *PARTS)
+    done = python([installed], "-m", "medseg_nca", *words)
+    found = json.loads(done.stdout)
+    assert [level["kernel"] for level in found["levels"]] == [5, 5], done.stderr
+    assert found["parameters"] == 2 * 16 * 7  # two levels, and of each one matrix
+    wrong = (
+        "models",
+        "describe",
+        "example_nca",
+        "--set",
+        "model.cell.perception.kind=example_mean",
+    )
+    text = command([installed], *wrong, "--set", "model.cell.perception.params.widht=5", code=2)
+    assert "cell.perception.params: Unknown parameter of the perception 'example_mean'" in text
+    assert "did you mean 'width'?" in text
+    text = command([installed], *wrong, "--set", "model.cell.perception.params.width=4", code=2)
+    assert "width must be odd, got 4" in text
+
+
+def test_a_model_with_parts_of_the_package_needs_it(
+    installed: Path, data: Path, tmp_path: Path
+) -> None:
+    run, image = tmp_path / "run", sorted((data / "imagesTr").iterdir())[0]
+    done = python(
+        [installed], "-m", "medseg_nca", "train", "--config", "example_run", "--data", data,
+        "--out", run, "--set", "model.engine=auto", *PARTS,
+    )  # fmt: skip
+    assert done.returncode in {0, 5}, done.stderr
+    spec = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
+    assert spec["model"]["cell"]["update"]["params"] == {"limit": 0.25}
+    words = ("predict", "--model", run, "--out", tmp_path / "out", "--engine")
+    command([installed], *words, "reference", image)
+    text = command([installed], *words, "cpu", image, code=2)
+    assert "The engine 'cpu' does not serve cell.update.kind example_limited" in text
+    text = command([], *words, "auto", image, code=2)
+    assert "Unknown perception 'example_mean'" in text
+    assert "install that package" in text
+    assert "medseg_nca.perceptions" in text
 
 
 def test_a_task_is_trained_evaluated_registered_and_predicts(

@@ -47,17 +47,18 @@ class Engine(ABC):
         change.
         """
         channels, features = cell.channels, cell.perception.features
-        firing = channels + features + 2 * cell.settings.update.hidden + 2 * channels
-        return _size(state) * (3 * channels + 2 * features + firing)
+        firing = channels + features + cell.update.working + 2 * channels
+        seeing = 3 * channels + 2 * features + cell.perception.working
+        return _size(state) * (seeing + firing)
 
     def bytes_kept(self, cell: Cell, state: Tensor) -> float:
         """What a training step keeps for the backward pass, for each cell.
 
-        Here: two states, and for the cells that fire what the update rule reads and its hidden
-        values.
+        Here: two states, what the perception keeps, and for the cells that fire what the update
+        rule reads and its hidden values.
         """
-        firing = cell.channels + cell.perception.features + 2 * cell.settings.update.hidden
-        kept = 2 * cell.channels + cell.settings.fire_rate * firing
+        firing = cell.channels + cell.perception.features + cell.update.working
+        kept = 2 * cell.channels + cell.perception.kept + cell.settings.fire_rate * firing
         return _size(state) * kept
 
     @staticmethod

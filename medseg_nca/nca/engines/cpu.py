@@ -29,6 +29,10 @@ class CpuEngine(Engine):
         """See :meth:`Engine.refuses`."""
         if state.device.type != "cpu":
             return f"device {state.device.type}"
+        if cell.perception.bank is None:
+            return f"cell.perception.kind {cell.settings.perception.kind}"
+        if not cell.update.two_layers:
+            return f"cell.update.kind {cell.settings.update.kind}"
         if state.dtype == torch.bfloat16 and not torch.is_grad_enabled():
             return None
         if state.dtype not in _DTYPES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medseg_nca.nca.gpu.cells import near_border, product
 from medseg_nca.nca.gpu.language import constant, part, tl
-from medseg_nca.nca.update import EPS
+from medseg_nca.nca.update_rules.base import EPS
 
 _EPS = constant(EPS)
 
@@ -100,7 +100,7 @@ def root_mean_square(h, HIDDEN: tl.constexpr):
 
 @part
 def activated(z, ACTIVATION: tl.constexpr):
-    """The activation of each value, as in ``medseg_nca.nca.update.ACTIVATIONS``."""
+    """The activation of each value, as in ``medseg_nca.nca.update_rules.base.ACTIVATIONS``."""
     if ACTIVATION == "relu":
         a = tl.where(z <= 0, 0.0, z)  # on a GPU the larger of NaN and 0 would be 0
     elif ACTIVATION == "leaky_relu":

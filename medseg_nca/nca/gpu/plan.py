@@ -55,18 +55,18 @@ def refusal(cell: Cell, dtype: torch.dtype) -> str | None:
         return f"cell.channels {cell.channels} (at most {_MOST_CHANNELS})"
     if settings.update.hidden > _MOST_HIDDEN:
         return f"cell.update.hidden {settings.update.hidden} (at most {_MOST_HIDDEN})"
-    width = cell.perception.weight.shape[-1]
-    if width > _MOST_KERNEL:
-        return f"cell.perception.kernel {width} (at most {_MOST_KERNEL})"
-    conv = settings.perception.kind == "conv"
-    filters = settings.perception.filters
-    if not conv and filters > _MOST_FILTERS:
-        return f"cell.perception.filters {filters} (at most {_MOST_FILTERS})"
-    if conv and cell.perception.features > _MOST_FEATURES:
-        return (
-            f"{filters} full convolutions of {cell.channels} channels "
-            f"(at most {_MOST_FEATURES} features)"
-        )
+    bank = cell.perception.bank
+    if bank is None:
+        return f"cell.perception.kind {settings.perception.kind}"
+    if not cell.update.two_layers:
+        return f"cell.update.kind {settings.update.kind}"
+    if bank.kernel > _MOST_KERNEL:
+        return f"cell.perception.kernel {bank.kernel} (at most {_MOST_KERNEL})"
+    features = cell.perception.features
+    if not bank.mixes and features > _MOST_FILTERS * cell.channels:
+        return f"cell.perception.filters {features // cell.channels} (at most {_MOST_FILTERS})"
+    if bank.mixes and features > _MOST_FEATURES:
+        return f"{features} features of full convolutions (at most {_MOST_FEATURES})"
     return None
 
 

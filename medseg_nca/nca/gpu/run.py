@@ -19,7 +19,7 @@ from medseg_nca.nca.gpu.forward import step as step_kernel
 from medseg_nca.nca.gpu.language import interpreted, tl
 from medseg_nca.nca.kernels.rule import PackedRule, pack
 from medseg_nca.nca.rounding import rounded
-from medseg_nca.nca.update import EPS
+from medseg_nca.nca.update_rules.base import EPS
 
 # The interpreter changes Triton's own modules while it runs.
 _interpreter = threading.Lock()

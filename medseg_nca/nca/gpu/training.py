@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from medseg_nca.nca.border import border_index
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.fire import Fire
 from medseg_nca.nca.gpu import plan
 from medseg_nca.nca.gpu.backward import back_perception, back_rule, fold
 from medseg_nca.nca.gpu.language import interpreted
 from medseg_nca.nca.gpu.run import GpuRollout, launch
-from medseg_nca.nca.perception import border_index
 
 _RULE = (
     "K0", "K1", "K2", "CS", "CP", "FP", "HP", "IMAGE", "HIDDEN", "FILTERS", "CONV", "PADDING",

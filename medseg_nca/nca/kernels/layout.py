@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medseg_nca.nca.border import border_index
 from medseg_nca.nca.kernels.library import GridRecord, library, zeros
-from medseg_nca.nca.perception import border_index
 
 # A grid is cut along its first axis into at most this many slabs, the units of work. Their number
 # depends on the grid alone, so that sums over slabs, and with them the gradients, do not depend on

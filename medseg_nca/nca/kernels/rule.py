@@ -111,7 +111,7 @@ def pack(
     """Pack a cell whose update is multiplied by ``scale``.
 
     Args:
-        cell: perception and update rule.
+        cell: a bank of filters and a rule of two layers.
         scale: factor on the update of cells that fire (:attr:`Fire.scale`).
         dtype: type of the packed weights, float32 or float64.
         room: how many places a number of channels, features or hidden units gets; by default, that
@@ -120,13 +120,15 @@ def pack(
     room = room or (lambda count: padded_channels(count, dtype))
     channels = room(cell.channels)
     hidden = room(cell.settings.update.hidden)
-    convolution = cell.settings.perception.kind == "conv"
-    update, perception = cell.update, cell.perception
-    w0, b0 = update.hidden.weight.to(dtype), update.hidden.bias.to(dtype)
+    bank, layers = cell.perception.bank, cell.update.layers()
+    assert bank is not None
+    convolution = bank.mixes
+    w0, b0 = layers.w0.to(dtype), layers.b0.to(dtype)
     own, seen = w0[:, : cell.channels], w0[:, cell.channels :]
-    if perception.bias is not None:
-        b0 = b0 + seen @ perception.bias.to(dtype)
-    weight = perception.weight.to(dtype)
+    weight, bias = cell.perception.filters()
+    if bias is not None:
+        b0 = b0 + seen @ bias.to(dtype)
+    weight = weight.to(dtype)
     if convolution:
         filters, features = _pack_convolution(weight, seen, channels, room(weight.shape[0]))
         count = 0
@@ -135,16 +137,16 @@ def pack(
         filters, features = _pack_depthwise(weight, seen, count, channels)
     rows = torch.cat((_pad(own.t(), channels), features, b0[None]))
     changing = cell.channels - cell.image_channels
-    w1 = update.output.weight.to(dtype)[-changing:].t() * scale
+    w1 = layers.w1.to(dtype)[-changing:].t() * scale
     w1 = F.pad(w1, (cell.image_channels, channels - cell.channels, 0, hidden - w1.shape[0]))
-    norm = w0.new_ones(hidden) if update.scale is None else update.scale.to(dtype)
-    shift = w0.new_zeros(hidden) if update.shift is None else update.shift.to(dtype)
-    batch = update.shift is not None
+    norm = w0.new_ones(hidden) if layers.scale is None else layers.scale.to(dtype)
+    shift = w0.new_zeros(hidden) if layers.shift is None else layers.shift.to(dtype)
+    batch = layers.shift is not None
     return PackedRule(
         filters=filters, w0=F.pad(rows, (0, hidden - rows.shape[1])), w1=w1,
         scale=F.pad(norm, (0, hidden - len(norm))), shift=F.pad(shift, (0, hidden - len(shift))),
         convolution=convolution, filter_count=count, units=cell.settings.update.hidden,
-        norm=update.scale is not None and not batch, batch=batch,
+        norm=layers.scale is not None and not batch, batch=batch,
         activation=ACTIVATIONS[cell.settings.update.activation],
     )  # fmt: skip
 
