@@ -1,7 +1,8 @@
 """Build sdist and wheel, and use the wheel outside the checkout.
 
 The wheel is built from the sdist, so a file that either of them lacks is found. It is unpacked
-into a folder of its own, on top of the installed dependencies, and used from there.
+into a folder of its own, on top of the installed dependencies, and used from there; projects that
+it writes run there too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
+
+from project_check import check_projects
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = {
@@ -31,6 +34,7 @@ SHIPPED = {
     ".js",
     ".svg",
     ".txt",
+    ".tmpl",
 }
 IMPORT_ALL = """
 import importlib, pathlib, sys
@@ -97,6 +101,7 @@ def main() -> None:
         if left := sorted(p.name for p in here.iterdir()):
             sys.exit(f"wheel check: importing wrote {left}")
         print(f"wheel check: {wheel.name}: {len(names)} files, {len(modules)} modules import")
+        check_projects(site, work)
 
 
 if __name__ == "__main__":

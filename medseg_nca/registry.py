@@ -6,6 +6,10 @@ the group of its kind of plug-in, for example in its ``pyproject.toml``::
     [project.entry-points."medseg_nca.engines"]
     mine = "my_package.engine"          # a module that defines ENGINE, or "my_package.engine:NAME"
 
+In a notebook or a script, :func:`add_entry` does the same for the running process::
+
+    add_entry("medseg_nca.perceptions", "mine", MyPerception)
+
 An entry is imported only when it is used, so listing the names is quick, and a broken entry matters
 only to those who use it. If the library and another package register the same name, the library's
 entry is used, and a warning says so when the name is used.
@@ -93,6 +97,47 @@ class Entry:
         return PluginError(f"{self} cannot be used: {reason}.", hint=_BROKEN_HINT)
 
 
+@dataclass(frozen=True)
+class GivenEntry(Entry):
+    """An entry that the running program added.
+
+    Attributes:
+        thing: what was added.
+    """
+
+    thing: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.name!r} that was added here ({self.group})"
+
+    def load(self, attribute: str) -> Any:
+        """Return what was added."""
+        return self.thing
+
+    def broken(self, reason: str) -> PluginError:
+        """Return an error that says what is wrong with what was added."""
+        return PluginError(f"{self} cannot be used: {reason}.", hint="Add something that fits.")
+
+
+_given: dict[tuple[str, str], GivenEntry] = {}
+
+
+def add_entry(group: str, name: str, thing: Any) -> None:
+    """Add a part under a name, for the running process alone.
+
+    This is for notebooks and scripts. A part that other processes must find (commands, workers, who
+    uses a trained model later) belongs into a package that names it among its entry points.
+
+    Args:
+        group: group of the entry points of such parts, for example ``medseg_nca.losses``.
+        name: the name that settings use. Another part of that name that was added before, or that
+            a package has, is not used; one of the library is.
+        thing: what the module of such an entry point defines: a perception's class, a function that
+            builds a loss, an adapter. Presets are files, and cannot be added.
+    """
+    _given[group, name] = GivenEntry(group, name, type(thing).__name__, "of this program", thing)
+
+
 @cache
 def installed_entries() -> tuple[Entry, ...]:
     """Return all entry points of installed packages whose group begins with ``medseg_nca.``.
@@ -128,13 +173,20 @@ class Entries:
         self.group = group
         self.kind = kind
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """The registered names, sorted; nothing is imported."""
-        return tuple(sorted({e.name for e in installed_entries() if e.group == self.group}))
+        entries = (*_given.values(), *installed_entries())
+        return tuple(sorted({e.name for e in entries if e.group == self.group}))
 
     def claims(self, name: str) -> tuple[Entry, ...]:
-        """Return the entries of one name; there are several if several packages claim the name."""
+        """Return the entries of one name; there are several if several packages claim the name.
+
+        What this program added comes in the place of what packages have.
+        """
+        given = _given.get((self.group, name))
+        if given is not None:
+            return (given,)
         return tuple(e for e in installed_entries() if e.group == self.group and e.name == name)
 
     def find(self, name: str) -> Entry:
@@ -200,7 +252,7 @@ class PluginRegistry:
         found = (module.name for module in pkgutil.iter_modules(folders))
         return tuple(sorted(n for n in found if not n.startswith("_") and n != _SEAM))
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """The registered names, sorted; no entry is imported."""
         return tuple(sorted({*self.own_names, *self.others.names}))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,13 +70,30 @@ def check(args: list[str]) -> None:
         load_settings(config, values.get("overrides") or ())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+# Pages that train and write files: each runs in a process and a folder of its own.
+LONG = ("own-parts.md",)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in LONG], ids=lambda p: p.name)
 def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}  # a page is read from the top
     for number, text in enumerate(blocks(page, "python"), start=1):
         exec(compile(text, f"{page.name}, example {number}", "exec"), names)
     assert not list(tmp_path.iterdir()), "an example left files behind"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_long_examples_run(name: str, tmp_path: Path) -> None:
+    """As one script, from the top."""
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(blocks(ROOT / "docs" / name, "python")), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

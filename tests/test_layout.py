@@ -31,7 +31,7 @@ RANKS = (
     {"tracking"},
     {"work"},
     {"cases"},
-    {"serving", "doctor", "benchmark", "search"},
+    {"serving", "doctor", "benchmark", "scaffold", "search"},
     {"pipelines", "play"},
     {"one task"},
     {"cli"},

@@ -23,6 +23,7 @@ from medseg_nca.suggest import nearest
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("medseg_nca.cli.demo:demo", "See every stage on a built-in phantom, in minutes."),
     "doctor": ("medseg_nca.cli.doctor:doctor", "Check versions, devices and the tracking store."),
+    "new": ("medseg_nca.cli.new:new", "Begin a project of your own that runs at once."),
     "data": ("medseg_nca.cli.data:data", "Check, list, fetch and generate data sets."),
     "dicom": ("medseg_nca.cli.dicom:dicom", "Fetch, scan, import, de-identify and write DICOM."),
     "config": ("medseg_nca.cli.config:config", "List, show and compare settings."),
