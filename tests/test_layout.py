@@ -25,6 +25,7 @@ RANKS = (
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},
     {"inference", "recipe"},
+    {"dynamics"},
     {"training"},
     {"tasks"},
     {"tracking"},

@@ -26,6 +26,8 @@ MAX_LEVELS = 16
 MAX_PATCHES = 64
 # 100 are published; a signal crosses any grid in fewer steps than this.
 MAX_STEPS = 10_000
+# Times the trained steps; 8 are looked at.
+MAX_STEP_FACTOR = 100
 # Voxels along one axis: a whole-slide image at the magnification that is segmented.
 MAX_AXIS = 2**17
 # Voxels that one cell of a level covers, 256 x 256 x 256: images are padded to whole cells.

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from medseg_nca.config.auto import OrAuto
 from medseg_nca.config.base import Settings
-from medseg_nca.config.bounds import MAX_LABELS, MAX_PASSES, MemoryGb, Name
+from medseg_nca.config.bounds import (
+    MAX_LABELS,
+    MAX_LEVELS,
+    MAX_PASSES,
+    MAX_STEP_FACTOR,
+    MemoryGb,
+    Name,
+)
 
 # Axes of an image in array order.
 Axes = tuple[Annotated[int, Field(ge=0, le=2)], ...]
+StepFactor = Annotated[float, Field(gt=0, le=MAX_STEP_FACTOR, allow_inf_nan=False)]
 # Labels by name, or "merged" for all of them as one.
 LabelNames = Annotated[tuple[Name, ...], Field(max_length=MAX_LABELS + 1)]
 
@@ -103,7 +111,8 @@ class PredictionSettings(Settings):
     unlike those of the training (coarser, of another size, turned otherwise): a warning, or a
     refusal. largest: labels of which only the largest connected part is kept, "merged" for all
     labels as one, which comes first; with "auto" the validation at the end of a training decides,
-    and the model keeps the decision.
+    and the model keeps the decision. step_factor: how many times its trained steps an automaton
+    takes, all levels alike or a number for each level, coarse to fine; at least one step is taken.
     """
 
     OF_THE_MACHINE: ClassVar[frozenset[str]] = frozenset({"memory_budget_gb", "precision"})
@@ -118,6 +127,13 @@ class PredictionSettings(Settings):
     match_spacing: bool = True
     unlike: Literal["warn", "refuse"] = "warn"
     largest: Literal["auto"] | LabelNames = "auto"
+    step_factor: StepFactor | Annotated[tuple[StepFactor, ...], Field(max_length=MAX_LEVELS)] = 1.0
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a factor of 1, so that files stay readable for versions without it."""
+        tree: dict[str, Any] = write(self)
+        return {k: v for k, v in tree.items() if k != "step_factor" or v != 1.0}
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

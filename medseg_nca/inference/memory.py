@@ -13,6 +13,7 @@ from math import prod
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import MemoryBudgetError
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.step_factor import scaled_steps
 from medseg_nca.io.peek import Extent
 from medseg_nca.models import RunOptions
 from medseg_nca.transforms.encode import written_type
@@ -80,7 +81,6 @@ def footprint(
     source = float(extent.channels * voxels * extent.item_bytes)
     image = float(channels * cells * _FLOAT)
     padded = [max(n, s) for n, s in zip(shape, plan.crop_size, strict=True)]
-    options = RunOptions(precision=settings.precision)
     # The float32 copy of the source from which the prepared image is made.
     before = channels * cells * _FLOAT if spaced or plan.colour == "grey" else 0.0
     copies = (1.0 if padded != list(shape) else 0.0) + (1.0 if settings.flip_axes else 0.0)
@@ -88,6 +88,8 @@ def footprint(
     direct = direct_labels(loaded, settings) and not spaced
     kept, ending = _votes(settings, labels.channels, cells, voxels, written_type(labels).itemsize,
                           direct)  # fmt: skip
+    steps = scaled_steps(loaded.model, settings.step_factor)
+    options = RunOptions(precision=settings.precision, steps=steps)
     model = loaded.model.least_bytes(padded, options)
     if settings.kept_labels:
         back = (labels.channels if settings.probabilities else 0) + (settings.uncertainty > 0)

@@ -24,6 +24,7 @@ from medseg_nca.inference.accepted import (
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.memory import direct_labels, footprint, refuse
 from medseg_nca.inference.spec import strange_labels
+from medseg_nca.inference.step_factor import scaled_steps
 from medseg_nca.inference.votes import LabelVotes, MeanVotes, Votes
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
@@ -90,6 +91,8 @@ class Predictor:
     def _check(self) -> None:
         dims, name = self.spec.plan.dims, self.spec.name
         check_flip_axes(self.settings, dims)
+        for member in self.loaded.members:
+            scaled_steps(member, self.settings.step_factor)
         strange = strange_labels(self.settings, self.spec.labels)
         if strange is not None:
             raise ConfigError(strange)
@@ -205,6 +208,7 @@ class Predictor:
                     memory_gb=memory_gb,
                     precision=settings.precision,
                     job=job.part(count, total),
+                    steps=scaled_steps(member, settings.step_factor),
                 )
                 count += 1
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image
@@ -236,15 +240,11 @@ def stream_padded(
     The padding repeats the voxels at the border, half on each side, just as training samples are
     padded. The sink gets logits of the image without its padding.
     """
-    missing = [max(s - n, 0) for s, n in zip(smallest, image.shape[2:], strict=True)]
-    if not any(missing):
+    large, place = padded(image, smallest)
+    if large is image:
         model.stream(image, options, sink)
         return
-    before = [m // 2 for m in missing]
-    pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
-    # F.pad takes the widths of the last axis first.
-    reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
-    ends = [b + n for b, n in zip(before, image.shape[2:], strict=True)]
+    before, ends = [part.start for part in place], [part.stop for part in place]
 
     def cut_back(window: tuple[slice, ...], logits: Tensor) -> None:
         inner = [
@@ -256,4 +256,23 @@ def stream_padded(
             part = cut(logits, (slice(i.start - w.start, i.stop - w.start) for i, w, _ in spans))
             sink(tuple(slice(i.start - b, i.stop - b) for i, _, b in spans), part)
 
-    model.stream(F.pad(image, reverse, mode="replicate"), options, cut_back)
+    model.stream(large, options, cut_back)
+
+
+def padded(image: Tensor, smallest: Sequence[int]) -> tuple[Tensor, tuple[slice, ...]]:
+    """Pad an image ``(B, C, *spatial)`` to a size, as :func:`stream_padded` does.
+
+    Returns:
+        The padded image, which is the image itself if it is large enough; and where the image lies
+        in it.
+    """
+    sizes = image.shape[2:]
+    missing = [max(s - n, 0) for s, n in zip(smallest, sizes, strict=True)]
+    before = [m // 2 for m in missing]
+    place = tuple(slice(b, b + n) for b, n in zip(before, sizes, strict=True))
+    if not any(missing):
+        return image, place
+    pads = [v for m, b in zip(missing, before, strict=True) for v in (b, m - b)]
+    # F.pad takes the widths of the last axis first.
+    reverse = [pads[i + j] for i in range(len(pads) - 2, -1, -2) for j in (0, 1)]
+    return F.pad(image, reverse, mode="replicate"), place

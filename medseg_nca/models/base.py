@@ -47,6 +47,8 @@ class RunOptions:
             then computes all cells of every level.
         precision: type in which an automaton's state is stored from step to step.
         job: gets the progress, and is asked before every tile and batch of steps whether to go on.
+        steps: how many steps each level of an automaton takes, coarse to fine; None takes
+            :attr:`SegmentationModel.steps`.
     """
 
     seed: int = 0
@@ -55,6 +57,7 @@ class RunOptions:
     record: Recorder | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     job: Job = field(default_factory=Job)
+    steps: tuple[int, ...] | None = None
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -93,6 +96,11 @@ class SegmentationModel(nn.Module, ABC):
         The image itself is not counted. None is returned if the model cannot tell.
         """
         return None
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """How many steps each level takes at inference, coarse to fine; () for a model without."""
+        return ()
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ import torch
 
 from medseg_nca.config.model import LevelSettings
 from medseg_nca.models.geometry import AVERAGED_VOXELS
-from medseg_nca.models.tiling import LevelNeed, least
+from medseg_nca.models.tiling import LevelNeed, least, plan_tiles
 
 if TYPE_CHECKING:
     from medseg_nca.models.base import RunOptions
@@ -31,9 +31,9 @@ def inference_steps(level: LevelSettings) -> int:
 
 
 def level_need(
-    model: MultiLevelNca, level: int, size: Sequence[int], batch: int, kind: torch.dtype
+    model: MultiLevelNca, level: int, size: Sequence[int], batch: int, kind: torch.dtype, steps: int
 ) -> LevelNeed:
-    """Return what a level needs to compute a grid of ``size`` cells.
+    """Return what a level needs to take ``steps`` steps on a grid of ``size`` cells.
 
     For each tile this is the engine's own memory, the state that the tile begins with, its part of
     the image (cut out, and averaged), and two masks.
@@ -44,7 +44,6 @@ def level_need(
         engine = model.engine.bytes_per_cell(cell, torch.empty(0, dtype=kind))
     image = 2 * _FLOAT * model.in_channels
     working = batch * (engine + image + 2) + stored
-    steps = inference_steps(model.settings.resolved_levels[level])
     return LevelNeed.of(cell, size, steps, working, stored)
 
 
@@ -81,10 +80,21 @@ def least_bytes(model: MultiLevelNca, shape: Sequence[int], options: RunOptions)
     """Return the least memory in bytes for an image ``(1, in_channels, *shape)``, without it."""
     kind = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
     grids, most, coarse = model.grids(shape), 0.0, 0
-    for level, grid in enumerate(grids):
+    for level, (grid, steps) in enumerate(zip(grids, model.steps_of(options), strict=True)):
         cells = prod(grid)
-        need = least(level_need(model, level, grid, 1, kind)).bytes
+        need = least(level_need(model, level, grid, 1, kind, steps)).bytes
         held = held_bytes(model, level, coarse, cells, 1, kind.itemsize)
         most = max(most, held + max(need, _SEARCH * coarse))
+        coarse = cells
+    return most
+
+
+def whole_bytes(model: MultiLevelNca, shape: Sequence[int]) -> float:
+    """Return the memory in bytes of an inference whose levels are all computed as a whole."""
+    most, coarse = 0.0, 0
+    for level, (grid, steps) in enumerate(zip(model.grids(shape), model.steps, strict=True)):
+        cells = prod(grid)
+        need = plan_tiles(level_need(model, level, grid, 1, torch.float32, steps), None)
+        most = max(most, held_bytes(model, level, coarse, cells, 1, _FLOAT) + need.bytes)
         coarse = cells
     return most

@@ -19,19 +19,20 @@ from torch import Tensor
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.job import ONE_CASE, Meter
 from medseg_nca.models.base import RunOptions, Sink
-from medseg_nca.models.costs import HEAD_CELLS, held_bytes, inference_steps, level_need
+from medseg_nca.models.costs import HEAD_CELLS, held_bytes, level_need
 from medseg_nca.models.focus import (
     Box,
     cells_in_focus,
     finer,
     outward,
-    repeat,
     shell,
     split_rows,
 )
-from medseg_nca.models.geometry import enlarge, level_view
+from medseg_nca.models.geometry import enlarge
+from medseg_nca.models.level_start import LevelStart
 from medseg_nca.models.tiling import Tiling, plan_tiles
 from medseg_nca.nca import Fire
+from medseg_nca.nca.start import RollOutStart
 from medseg_nca.nca.tiles import roll_in_place, tiles
 from medseg_nca.nca.window import cut
 
@@ -58,100 +59,6 @@ class Found:
     logits: Tensor | None
 
 
-@dataclass(frozen=True)
-class LevelStart:
-    """The first state of a level, which is made part by part when it is needed.
-
-    Attributes:
-        image: the whole image, ``(B, in_channels, *spatial)``.
-        scale: size of a cell in voxels, per axis.
-        factor: how many times finer the grid is than that of the level before, per axis.
-        box: the part of the level's grid that the level runs on.
-        channels: number of channels of the state.
-        kind: type of the numbers of the state.
-        coarse: state of the level before, ``(B, C, *spatial)``, cut to the box; None lets the
-            hidden channels begin at zero.
-        shift: added to the hidden channels, ``(B, hidden)``; None adds nothing.
-        cells: bool ``(B, *spatial)``, True for the cells of ``coarse`` that are awake; None means
-            all.
-    """
-
-    image: Tensor
-    scale: tuple[int, ...]
-    factor: tuple[int, ...]
-    box: Box
-    channels: int
-    kind: torch.dtype
-    coarse: Tensor | None = None
-    shift: Tensor | None = None
-    cells: Tensor | None = None
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Cells of the box per axis."""
-        return tuple(b.stop - b.start for b in self.box)
-
-    def state(self, part: Box) -> Tensor:
-        """Return the first state of a part of the box, ``(B, C, *part)``.
-
-        Its image channels are the image, its hidden channels come from the coarser state.
-        """
-        wide = self._whole_cells(part)
-        view = level_view(self.image, self.scale, outward(wide, self.box))
-        batch, images = view.shape[:2]
-        state = torch.empty(
-            (batch, *view.shape[2:], self.channels), dtype=self.kind, device=view.device
-        )
-        state[..., :images] = view.movedim(1, -1)
-        if self.coarse is None:
-            state[..., images:] = 0
-        else:
-            hidden = cut(self.coarse, self._coarser(wide)).movedim(1, -1)[..., images:]
-            if self.shift is not None:
-                rows = self.shift.view(batch, *(1,) * len(part), -1)
-                hidden = hidden.to(view.dtype) + rows
-            _write_enlarged(state, images, hidden, self.factor)
-        inside = tuple(
-            slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, wide, strict=True)
-        )
-        return cut(state.movedim(-1, 1), inside)
-
-    def awake(self, part: Box) -> Tensor | None:
-        """Return which cells of a part may update, bool ``(B, *part)``; None means all cells."""
-        if self.cells is None:
-            return None
-        wide = self._whole_cells(part)
-        cells = repeat(cut(self.cells, self._coarser(wide)), self.factor)
-        return cut(
-            cells,
-            (slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, wide, strict=True)),
-        )
-
-    def _whole_cells(self, part: Box) -> Box:
-        """Return the part, widened to whole cells of the level before."""
-        return tuple(
-            slice(p.start // f * f, -(-p.stop // f) * f)
-            for p, f in zip(part, self.factor, strict=True)
-        )
-
-    def _coarser(self, wide: Box) -> Box:
-        return tuple(
-            slice(w.start // f, w.stop // f) for w, f in zip(wide, self.factor, strict=True)
-        )
-
-
-def _write_enlarged(target: Tensor, first: int, cells: Tensor, factor: Sequence[int]) -> None:
-    """Write each cell of ``cells (B, *spatial, C)`` ``factor`` times along each axis.
-
-    They are written into ``target (B, *larger, first + C)``, in its channels from ``first`` on.
-    """
-    batch, *sizes, channels = cells.shape
-    many = [v for n, f in zip(sizes, factor, strict=True) for v in (n, f)]
-    one = [v for n in sizes for v in (n, 1)]
-    blocks = target.view(batch, *many, first + channels)[..., first:]
-    blocks.copy_(cells.reshape(batch, *one, channels))
-
-
 class Inference:
     """One inference, which takes one image through all levels.
 
@@ -169,8 +76,9 @@ class Inference:
         self.grids = model.grids(image.shape[2:])
         self.kind = torch.bfloat16 if options.precision == "bfloat16" else image.dtype
         self.last = len(self.grids) - 1
-        steps = [inference_steps(level) for level in model.settings.resolved_levels]
-        self.loads = [prod(grid) * count for grid, count in zip(self.grids, steps, strict=True)]
+        self.steps = model.steps_of(options)
+        loads = zip(self.grids, self.steps, strict=True)
+        self.loads = [prod(grid) * count for grid, count in loads]
         self.meter = Meter(options.job, ONE_CASE, sum(self.loads))
 
     def run(self) -> None:
@@ -182,6 +90,22 @@ class Inference:
                 self.meter.reach(sum(self.loads[: level + 1]))
             self._last(found)
             self.meter.reach(sum(self.loads))
+
+    def start(self, level: int) -> RollOutStart:
+        """Run the levels before a level, and return what its roll-out on all cells begins with.
+
+        The options must ask for whole levels, as those with a ``record`` do.
+        """
+        with self.options.job.at_work():
+            found: Found | None = None
+            for earlier in range(level):
+                found = self._level(earlier, found)
+            first = self._start(level, found)
+        box = _all(first.size)
+        return RollOutStart(
+            self.model.engine, self.model.cell(level), first.state(box),
+            self._fire(level, first, box), self.steps[level],
+        )  # fmt: skip
 
     def _level(self, level: int, before: Found | None) -> Found:
         """Run a level that is not the last, and keep its whole state, and its logits if needed."""
@@ -287,7 +211,7 @@ class Inference:
         """Yield every part of the box, its new state ``(B, C, *part)``, and its awake cells."""
         plan = self._plan(level, start)
         ways = {"whole": self._whole, "alone": self._alone, "in place": self._in_place}
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         self.meter.facts = {"level": level + 1, "levels": self.last + 1, "steps": steps}
         with naming(level):
             yield from ways[plan.way](level, start, plan)
@@ -295,7 +219,7 @@ class Inference:
     def _plan(self, level: int, start: LevelStart) -> Tiling:
         model, options = self.model, self.options
         batch, element = self.image.shape[0], self.kind.itemsize
-        need = level_need(model, level, start.size, batch, self.kind)
+        need = level_need(model, level, start.size, batch, self.kind, self.steps[level])
         if options.memory_gb is None or options.record is not None:
             return plan_tiles(need, None)
         coarse = 0 if start.coarse is None else prod(start.coarse.shape[2:])
@@ -313,7 +237,7 @@ class Inference:
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
         box, record = _all(start.size), self.options.record
         fire = self._fire(level, start, box)
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         cells = prod(start.size)
         # A cell that may stop by itself must not be asked to go on.
         once = record is not None or self.model.settings.cell.stop is not None
@@ -331,7 +255,7 @@ class Inference:
     def _alone(
         self, level: int, start: LevelStart, plan: Tiling
     ) -> Iterator[tuple[Box, Tensor, Tensor | None]]:
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         engine, cell = self.model.engine, self.model.cell(level)
         for tile in tiles(start.size, plan.size, steps * cell.radius):
             awake = start.awake(tile.core)
@@ -356,7 +280,7 @@ class Inference:
         for tile in tiles(start.size, plan.size, 0):
             cut(memory, tile.core).copy_(start.state(tile.core))
         fire = self._fire(level, start, box)
-        steps = inference_steps(self.model.settings.resolved_levels[level])
+        steps = self.steps[level]
         roll_in_place(
             self.model.engine, self.model.cell(level), memory, steps, fire, plan.size, self.meter
         )

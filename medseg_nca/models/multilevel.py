@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from medseg_nca.config.model import CellSettings, FocusSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models.base import LevelOutput, RunOptions, SegmentationModel, Sink
-from medseg_nca.models.costs import least_bytes
+from medseg_nca.models.costs import inference_steps, least_bytes, whole_bytes
 from medseg_nca.models.focus import Box, box_around
 from medseg_nca.models.geometry import Region, crop, enlarge, level_scales, per_axis
 from medseg_nca.models.gradient import lessen_gradient
@@ -26,6 +27,7 @@ from medseg_nca.models.views import View, ViewSpec
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.nca.fire import mix
+from medseg_nca.nca.start import RollOutStart
 from medseg_nca.nca.stepwise import around
 
 
@@ -122,11 +124,32 @@ class MultiLevelNca(SegmentationModel):
         assert isinstance(cell, Cell)
         return cell
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of each level at inference: of (min, max), the rounded mean."""
+        return tuple(inference_steps(level) for level in self.settings.resolved_levels)
+
+    def steps_of(self, options: RunOptions) -> tuple[int, ...]:
+        """Return how many steps each level takes with these options.
+
+        Raises:
+            ConfigError: if the options name the steps of another number of levels.
+        """
+        if options.steps is None:
+            return self.steps
+        if len(options.steps) != len(self.steps):
+            raise ConfigError(
+                f"steps names {len(options.steps)} levels; model {self.settings.name!r} has "
+                f"{len(self.steps)}."
+            )
+        return options.steps
+
     def forward(self, image: Tensor, options: RunOptions | None = None) -> Tensor:
         """Map an image to logits as :meth:`SegmentationModel.forward`.
 
         Raises:
-            ConfigError: if the options ask for bfloat16 while gradients are recorded.
+            ConfigError: if the options ask for bfloat16 while gradients are recorded, or do not fit
+                the model.
         """
         options = options or RunOptions()
         if options.precision == "bfloat16" and torch.is_grad_enabled():
@@ -141,6 +164,25 @@ class MultiLevelNca(SegmentationModel):
     def stream(self, image: Tensor, options: RunOptions, sink: Sink) -> None:
         """Hand the logits to the sink in parts, as :meth:`SegmentationModel.stream`."""
         Inference(self, image, options, sink).run()
+
+    def roll_out_start(
+        self, image: Tensor, level: int, options: RunOptions | None = None
+    ) -> RollOutStart:
+        """Return what the roll-out of a level begins with, after the levels before it have run.
+
+        All cells of every level are computed, as a whole: neither focus nor tiles are used.
+
+        Args:
+            image: ``(B, in_channels, *spatial)``.
+            level: index of the level, coarse to fine.
+            options: how to run the levels before.
+        """
+        whole = replace(options or RunOptions(), record=lambda level, state: None)
+        return Inference(self, image, whole, lambda window, logits: None).start(level)
+
+    def roll_out_bytes(self, shape: Sequence[int]) -> float:
+        """Return the memory in bytes that whole levels take of an image of ``shape`` voxels."""
+        return whole_bytes(self, shape)
 
     def least_bytes(self, shape: Sequence[int], options: RunOptions) -> float:
         """Return the least memory in bytes, as :meth:`SegmentationModel.least_bytes`."""

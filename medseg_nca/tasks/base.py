@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from medseg_nca.config import RunSettings, Settings
 from medseg_nca.config.engines import AUTO
 from medseg_nca.config.loading import validate
+from medseg_nca.dynamics.subject import Subject, SubjectRequest
 from medseg_nca.errors import ConfigError, DataError
 from medseg_nca.inference.requests import EvaluateRequest, PredictRequest
 from medseg_nca.inference.task_results import Agreement, Evaluation, Predicted, ResultTable, Tree
@@ -39,6 +40,8 @@ __all__ = [
     "ResultTable",
     "StandardTask",
     "Start",
+    "Subject",
+    "SubjectRequest",
     "Task",
     "TrainedModel",
     "Training",
@@ -238,6 +241,20 @@ class Task(ABC):
             Interrupted: if the job was cancelled.
             MedsegError: see :mod:`medseg_nca.errors`.
         """
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Offer a model and its cases to the probes of ``medseg-nca dynamics``.
+
+        A task need not implement it.
+
+        Raises:
+            ConfigError: if the task has none, or a setting does not fit.
+            DataError: if there are no such cases.
+        """
+        raise ConfigError(
+            f"The task {self.name} offers its models to no probes.",
+            hint="It would implement Task.subject; see docs/dynamics.md.",
+        )
 
     @abstractmethod
     def table(self, tree: Tree) -> ResultTable:

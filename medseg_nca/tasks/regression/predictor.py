@@ -25,6 +25,7 @@ from medseg_nca.inference.accepted import (
 )
 from medseg_nca.inference.memory import Footprint
 from medseg_nca.inference.predictor import flip_sets, stream_padded
+from medseg_nca.inference.step_factor import scaled_steps
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.peek import Extent
 from medseg_nca.io.volume import Volume
@@ -88,6 +89,7 @@ class RealPredictor:
         self.settings = settings or facts.prediction
         self.keeps_budget = keeps_budget
         check_prediction(self.settings, facts.plan.dims)
+        scaled_steps(self.module, self.settings.step_factor)
         if self.settings.uncertainty and not self.module.stochastic:
             raise ConfigError(
                 f"Model {model.spec.name!r} has no fire mask, so that its passes would all be the "
@@ -157,6 +159,7 @@ class RealPredictor:
                     memory_gb=memory_gb,
                     precision=settings.precision,
                     job=job.part(number * len(sets) + turn, count * len(sets)),
+                    steps=scaled_steps(self.module, settings.step_factor),
                 )
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image
                 sink = adding(sums, axes, 1 / len(sets))
@@ -192,12 +195,14 @@ class RealPredictor:
         source = float(extent.channels * voxels * extent.item_bytes)
         results = 5 if settings.uncertainty else 1
         kept = results * outputs * cells * _FLOAT
+        steps = scaled_steps(self.module, settings.step_factor)
+        options = RunOptions(precision=settings.precision, steps=steps)
         return Footprint(
             source=source,
             reading=_COPIES_READ * source,
             preparing=float(before + image + _SEARCH * cells),
             held=float(image + copies * channels * prod(padded) * _FLOAT + kept),
-            model=self.module.least_bytes(padded, RunOptions(precision=settings.precision)),
+            model=self.module.least_bytes(padded, options),
             ending=float(kept + 3 * outputs * voxels * _FLOAT * (2 if settings.uncertainty else 1)),
         )
 

@@ -20,6 +20,8 @@ from medseg_nca.tasks.base import (
     PredictRequest,
     ResultTable,
     Start,
+    Subject,
+    SubjectRequest,
     Task,
     TrainedModel,
     Training,
@@ -111,6 +113,13 @@ class SegmentationTask(Task):
             request.fresh,
         )  # fmt: skip
         return run(wanted, job)
+
+    def subject(self, request: SubjectRequest) -> Subject:
+        """Implement :meth:`Task.subject`: labelled cases, with every probe of an automaton."""
+        from medseg_nca.tasks.segmentation.probed import SegmentationSubject
+
+        self.check_data(request.data)
+        return SegmentationSubject(loaded(request.model), request)
 
     def table(self, tree: Tree) -> ResultTable:
         """Implement :meth:`Task.table`: a row for each label."""
