@@ -43,6 +43,17 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
+def in_one_line(progress: Progress) -> None:
+    """Print how far a phase is over the line before; a listener for notebooks and scripts.
+
+    Facts that are 0, such as the number of cases that failed, are left out.
+    """
+    total = "" if progress.total is None else f" of {progress.total}"
+    facts = "".join(f", {name} {value:.4g}" for name, value in progress.facts.items() if value)
+    text = f"{progress.phase} {progress.done}{total} {progress.unit}".rstrip() + facts
+    print(f"\r{text[:100]:<100}", end="", flush=True)
+
+
 class Job:
     """One piece of long work: how far it is, and whether it is still wanted.
 

@@ -95,9 +95,13 @@ def run(study: optuna.Study, out: Path) -> Path:
 
 def _summary(view: StudyView) -> str:
     aims = [f"{'highest' if o.maximise else 'lowest'} {o.caption}" for o in view.objectives]
-    varied = len(view.parameters)
-    settings = f"{varied} setting{'s' if varied != 1 else ''}"
-    return f"{len(view.trials)} trials over {settings} for the {' and the '.join(aims)}."
+    trials = _counted(len(view.trials), "trial")
+    settings = _counted(len(view.parameters), "setting")
+    return f"{trials} over {settings} for the {' and the '.join(aims)}."
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def _highlights(view: StudyView) -> dict[str, str]:

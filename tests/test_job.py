@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from medseg_nca.errors import Interrupted
-from medseg_nca.job import Job, Meter, Progress
+from medseg_nca.job import Job, Meter, Progress, in_one_line
 
 
 def test_parts_of_parts_add_up_to_the_whole() -> None:
@@ -89,3 +89,13 @@ def test_a_thread_knows_the_job_that_it_works_for() -> None:
         thread.join()
     assert Job.current() is None
     assert seen == [None]
+
+
+def test_a_notebook_shows_one_line_that_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    job = Job(in_one_line)
+    job.report("reading", 1, 2, unit="cases", facts={"loss": 0.25, "failed": 0})
+    job.report("fetching", 3, None)
+    _, first, second = capsys.readouterr().out.split("\r")
+    assert first.rstrip() == "reading 1 of 2 cases, loss 0.25"
+    assert second.rstrip() == "fetching 3"
+    assert len(first) == len(second)  # the shorter line covers the longer one

@@ -120,7 +120,7 @@ def test_a_search_with_every_kind_of_trial(tmp_path: Path) -> None:
         ([MIXED[1], MIXED[5]], ["curves", "history"], "No trial is complete (2 pruned)"),
         ([MIXED[2]], ["history"], "No trial is complete (1 failed)"),
         ([MIXED[0]], ["curves", "history", "parallel", "slices"], "1 of 1 complete trials"),
-        ([trial([0.5], {})], ["history"], "1 trials over 0 settings for the highest Dice."),
+        ([trial([0.5], {})], ["history"], "1 trial over 0 settings for the highest Dice."),
     ],
     ids=["none", "all pruned", "all failed", "one", "nothing varied"],
 )
