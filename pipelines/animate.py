@@ -30,7 +30,7 @@ from medseg_nca.tasks.stage import (
 )
 from medseg_nca.viz.film import KEPT, FilmFrame, Panel
 from medseg_nca.viz.film_file import FORMATS
-from medseg_nca.viz.slices import Cut, fullest_plane, to_picture
+from medseg_nca.viz.slices import Cut, fullest_plane, to_colours
 from medseg_nca.viz.tints import signed
 
 logger = logging.getLogger(__name__)
@@ -272,7 +272,7 @@ class _Plan:
     ) -> None:
         self.stage, self.request, self.channels = stage, request, channels
         self.levels, self.cut = levels, cut
-        self.picture = None if stage.image is None else colour_picture(stage.image, cut)
+        self.picture = None if stage.image is None else to_colours(stage.image, cut)
         if self.picture is None:
             finest = stage.levels[-1]
             plane = tuple(finest.size[a] for a in cut.axes)
@@ -330,12 +330,6 @@ class _Plan:
             words.insert(0, f"level {moment.level + 1} of {len(stage.levels)} ({cells})")
         words += [f"{name} {value:.3g}" for name, value in self.readings.items()]
         return self.frame.draw(panels, ", ".join(words), min(done, 1.0))
-
-
-def colour_picture(image: NDArray[np.float32], cut: Cut) -> NDArray[np.float32]:
-    """Return a cut through an image ``(C, *S)`` in grey or colour, ``(a, b, 3)``."""
-    picture = to_picture(image, cut)
-    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
 def answer(

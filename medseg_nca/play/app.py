@@ -9,7 +9,6 @@ from fastapi.responses import Response
 
 from medseg_nca import __version__
 from medseg_nca.play.messages import Begin, Look
-from medseg_nca.play.session import names_of
 from medseg_nca.play.sessions import PlaySessions
 from medseg_nca.serving.http import problems
 from medseg_nca.serving.http.guard import Guard
@@ -48,7 +47,7 @@ def create_play_app(sessions: PlaySessions, model: str, task: str) -> FastAPI:
 
     @app.get("/v1/about")
     def about() -> dict[str, Any]:
-        names = names_of(sessions.inputs)
+        names = [each.name for each in sessions.inputs]
         return {"version": __version__, "model": model, "task": task, "inputs": names}
 
     @app.post("/v1/sessions", status_code=201)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from medseg_nca.errors import ConfigError
 from medseg_nca.play.messages import Look, Stroke
 from medseg_nca.tasks.stage import Stage, numbers, plane_of
 from medseg_nca.viz.gif import upright
-from medseg_nca.viz.slices import Cut, fullest_plane, to_picture
+from medseg_nca.viz.slices import Cut, fullest_plane, to_colours
 from medseg_nca.viz.tints import signed
 
 Floats = NDArray[np.float32]
@@ -151,7 +150,8 @@ class PlaySession:
         if key not in self._pictures:
             if len(self._pictures) > 64:
                 self._pictures.clear()
-            self._pictures[key] = _colours(self.stage, cut)
+            image = self.stage.image
+            self._pictures[key] = None if image is None else to_colours(image, cut)
         return self._pictures[key]
 
     def _pixels(self, wish: Look, cut: Cut) -> Floats:
@@ -185,16 +185,3 @@ class PlaySession:
         }
         text = json.dumps(tree, allow_nan=False).encode()
         return len(text).to_bytes(4, "little") + text + opaque.tobytes()
-
-
-def _colours(stage: Stage, cut: Cut) -> Floats | None:
-    """Return a cut through the image as ``(a, b, 3)``; None without an image."""
-    if stage.image is None:
-        return None
-    picture = to_picture(stage.image, cut)
-    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-
-
-def names_of(stages: Sequence[Any]) -> list[str]:
-    """Return the names of inputs, for the page."""
-    return [str(each.name) for each in stages]

@@ -110,3 +110,9 @@ def to_picture(
     grey = np.nan_to_num(np.clip(grey, 0, 1))
     picture = np.moveaxis(grey, 0, -1) if colours else grey[0]
     return np.asarray(picture, dtype=np.float32)
+
+
+def to_colours(image: NDArray[Any], plane: Cut) -> NDArray[np.float32]:
+    """Turn a slice into colours ``(a, b, 3)``, grey where the image has none; see to_picture."""
+    picture = to_picture(image, plane)
+    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
