@@ -25,7 +25,7 @@ WELL_KNOWN = frozenset({
     "monai", "ncalab", "nnunet", "nnunetv2", "pipelines", "runs", "setup", "src", "tensorflow",
     "test", "tests", "torch", "torchvision", "transformers", "utils",
 })  # fmt: skip
-_SPACE = re.compile(r"[\s.-]+")
+_SPACE = re.compile(r"[ .-]+")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 

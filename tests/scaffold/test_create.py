@@ -148,7 +148,7 @@ def test_another_package_brings_the_templates_of_its_task(tmp_path: Path) -> Non
     (templates / "src" / "PACKAGE").mkdir(parents=True)
     (site / "counting" / "__init__.py").touch()
     (templates / "__init__.py").touch()
-    words = ("about", "about_long", "minutes", "entry_points", "rows", "demo", "steps")
+    words = ("about", "about_long", "rows", "demo", "steps")
     tree = {**dict.fromkeys(words, "-"), "about": "counting in {{dims}}D"}
     (templates / "words.yaml").write_text(yaml.safe_dump(tree))
     (templates / "src" / "PACKAGE" / "count.py.tmpl").write_text('NAME = "{{package}}"\n')

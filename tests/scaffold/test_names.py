@@ -43,6 +43,7 @@ def test_names_come_from_the_folder(folder: str, package: str, distribution: str
         ("med-nca", "preset whose name is taken", "my_med_nca"),
         ("3d-hearts", "begin with a letter", "my_3d_hearts"),
         ("Herzöhren", "letters a to z", "herzohren"),
+        ("my\nstudy", "letters a to z", "my_study"),
         ("心", "letters a to z", "project"),
         ("x" * 50, "50 letters; at most 40", "x" * 32),
     ],
