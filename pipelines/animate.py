@@ -16,9 +16,7 @@ from medseg_nca.errors import ConfigError, OutputError
 from medseg_nca.inference.trained import TrainedModel
 from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
-from medseg_nca.suggest import unknown
-from medseg_nca.tasks import TASKS, Task
-from medseg_nca.tasks.stage import (
+from medseg_nca.stages.stage import (
     Moment,
     Stage,
     StageInput,
@@ -28,6 +26,8 @@ from medseg_nca.tasks.stage import (
     steps_of,
     walk,
 )
+from medseg_nca.suggest import unknown
+from medseg_nca.tasks import TASKS, Task
 from medseg_nca.viz.film import KEPT, FilmFrame, Panel
 from medseg_nca.viz.film_file import FORMATS
 from medseg_nca.viz.slices import Cut, fullest_plane, to_colours

@@ -23,7 +23,7 @@ from medseg_nca.io.atomic import atomic_folder, write_text
 from medseg_nca.job import Job
 from medseg_nca.models.geometry import per_axis
 from medseg_nca.models.multilevel import MultiLevelNca
-from medseg_nca.peers.answers import Answers, check_answered
+from medseg_nca.peers.answers import PeerAnswers, check_answered
 from medseg_nca.peers.checkpoint import PeerFile, read_files
 from medseg_nca.peers.families import FAMILIES
 from medseg_nca.peers.families.base import Converted, Family
@@ -53,7 +53,7 @@ class PeerImport:
     family: str
     files: tuple[Path, ...]
     out: Path
-    answers: Answers = field(default_factory=Answers)
+    answers: PeerAnswers = field(default_factory=PeerAnswers)
     settings: Path | None = None
     name: str | None = None
 
@@ -187,7 +187,7 @@ def _spec(
     family: str,
     files: Sequence[PeerFile],
     converted: Converted,
-    answers: Answers,
+    answers: PeerAnswers,
 ) -> ModelSpec:
     dims = converted.model.dims
     size, spacing = answers.get("size"), answers.get("spacing")
@@ -237,7 +237,7 @@ def _try(folder: Path, job: Job) -> str:
     return f"{'x'.join(map(str, found.shape[1:]))} voxels: {', '.join(shares)}"
 
 
-def _card(family: Family, spec: ModelSpec, converted: Converted, answers: Answers) -> str:
+def _card(family: Family, spec: ModelSpec, converted: Converted, answers: PeerAnswers) -> str:
     origin = spec.origin
     assert origin is not None
     files = "\n".join(f"| {file.name} | `{file.sha256}` |" for file in origin.files)

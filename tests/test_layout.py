@@ -25,7 +25,7 @@ RANKS = (
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
     {"models", "datasets"},
     {"inference", "recipe"},
-    {"dynamics"},
+    {"dynamics", "stages"},
     {"training", "peers"},
     {"tasks"},
     {"tracking"},

@@ -152,10 +152,10 @@ def import_model(
     does; what cannot be computed exactly is refused. Nothing in a file is executed.
     """
     announce(f"Importing {len(files)} file{'s' * (len(files) > 1)} of {family} to {out}.")
-    from medseg_nca.peers.answers import Answers
+    from medseg_nca.peers.answers import PeerAnswers
     from medseg_nca.pipelines import import_model as pipeline
 
-    request = pipeline.PeerImport(family, files, out, Answers(**answers), settings, name)
+    request = pipeline.PeerImport(family, files, out, PeerAnswers(**answers), settings, name)
     result = pipeline.run(request)
     if as_json:
         print_json(result.to_dict())

@@ -54,8 +54,8 @@ def play(
     from medseg_nca.config.training import TrackingSettings
     from medseg_nca.play.server import serve_play
     from medseg_nca.play.sessions import PlaySessions
+    from medseg_nca.stages.stage import StageRequest
     from medseg_nca.tasks import TASKS, Task
-    from medseg_nca.tasks.stage import StageRequest
     from medseg_nca.tracking.resolve import load_model
 
     tracking = TrackingSettings(uri=tracking_uri)

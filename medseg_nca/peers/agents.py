@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg_nca.errors import CheckpointError, ModelError
-from medseg_nca.peers.answers import Answers, turned
+from medseg_nca.peers.answers import PeerAnswers, turned
 from medseg_nca.peers.automaton import entry, named
 from medseg_nca.peers.cells import Level
 from medseg_nca.peers.checkpoint import PeerFile
@@ -51,7 +51,7 @@ def split_levels(file: PeerFile, prefixes: Sequence[str]) -> list[Level]:
     return [Level(f"{file.name}, {prefix.rstrip('.')}", part) for prefix, part in parts.items()]
 
 
-def read_agent_config(tree: Any, axes: str | None, dims: int) -> Answers:
+def read_agent_config(tree: Any, axes: str | None, dims: int) -> PeerAnswers:
     """Read ``config.dt``: a JSON list of settings, each of which replaces those before it.
 
     Raises:
@@ -72,7 +72,7 @@ def read_agent_config(tree: Any, axes: str | None, dims: int) -> Answers:
     rate = entry(merged, "cell_fire_rate", (int, float))
     factor = entry(merged, "scale_factor", int)
     levels = entry(merged, "train_model", int)
-    return Answers(
+    return PeerAnswers(
         channels=named("image", entry(merged, "input_channels", int)),
         labels=named("label", entry(merged, "output_channels", int)),
         steps=steps,

@@ -12,7 +12,7 @@ LETTERS = "xyz"
 
 
 @dataclass(frozen=True)
-class Answers:
+class PeerAnswers:
     """What a person, or the configuration of the published code, says about a checkpoint.
 
     Sizes per axis are in the order of this package, x, y[, z]; levels run from coarse to fine. None
@@ -49,7 +49,7 @@ class Answers:
     spacing: tuple[float, ...] | None = None
     normalise: str | None = None
 
-    def over(self, other: Answers) -> Answers:
+    def over(self, other: PeerAnswers) -> PeerAnswers:
         """Return these answers, and those of ``other`` where these say nothing."""
         said = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(other, **{name: value for name, value in said.items() if value is not None})
@@ -94,7 +94,7 @@ def option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def check_answered(answers: Answers, asked: Mapping[str, str], title: str) -> None:
+def check_answered(answers: PeerAnswers, asked: Mapping[str, str], title: str) -> None:
     """Ask for all that is missing, at once.
 
     Args:

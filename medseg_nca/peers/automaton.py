@@ -10,7 +10,7 @@ from torch import Tensor
 from medseg_nca.config.bounds import MAX_LEVELS
 from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings
 from medseg_nca.errors import CheckpointError, ConfigError, ModelError
-from medseg_nca.peers.answers import Answers, check_axes_answer
+from medseg_nca.peers.answers import PeerAnswers, check_axes_answer
 from medseg_nca.peers.cells import PeerCell
 from medseg_nca.peers.checkpoint import PeerFile
 from medseg_nca.peers.families.base import Converted
@@ -99,7 +99,7 @@ def fire_probability(rate: float, opposite: bool) -> float:
     return share
 
 
-def levels_of(count: int, answers: Answers, dims: int) -> tuple[LevelSettings, ...]:
+def levels_of(count: int, answers: PeerAnswers, dims: int) -> tuple[LevelSettings, ...]:
     """Return the levels, coarse to fine.
 
     Raises:
@@ -123,11 +123,24 @@ def levels_of(count: int, answers: Answers, dims: int) -> tuple[LevelSettings, .
     )
 
 
+def _image_and_logits(answers: PeerAnswers, cell: PeerCell) -> tuple[int, int]:
+    """Return how many channels the image and the logits have, which must fit the cell."""
+    if answers.dims not in (None, cell.dims):
+        raise ConfigError(f"--dims is {answers.dims}, but the filters have {cell.dims} axes.")
+    images, logits = len(answers.get("channels")), len(answers.get("labels"))
+    if images + logits > cell.channels:
+        raise ConfigError(
+            f"--channels names {images} and --labels {logits}; the state has only "
+            f"{cell.channels} channels."
+        )
+    return images, logits
+
+
 def assemble(
     name: str,
     cells: Sequence[PeerCell],
     where: Sequence[str],
-    answers: Answers,
+    answers: PeerAnswers,
     *,
     shrink: str,
     levels: int | None = None,
@@ -150,14 +163,7 @@ def assemble(
     """
     check_alike(cells, where)
     first = cells[0]
-    if answers.dims not in (None, first.dims):
-        raise ConfigError(f"--dims is {answers.dims}, but the filters have {first.dims} axes.")
-    images, logits = len(answers.get("channels")), len(answers.get("labels"))
-    if images + logits > first.channels:
-        raise ConfigError(
-            f"--channels names {images} and --labels {logits}; the state has only "
-            f"{first.channels} channels."
-        )
+    images, logits = _image_and_logits(answers, first)
     chosen = levels_of(levels or len(cells), answers, first.dims)
     kernels = {cell.perception.kernel for cell in cells}
     if len(kernels) > 1:
@@ -189,7 +195,7 @@ def assemble(
 
 
 def _understood(
-    model: NcaModelSettings, answers: Answers, cell: PeerCell
+    model: NcaModelSettings, answers: PeerAnswers, cell: PeerCell
 ) -> Sequence[tuple[str, str]]:
     levels = model.resolved_levels
     kernels = sorted({level.kernel or cell.perception.kernel for level in levels}, reverse=True)
@@ -221,7 +227,7 @@ def _understood(
     ]  # fmt: skip
 
 
-def check_axes(answers: Answers, dims: int) -> str:
+def check_axes(answers: PeerAnswers, dims: int) -> str:
     """Return the answer ``axes`` after :func:`~medseg_nca.peers.answers.check_axes_answer`."""
     axes: str = answers.get("axes")
     check_axes_answer(axes, dims)

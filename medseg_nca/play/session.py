@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.play.messages import Look, Stroke
-from medseg_nca.tasks.stage import Stage, numbers, plane_of
+from medseg_nca.stages.stage import Stage, numbers, plane_of
 from medseg_nca.viz.gif import upright
 from medseg_nca.viz.slices import Cut, fullest_plane, to_colours
 from medseg_nca.viz.tints import signed

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from medseg_nca.play.session import PlaySession
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.jobs.records import new_id
-from medseg_nca.tasks.stage import StageInput
+from medseg_nca.stages.stage import StageInput
 
 MOST_SESSIONS = 8
 # Seconds without a look after which a session may give way to a new one, or ends by itself.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.task_model import TaskModel, TaskSpec
-    from medseg_nca.tasks.stage import StageInput, StageRequest
+    from medseg_nca.stages.stage import StageInput, StageRequest
 
 __all__ = [
     "Agreement",

@@ -13,7 +13,7 @@ from medseg_nca.inference.bundle import load_bundle
 from medseg_nca.models import RunOptions
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca.fire import Fire, mix
-from medseg_nca.peers.answers import Answers
+from medseg_nca.peers.answers import PeerAnswers
 from medseg_nca.pipelines.import_model import ImportedModel, PeerImport, run
 from tests.peers.textbook import Masks
 
@@ -37,18 +37,18 @@ def saved(module: nn.Module, path: Path) -> Path:
     return path
 
 
-def answers(dims: int, **more: Any) -> Answers:
+def answers(dims: int, **more: Any) -> PeerAnswers:
     """Everything that every family asks for."""
     said: dict[str, Any] = {
         "channels": ("MR",), "labels": ("organ",), "axes": "xyz"[:dims], "steps": (3,),
         "fire_rate": 0.4, "size": (16,) * dims, "spacing": (1.0,) * dims,
         "normalise": "percentile",
     }  # fmt: skip
-    return Answers(**(said | more))
+    return PeerAnswers(**(said | more))
 
 
 def imported(
-    family: str, files: list[Path], out: Path, said: Answers, **more: Any
+    family: str, files: list[Path], out: Path, said: PeerAnswers, **more: Any
 ) -> ImportedModel:
     return run(PeerImport(family, tuple(files), out, said, **more))
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg_nca.errors import CheckpointError, ConfigError, MedsegError, ModelError, OutputError
-from medseg_nca.peers.answers import Answers
+from medseg_nca.peers.answers import PeerAnswers
 from medseg_nca.peers.checkpoint import MAX_BYTES
 from medseg_nca.peers.families import FAMILIES
 from tests.peers.checkpoints import answers, imported, randomised, saved
@@ -34,7 +34,7 @@ def m3d(folder: Path, **change: Any) -> list[Path]:
 def refused(
     family: str,
     files: list[Path],
-    said: Answers,
+    said: PeerAnswers,
     error: type[MedsegError],
     *words: str,
     **more: Any,
@@ -230,7 +230,9 @@ def test_a_network_of_another_kind_and_an_unknown_family(tmp_path: Path) -> None
 
 
 def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
-    text = refused("m3d-nca", m3d(tmp_path), Answers(), ConfigError, "scale_factor", "input_size")
+    text = refused(
+        "m3d-nca", m3d(tmp_path), PeerAnswers(), ConfigError, "scale_factor", "input_size"
+    )
     asked = {line.strip().split(":")[0] for line in text.splitlines() if line.startswith("  --")}
     assert asked == {
         "--channels", "--labels", "--axes", "--scales", "--steps", "--fire-rate", "--size",
@@ -259,7 +261,7 @@ def test_whether_running_statistics_are_used_is_asked_for(tmp_path: Path) -> Non
     ],
 )
 def test_answers_that_do_not_fit(tmp_path: Path, change: dict[str, Any], said: list[str]) -> None:
-    refused("m3d-nca", m3d(tmp_path), Answers(**change).over(SAID), ConfigError, *said)
+    refused("m3d-nca", m3d(tmp_path), PeerAnswers(**change).over(SAID), ConfigError, *said)
 
 
 @pytest.mark.parametrize("norm", ["layer", "group", "instance"])
@@ -314,7 +316,7 @@ def test_kinds_of_ncalab_models_that_are_not_computed(tmp_path: Path) -> None:
         torch.save(tensors, tmp_path / "model.pth")
         with pytest.raises(ModelError, match=word):
             imported("ncalab", [tmp_path / "model.pth"], tmp_path / "out",
-                     Answers(**change).over(said))  # fmt: skip
+                     PeerAnswers(**change).over(said))  # fmt: skip
         assert not (tmp_path / "out").exists()
 
 

@@ -23,8 +23,8 @@ from medseg_nca.inference.bundle import ModelSpec, save_bundle
 from medseg_nca.models import RunOptions, build_model
 from medseg_nca.pipelines import animate
 from medseg_nca.pipelines.animate import AnimateRequest
+from medseg_nca.stages.stage import StageRequest, steps_of, walk
 from medseg_nca.tasks import TASKS
-from medseg_nca.tasks.stage import StageRequest, steps_of, walk
 from medseg_nca.viz.film_file import FORMATS
 from medseg_nca.viz.tints import label_colours, signed
 from tests.seeing.handmade import (

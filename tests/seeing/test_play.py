@@ -20,8 +20,8 @@ from medseg_nca.play.messages import Look
 from medseg_nca.play.session import PlaySession
 from medseg_nca.play.sessions import PlaySessions
 from medseg_nca.serving.errors import Refused
+from medseg_nca.stages.stage import StageRequest
 from medseg_nca.tasks import TASKS
-from medseg_nca.tasks.stage import StageRequest
 from medseg_nca.viz.tints import label_colours
 from tests.seeing.handmade import disc, picture, segmenting, volume
 from tests.tasks.generation.growing import model_of

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from medseg_nca.config.model import NcaModelSettings
-from medseg_nca.peers.answers import Answers
+from medseg_nca.peers.answers import PeerAnswers
 from medseg_nca.peers.checkpoint import PeerFile
 
 
@@ -51,12 +51,12 @@ class Family(ABC):
         """Return what the files do not say.
 
         Returns:
-            For each name of :class:`~medseg_nca.peers.answers.Answers` where the published
+            For each name of :class:`~medseg_nca.peers.answers.PeerAnswers` where the published
             configuration has it.
         """
 
     @abstractmethod
-    def published(self, tree: Any, axes: str | None) -> Answers:
+    def published(self, tree: Any, axes: str | None) -> PeerAnswers:
         """Read a configuration file of the published code.
 
         Args:
@@ -68,7 +68,7 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def convert(self, files: Sequence[PeerFile], answers: Answers) -> Converted:
+    def convert(self, files: Sequence[PeerFile], answers: PeerAnswers) -> Converted:
         """Turn the files into a model; all that :meth:`asks` names is answered.
 
         Raises:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medseg_nca.peers.agents import level_files, read_agent_config
-from medseg_nca.peers.answers import ALWAYS, Answers
+from medseg_nca.peers.answers import ALWAYS, PeerAnswers
 from medseg_nca.peers.automaton import assemble, check_axes, check_kernels, in_order
 from medseg_nca.peers.cells import Level, depthwise_cell
 from medseg_nca.peers.checkpoint import PeerFile
@@ -50,11 +50,11 @@ class _M3dNca(Family):
             )
         return asked
 
-    def published(self, tree: Any, axes: str | None) -> Answers:
+    def published(self, tree: Any, axes: str | None) -> PeerAnswers:
         """See :meth:`Family.published`: config.dt, a JSON list."""
         return read_agent_config(tree, axes, 3)
 
-    def convert(self, files: Sequence[PeerFile], answers: Answers) -> Converted:
+    def convert(self, files: Sequence[PeerFile], answers: PeerAnswers) -> Converted:
         """See :meth:`Family.convert`."""
         numbers = {
             int(found[1])

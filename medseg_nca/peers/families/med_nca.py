@@ -12,7 +12,7 @@ from typing import Any
 
 from medseg_nca.errors import ModelError
 from medseg_nca.peers.agents import level_files, read_agent_config
-from medseg_nca.peers.answers import ALWAYS, Answers
+from medseg_nca.peers.answers import ALWAYS, PeerAnswers
 from medseg_nca.peers.automaton import assemble, check_axes, in_order
 from medseg_nca.peers.cells import Level, med_cell
 from medseg_nca.peers.checkpoint import PeerFile
@@ -46,11 +46,11 @@ class _MedNca(Family):
             asked if _levels(files) == 2 else {**asked, "scales": "in the code: 4,1 of two levels"}
         )
 
-    def published(self, tree: Any, axes: str | None) -> Answers:
+    def published(self, tree: Any, axes: str | None) -> PeerAnswers:
         """See :meth:`Family.published`: config.dt, a JSON list."""
         return read_agent_config(tree, axes, 2)
 
-    def convert(self, files: Sequence[PeerFile], answers: Answers) -> Converted:
+    def convert(self, files: Sequence[PeerFile], answers: PeerAnswers) -> Converted:
         """See :meth:`Family.convert`."""
         levels = level_files(files, _WRAPPED)
         wrapped = levels is not None
@@ -64,7 +64,7 @@ class _MedNca(Family):
                 hint="Checkpoints of Med-NCA with one image channel can be imported.",
             )
         if answers.scales is None and len(levels) == 2:
-            answers = Answers(scales=((4,), (1,))).over(answers)
+            answers = PeerAnswers(scales=((4,), (1,))).over(answers)
         cells = [med_cell(level, axes, crossing=not wrapped) for level in levels]
         where = [level.where for level in levels]
         return assemble("med_nca", cells, where, answers, shrink="middle")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medseg_nca.config.model import PerceptionSettings, UpdateSettings
 from medseg_nca.errors import CheckpointError, ConfigError, ModelError
-from medseg_nca.peers.answers import ALWAYS, Answers
+from medseg_nca.peers.answers import ALWAYS, PeerAnswers
 from medseg_nca.peers.automaton import assemble, check_axes, entry, named
 from medseg_nca.peers.cells import Level, PeerCell, turned_filters
 from medseg_nca.peers.checkpoint import PeerFile
@@ -67,7 +67,7 @@ class _NcaLab(Family):
             return {**asked, "padding": "filter_padding"}
         return {**asked, "filters": "num_learned_filters, 0 is sobel"}
 
-    def published(self, tree: Any, axes: str | None) -> Answers:
+    def published(self, tree: Any, axes: str | None) -> PeerAnswers:
         """See :meth:`Family.published`: what ``to_dict()`` of a model returns."""
         if not isinstance(tree, Mapping):
             raise ModelError(
@@ -86,7 +86,7 @@ class _NcaLab(Family):
         rate = entry(tree, "fire_rate", (int, float))
         padding = entry(tree, "filter_padding", str)
         learned = entry(tree, "num_learned_filters", int)
-        return Answers(
+        return PeerAnswers(
             channels=named("image", entry(tree, "num_image_channels", int)),
             labels=named("label", entry(tree, "num_output_channels", int)),
             steps=None if steps is None else (steps,),
@@ -95,7 +95,7 @@ class _NcaLab(Family):
             filters=None if learned is None else "learned" if learned else "sobel",
         )
 
-    def convert(self, files: Sequence[PeerFile], answers: Answers) -> Converted:
+    def convert(self, files: Sequence[PeerFile], answers: PeerAnswers) -> Converted:
         """See :meth:`Family.convert`."""
         if len(files) != 1:
             raise CheckpointError(f"{len(files)} files are given; NCALab writes one for a model.")
@@ -103,7 +103,7 @@ class _NcaLab(Family):
         _refuse(file)
         images, logits = len(answers.get("channels")), len(answers.get("labels"))
         cell = _cell(Level(file.name, file.tensors), answers, images, logits)
-        answers = Answers(scales=((1,),)).over(answers)
+        answers = PeerAnswers(scales=((1,),)).over(answers)
         return assemble("ncalab", [cell], [file.name], answers, shrink="mean", assumed=_ASSUMED)
 
 
@@ -126,7 +126,7 @@ def _refuse(file: PeerFile) -> None:
             raise ModelError(f"{file.name}: {what}, and cannot be computed here exactly.")
 
 
-def _cell(level: Level, answers: Answers, images: int, logits: int) -> PeerCell:
+def _cell(level: Level, answers: PeerAnswers, images: int, logits: int) -> PeerCell:
     found = [name for name in level.tensors if _FILTER.fullmatch(name)]
     names = [f"perception.filters.{number}.weight" for number in range(len(found))]
     level.check_names((_FIRST, _BIAS, _LAST, *names))
@@ -162,7 +162,7 @@ def _cell(level: Level, answers: Answers, images: int, logits: int) -> PeerCell:
 
 
 def _perception(
-    level: Level, names: Sequence[str], answers: Answers, axes: str
+    level: Level, names: Sequence[str], answers: PeerAnswers, axes: str
 ) -> tuple[PerceptionSettings, Tensor]:
     """The settings, and learned filters ``(channels, filters, x, y)``; none for Sobel's."""
     if not names:
@@ -184,7 +184,7 @@ def _perception(
     return settings, bank
 
 
-def _fixed(level: Level, answers: Answers, channels: int) -> int:
+def _fixed(level: Level, answers: PeerAnswers, channels: int) -> int:
     """How many fixed filters there are, where the file has no learned ones."""
     if answers.get("filters") != "sobel":
         raise ModelError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from medseg_nca.errors import CheckpointError, ConfigError, ModelError
 from medseg_nca.peers.agents import split_levels
-from medseg_nca.peers.answers import ALWAYS, Answers, turned
+from medseg_nca.peers.answers import ALWAYS, PeerAnswers, turned
 from medseg_nca.peers.automaton import assemble, check_axes, entry, named
 from medseg_nca.peers.cells import Level, PeerCell, depthwise_cell, med_cell
 from medseg_nca.peers.checkpoint import PeerFile
@@ -48,7 +48,7 @@ class _OctreeNca(Family):
             asked["norm"] = "model.normalization, batch if it is not there"
         return asked
 
-    def published(self, tree: Any, axes: str | None) -> Answers:
+    def published(self, tree: Any, axes: str | None) -> PeerAnswers:
         """See :meth:`Family.published`: config.json, one JSON object."""
         config = tree[0] if isinstance(tree, list) and tree else tree
         if not isinstance(config, Mapping):
@@ -62,7 +62,7 @@ class _OctreeNca(Family):
         scales, steps, size = _pyramid(config, axes)
         rate = entry(config, "model.fire_rate", (int, float))
         norm = entry(config, "model.normalization", str)
-        return Answers(
+        return PeerAnswers(
             channels=named("image", entry(config, "model.input_channels", int)),
             labels=named("label", entry(config, "model.output_channels", int)),
             scales=scales,
@@ -72,7 +72,7 @@ class _OctreeNca(Family):
             norm=norm if isinstance(norm, str) else "batch",
         )
 
-    def convert(self, files: Sequence[PeerFile], answers: Answers) -> Converted:
+    def convert(self, files: Sequence[PeerFile], answers: PeerAnswers) -> Converted:
         """See :meth:`Family.convert`."""
         if len(files) != 1:
             raise CheckpointError(
@@ -97,7 +97,7 @@ def _levels_of(file: PeerFile) -> tuple[list[Level], bool]:
     return split_levels(file, [f"backbone_ncas.{n}." for n in range(last, -1, -1)]), False
 
 
-def _cell(level: Level, answers: Answers) -> PeerCell:
+def _cell(level: Level, answers: PeerAnswers) -> PeerCell:
     filters = next((t for n, t in level.tensors.items() if n in {"p0.weight", "conv.weight"}), None)
     if filters is None:
         raise CheckpointError(f"{level.where}: lacks p0.weight, or conv.weight of the fast form.")

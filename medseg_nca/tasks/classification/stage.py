@@ -15,10 +15,10 @@ from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.nca import Cell, Fire
 from medseg_nca.nca.engines.base import Engine
 from medseg_nca.nca.fire import mix
+from medseg_nca.stages.stage import Stage, StageInput, StageLevel, StageRequest
 from medseg_nca.tasks.classification.classify import Classifier
 from medseg_nca.tasks.classification.predict import find_inputs
 from medseg_nca.tasks.classification.prepare import Array
-from medseg_nca.tasks.stage import Stage, StageInput, StageLevel, StageRequest
 from medseg_nca.viz.classes import class_colours
 from medseg_nca.viz.slices import Cut
 from medseg_nca.viz.tints import Tint, share_tint

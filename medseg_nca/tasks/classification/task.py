@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.task_model import TaskSpec
+    from medseg_nca.stages.stage import StageInput, StageRequest
     from medseg_nca.tasks.classification.network import ClassifyingNca
     from medseg_nca.tasks.classification.predict import ClassPrediction
-    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 # The most classes that a tag of a registered version names, and the most classes that have numbers
 # of their own in a tracking store.

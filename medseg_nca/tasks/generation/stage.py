@@ -18,9 +18,9 @@ from medseg_nca.metrics.overlap import Counts
 from medseg_nca.nca import Cell, Fire
 from medseg_nca.nca.engines.base import Engine
 from medseg_nca.nca.fire import mix
+from medseg_nca.stages.stage import Stage, StageInput, StageLevel, StageRequest
 from medseg_nca.tasks.generation.growth import facts_of, module_of
 from medseg_nca.tasks.generation.prediction import start_state
-from medseg_nca.tasks.stage import Stage, StageInput, StageLevel, StageRequest
 from medseg_nca.viz.slices import Cut
 from medseg_nca.viz.tints import Tint, white_tint
 

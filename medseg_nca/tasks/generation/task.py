@@ -27,9 +27,9 @@ from medseg_nca.tasks.generation.options import WOUNDS, GenerationOptions
 
 if TYPE_CHECKING:
     from medseg_nca.inference.task_model import TaskSpec
+    from medseg_nca.stages.stage import StageInput, StageRequest
     from medseg_nca.tasks.generation.automaton import GrowingNca
     from medseg_nca.tasks.generation.prediction import Grown
-    from medseg_nca.tasks.stage import StageInput, StageRequest
 
 
 class Generation(StandardTask):

@@ -13,10 +13,10 @@ from medseg_nca.cases.prediction_inputs import CaseInput, find_cases
 from medseg_nca.errors import ConfigError
 from medseg_nca.inference.accepted import compare_with_training
 from medseg_nca.inference.task_model import TaskModel
-from medseg_nca.tasks.level_stage import LevelStage, automaton
+from medseg_nca.stages.level_stage import LevelStage, automaton
+from medseg_nca.stages.stage import StageInput, StageRequest
 from medseg_nca.tasks.regression.options import RegressionFacts, facts_of
 from medseg_nca.tasks.regression.values import restored_values
-from medseg_nca.tasks.stage import StageInput, StageRequest
 from medseg_nca.transforms.prepare import Preparation, check_axes, prepare
 from medseg_nca.viz.slices import Cut
 from medseg_nca.viz.tints import Tint, value_tint

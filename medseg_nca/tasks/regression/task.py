@@ -44,7 +44,7 @@ from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tracking.stored_answer import compare_answer, store_answer
 
 if TYPE_CHECKING:
-    from medseg_nca.tasks.stage import StageInput, StageRequest
+    from medseg_nca.stages.stage import StageInput, StageRequest
 
 # The most values of the stored answer, which is then about ten kilobytes large.
 _MOST_STORED = 2**13

@@ -17,9 +17,9 @@ from medseg_nca.inference.accepted import compare_with_training
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.io.read import read_label
 from medseg_nca.metrics.overlap import Counts
-from medseg_nca.tasks.level_stage import LevelStage, automaton
+from medseg_nca.stages.level_stage import LevelStage, automaton
+from medseg_nca.stages.stage import StageInput, StageRequest
 from medseg_nca.tasks.segmentation.task import loaded
-from medseg_nca.tasks.stage import StageInput, StageRequest
 from medseg_nca.transforms.prepare import Preparation, check_axes, prepare
 from medseg_nca.viz.slices import Cut
 from medseg_nca.viz.tints import Tint, label_colours, label_tint

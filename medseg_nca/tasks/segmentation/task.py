@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from medseg_nca.cases.predict_case import PredictionRecord
     from medseg_nca.datasets.splits import Split
     from medseg_nca.inference.bundle import LoadedModel, ModelSpec
-    from medseg_nca.tasks.stage import StageInput, StageRequest
+    from medseg_nca.stages.stage import StageInput, StageRequest
 
 SHOWN = ("dice", "hd95", "assd", "nsd")
 PUBLISHED = ("dice", "hd95", "nsd")

@@ -18,7 +18,7 @@ from medseg_nca.models.geometry import pad_to_multiple, shrink
 from medseg_nca.models.multilevel import MultiLevelNca
 from medseg_nca.nca import Cell, Fire
 from medseg_nca.nca.engines.base import Engine
-from medseg_nca.tasks.stage import Stage, StageLevel
+from medseg_nca.stages.stage import Stage, StageLevel
 
 
 class LevelStage(Stage):
