@@ -16,7 +16,7 @@ from medseg_nca import __version__
 from medseg_nca.config.dynamics import DynamicsSettings
 from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.dynamics.probes import PROBES, Probe
-from medseg_nca.dynamics.probes.base import Findings
+from medseg_nca.dynamics.probes.base import ProbeFindings
 from medseg_nca.dynamics.subject import Subject, SubjectRequest
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json, write_text
@@ -193,7 +193,7 @@ def _earlier(out: Path, key: str) -> Tree:
         return {}
 
 
-def _kept(probe: Probe, findings: Findings, out: Path) -> Tree:
+def _kept(probe: Probe, findings: ProbeFindings, out: Path) -> Tree:
     """Write the table and the figures of a probe, and return its part of the results."""
     table = out / f"{probe.name}.csv"
     write_text(table, _csv(findings.rows))

@@ -17,14 +17,13 @@ Window = tuple[slice, ...]
 PLANE = (0, 1)
 
 
-class Change(ABC):
-    """A change of an image, and the way back for the answer.
+class ImageChange(ABC):
+    """A change of an image, and the way back for the answer."""
 
-    Attributes:
-        name: of the change.
-    """
-
-    name: str
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """How the results call the change."""
 
     @abstractmethod
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
@@ -40,18 +39,18 @@ class Change(ABC):
 
 
 @dataclass(frozen=True)
-class QuarterTurn(Change):
+class QuarterTurn(ImageChange):
     """A turn by 90 degrees in the plane, ``turns`` times; the content turns, not the header."""
 
     turns: int
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """See :class:`Change`."""
+    def name(self) -> str:
+        """See :attr:`ImageChange.name`."""
         return f"turn by {90 * self.turns}"
 
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
-        """See :meth:`Change.apply`; the spacings of the two axes change places with the axes."""
+        """See :meth:`ImageChange.apply`; the spacings of the axes change places with them."""
         turned = np.rot90(volume.array, self.turns, [axis + 1 for axis in PLANE])
         affine = volume.affine.copy()
         if self.turns % 2:
@@ -61,32 +60,32 @@ class QuarterTurn(Change):
         return Volume(np.ascontiguousarray(turned), affine, volume.sources, volume.header)
 
     def back(self, answer: Array, shape: Sequence[int], *, smooth: bool) -> Array:
-        """See :meth:`Change.back`."""
+        """See :meth:`ImageChange.back`."""
         return np.ascontiguousarray(np.rot90(answer, -self.turns, [axis + 1 for axis in PLANE]))
 
 
 @dataclass(frozen=True)
-class Flip(Change):
+class Flip(ImageChange):
     """A mirror image along one axis."""
 
     axis: int
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """See :class:`Change`."""
+    def name(self) -> str:
+        """See :attr:`ImageChange.name`."""
         return f"flip of axis {self.axis}"
 
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
-        """See :meth:`Change.apply`."""
+        """See :meth:`ImageChange.apply`."""
         return volume.with_array(np.ascontiguousarray(np.flip(volume.array, self.axis + 1)))
 
     def back(self, answer: Array, shape: Sequence[int], *, smooth: bool) -> Array:
-        """See :meth:`Change.back`."""
+        """See :meth:`ImageChange.back`."""
         return np.ascontiguousarray(np.flip(answer, self.axis + 1))
 
 
 @dataclass(frozen=True)
-class SmallTurn(Change):
+class SmallTurn(ImageChange):
     """A turn by any angle about the middle of the plane, by resampling, in millimetres.
 
     Args:
@@ -98,16 +97,16 @@ class SmallTurn(Change):
     spacing: tuple[float, float] = (1.0, 1.0)
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """See :class:`Change`."""
+    def name(self) -> str:
+        """See :attr:`ImageChange.name`."""
         return f"turn by {self.degrees:g}"
 
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
-        """See :meth:`Change.apply`; beyond the border the nearest value goes on."""
+        """See :meth:`ImageChange.apply`; beyond the border the nearest value goes on."""
         return volume.with_array(self._turned(volume.array, self.degrees, smooth, "nearest"))
 
     def back(self, answer: Array, shape: Sequence[int], *, smooth: bool) -> Array:
-        """See :meth:`Change.back`; beyond the border of an answer is background."""
+        """See :meth:`ImageChange.back`; beyond the border of an answer is background."""
         mode = "nearest" if smooth else "constant"
         return self._turned(answer, -self.degrees, smooth, mode)
 
@@ -128,27 +127,27 @@ class SmallTurn(Change):
 
 
 @dataclass(frozen=True)
-class Shift(Change):
+class Shift(ImageChange):
     """A shift by whole voxels along one axis; the border's values go on where nothing is known."""
 
     axis: int
     voxels: int
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """See :class:`Change`."""
+    def name(self) -> str:
+        """See :attr:`ImageChange.name`."""
         return f"shift by {self.voxels} along axis {self.axis}"
 
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
-        """See :meth:`Change.apply`."""
+        """See :meth:`ImageChange.apply`."""
         return volume.with_array(self._moved(volume.array, self.voxels))
 
     def back(self, answer: Array, shape: Sequence[int], *, smooth: bool) -> Array:
-        """See :meth:`Change.back`."""
+        """See :meth:`ImageChange.back`."""
         return self._moved(answer, -self.voxels)
 
     def window(self, shape: Sequence[int]) -> Window:
-        """See :meth:`Change.window`: what left the image at its end is not known."""
+        """See :meth:`ImageChange.window`: what left the image at its end is not known."""
         kept = [slice(0, n) for n in shape]
         kept[self.axis] = slice(0, max(shape[self.axis] - self.voxels, 1))
         return tuple(kept)
@@ -161,7 +160,7 @@ class Shift(Change):
 
 
 @dataclass(frozen=True)
-class Respacing(Change):
+class Respacing(ImageChange):
     """Another number of voxels along every axis.
 
     Args:
@@ -173,12 +172,12 @@ class Respacing(Change):
     told: bool
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """See :class:`Change`."""
+    def name(self) -> str:
+        """See :attr:`ImageChange.name`."""
         return f"{self.factor:g} times the voxels, {'told' if self.told else 'not told'}"
 
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
-        """See :meth:`Change.apply`."""
+        """See :meth:`ImageChange.apply`."""
         shape = [max(1, round(n * self.factor)) for n in volume.shape]
         array = _resized(volume.array, shape, smooth)
         affine = volume.affine.copy()
@@ -189,7 +188,7 @@ class Respacing(Change):
         return Volume(array, affine, volume.sources, volume.header)
 
     def back(self, answer: Array, shape: Sequence[int], *, smooth: bool) -> Array:
-        """See :meth:`Change.back`."""
+        """See :meth:`ImageChange.back`."""
         return _resized(answer, shape, smooth)
 
 

@@ -145,7 +145,8 @@ def recover(
     looks = sorted({0, steps, *(2**k for k in range(steps.bit_length()) if 2**k < steps)})
     found = []
     for name, damaged in states.items():
-        state, done, points = damaged, 0, []
+        state, done = damaged, 0
+        points: list[RecoveryPoint] = []
         for look in looks:
             job.check()
             try:

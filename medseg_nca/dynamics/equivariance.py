@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medseg_nca.dynamics.changes import Change
+from medseg_nca.dynamics.changes import ImageChange
 from medseg_nca.dynamics.subject import ProbedCase, Scores
 from medseg_nca.errors import DataError, NonFiniteStateError
 from medseg_nca.job import Job
@@ -34,7 +34,7 @@ class Answered:
 
 
 def answer_changed(
-    case: ProbedCase, changes: Sequence[Change], job: Job | None = None
+    case: ProbedCase, changes: Sequence[ImageChange], job: Job | None = None
 ) -> tuple[Scores, tuple[Answered, ...]]:
     """Answer a case plainly and after each change.
 

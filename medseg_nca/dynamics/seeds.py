@@ -52,7 +52,8 @@ def compare_seeds(case: ProbedCase, seeds: Sequence[int], job: Job | None = None
 def disagreement(answers: Array, *, smooth: bool) -> NDArray[np.float32]:
     """Return where answers ``(n, K, *S)`` differ, ``(*S)``; see :class:`SeedAnswers`."""
     if smooth:
-        return answers.std(0, dtype=np.float64).mean(0).astype(np.float32)
+        spread: NDArray[np.float32] = answers.std(0, dtype=np.float64).mean(0).astype(np.float32)
+        return spread
     most = np.zeros(answers.shape[1:], np.int64)
     for answer in answers:
         most = np.maximum(most, (answers == answer).sum(0))

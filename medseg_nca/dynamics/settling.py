@@ -62,7 +62,7 @@ class Criteria:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SettlingVerdict:
     """Where a state settles.
 
     Attributes:
@@ -81,7 +81,7 @@ class Verdict:
     straightness: float = math.nan
 
 
-def judge(states: Floats, criteria: Criteria | None = None) -> Verdict:
+def judge(states: Floats, criteria: Criteria | None = None) -> SettlingVerdict:
     """Reach a verdict on consecutive states of a deterministic roll-out.
 
     The criteria are asked in this order: explosion, fixed point, approach, cycle, drift; a state
@@ -98,7 +98,7 @@ def judge(states: Floats, criteria: Criteria | None = None) -> Verdict:
     if len(states) < 9:
         raise ValueError(f"judge needs at least 9 states, got {len(states)}")
     if not np.isfinite(states).all():
-        return Verdict("explosion")
+        return SettlingVerdict("explosion")
     apart = _distances(states)
     sizes = np.sqrt((states**2).mean(1))
     size = max(float(sizes.max()), _LEAST_SIZE)
@@ -107,8 +107,8 @@ def judge(states: Floats, criteria: Criteria | None = None) -> Verdict:
     spread, speed = float(apart.max()) / size, path / len(speeds) / size
     straightness = float(apart[0, -1]) / path if path else 0.0
 
-    def verdict(kind: Kind, period: int | None = None) -> Verdict:
-        return Verdict(kind, period, spread, speed, straightness)
+    def verdict(kind: Kind, period: int | None = None) -> SettlingVerdict:
+        return SettlingVerdict(kind, period, spread, speed, straightness)
 
     half, quarter = len(speeds) // 2, len(speeds) // 4
     grew = sizes[-1] >= rules.growth * max(float(sizes[0]), _LEAST_SIZE)
@@ -161,7 +161,7 @@ class Settled:
             finite.
     """
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[SettlingVerdict, ...]
     distances: Floats
     fluctuation: float | None
     window: int
@@ -194,12 +194,16 @@ def settle(
     try:
         trained = start.go(start.steps, lambda state: job.check())
     except NonFiniteStateError:
-        return Settled((Verdict("explosion"),) * samples, np.zeros((0, 0)), None, window, None)
+        return Settled(
+            (SettlingVerdict("explosion"),) * samples, np.zeros((0, 0)), None, window, None
+        )
     after = start.after(start.steps, trained)
     pick = _picker(start, seed)
     free, ends = _tail(after.masked("mean"), steps, window, pick, job)
     if free is None:
-        return Settled((Verdict("explosion"),) * samples, np.zeros((0, 0)), None, window, None)
+        return Settled(
+            (SettlingVerdict("explosion"),) * samples, np.zeros((0, 0)), None, window, None
+        )
     verdicts = tuple(judge(free[:, sample], criteria) for sample in range(samples))
     fluctuation = None
     if after.cell.settings.fire_rate < 1:

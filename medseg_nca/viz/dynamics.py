@@ -128,7 +128,6 @@ def plot_distances(maps: Mapping[str, NDArray[Any]], path: Path) -> Path:
         shown = axes.imshow(distances, cmap="viridis", origin="lower", vmin=0)
         bar = figure.colorbar(shown, ax=axes, shrink=0.75)
         bar.ax.tick_params(labelsize=7.5, colors=FAINT, length=0)
-        bar.outline.set_visible(False)  # type: ignore[operator]
     return save(figure, path)
 
 
@@ -151,11 +150,10 @@ def plot_disagreement(
         image, disagreement = image[..., place], disagreement[..., place]
     figure = new_figure(7.0, 3.4)
     low, high = np.percentile(image, (1, 99))
-    limits = {"cmap": "gray", "vmin": float(low), "vmax": float(max(high, low + 1e-6))}
     plain, marked = figure.subplots(1, 2)
     for axes in (plain, marked):
         axes.set_axis_off()
-        axes.imshow(image.T, **limits)
+        axes.imshow(image.T, cmap="gray", vmin=float(low), vmax=float(max(high, low + 1e-6)))
     over = np.ma.masked_less_equal(disagreement.T, 0)
     shown = marked.imshow(over, cmap="plasma", vmin=0, alpha=0.85, interpolation="nearest")
     bar = figure.colorbar(shown, ax=marked, shrink=0.8)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg_nca.dynamics.changes import Change, Flip, QuarterTurn, Respacing, Shift, SmallTurn
+from medseg_nca.dynamics.changes import Flip, ImageChange, QuarterTurn, Respacing, Shift, SmallTurn
 from medseg_nca.io.volume import Volume
 
 
@@ -16,7 +16,7 @@ def volume(*shape: int, seed: int = 0) -> Volume:
     return Volume(array, np.diag([1.0, 2.0, 3.0, 1.0]))
 
 
-EXACT: list[Change] = [
+EXACT: list[ImageChange] = [
     *(QuarterTurn(turns) for turns in (1, 2, 3)), *(Flip(axis) for axis in range(3)),
 ]  # fmt: skip
 
@@ -25,7 +25,7 @@ EXACT: list[Change] = [
     st.sampled_from(EXACT), st.tuples(*[st.integers(2, 9)] * 3), st.integers(0, 1000)
 )  # fmt: skip
 def test_turns_and_flips_come_back_exactly(
-    change: Change, shape: tuple[int, ...], seed: int
+    change: ImageChange, shape: tuple[int, ...], seed: int
 ) -> None:
     source = volume(*shape, seed=seed)
     changed = change.apply(source)

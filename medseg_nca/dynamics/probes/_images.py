@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.changes import Change
+from medseg_nca.dynamics.changes import ImageChange
 from medseg_nca.dynamics.equivariance import Answered, answer_changed
-from medseg_nca.dynamics.probes.base import Findings, Probe, first_of, flat, shown
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings, first_of, flat, shown
 from medseg_nca.dynamics.subject import Averages, Need, Subject, Tree
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
@@ -25,10 +25,10 @@ class ImageProbe(Probe):
     needs: ClassVar[Need] = "images"
 
     @abstractmethod
-    def changes(self, image: Volume, settings: DynamicsSettings) -> Sequence[Change]:
+    def changes(self, image: Volume, settings: DynamicsSettings) -> Sequence[ImageChange]:
         """Return the changes of an image."""
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         plain, found = Averages(), list[Answered]()
         rows: list[Mapping[str, object]] = []
@@ -47,7 +47,7 @@ class ImageProbe(Probe):
         means = _means(found)
         failed = sorted({one.error for one in found if one.error})
         score, agree = subject.score.name, subject.agreement.name
-        return Findings(
+        return ProbeFindings(
             tree={"plain": plain.mean(), "changes": means, "failed": failed},
             rows=rows,
             columns=("change", f"{score} against the truth", f"{agree} with the plain answer",

@@ -17,7 +17,7 @@ Draw = Callable[[Path], Mapping[Path, str]]
 
 
 @dataclass(frozen=True)
-class Findings:
+class ProbeFindings:
     """What a probe found.
 
     Attributes:
@@ -55,7 +55,7 @@ class Probe(ABC):
     order: ClassVar[int] = 100
 
     @abstractmethod
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Look at a subject.
 
         Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.probes.base import Findings, Probe, shown
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings, shown
 from medseg_nca.dynamics.subject import Need, Subject, Tree, mean_of
 from medseg_nca.dynamics.trajectory import Motion, Trajectory, watch
 from medseg_nca.job import Job
@@ -37,7 +37,7 @@ class ChangeProbe(Probe):
     needs: ClassVar[Need] = "states"
     order: ClassVar[int] = 20
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         found: dict[int, list[Trajectory]] = defaultdict(list)
         rows: list[Mapping[str, object]] = []
@@ -55,7 +55,7 @@ class ChangeProbe(Probe):
                 rows += [_row(case.id, level, motion) for motion in seen.motions]
         curves = {level: _means(seen) for level, seen in found.items()}
         looks = {level: _looks(curve, subject.steps[level]) for level, curve in curves.items()}
-        return Findings(
+        return ProbeFindings(
             tree={
                 "tolerance": settings.tolerance,
                 "bound": settings.bound,

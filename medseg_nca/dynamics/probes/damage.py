@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
 from medseg_nca.dynamics.damage import NONE, Recovery, damages, recover
-from medseg_nca.dynamics.probes.base import Findings, Probe, first_of, flat, shown
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings, first_of, flat, shown
 from medseg_nca.dynamics.subject import Need, Subject, Tree, mean_of
 from medseg_nca.errors import NonFiniteStateError
 from medseg_nca.job import Job
@@ -34,7 +34,7 @@ class DamageProbe(Probe):
     needs: ClassVar[Need] = "states"
     order: ClassVar[int] = 40
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         found: dict[str, list[Recovery]] = defaultdict(list)
         rows: list[Mapping[str, object]] = []
@@ -62,7 +62,7 @@ class DamageProbe(Probe):
         dice = subject.agreement.name == "Dice"
         curves = {name: _curve(recoveries) for name, recoveries in found.items()}
         summary = {name: _summary(found[name], curves[name], dice=dice) for name in found}
-        return Findings(
+        return ProbeFindings(
             tree={"steps": settings.recovery, "damage": summary, "notes": notes},
             rows=rows,
             columns=_columns(subject, settings, dice=dice),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.probes.base import Findings, Probe, first_of, flat, shown
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings, first_of, flat, shown
 from medseg_nca.dynamics.seeds import SeedAnswers, compare_seeds
 from medseg_nca.dynamics.subject import Averages, Need, ProbedCase, Subject, mean_of
 from medseg_nca.errors import NonFiniteStateError
@@ -34,7 +34,7 @@ class SeedsProbe(Probe):
     needs: ClassVar[Need] = "masks"
     order: ClassVar[int] = 80
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         seeds = [settings.seed + number for number in range(settings.seeds)]
         pairs, scores, spreads = Averages(), Averages(), list[float | None]()
@@ -58,7 +58,7 @@ class SeedsProbe(Probe):
                          **flat(Averages(list(found.scores)).mean())})  # fmt: skip
             if case.image is not None and _worse(found, worst, subject):
                 worst = _Seen(case, found)
-        return Findings(
+        return ProbeFindings(
             tree={
                 "seeds": seeds,
                 "agreement": pairs.mean(),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.probes.base import Findings, Probe, first_of, shown
-from medseg_nca.dynamics.settling import KINDS, Criteria, Settled, Verdict, settle
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings, first_of, shown
+from medseg_nca.dynamics.settling import KINDS, Criteria, Settled, SettlingVerdict, settle
 from medseg_nca.dynamics.subject import Need, ProbedCase, Subject, Tree, mean_of
 from medseg_nca.job import Job
 from medseg_nca.viz.dynamics import plot_distances
@@ -28,7 +28,7 @@ class SettlingProbe(Probe):
     needs: ClassVar[Need] = "states"
     order: ClassVar[int] = 30
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         criteria = Criteria(still=settings.still, bound=settings.bound)
         rows: list[Tree] = []
@@ -47,7 +47,7 @@ class SettlingProbe(Probe):
                 ]
                 pictures.setdefault(f"level {level + 1}", found)
         levels = [_summary(rows, level) for level in range(len(subject.steps))]
-        return Findings(
+        return ProbeFindings(
             tree={"criteria": vars(criteria), "levels": levels, "notes": notes},
             rows=rows,
             columns=("level", *KINDS, "speed", "fluctuation"),
@@ -69,7 +69,12 @@ def _agreement(case: ProbedCase, found: Settled) -> float | None:
 
 
 def _row(
-    case: str, level: int, sample: int, verdict: Verdict, found: Settled, agreement: float | None
+    case: str,
+    level: int,
+    sample: int,
+    verdict: SettlingVerdict,
+    found: Settled,
+    agreement: float | None,
 ) -> Tree:
     known = verdict.kind != "explosion" or verdict.spread < float("inf")
     return {

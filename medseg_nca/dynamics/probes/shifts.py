@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.changes import Change, Shift
+from medseg_nca.dynamics.changes import ImageChange, Shift
 from medseg_nca.dynamics.probes._images import ImageProbe
 from medseg_nca.io.volume import Volume
 
@@ -23,7 +23,7 @@ class ShiftsProbe(ImageProbe):
     )
     order: ClassVar[int] = 60
 
-    def changes(self, image: Volume, settings: DynamicsSettings) -> Sequence[Change]:
+    def changes(self, image: Volume, settings: DynamicsSettings) -> Sequence[ImageChange]:
         """Implement :meth:`ImageProbe.changes`."""
         return [
             Shift(axis, voxels)

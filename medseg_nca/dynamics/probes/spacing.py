@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.changes import Change, Respacing
+from medseg_nca.dynamics.changes import ImageChange, Respacing
 from medseg_nca.dynamics.probes._images import ImageProbe
 from medseg_nca.io.volume import Volume
 
@@ -23,7 +23,7 @@ class SpacingProbe(ImageProbe):
     )
     order: ClassVar[int] = 70
 
-    def changes(self, image: Volume, settings: DynamicsSettings) -> Sequence[Change]:
+    def changes(self, image: Volume, settings: DynamicsSettings) -> Sequence[ImageChange]:
         """Implement :meth:`ImageProbe.changes`."""
         return [Respacing(factor, told) for told in (True, False) for factor in settings.spacings]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.probes.base import Findings, Probe, first_of, flat, shown
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings, first_of, flat, shown
 from medseg_nca.dynamics.step_curve import ALL, StepCurve, metric_against_steps
 from medseg_nca.dynamics.subject import Need, Subject
 from medseg_nca.job import Job
@@ -26,7 +26,7 @@ class StepsProbe(Probe):
     needs: ClassVar[Need] = "steps"
     order: ClassVar[int] = 10
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         curve = metric_against_steps(
             subject, settings.factors, each_level=settings.each_level, job=job
@@ -38,7 +38,7 @@ class StepsProbe(Probe):
             for level, rows in means.items()
             for factor, row in rows.items()
         ]
-        return Findings(
+        return ProbeFindings(
             tree={
                 "trained_steps": list(subject.steps),
                 "mean": {

@@ -105,9 +105,9 @@ class GrowthCase(ProbedCase):
         module = module_of(self.subject.model)
         state = module.seed_state(module.genome(self.target)).to(self.subject.model.device)
         key = mix(self.subject.seed if seed is None else seed, 0)
-        mode = module.settings.fire if seed is None else "sample"
-        fire = Fire(module.settings.cell.fire_rate, (key,), mode)
-        return RollOutStart(module.engine, module.cell, state, fire, module.steps)
+        fire = Fire(module.settings.cell.fire_rate, (key,), module.settings.fire)
+        start = RollOutStart(module.engine, module.cell, state, fire, module.steps)
+        return start if seed is None else start.masked("sample")
 
     def read(self, state: Tensor) -> Array:
         """Implement :meth:`ProbedCase.read`."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from medseg_nca.config.dynamics import DynamicsSettings
-from medseg_nca.dynamics.probes.base import Findings, Probe
+from medseg_nca.dynamics.probes.base import Probe, ProbeFindings
 from medseg_nca.dynamics.subject import Need, Subject
 from medseg_nca.job import Job
 
@@ -20,14 +20,16 @@ class VoxelsProbe(Probe):
     about: ClassVar[str] = "How many voxels the answer marks."
     needs: ClassVar[Need] = "images"
 
-    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> Findings:
+    def run(self, subject: Subject, settings: DynamicsSettings, job: Job) -> ProbeFindings:
         """Implement :meth:`Probe.run`."""
         rows = [
             {"case": case.id, "voxels": int(np.count_nonzero(case.answer()))}
             for case in self.cases(subject, job)
         ]
         table = [(str(row["case"]), str(row["voxels"])) for row in rows]
-        return Findings(tree={"cases": rows}, rows=rows, columns=("case", "voxels"), table=table)
+        return ProbeFindings(
+            tree={"cases": rows}, rows=rows, columns=("case", "voxels"), table=table
+        )
 
 
 PROBE = VoxelsProbe()
