@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from medseg_nca.cli.main import OTHERS
 from medseg_nca.config.parts import PERCEPTIONS, UPDATE_RULES
@@ -15,10 +16,13 @@ from medseg_nca.config.presets import NETWORKS
 from medseg_nca.datasets.find import ADAPTERS
 from medseg_nca.datasets.find_classes import CLASS_LAYOUTS
 from medseg_nca.dynamics.probes import PROBES
+from medseg_nca.errors import DependencyError
 from medseg_nca.io.read import read_volume
 from medseg_nca.io.write import WRITERS
 from medseg_nca.metrics.definitions import MASK_METRICS
 from medseg_nca.nca.engines import ENGINES
+from medseg_nca.peers.families import FAMILIES
+from medseg_nca.registry import PluginRegistry
 from medseg_nca.tasks import TASKS
 from tests.plugins.processes import ROOT, command, python
 
@@ -32,11 +36,24 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     assert listed == used
     kinds = (
         NETWORKS, ADAPTERS, CLASS_LAYOUTS, WRITERS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS,
-        UPDATE_RULES, PROBES,
+        UPDATE_RULES, PROBES, FAMILIES,
     )  # fmt: skip
     assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [NETWORKS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS, UPDATE_RULES, PROBES, FAMILIES, WRITERS],
+    ids=lambda kind: str(kind.kind),
+)  # fmt: skip
+def test_a_folder_of_plugins_holds_nothing_else(kind: PluginRegistry) -> None:
+    for name in kind.own_names:
+        try:
+            assert kind.get(name) is not None, name
+        except DependencyError:  # of an optional package that is not installed
+            assert kind is ENGINES, name
 
 
 def test_a_command_is_listed_and_runs(installed: Path, data: Path) -> None:
@@ -96,6 +113,25 @@ def test_a_model_is_trained_and_predicts_in_the_new_format(
     # Whoever asks for the engine needs the package.
     text = command([], *words, "--engine", "example_engine", image, code=2)
     assert "Unknown engine 'example_engine'" in text
+
+
+def test_checkpoints_of_another_family_are_imported(installed: Path, tmp_path: Path) -> None:
+    # A level of Med-NCA with 4 channels and 8 hidden values, inside a module called net.
+    shapes = {
+        "p0.weight": (4, 4, 3, 3), "p0.bias": (4,), "p1.weight": (4, 4, 3, 3), "p1.bias": (4,),
+        "fc0.weight": (8, 12), "fc0.bias": (8,), "fc1.weight": (4, 8),
+    }  # fmt: skip
+    file, out = tmp_path / "checkpoint.pth", tmp_path / "out"
+    torch.save({f"net.{name}": torch.ones(shape) for name, shape in shapes.items()}, file)
+    words = (
+        "models", "import", "--from", "example-family", file, "--out", out, "--channels", "MR",
+        "--labels", "organ", "--axes", "xy", "--steps", "2", "--scales", "1", "--fire-rate", "0.5",
+        "--size", "16,16", "--spacing", "own", "--normalise", "zscore",
+    )  # fmt: skip
+    command([installed], *words)
+    spec = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    assert spec["model"]["cell"]["perception"]["kind"] == "conv"
+    assert "example-family" in command([], *words, code=2)
 
 
 def test_parts_of_a_cell_are_made_and_their_params_checked(installed: Path) -> None:
