@@ -115,8 +115,8 @@ def test_painted_damage_is_seen_under_the_brush_and_heals(chrome: Any, url: str)
         far = np.hypot(x - 20, y - 20)
         assert not wounded[far < 4].any(), "what is under the brush is gone"
         assert (wounded == before)[far > 6].all(), "all else stays"
-        # A cell mends with its first update; of 12 steps it misses all with 0.5 ** 12.
-        step(opened, 12)
+        # A cell mends with its first update; of 20 steps it misses all with 0.5 ** 20.
+        step(opened, 20)
         assert (labelled(opened) == before).all()
         assert fact(opened, "Dice") == "1.0000"
         opened.check(url)
@@ -134,7 +134,7 @@ def test_without_fire_it_stands_still_and_reset_begins_anew(chrome: Any, url: st
         assert (labelled(opened) == wounded).all(), "nothing heals"
         assert fact(opened, "change") == "0.0000"
         opened.page.check("#trained")
-        step(opened, 12)
+        step(opened, 20)
         assert (labelled(opened) == before).all()
         opened.page.click("#reset")
         opened.page.wait_for_function(f"{DICE} === '0.0000'")
