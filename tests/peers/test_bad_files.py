@@ -208,7 +208,7 @@ FAMILY_FILES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.parametrize(("family", "wrong"), permutations(FAMILY_FILES, 2))
+@pytest.mark.parametrize(("family", "wrong"), list(permutations(FAMILY_FILES, 2)))
 def test_a_file_of_another_family_is_told(tmp_path: Path, family: str, wrong: str) -> None:
     file = saved(FAMILY_FILES[family](), tmp_path / "model.pth")
     title = FAMILIES.get(family.replace("-", "_")).title
