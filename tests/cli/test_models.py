@@ -93,7 +93,7 @@ def test_parts_of_a_cell_are_listed_and_described(monkeypatch: pytest.MonkeyPatc
     assert "Attention of each cell to its neighbours." in run("parts")[1]
     parts = "model.cell.perception={kind: concat, params: {parts: [sobel, {kernel: 5}]}}"
     changed = ("--set", parts, "--set", "model.cell.update.spectral_norm=true")
-    tree = as_json("describe", "med_nca", *changed, "--set", "model.cell.bound.limit=2")
+    tree = as_json("describe", "backbone_nca", *changed, "--set", "model.cell.bound.limit=2")
     assert tree["perception"].endswith("parts sobel + 5")
     assert tree["update_rule"].startswith("mlp, ")
     assert "spectral_norm yes" in tree["update_rule"]

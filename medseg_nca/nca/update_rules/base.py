@@ -76,8 +76,8 @@ class UpdateRule(nn.Module):
         shape: how many numbers a cell holds, sees and changes.
 
     Attributes:
-        reads: which of the settings ``norm``, ``activation`` and ``spectral_norm`` the class
-            reads; others are refused.
+        reads: which of the settings ``hidden``, ``norm``, ``activation`` and ``spectral_norm`` the
+            class reads; others are refused, but for ``hidden``, which the recipe decides.
         local: whether a cell's change depends on that cell alone.
         two_layers: whether :meth:`layers` says all that the rule does.
         working: numbers that a cell that fires takes while this is computed, beside what it reads
@@ -118,7 +118,7 @@ class HiddenRule(UpdateRule):
     statistics of the cells that fire. spectral_norm: see :meth:`limited`.
     """
 
-    reads = frozenset({"norm", "activation", "spectral_norm"})
+    reads = frozenset({"hidden", "norm", "activation", "spectral_norm"})
 
     def __init__(self, settings: UpdateSettings, shape: CellShape) -> None:
         super().__init__(settings, shape)
