@@ -160,7 +160,7 @@ def _why_none(view: StudyView) -> str:
     counts = {
         state: len(view.of_state(state))
         for state in ("pruned", "failed", "running", "waiting")
-        if view.of_state(state)  # type: ignore[arg-type]
+        if view.of_state(state)
     }
     text = ", ".join(f"{count} {state}" for state, count in counts.items())
     advice = ""

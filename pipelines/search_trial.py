@@ -128,7 +128,7 @@ class TrialWork:
                 if self.queue.owner_of(taken.number) == self.owner:
                     self.queue.put_back(taken)
                 raise
-        return taken.number
+        return int(taken.number)
 
     def _lost(self) -> None:
         self.job.cancel("Another worker has taken the trial over.")

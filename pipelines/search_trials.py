@@ -109,8 +109,8 @@ def _parameter(
         listed = [c for r in ranges for c in getattr(r, "choices", ())]
         choices = tuple(dict.fromkeys(str(choice) for choice in (*listed, *values)))
         return ParameterView(name, 0, len(choices) - 1, choices=choices)
-    low = float(min(found.low for found in ranges))  # type: ignore[attr-defined]
-    high = float(max(found.high for found in ranges))  # type: ignore[attr-defined]
+    low = float(min(found.low for found in ranges))
+    high = float(max(found.high for found in ranges))
     log = low > 0 and any(getattr(found, "log", False) for found in ranges)
     whole = all(isinstance(found, IntDistribution) for found in ranges)
     return ParameterView(name, low, high, log=log, integer=whole)
@@ -167,6 +167,7 @@ def _divergences(
     with warnings.catch_warnings():
         # They say that small targets count as good, and that `normalize` may change.
         warnings.simplefilter("ignore")
-        return get_param_importances(
+        found: dict[str, float] = get_param_importances(
             study, evaluator=evaluator, params=names, target=target, normalize=False
         )
+    return found

@@ -38,7 +38,7 @@ def make_cell(case: Workload) -> Cell:
     """A cell whose update rule does something, unlike that of an untrained one."""
     torch.manual_seed(0)
     cell = Cell(case.settings, image_channels=1, dims=case.dims)
-    torch.nn.init.normal_(cell.update.output.weight, std=0.01)
+    torch.nn.init.normal_(cell.update.get_parameter("output.weight"), std=0.01)
     return cell
 
 

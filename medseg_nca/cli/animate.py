@@ -20,7 +20,7 @@ from medseg_nca.cli.options import (
 )
 
 
-class LevelNumber(click.ParamType):
+class LevelNumber(click.ParamType):  # type: ignore[type-arg]
     """The number of a level from 1, or "all"."""
 
     name = "level"

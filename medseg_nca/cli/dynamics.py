@@ -24,7 +24,7 @@ from medseg_nca.cli.options import (
 )
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Numbers above 0, with commas between them."""
 
     name = "numbers"

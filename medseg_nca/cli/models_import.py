@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _List(click.ParamType):
+class _List(click.ParamType):  # type: ignore[type-arg]
     """Values with commas between them."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:

@@ -102,7 +102,7 @@ TRIALS = 20
 @click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
 @json_option
 @click.pass_context
-def search(ctx: click.Context, **options: Any) -> None:
+def search(ctx: click.Context, /, **options: Any) -> None:
     """Search for the best settings: many short trainings, compared on the validation part.
 
     The same command goes on with a search that was stopped or killed, and the same command on

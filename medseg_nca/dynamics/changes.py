@@ -15,6 +15,8 @@ from medseg_nca.io.volume import Volume
 Window = tuple[slice, ...]
 # The axes of the plane in which images are turned.
 PLANE = (0, 1)
+# The same axes of an array ``(C, *S)``.
+_ARRAY_PLANE = (1, 2)
 
 
 class ImageChange(ABC):
@@ -51,7 +53,7 @@ class QuarterTurn(ImageChange):
 
     def apply(self, volume: Volume, *, smooth: bool = True) -> Volume:
         """See :meth:`ImageChange.apply`; the spacings of the axes change places with them."""
-        turned = np.rot90(volume.array, self.turns, [axis + 1 for axis in PLANE])
+        turned = np.rot90(volume.array, self.turns, _ARRAY_PLANE)
         affine = volume.affine.copy()
         if self.turns % 2:
             a, b = (np.linalg.norm(affine[:3, axis]) for axis in PLANE)
@@ -61,7 +63,7 @@ class QuarterTurn(ImageChange):
 
     def back(self, answer: Array, shape: Sequence[int], *, smooth: bool) -> Array:
         """See :meth:`ImageChange.back`."""
-        return np.ascontiguousarray(np.rot90(answer, -self.turns, [axis + 1 for axis in PLANE]))
+        return np.ascontiguousarray(np.rot90(answer, -self.turns, _ARRAY_PLANE))
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,8 @@ def depthwise_cell(level: Level, axes: str, images: int, norm: str) -> PeerCell:
     if norm != "none":
         scale, shift = (level.take(n, hidden) for n in norms)
         if norm == "running":
-            w0, b0 = folded(w0, b0, *(level.take(n, hidden) for n in running), scale, shift)
+            mean, variance = (level.take(n, hidden) for n in running)
+            w0, b0 = folded(w0, b0, mean, variance, scale, shift)
         else:
             tensors |= {"update.scale": scale, "update.shift": shift}
     return PeerCell(

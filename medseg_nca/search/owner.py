@@ -61,7 +61,7 @@ class Owner:
         try:
             process = psutil.Process(self.process)
             same = abs(process.create_time() - self.started) < 0.02
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return False
 

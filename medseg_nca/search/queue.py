@@ -130,9 +130,10 @@ class TrialQueue:
     def id_of(self, number: int) -> int:
         """Return the number that the storage itself gives to a trial."""
         rdb = self.storage.rdb
-        return self.storage.call(
+        found: int = self.storage.call(
             lambda: rdb.get_trial_id_from_study_id_trial_number(self.number, number)
         )
+        return found
 
     def owner_of(self, number: int) -> Owner | None:
         """Return the owner of a trial."""
@@ -142,11 +143,12 @@ class TrialQueue:
     def _set_state(self, trial: FrozenTrial, state: TrialState) -> bool:
         number = self.id_of(trial.number)
         try:
-            return self.storage.call(
+            changed: bool = self.storage.call(
                 lambda: self.storage.rdb.set_trial_state_values(number, state=state)
             )
         except UpdateFinishedTrialError:  # it has ended meanwhile
             return False
+        return changed
 
 
 class SignsOfLife:

@@ -18,6 +18,7 @@ from medseg_nca.viz.search_style import (
     PRUNED,
     empty,
     objective_axis,
+    rgba,
     score_bar,
     score_colours,
     search_figure,
@@ -82,7 +83,7 @@ def plot_search_curves(view: StudyView, path: Path, *, steps: str = "training st
     colours = score_colours(view)
     best = view.ranked[0].number if view.ranked else None
     for trial in drawn:
-        _curve(axes, trial, colours.to_rgba(trial.values[0]) if trial.values else PRUNED,
+        _curve(axes, trial, rgba(colours, trial.values[0]) if trial.values else PRUNED,
                best=trial.number == best)  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
@@ -150,7 +151,7 @@ def _curve(axes: Axes, trial: TrialView, colour: object, *, best: bool) -> None:
     label = f"best: trial {trial.number}" if best else None
     axes.plot(x, y, color=colour, linewidth=2.6 if best else 1.1, zorder=4 if best else 3,
               alpha=1 if best else 0.85, marker="o" if len(x) == 1 else "",
-              markersize=3.5, label=label)  # type: ignore[arg-type]  # fmt: skip
+              markersize=3.5, label=label)  # fmt: skip
     mark = {"pruned": "v", "failed": "x"}.get(trial.state)
     if mark:
         looks = {"color": FAILED} if mark == "x" else {"facecolors": "white", "edgecolors": FAINT}

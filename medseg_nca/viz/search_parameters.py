@@ -19,6 +19,7 @@ from medseg_nca.viz.search_style import (
     caption,
     empty,
     objective_axis,
+    rgba,
     score_bar,
     score_colours,
     search_figure,
@@ -66,7 +67,7 @@ def plot_slices(view: StudyView, path: Path, *, objective: int = 0) -> Path:
         bar.set_label("trial", fontsize=9, color=FAINT)
         bar.ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         bar.ax.tick_params(labelsize=8.5, colors=FAINT, length=0)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     return save(figure, path)
 
 
@@ -101,7 +102,7 @@ def plot_parallel(view: StudyView, path: Path) -> Path:
     for trial in reversed(view.ranked):
         best = trial is view.ranked[0]
         assert trial.values is not None
-        shade = colours.to_rgba(trial.values[0])
+        shade = rgba(colours, trial.values[0])
         _line(axes, view, trial, score, shade, 2.8 if best else 1.2, 1 if best else 0.8,
               4 if best else 3)  # fmt: skip
     gaps = {p.name for p in view.parameters for t in view.trials if p.name not in t.params}
@@ -139,7 +140,7 @@ def _slice(
         x = x + np.random.default_rng(0).uniform(-0.16, 0.16, x.size)
     else:
         _range(axes, parameter)
-    axes.scatter(x, y, s=22, c=[colours.to_rgba(t.number) for t in complete], zorder=3,
+    axes.scatter(x, y, s=22, c=[rgba(colours, t.number) for t in complete], zorder=3,
                  edgecolors="#5b7a9a", linewidths=0.4)  # fmt: skip
     best = view.ranked[0]
     if objective == 0 and best in complete:
@@ -188,7 +189,7 @@ def _line(
     ]
     if score is not None and trial.values:
         places.append(score.place(trial.values[0]))
-    axes.plot(range(len(places)), places, color=colour, linewidth=width, alpha=alpha,  # type: ignore[arg-type]
+    axes.plot(range(len(places)), places, color=colour, linewidth=width, alpha=alpha,
               zorder=order, solid_joinstyle="round")  # fmt: skip
 
 

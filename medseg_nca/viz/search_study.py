@@ -70,12 +70,14 @@ class ParameterView:
         """Numbers on the axis with their captions: the ends and round numbers between them."""
         if self.choices:
             return {float(place): choice for place, choice in enumerate(self.choices)}
+        between: np.ndarray
         if self.log and self.high / self.low < 100:
             between = np.geomspace(self.low, self.high, 4)[1:-1]
         elif self.log:
             between = 10.0 ** np.arange(*np.ceil(np.log10([self.low, self.high])))
         else:
-            between = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+            locator = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10])
+            between = np.asarray(locator.tick_values(self.low, self.high))
         if self.integer:
             between = np.unique(between.round())
         kept = [v for v in between if _APART < self.place(float(v)) < 1 - _APART]
@@ -131,7 +133,7 @@ class StudyView:
         gains = np.array([self._gains(trial) for trial in complete])
         no_worse = (gains[:, None] >= gains[None]).all(axis=2)
         better = (gains[:, None] > gains[None]).any(axis=2)
-        beaten = (no_worse & better).any(axis=0)
+        beaten = np.asarray((no_worse & better).any(axis=0))
         kept = [trial for trial, out in zip(complete, beaten, strict=True) if not out]
         first = {trial.values: trial for trial in sorted(kept, key=self._key, reverse=True)}
         return sorted(first.values(), key=self._key)

@@ -56,13 +56,18 @@ def score_colours(view: StudyView) -> ScalarMappable:
     return ScalarMappable(Normalize(low, high, clip=True), colormaps[name])
 
 
+def rgba(colours: ScalarMappable, value: float) -> tuple[float, ...]:
+    """Return the colour of a value: red, green, blue and opacity."""
+    return tuple(float(part) for part in colours.to_rgba(np.array([value]))[0])
+
+
 def score_bar(figure: Figure, axes: Axes, view: StudyView, colours: ScalarMappable) -> None:
     """Draw the scale of the scores beside a plot."""
     end = "min" if view.score.maximise else "max"
     bar = figure.colorbar(colours, ax=axes, extend=end, aspect=30, pad=0.015)
     bar.set_label(view.score.caption, fontsize=9, color=FAINT, parse_math=False)
     bar.ax.tick_params(labelsize=8.5, colors=FAINT, length=0)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def objective_axis(

@@ -84,7 +84,7 @@ def _sentences(curve: StepCurve, subject: Subject) -> list[str]:
 
 
 def _draw(curve: StepCurve, subject: Subject, folder: Path) -> Mapping[Path, str]:
-    lines = {}
+    lines: dict[str, list[tuple[float, float | None]]] = {}
     for level in curve.levels:
         means = curve.means(level)
         for name in dict.fromkeys(n for row in means.values() for n in row):

@@ -91,7 +91,7 @@ class AttentionPerception(Perception):
 
     def _apart(self, x: Tensor) -> Tensor:
         """The heads apart: ``(..., heads, width)``."""
-        return x.unflatten(-1, (self.heads, self.width))
+        return x.view(*x.shape[:-1], self.heads, self.width)
 
     def _outside(self, state: Tensor) -> Tensor | None:
         """Which cells of the padded grid do not exist, bool ``(1, *padded, 1)``; None if all do."""

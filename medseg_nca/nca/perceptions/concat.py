@@ -66,7 +66,8 @@ class ConcatPerception(Perception):
         if self.bank is None:
             return torch.cat(seen, -1)
         # The filters of a channel side by side, as in a bank.
-        return torch.cat([y.unflatten(-1, (self.channels, -1)) for y in seen], -1).flatten(-2)
+        apart = [y.reshape(*y.shape[:-1], self.channels, -1) for y in seen]
+        return torch.cat(apart, -1).flatten(-2)
 
     def filters(self) -> tuple[Tensor, Tensor | None]:
         """See :meth:`Perception.filters`."""
@@ -77,7 +78,7 @@ class ConcatPerception(Perception):
             weight, bias = part.filters()
             fill = (self.bank.kernel - weight.shape[-1]) // 2
             weight = F.pad(weight, (fill,) * 2 * self.dims)
-            weights.append(weight.unflatten(0, (self.channels, -1)))
+            weights.append(weight.reshape(self.channels, -1, *weight.shape[1:]))
             some = some or bias is not None
             bias = weight.new_zeros(len(weight)) if bias is None else bias
             biases.append(bias.view(self.channels, -1))

@@ -149,7 +149,8 @@ class HiddenRule(UpdateRule):
         """
         if not self.settings.spectral_norm:
             return weight
-        return weight / torch.linalg.matrix_norm(weight, 2).clamp_min(1.0)
+        largest: Tensor = torch.linalg.matrix_norm(weight, 2)
+        return weight / largest.clamp_min(1.0)
 
     def _norm(self, hidden: Tensor) -> Tensor:
         if self.scale is None:
