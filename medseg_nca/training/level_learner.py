@@ -75,7 +75,9 @@ class LevelLearner(Learner):
     def loss(self, model: nn.Module, batch: Batch, seed: int) -> tuple[Tensor, Parts]:
         """Return the weighted mean of the levels' losses plus the penalty on overflowing states."""
         persist = getattr(self.settings.model, "persist", None)
-        how = {} if persist is None else {"extra": persist.reach(self.progress)}
+        how: dict[str, float] = {}
+        if persist is not None:
+            how["extra"] = persist.reach(self.progress)
         outputs: list[LevelOutput] = model.training_outputs(batch["views"], seed, **how)  # type: ignore[operator]
         return level_loss(outputs, batch["targets"], self.level_criterion, self.settings.training)
 
