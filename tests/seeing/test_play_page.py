@@ -156,8 +156,10 @@ def test_the_keyboard_paints_and_channels_are_watched(chrome: Any, url: str) -> 
         lost = np.argwhere(before & ~labelled(opened))
         assert lost[:, 1].min() >= 25, "ten pixels to the right of the middle"
         opened.page.select_option("#view", "2")
-        opened.page.wait_for_timeout(300)
-        assert not labelled(opened).any(), "a channel has other colours"
+        end = time.monotonic() + PATIENCE
+        while labelled(opened).any():  # a channel has other colours
+            assert time.monotonic() < end, "the channel does not appear"
+            time.sleep(0.1)
         assert not opened.page.evaluate(NAMELESS)
         assert not opened.page.evaluate(CONTRAST)
         opened.check(url)
