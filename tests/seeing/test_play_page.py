@@ -94,7 +94,7 @@ def grown(opened: Visit) -> np.ndarray[Any, Any]:
     page = opened.page
     page.uncheck("#overlay")
     until(opened, DICE, "1.0000")
-    page.click("#run")
+    page.keyboard.press("p")
     until(opened, "#ready-text", "Paused")
     return labelled(opened)
 
