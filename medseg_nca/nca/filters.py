@@ -32,7 +32,7 @@ def laplace_filter(dims: int) -> Tensor:
     """The sum of the second differences along every axis: ``(1, 3, ...)``."""
     second, delta = _line(_SECOND), _line(_DELTA)
     parts = [[second if a == axis else delta for a in range(dims)] for axis in range(dims)]
-    return sum((_product(part) for part in parts), torch.zeros(1)).unsqueeze(0)
+    return torch.stack([_product(part) for part in parts]).sum(0, keepdim=True)
 
 
 def for_each_channel(filters: Tensor, channels: int) -> Tensor:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from medseg_nca.config import RunSettings
 from medseg_nca.config.engines import AUTO
-from medseg_nca.dynamics.subject import Subject, SubjectRequest
 from medseg_nca.errors import ConfigError
 from medseg_nca.inference.requests import EvaluateRequest, PredictRequest
 from medseg_nca.inference.task_results import Agreement, Evaluation, Predicted, ResultTable, Tree
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from medseg_nca.datasets.splits import Split
+    from medseg_nca.dynamics.subject import Subject, SubjectRequest
     from medseg_nca.inference.task_model import TaskModel, TaskSpec
     from medseg_nca.stages.stage import StageInput, StageRequest
 
@@ -41,8 +41,6 @@ __all__ = [
     "ResultTable",
     "StandardTask",
     "Start",
-    "Subject",
-    "SubjectRequest",
     "Task",
     "TrainedModel",
     "Training",

@@ -58,7 +58,7 @@ def test_an_override_with_broken_yaml_is_named() -> None:
         ("data.split.folds=1", r"data\.split\.folds: .* greater than or equal to 2 \(got 1\)"),
         ("training.lr=fast", r"training\.lr: .* valid number"),
         ("training=5", r"training: .*TrainingSettings"),
-        ("model.cell.update.norm=l2", r"'none', 'rms' or 'batch' \(got 'l2'\)"),
+        ("model.cell.update.norm=l2", r"'rms', 'batch' or 'batch_all' \(got 'l2'\)"),
         ("model.cell.perception.kernel=4", r"kernel must be odd, got 4"),
         ("model.levels=[{steps: -5}]", r"model\.levels\.0: steps must be"),
         ("model=unett", r"did you mean 'unet'\?"),

@@ -211,7 +211,7 @@ def test_a_value_that_is_not_finite_is_found_in_any_tile(engine: Engine) -> None
         ({"hidden": 129}, "cell.update.hidden 129"),
         ({"kernel": 9}, "cell.perception.kernel 9"),
         ({"filters": 5}, "cell.perception.filters 5"),
-        ({"kind": "conv", "filters": 5, "channels": 16}, "5 full convolutions"),
+        ({"kind": "conv", "filters": 5, "channels": 16}, "80 features of full convolutions"),
     ],
 )
 def test_what_no_kernel_is_written_for_is_refused_by_name(

@@ -44,11 +44,18 @@ def trained(
     installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
     """A run of the example's preset, and what the training said."""
+    return train_example(installed, data, tmp_path_factory)
+
+
+def train_example(
+    installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory, *more: str
+) -> tuple[Path, str]:
+    """Train with the example's preset; returns the run and what the training said."""
     run = tmp_path_factory.mktemp("trained") / "run"
     # Twelve iterations learn nothing, which is exit code 5 where it can be told.
     done = python(
         [installed], "-m", "medseg_nca", "train", "--config", "example_run", "--data", data,
-        "--out", run,
+        "--out", run, *more,
     )  # fmt: skip
     assert done.returncode in {0, 5}, done.stderr
     return run, done.stderr

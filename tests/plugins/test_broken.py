@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugins.conftest import train_example
 from tests.plugins.processes import command, python
 
 # A place for each kind; every one is broken in a way of its own.
@@ -76,6 +77,16 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "medseg_nca_rude_metric.py").write_text(RUDE_METRIC)
     (folder / "medseg_nca_broken.py").write_text("raise SystemExit(0)\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(
+    installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run whose model has the library's own parts, so that it is read without the package."""
+    parts = ("model.cell.perception={kind: depthwise}", "model.cell.update={kind: mlp}")
+    options = (word for part in parts for word in ("--set", part))
+    return train_example(installed, data, tmp_path_factory, *options)
 
 
 def test_a_metric_is_in_the_results_of_an_evaluation(

@@ -18,8 +18,6 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
-    Subject,
-    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from medseg_nca.datasets.splits import Split
+    from medseg_nca.dynamics.subject import Subject, SubjectRequest
     from medseg_nca.inference.task_model import TaskSpec
     from medseg_nca.stages.stage import StageInput, StageRequest
     from medseg_nca.tasks.classification.network import ClassifyingNca

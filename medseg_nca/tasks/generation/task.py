@@ -17,8 +17,6 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
-    Subject,
-    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -26,6 +24,7 @@ from medseg_nca.tasks.base import (
 from medseg_nca.tasks.generation.options import WOUNDS, GenerationOptions
 
 if TYPE_CHECKING:
+    from medseg_nca.dynamics.subject import Subject, SubjectRequest
     from medseg_nca.inference.task_model import TaskSpec
     from medseg_nca.stages.stage import StageInput, StageRequest
     from medseg_nca.tasks.generation.automaton import GrowingNca

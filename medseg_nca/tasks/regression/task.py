@@ -29,8 +29,6 @@ from medseg_nca.tasks.base import (
     ResultTable,
     StandardTask,
     Start,
-    Subject,
-    SubjectRequest,
     TrainedModel,
     Training,
     Tree,
@@ -44,6 +42,7 @@ from medseg_nca.tasks.regression.predictor import RealPredictor
 from medseg_nca.tracking.stored_answer import compare_answer, store_answer
 
 if TYPE_CHECKING:
+    from medseg_nca.dynamics.subject import Subject, SubjectRequest
     from medseg_nca.stages.stage import StageInput, StageRequest
 
 # The most values of the stored answer, which is then about ten kilobytes large.

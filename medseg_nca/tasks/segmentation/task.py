@@ -20,8 +20,6 @@ from medseg_nca.tasks.base import (
     PredictRequest,
     ResultTable,
     Start,
-    Subject,
-    SubjectRequest,
     Task,
     TrainedModel,
     Training,
@@ -31,6 +29,7 @@ from medseg_nca.tasks.base import (
 if TYPE_CHECKING:
     from medseg_nca.cases.predict_case import PredictionRecord
     from medseg_nca.datasets.splits import Split
+    from medseg_nca.dynamics.subject import Subject, SubjectRequest
     from medseg_nca.inference.bundle import LoadedModel, ModelSpec
     from medseg_nca.stages.stage import StageInput, StageRequest
 
