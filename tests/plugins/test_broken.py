@@ -83,10 +83,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(
     installed: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
-    """A run whose model has the library's own parts, so that it is read without the package."""
-    parts = ("model.cell.perception={kind: depthwise}", "model.cell.update={kind: mlp}")
-    options = (word for part in parts for word in ("--set", part))
-    return train_example(installed, data, tmp_path_factory, *options)
+    """A run whose model is the library's own, so that it is read without the package."""
+    return train_example(installed, data, tmp_path_factory, "--set", "model=backbone_nca")
 
 
 def test_a_metric_is_in_the_results_of_an_evaluation(
