@@ -1,7 +1,8 @@
 """The names of a project: from its folder to those of its package, checked before any is written.
 
 A package is refused whose name Python cannot import, or which would hide something: a module of
-Python, an installed package, or a preset, whose names the library keeps for itself.
+Python, an installed package, or a preset, whose names the library keeps for itself. So is one that
+pip would take for another: `make install` would put the project in the other's place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import re
 import sys
 import unicodedata
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import distribution as find_distribution
 from pathlib import Path
 
 from medseg_nca.config.presets import preset_names
@@ -24,6 +27,15 @@ WELL_KNOWN = frozenset({
     "configs", "data", "datasets", "docs", "evaluate", "jax", "keras", "lightning", "models",
     "monai", "ncalab", "nnunet", "nnunetv2", "pipelines", "runs", "setup", "src", "tensorflow",
     "test", "tests", "torch", "torchvision", "transformers", "utils",
+})  # fmt: skip
+# Distributions that are not called as what is imported from them.
+WELL_KNOWN_DISTRIBUTIONS = frozenset({
+    "attrs", "beautifulsoup4", "dicom", "gitpython", "grpcio", "itk", "lightning-fabric",
+    "msgpack-python", "nvidia-ml-py", "opencv-contrib-python", "opencv-python",
+    "opencv-python-headless", "pillow", "protobuf", "pycocotools", "pydicom-seg", "pynrrd",
+    "python-dateutil", "python-dotenv", "python-gdcm", "python-multipart", "pytorch",
+    "pytorch-lightning", "pyyaml", "scikit-image", "scikit-learn", "simpleitk", "sklearn",
+    "tensorboard", "torchio",
 })  # fmt: skip
 _SPACE = re.compile(r"[ .-]+")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
@@ -43,8 +55,8 @@ class ProjectNames:
 
     @property
     def distribution(self) -> str:
-        """The name by which pip knows the project."""
-        return self.package.replace("_", "-").strip("-")
+        """The name by which pip knows the project, as pip compares names."""
+        return _distribution(self.package)
 
 
 def names_of(folder: Path) -> ProjectNames:
@@ -53,8 +65,8 @@ def names_of(folder: Path) -> ProjectNames:
     Raises:
         ConfigError: if no package can have the name; the hint suggests another.
     """
-    title = folder.name
-    package = _SPACE.sub("_", title.strip()).lower()
+    title = folder.name.strip()
+    package = _SPACE.sub("_", title).lower()
     reason = why_not(package)
     if reason is not None:
         better = folder.with_name(_better(title))
@@ -71,6 +83,8 @@ def why_not(package: str) -> str | None:
             "is no name that Python can import: it must begin with a letter, and only letters "
             "a to z, digits, - and _ may follow"
         )
+    if package.endswith("_"):
+        return "must end with a letter or a digit: pip does not know a name with an end like this"
     if len(package) > MAX_LENGTH:
         return f"has {len(package)} letters; at most {MAX_LENGTH} are allowed"
     if keyword.iskeyword(package) or keyword.issoftkeyword(package):
@@ -81,6 +95,11 @@ def why_not(package: str) -> str | None:
         return "would hide what other people's code calls so"
     if _installed(package):
         return "would hide an installed package"
+    distribution = _distribution(package)
+    if distribution in WELL_KNOWN_DISTRIBUTIONS:
+        return f"would be to pip what others publish as {distribution!r}"
+    if _distributed(distribution):
+        return f"would take the place of {distribution!r}, which is installed"
     if package in {*preset_names(), *preset_names("model")}:
         return "would have a preset whose name is taken already"
     return None
@@ -93,6 +112,20 @@ def _installed(package: str) -> bool:
     except (ImportError, ValueError):
         return True
     return found is not None and found.origin is not None
+
+
+def _distribution(package: str) -> str:
+    """Return the name of a package's distribution, written as pip compares such names."""
+    return re.sub(r"[-_.]+", "-", package)
+
+
+def _distributed(distribution: str) -> bool:
+    """Whether pip has installed something of that name."""
+    try:
+        find_distribution(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _better(title: str) -> str:

@@ -37,6 +37,11 @@ def test_names_come_from_the_folder(folder: str, package: str, distribution: str
         ("torch", "hide what other people's code calls so", "my_torch"),
         ("medseg_nca", "hide an installed package", "my_medseg_nca"),
         ("nibabel", "hide an installed package", "my_nibabel"),
+        ("PyYAML", "to pip what others publish as 'pyyaml'", "my_pyyaml"),
+        ("scikit.learn", "to pip what others publish as 'scikit-learn'", "my_scikit_learn"),
+        ("opencv_python", "to pip what others publish as 'opencv-python'", "my_opencv_python"),
+        ("numpy.", "must end with a letter or a digit", "my_numpy"),
+        ("study_", "must end with a letter or a digit", "study"),
         ("json", "hide a module of Python", "my_json"),
         ("class", "word of the language", "my_class"),
         ("demo", "preset whose name is taken", "my_demo"),
@@ -79,3 +84,14 @@ def test_a_plain_folder_hides_nothing_and_a_package_does(
     (tmp_path / "heart_study" / "__init__.py").touch()
     importlib.invalidate_caches()
     assert why_not("heart_study") == "would hide an installed package"
+
+
+def test_a_name_that_pip_knows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed may be called otherwise than what is imported from it."""
+    assert why_not("heart__tools") is None
+    info = tmp_path / "Heart.Tools-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Heart.Tools\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert why_not("heart__tools") == "would take the place of 'heart-tools', which is installed"
+    assert why_not("heart_tool") is None
