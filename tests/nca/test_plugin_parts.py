@@ -23,7 +23,6 @@ from medseg_nca.nca.update_rules.mlp import MlpRule
 from medseg_nca.registry import add_entry
 
 CHANNELS = 4
-PERCEPTIONS, RULES = "medseg_nca.perceptions", "medseg_nca.update_rules"
 
 
 class Given(FilterPerception):
@@ -93,11 +92,10 @@ class Plain(MlpRule):
     """The same as the library's."""
 
 
-for _name, _part in (("given", Given), ("claimed", Claimed), ("narrow", Narrow), ("size", Size),
-                     ("joined", Joined), ("doubled", Doubled)):  # fmt: skip
-    add_entry(PERCEPTIONS, f"test_{_name}", _part)
-for _name, _rule in (("soft", Soft), ("waves", Waves), ("plain", Plain)):
-    add_entry(RULES, f"test_{_name}", _rule)
+for _part in (Given, Claimed, Narrow, Size, Joined, Doubled):
+    add_entry("medseg_nca.perceptions", f"test_{_part.__name__.lower()}", _part)
+for _rule in (Soft, Waves, Plain):
+    add_entry("medseg_nca.update_rules", f"test_{_rule.__name__.lower()}", _rule)
 
 
 def cell_of(dims: int = 3, **tree: Any) -> Cell:
@@ -132,10 +130,9 @@ def test_filters_of_another_shape_are_refused(shape: list[int], more: dict[str, 
 def test_a_perception_that_is_not_what_it_says_is_refused() -> None:
     with pytest.raises(PluginError, match=r"test_claimed.*its weight is .* its bank says"):
         cell_of(perception={"kind": "test_claimed"})
+    cell, state = cell_of(2, perception={"kind": "test_narrow"}), torch.rand(1, CHANNELS, 3, 3)
     with pytest.raises(PluginError, match=r"'test_narrow' gives the shape \(2, 3, 3, 4\)"):
-        state = torch.rand(1, CHANNELS, 3, 3)
-        roll_out(get_engine(), cell_of(2, perception={"kind": "test_narrow"}), state, 1,
-                 Fire.for_batch(1.0, 0, 1))  # fmt: skip
+        roll_out(get_engine(), cell, state, 1, Fire.for_batch(1.0, 0, 1))
 
 
 @pytest.mark.parametrize(
