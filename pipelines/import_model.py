@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import lcm
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from medseg_nca import __version__
-from medseg_nca.config import Label, LabelTable, PreprocessPlan
+from medseg_nca.config import Label, LabelTable, PreprocessPlan, Settings
 from medseg_nca.config.bounds import short
-from medseg_nca.errors import CheckpointError, ConfigError, ModelError, OutputError
+from medseg_nca.config.explain import explain
+from medseg_nca.errors import CheckpointError, ConfigError, MedsegError, ModelError, OutputError
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.inference.spec import SEGMENTATION, Origin, OriginFile
@@ -35,6 +39,14 @@ logger = logging.getLogger(__name__)
 MAX_SETTINGS_BYTES = 2**20
 # Cells per axis of the coarsest level that the made-up image of the last check has.
 _TRIED_CELLS = 4
+# Which options the parts of a model come from.
+_OPTIONS = {
+    "Label": "--labels",
+    "LabelTable": "--labels",
+    "LevelSettings": "--steps and --scales, or to --settings",
+    "ModelSpec": "--name",
+    "PreprocessPlan": "--size, --spacing, --scales and --channels, or to --settings",
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,7 @@ def run(request: PeerImport, job: Job | None = None) -> ImportedModel:
         ConfigError: if something that the files do not say is missing or does not fit.
         ModelError: if the checkpoint has a feature that cannot be computed exactly.
         OutputError: if the folder is in use or cannot be written. Nothing is written on any error.
+        PluginError: if the family is another package's and fails.
     """
     job = job or Job()
     if request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
@@ -121,14 +134,18 @@ def run(request: PeerImport, job: Job | None = None) -> ImportedModel:
     family: Family = FAMILIES.get(name)
     files = read_files(request.files)
     job.check()
-    _check_family(family, files)
+    with _named_faults(name):
+        _check_family(family, files)
     answers = request.answers
     if request.settings is not None:
-        answers = answers.over(family.published(_read_json(request.settings), answers.axes))
-    check_answered(answers, family.asks(files), family.title)
-    converted = family.convert(files, answers)
-    model = _filled(converted)
-    spec = _spec(request, name, files, converted, answers)
+        tree = _read_json(request.settings)
+        with _named_faults(name):
+            answers = answers.over(family.published(tree, answers.axes))
+    with _named_faults(name):
+        check_answered(answers, family.asks(files), family.title)
+        converted = family.convert(files, answers)
+        model = _filled(converted)
+        spec = _spec(request, name, files, converted, answers)
     job.check()
     with atomic_folder(request.out) as folder:
         spec = save_bundle(folder, model, spec)
@@ -140,16 +157,49 @@ def run(request: PeerImport, job: Job | None = None) -> ImportedModel:
     )  # fmt: skip
 
 
+@contextmanager
+def _named_faults(family: str) -> Iterator[None]:
+    """Say what is wrong where answers and tensors make no settings, or a package's family fails."""
+    try:
+        yield
+    except MedsegError:
+        raise
+    except ValidationError as error:
+        kinds = [Settings]
+        for kind in kinds:  # which grows
+            kinds += kind.__subclasses__()
+        built = next((kind for kind in kinds if kind.__name__ == error.title), Settings)
+        fault = explain(built, error).removeprefix("settings: ")
+        options = _OPTIONS.get(error.title)
+        raise ConfigError(
+            f"This makes no model: {fault}.",
+            hint=f"See to {options}."
+            if options
+            else "The checkpoint has it so; it cannot be imported.",
+        ) from error
+    except Exception as error:  # another package's family may raise anything
+        if family in FAMILIES.own_names:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise FAMILIES.others.find(family).broken(reason) from error
+
+
 def _check_family(family: Family, files: Sequence[PeerFile]) -> None:
     """Say so where the files look like those of another family."""
     if family.recognises(files):
         return
-    others = [other for _, other in FAMILIES.usable() if other.recognises(files)]
-    if others:
-        name = next(n for n, other in FAMILIES.usable() if other is others[0])
+    for name, other in FAMILIES.usable():
+        try:
+            fits = other is not family and other.recognises(files)
+        except Exception:  # another package's family, which nobody asked for
+            if name in FAMILIES.own_names:
+                raise
+            continue
+        if not fits:
+            continue
         raise CheckpointError(
             f"{files[0].name}: is no checkpoint of {family.title}; it looks like one of "
-            f"{others[0].title}.",
+            f"{other.title}.",
             hint=f"Use --from {name.replace('_', '-')}.",
         )
     held = ", ".join(f"{n} {list(s)}" for n, s in list(files[0].shapes.items())[:4])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from medseg_nca.config.model import CellSettings, PerceptionSettings, UpdateSettings
 from medseg_nca.config.parts import PERCEPTIONS, UPDATE_RULES, check_part
 from medseg_nca.errors import ConfigError, MedsegError, PluginError
-from medseg_nca.nca.perceptions.base import Perception
+from medseg_nca.nca.perceptions.base import FilterBank, Perception
 from medseg_nca.nca.update_rules.base import CellShape, UpdateRule
 from medseg_nca.registry import PluginRegistry
 from medseg_nca.suggest import unknown
@@ -39,6 +39,11 @@ def make_perception(settings: PerceptionSettings, channels: int, dims: int) -> P
     part = _make(PERCEPTIONS, "perception", settings, channels, dims)
     if not isinstance(part, Perception) or not {"features", "radius"} <= vars(part).keys():
         raise _broken(PERCEPTIONS, settings.kind, "it sets no features and radius")
+    if part.bank is not None:
+        if _says_less(part, "filters", ("forward", "padded")):
+            part.bank = None
+        elif reason := _unlike_bank(part, part.bank):
+            raise _broken(PERCEPTIONS, settings.kind, reason)
     return part
 
 
@@ -56,6 +61,8 @@ def make_update_rule(settings: UpdateSettings, shape: CellShape) -> UpdateRule:
     part = _make(UPDATE_RULES, "update", settings, shape)
     if not isinstance(part, UpdateRule):
         raise _broken(UPDATE_RULES, settings.kind, "it makes something else")
+    if _says_less(part, "layers", ("forward", "hidden_values", "_norm")):
+        part.two_layers = False
     return part
 
 
@@ -69,6 +76,32 @@ def check_parts(cell: CellSettings, dims: int) -> None:
         perception = make_perception(cell.perception, cell.channels, dims)
         shape = CellShape(cell.channels, 1, perception.features, cell.channels - 1)
         make_update_rule(cell.update, shape)
+
+
+def _says_less(part: Perception | UpdateRule, told: str, computed: Sequence[str]) -> bool:
+    """Whether a derived class computes something else than what the compiled engines are told.
+
+    Args:
+        part: perception or update rule.
+        told: the method by which the engines learn the weights.
+        computed: the methods that compute what these weights stand for.
+    """
+    order = type(part).__mro__
+    teller = next(n for n, cls in enumerate(order) if told in vars(cls))
+    return any(name in vars(cls) for cls in order[:teller] for name in computed)
+
+
+def _unlike_bank(part: Perception, bank: FilterBank) -> str | None:
+    """What of a bank's weights is unlike the shape that it tells the compiled engines."""
+    weight, bias = part.filters()
+    needed = (part.features, part.channels if bank.mixes else 1, *(bank.kernel,) * part.dims)
+    if tuple(weight.shape) != needed:
+        return f"its weight is {tuple(weight.shape)}, and its bank says {needed}"
+    if bias is not None and tuple(bias.shape) != needed[:1]:
+        return f"its bias is {tuple(bias.shape)}, and its bank says {needed[:1]}"
+    if part.radius != bank.dilation * (bank.kernel // 2):
+        return f"its radius is {part.radius}, and its bank's is otherwise"
+    return None
 
 
 def _make(

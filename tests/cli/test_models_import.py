@@ -126,6 +126,12 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
         (("--labels", "a,,b"), "write it as NAME"),
         (("--fire-rate", "2"), "0<=x<=1"),
         (("--from", "med-nca"), "it looks like one of M3D-NCA"),
+        (("--labels", "a,a"), "label names must differ"),
+        (("--labels", "a\nb"), "See to --labels"),
+        (("--name", "a\nb"), "name: "),
+        (("--steps", "99999999"), "steps must be a number or (min, max), from 1 to 10000"),
+        (("--scales", "99999999,1"), "scale"),
+        (("--size", "99999998,8,8"), "crop_size"),
     ],
 )
 def test_mistakes(tmp_path: Path, words: tuple[str, str], said: str) -> None:
@@ -133,4 +139,14 @@ def test_mistakes(tmp_path: Path, words: tuple[str, str], said: str) -> None:
     result = run("models", "import", "--from", "m3d-nca", *m3d(tmp_path), "--out", out,
                  *ASKED, *words)  # fmt: skip
     complains(result, said)
+    assert not out.exists()
+
+
+def test_steps_of_the_published_settings_have_a_limit_too(tmp_path: Path) -> None:
+    config, out = tmp_path / "config.dt", tmp_path / "out"
+    config.write_text(json.dumps({"inference_steps": 10**7}))
+    where = ASKED.index("--steps")
+    asked = (*ASKED[:where], *ASKED[where + 2 :], "--settings", config)
+    result = run("models", "import", "--from", "m3d-nca", *m3d(tmp_path), "--out", out, *asked)
+    complains(result, "steps must be a number or (min, max), from 1 to 10000", "--settings")
     assert not out.exists()

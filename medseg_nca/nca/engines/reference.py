@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from medseg_nca.errors import NonFiniteStateError
+from medseg_nca.errors import NonFiniteStateError, PluginError
 from medseg_nca.job import Job
 from medseg_nca.nca.cell import Cell
 from medseg_nca.nca.engines.base import Engine, Record
@@ -37,7 +37,7 @@ class ReferenceEngine(Engine):
         for step in range(steps):
             if job is not None:
                 job.check()
-            perceived = cell.perceive(x).reshape(-1, cell.perception.features)
+            perceived = _checked(cell, cell.perceive(x), x)
             flat = x.reshape(-1, cell.channels)
             firing = fire.firing(positions, state.shape[2:], step)
             if firing is None:
@@ -62,6 +62,18 @@ class ReferenceEngine(Engine):
         if int(wrong) < steps:
             raise NonFiniteStateError(fire.first_step + int(wrong))
         return x.to(stored).movedim(-1, 1)
+
+
+def _checked(cell: Cell, perceived: Tensor, x: Tensor) -> Tensor:
+    """The rows ``(cells, features)``; a part of another package may give another shape."""
+    needed = (*x.shape[:-1], cell.perception.features)
+    if tuple(perceived.shape) != needed:
+        raise PluginError(
+            f"The perception {cell.settings.perception.kind!r} gives the shape "
+            f"{tuple(perceived.shape)}, and must give {needed}.",
+            hint="Mend its forward, or what it sets as features.",
+        )
+    return perceived.reshape(-1, needed[-1])
 
 
 ENGINE = ReferenceEngine()

@@ -114,6 +114,9 @@ class FilterPerception(Perception):
         weight: see :meth:`filters`; an ``nn.Parameter`` is learned, a tensor stays as it is.
         bias: ``(features,)`` or None.
         mixes: whether each filter reads all channels.
+
+    Raises:
+        ValueError: if the weight or the bias has another shape, or the filters see too far.
     """
 
     reads = frozenset({"dilation"})
@@ -129,6 +132,7 @@ class FilterPerception(Perception):
         else:
             self.register_buffer("weight", weight)
         self.bias = bias
+        self._check_shapes(mixes)
         kernel, dilation = weight.shape[-1], settings.dilation
         self.bank = FilterBank(kernel, mixes, dilation)
         self.radius = dilation * (kernel // 2)
@@ -140,19 +144,41 @@ class FilterPerception(Perception):
         self.features = weight.shape[0]
         self.mixes, self.dilation = mixes, dilation
 
+    def _check_shapes(self, mixes: bool) -> None:
+        """Compiled loops read the weights by their shape, and would not notice another one."""
+        shape = tuple(self.weight.shape)
+        sizes = set(shape[2:])
+        reads = self.channels if mixes else 1
+        if (
+            len(shape) != self.dims + 2
+            or len(sizes) != 1
+            or min(sizes) % 2 == 0
+            or not shape[0]
+            or shape[1] != reads
+            or (not mixes and shape[0] % self.channels)
+        ):
+            features = "features" if mixes else f"a multiple of {self.channels}"
+            axes = ", ".join(["k"] * self.dims)
+            raise ValueError(
+                f"weight must be ({features}, {reads}, {axes}) with one odd k, got {shape}"
+            )
+        if self.bias is not None and tuple(self.bias.shape) != shape[:1]:
+            raise ValueError(f"bias must be ({shape[0]},), got {tuple(self.bias.shape)}")
+
     def filters(self) -> tuple[Tensor, Tensor | None]:
         """See :meth:`Perception.filters`."""
         return self.weight, self.bias
 
     def forward(self, state: Tensor) -> Tensor:
         """See :meth:`Perception.forward`."""
+        weight, bias = self.filters()
         padding = self.radius
         if self.settings.padding != "zero" and padding:
             state = self.padded(state, padding)
             padding = 0
         x = state.movedim(-1, 1)
         if self.mixes:
-            y = convolve(x, self.weight, self.bias, padding, 1, self.dilation)
+            y = convolve(x, weight, bias, padding, 1, self.dilation)
         else:
-            y = depthwise(x, self.weight, self.bias, padding, self.dilation)
+            y = depthwise(x, weight, bias, padding, self.dilation)
         return y.movedim(1, -1)
