@@ -23,7 +23,7 @@ from medseg_nca.pipelines.search_watch import SearchWatch
 from medseg_nca.search.budget import Budget, budget_of
 from medseg_nca.search.check import check_space, objectives_of
 from medseg_nca.search.queue import QueueState, TrialQueue
-from medseg_nca.search.results import describe_trial, pareto_front, values_of
+from medseg_nca.search.results import describe_trial, pareto_front
 from medseg_nca.search.space import Space
 from medseg_nca.search.storage import SearchStorage, storage_url, told_plainly
 from medseg_nca.search.study import StudyFacts, check_study, join_study
@@ -134,7 +134,7 @@ def run(request: SearchRequest, job: Job | None = None) -> SearchResult:
     check_space(settings, request.space, task)
     storage = SearchStorage(storage_url(request.storage, request.out))
     remove_leftovers(request.out)
-    with on_stop_signal(lambda: job.cancel("Stopped.")), told_plainly(storage.name):
+    with on_stop_signal(lambda: job.cancel("Stopped.")):
         splits = divide(task, request.data, request.out, settings, request.folds, job)
         facts = StudyFacts(
             request.config, task.name, "", digest_of(splits), request.folds, objectives,
@@ -150,8 +150,12 @@ def run(request: SearchRequest, job: Job | None = None) -> SearchResult:
         _announce(request, queue, splits, new)
         with track_search(settings, request.out, queue, data.sha256) as tracker:
             plan = _plan(request, settings, data, objectives, tracker)
-            SearchWatch(queue, job).run(plan, request.workers, request.minutes)
-            return _finish(request, queue, splits, objectives, tracker)
+            with told_plainly(storage.name):
+                SearchWatch(queue, job).run(plan, request.workers, request.minutes)
+                result = _finish(request, queue, splits, objectives)
+            files = [file for file in (result.preset, result.report) if file is not None]
+            log_search(tracker, result.best["values"], files)
+            return result
 
 
 def first_values(settings: RunSettings, space: Space) -> dict[str, Any]:
@@ -204,7 +208,7 @@ def _plan(
 
 def _finish(
     request: SearchRequest, queue: TrialQueue, splits: Sequence[Split],
-    objectives: tuple[str, ...], tracker: RunTracker,
+    objectives: tuple[str, ...],
 ) -> SearchResult:  # fmt: skip
     front = pareto_front(queue.study, queue.trials())
     state = queue.state()
@@ -213,10 +217,8 @@ def _finish(
     best = front[0]
     preset = write_preset(queue.study, best, request.out / PRESET)
     report = _report(queue, request.out)
-    files = [preset] if report is None else [preset, report]
     sides = ("train", "val", "test") if splits else ()
     cases = {side: len(splits[0].side(side)) for side in sides}
-    log_search(tracker, values_of(best, list(objectives)), files)
     return SearchResult(
         request.out, request.study, state, describe_trial(best, list(objectives)),
         tuple(trial.number for trial in front), preset, report, cases,
@@ -232,11 +234,13 @@ def _failed(request: SearchRequest, queue: TrialQueue, state: QueueState) -> Sea
     errors = [trial.user_attrs.get("error") for trial in queue.trials()]
     first = next((error for error in errors if error), None)
     why = f" The first failed because: {first}" if first else ""
+    where = f"--out {request.out}" if request.storage is None else f"--storage {queue.storage.name}"
+    place = f"{where} --study {request.study}"
     return SearchFailed(
         f"None of {state.finished} trials has a result: {state.failed} failed and {state.pruned} "
         f"were pruned.{why}",
-        hint=f"All are kept; look at them with: medseg-nca search status --out {request.out}. "
-        "Narrow the space (a lower training.lr), or give each trial a larger --budget.",
+        hint=f"All are kept; look at them with: medseg-nca search status {place}. Narrow the space "
+        "(a lower training.lr), or give each trial a larger --budget.",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from optuna.trial import Trial
 
 from medseg_nca.errors import MedsegError
@@ -19,7 +21,9 @@ class Curve:
         trial: the trial.
         storage: where its study is.
         fold: number of the fold, from 0; the curves of the folds follow each other.
-        told: whether the study takes curves; one of several objectives does not.
+        told: whether the study takes curves, as :func:`~medseg_nca.search.check.has_curve` says.
+        by_time: whether the budget is a time. Each training is then validated at percentages of its
+            own, and Optuna compares equal ones only, so they are rounded down to tens.
 
     Attributes:
         job: the job to hand to the training.
@@ -27,11 +31,14 @@ class Curve:
         fault: why the study could not be told; the training was ended because of it.
     """
 
-    def __init__(self, trial: Trial, storage: SearchStorage, fold: int, told: bool) -> None:
+    def __init__(
+        self, trial: Trial, storage: SearchStorage, fold: int, told: bool, by_time: bool
+    ) -> None:
         self.job = Job(self.listen)
         self.pruned = False
         self.fault: MedsegError | None = None
-        self._trial, self._storage, self._told = trial, storage, told
+        self._trial, self._storage = trial, storage
+        self._told, self._by_time = told, by_time
         self._first = _END * fold
         self._last = -1
 
@@ -40,7 +47,8 @@ class Curve:
         name = next((name for name in progress.facts if name.startswith(_VALIDATED)), None)
         if progress.phase != _PHASE or name is None or not self._told or not progress.total:
             return
-        percent = round(_END * progress.done / progress.total)
+        share = progress.done / progress.total
+        percent = 10 * math.floor(10 * share + 1e-6) if self._by_time else round(_END * share)
         score = progress.facts[name]
         if percent <= self._last or score != score:  # NaN: there was nothing to measure
             return

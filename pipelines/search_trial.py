@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import re
 import shutil
 import statistics
+import threading
 import time
 import traceback
 from collections.abc import Sequence
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from medseg_nca.benchmark.timing import Effort, measure
@@ -20,23 +25,27 @@ from medseg_nca.config import RunSettings
 from medseg_nca.cores import cores
 from medseg_nca.errors import DataError, Interrupted, MedsegError, OutputError
 from medseg_nca.inference.bundle import pick_device
+from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
 from medseg_nca.pipelines import train
 from medseg_nca.pipelines.run_folder import CHECKPOINTS, SETTINGS
 from medseg_nca.pipelines.search_curve import Curve
 from medseg_nca.pipelines.train import RunResult
-from medseg_nca.search.check import LATENCY, PARAMETERS
+from medseg_nca.search.check import LATENCY, PARAMETERS, has_curve
 from medseg_nca.search.owner import Owner
-from medseg_nca.search.queue import ERROR, SignsOfLife, TrialQueue
+from medseg_nca.search.queue import ERROR, OWNER, SignsOfLife, TrialQueue
 from medseg_nca.search.space import Space, with_values
 from medseg_nca.search.storage import SearchStorage, SearchStorageError
-from medseg_nca.search.study import study_for_trial
+from medseg_nca.search.study import IDENTITY, study_for_trial
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.training.checkpoint import has_checkpoint
 
 logger = logging.getLogger(__name__)
 
 TRIALS = "trials"
+# File in the folder of a trial that says whose it is.
+MARK = "trial.json"
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
 # Predictions of which the latency is the median, after one to warm up.
 _PREDICTIONS = 5
 
@@ -73,9 +82,13 @@ class TrialPlan:
         """The number of trainings of a trial."""
         return max(len(self.splits), 1)
 
+    def trial_folder(self, number: int) -> Path:
+        """Return the folder of a trial."""
+        return self.out / TRIALS / folder_name(self.study) / f"{number:04d}"
+
     def folder(self, number: int, fold: int) -> Path:
         """Return the run folder of a trial; with folds each has one."""
-        folder = self.out / TRIALS / f"{number:04d}"
+        folder = self.trial_folder(number)
         return folder / f"fold_{fold}" if self.folds > 1 else folder
 
     def settings_of(self, number: int, fold: int, values: dict[str, Any]) -> RunSettings:
@@ -112,6 +125,9 @@ class TrialWork:
     def run_next(self) -> int | None:
         """Do the next trial that waits, and return its number; None if no trial waits.
 
+        A trial that another worker has taken over, because this one gave no sign of life for too
+        long, is left to it.
+
         Raises:
             Interrupted: if the job was cancelled; the trial waits again, its state is kept.
             SearchStorageError: if the storage does not answer.
@@ -121,28 +137,38 @@ class TrialWork:
         taken = self.queue.take(self.owner)
         if taken is None:
             return None
-        with SignsOfLife(self.queue, taken.number, self.owner, self._lost):
+        number, job, lost = int(taken.number), Job(), threading.Event()
+
+        def end() -> None:
+            lost.set()
+            job.cancel("Another worker has taken the trial over.")
+
+        with (
+            self.job.when_cancelled(lambda: job.cancel(self.job.reason or "Stopped.")),
+            SignsOfLife(self.queue, number, self.owner, end),
+        ):
             try:
-                self._run(taken)
-            except (Interrupted, OutputError, KeyboardInterrupt):
-                if self.queue.owner_of(taken.number) == self.owner:
-                    self.queue.put_back(taken)
+                self._run(taken, job)
+            except (Interrupted, OutputError, KeyboardInterrupt) as error:
+                if lost.is_set() and isinstance(error, Interrupted):
+                    self.job.check()
+                    logger.warning("Trial %d: %s", number, job.reason)
+                    return number
+                self.queue.put_back(taken, self.owner)
                 raise
-        return int(taken.number)
+        return number
 
-    def _lost(self) -> None:
-        self.job.cancel("Another worker has taken the trial over.")
-
-    def _run(self, taken: FrozenTrial) -> None:
+    def _run(self, taken: FrozenTrial, job: Job) -> None:
         plan, number = self.plan, taken.number
         started = time.monotonic()
         study = study_for_trial(self.storage, plan.study, plan.seed, number)
         trial = self.storage.call(lambda: Trial(study, self.queue.id_of(number)))
         values = {dim.key: self.storage.call(lambda d=dim: d.suggest(trial)) for dim in plan.space}  # type: ignore[misc]
         self.queue.note(number, "run", str(plan.folder(number, 0).absolute()))
+        self._make_own(study, number, values)
         state, reached = TrialState.FAIL, None
         try:
-            reached = self._trained(trial, values)
+            reached = self._trained(trial, values, job)
             state = TrialState.PRUNED if reached is None else TrialState.COMPLETE
         except (Interrupted, OutputError, SearchStorageError):
             raise
@@ -156,11 +182,33 @@ class TrialWork:
         for fold in range(plan.folds):
             shutil.rmtree(plan.folder(number, fold) / CHECKPOINTS, ignore_errors=True)
 
+    def _make_own(self, study: Study, number: int, values: dict[str, Any]) -> None:
+        """Make the folder of a trial; one of another study or with other values is emptied."""
+        folder = self.plan.trial_folder(number)
+        identity = self.storage.call(lambda: study.user_attrs).get(IDENTITY)
+        mark = {"study": self.plan.study, "identity": identity, "trial": number, "values": values}
+        try:
+            found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            found = None
+        if found == json.loads(json.dumps(mark)):
+            return
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: is of another search and cannot be removed ({error.strerror}).",
+                hint="Remove it, or give another --out.",
+            ) from error
+        write_json(folder / MARK, mark)
+
     def _tell(self, trial: Trial, state: TrialState, values: Sequence[float] | None) -> None:
         def tell() -> None:
             # The call before this one may have arrived although it failed.
             frozen = next(t for t in self.queue.trials() if t.number == trial.number)
-            if frozen.state == TrialState.RUNNING:
+            own = frozen.user_attrs.get(OWNER) == str(self.owner)
+            if frozen.state == TrialState.RUNNING and own:
                 trial.study.tell(trial, None if values is None else list(values), state=state)
 
         try:
@@ -168,11 +216,11 @@ class TrialWork:
         except UpdateFinishedTrialError:
             logger.debug("Trial %d has ended elsewhere.", trial.number)
 
-    def _trained(self, trial: Trial, values: dict[str, Any]) -> list[float] | None:
+    def _trained(self, trial: Trial, values: dict[str, Any], job: Job) -> list[float] | None:
         """Train all folds, and return the value of each objective; None if pruned."""
         results: list[RunResult] = []
         for fold in range(self.plan.folds):
-            result = self._trained_fold(trial, fold, values)
+            result = self._trained_fold(trial, fold, values, job)
             if result is None:
                 return None
             results.append(result)
@@ -188,14 +236,19 @@ class TrialWork:
             )
         return [found.get(name, score) for name in self.plan.objectives]
 
-    def _trained_fold(self, trial: Trial, fold: int, values: dict[str, Any]) -> RunResult | None:
+    def _trained_fold(
+        self, trial: Trial, fold: int, values: dict[str, Any], job: Job
+    ) -> RunResult | None:
         plan, number = self.plan, trial.number
         folder = plan.folder(number, fold)
         settings = plan.settings_of(number, fold, values)
         # A worker that was stopped or killed leaves the state of its training.
         resume = (folder / SETTINGS).exists() and has_checkpoint(folder / CHECKPOINTS)
-        curve = Curve(trial, self.storage, fold, told=len(plan.objectives) == 1)
-        with self.job.when_cancelled(lambda: curve.job.cancel(self.job.reason or "Stopped.")):
+        curve = Curve(
+            trial, self.storage, fold, told=has_curve(plan.objectives),
+            by_time=settings.training.max_minutes is not None,
+        )  # fmt: skip
+        with job.when_cancelled(lambda: curve.job.cancel(job.reason or "Stopped.")):
             try:
                 return train.run(
                     plan.data, folder, settings, resume=resume, job=curve.job, draw=False
@@ -205,8 +258,20 @@ class TrialWork:
                     raise curve.fault from None
                 if curve.pruned:
                     return None
-                self.job.cancel(curve.job.reason or "Stopped.")
+                if not job.cancelled:  # a signal came to the training itself
+                    self.job.cancel(curve.job.reason or "Stopped.")
                 raise
+
+
+def folder_name(study: str) -> str:
+    """Return a name for the folder of a study.
+
+    It is the study's own where that is safe and short, else what can be kept of it and a hash.
+    """
+    kept = _ODD.sub("-", study)[:40].strip(".- ")
+    if kept == study:
+        return kept
+    return f"{kept}-{hashlib.sha256(study.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def latency_ms(task: Task, run: Path, device: str) -> float:

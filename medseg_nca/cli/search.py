@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg_nca.cli.console import announce
-from medseg_nca.cli.next_step import free_folder, name_of, say_next
+from medseg_nca.cli.next_step import name_of, say_next
 from medseg_nca.cli.options import (
     POSITIVE,
     config_option,
@@ -35,7 +35,8 @@ TRIALS = 20
 @click.group(invoke_without_command=True)
 @config_option
 @data_option(required=False)
-@out_option("Folder of the search; a new one in searches/ if not given.", required=False)
+@out_option("Folder of the search; searches/ and the name of the settings if not given.",
+            required=False)  # fmt: skip
 @set_option
 @click.option(
     "--space",
@@ -75,9 +76,9 @@ TRIALS = 20
     "--objective",
     "objectives",
     metavar="NAME,...",
-    default="",
+    multiple=True,
     help="What is searched for: the score of the task (dice, ...; the default), latency_ms, "
-    "parameters, or several of them.",
+    "parameters, or several of them. May be repeated.",
 )
 @click.option(
     "--workers",
@@ -122,7 +123,8 @@ search.add_command(export)
 def _search(options: dict[str, Any]) -> None:
     config, data = options["config"], options["data"]
     name = name_of(Path(config)) if config else "search"
-    out = options["out"] or free_folder("searches", name)
+    # The same folder at every call, so that the same command goes on; another study is refused.
+    out = options["out"] or Path("searches", name)
     announce(f"Searching; the folder of the search is {out}.")
     from medseg_nca.search.check import check_packages
 
@@ -153,7 +155,8 @@ def _request(options: dict[str, Any], name: str, out: Path) -> SearchRequest:
     own = [f"{key}={value}" for key, value in keys.items() if value is not None]
     settings = load_settings(options["config"], (*options["overrides"], *own))
     budget = options["budget"]
-    names = tuple(word.strip() for word in options["objectives"].split(",") if word.strip())
+    words = ",".join(options["objectives"]).split(",")
+    names = tuple(word.strip() for word in words if word.strip())
     return SearchRequest(
         options["config"] or "the defaults", settings, options["data"], out,
         _space(options, settings), options["trials"], options["minutes"], options["storage"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from medseg_nca.cli.console import print_table
 from medseg_nca.cli.next_step import say_next
@@ -43,12 +45,14 @@ def _place(*names: str) -> Callable[[F], F]:
 @json_option
 def status(folder: Path | None, storage: str | None, name: str | None, as_json: bool) -> None:
     """Show every trial of a search: its state, its scores and its settings."""
-    from medseg_nca.search.results import describe_trial
+    with _opened(folder, storage, name) as study:
+        from medseg_nca.search.results import describe_trial
+        from medseg_nca.search.study import wanted_trials
 
-    study = _open(folder, storage, name)
-    objectives = study.user_attrs["objectives"]
-    rows = [describe_trial(trial, objectives) for trial in study.get_trials(deepcopy=False)]
-    facts = {key: study.user_attrs[key] for key in ("config", "task", "budget", "folds", "space")}
+        objectives = study.user_attrs["objectives"]
+        rows = [describe_trial(trial, objectives) for trial in wanted_trials(study)]
+        wanted = ("config", "task", "budget", "folds", "space")
+        facts = {key: study.user_attrs[key] for key in wanted}
     if as_json:
         print_json({"study": study.study_name, "objectives": objectives, **facts, "trials": rows})
         return
@@ -63,17 +67,17 @@ def status(folder: Path | None, storage: str | None, name: str | None, as_json: 
 @json_option
 def best(folder: Path | None, storage: str | None, name: str | None, as_json: bool) -> None:
     """Show the best trial, or with several objectives those that no other surpasses."""
-    from medseg_nca.search.results import chosen_trial, describe_trial, pareto_front
+    with _opened(folder, storage, name) as study:
+        from medseg_nca.search.results import chosen_trial, describe_trial, pareto_front
 
-    study = _open(folder, storage, name)
-    objectives = study.user_attrs["objectives"]
-    chosen_trial(study, None)
-    front = pareto_front(study, study.get_trials(deepcopy=False))
-    rows = [describe_trial(trial, objectives) for trial in front]
+        objectives, space = study.user_attrs["objectives"], study.user_attrs["space"]
+        chosen_trial(study, None)
+        front = pareto_front(study, study.get_trials(deepcopy=False))
+        rows = [describe_trial(trial, objectives) for trial in front]
     if as_json:
         print_json(rows)
         return
-    _print_rows(study.study_name, objectives, list(study.user_attrs["space"]), rows)
+    _print_rows(study.study_name, objectives, list(space), rows)
     errors = "" if len(rows) == 1 else " --trial N takes one of them."
     click.echo(
         f"`medseg-nca search export` writes the settings of trial {rows[0]['trial']}.{errors}"
@@ -93,34 +97,36 @@ def export(
     folder: Path | None, storage: str | None, name: str | None, trial: int | None, out: Path
 ) -> None:
     """Write the settings of the best trial, or of another, as a preset for `medseg-nca train`."""
-    from medseg_nca.search.results import chosen_trial
+    with _opened(folder, storage, name) as study:
+        from medseg_nca.pipelines.search_export import write_preset
+        from medseg_nca.search.results import chosen_trial, values_of
 
-    study = _open(folder, storage, name)
-    chosen = chosen_trial(study, trial)
-    from medseg_nca.pipelines.search_export import write_preset
-    from medseg_nca.search.results import values_of
-
-    write_preset(study, chosen, out)
-    scores = ", ".join(
-        f"{key} {value:.4g}"
-        for key, value in values_of(chosen, study.user_attrs["objectives"]).items()
-    )
+        chosen = chosen_trial(study, trial)
+        write_preset(study, chosen, out)
+        values = values_of(chosen, study.user_attrs["objectives"])
+    scores = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
     click.echo(f"{out}: the settings of trial {chosen.number} ({scores}).")
     say_next("train", "--config", out)
 
 
-def _open(folder: Path | None, storage: str | None, name: str | None) -> Study:
+@contextmanager
+def _opened(folder: Path | None, storage: str | None, name: str | None) -> Iterator[Study]:
+    """Open a study for the block, in which a storage that does not answer is told in words."""
     from medseg_nca.search.check import check_packages
 
     if folder is None and storage is None:
         raise click.UsageError("Name the folder of the search, or its storage with --storage.")
     check_packages()
-    from medseg_nca.search.storage import SearchStorage, storage_url
+    from medseg_nca.search.storage import DATABASE, SearchStorage, storage_url, told_plainly
     from medseg_nca.search.study import find_study
 
-    # A folder that is named is meant, even where the environment names a storage.
-    url = storage_url(None if folder is not None else storage, folder or Path())
-    return find_study(SearchStorage(url, create=False), name)
+    source = click.get_current_context().get_parameter_source("storage")
+    if folder is not None and source == ParameterSource.ENVIRONMENT:
+        # A folder that has a storage is meant, even where the environment names another.
+        storage = None if (folder / DATABASE).is_file() else storage
+    found = SearchStorage(storage_url(storage, folder or Path()), create=False)
+    with told_plainly(found.name):
+        yield find_study(found, name)
 
 
 def _print_rows(

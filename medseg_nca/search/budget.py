@@ -68,5 +68,7 @@ def budget_of(settings: RunSettings) -> str:
     minutes = training.max_minutes
     if "training.iterations" in settings.undecided:
         return "as the recipe decides" if minutes is None else f"{60 * minutes:g} seconds"
+    if minutes is not None and training.iterations >= _ENDLESS:
+        return f"{60 * minutes:g} seconds"
     limit = "" if minutes is None else f", at most {60 * minutes:g} seconds"
     return f"{training.iterations} iterations{limit}"

@@ -77,6 +77,15 @@ def objectives_of(names: Sequence[str], task: Task) -> tuple[str, ...]:
     return tuple(found)
 
 
+def has_curve(objectives: Sequence[str]) -> bool:
+    """Return whether trials are compared by their validation curves, and may be pruned.
+
+    The curve is that of the task's score, so it says nothing of another objective; and of several
+    objectives Optuna prunes no trial.
+    """
+    return len(objectives) == 1 and objectives[0] not in (LATENCY, PARAMETERS)
+
+
 def directions_of(objectives: Sequence[str]) -> list[str]:
     """Return for each objective whether more or less is better, as Optuna says it."""
     less = (LATENCY, PARAMETERS)

@@ -25,7 +25,8 @@ class Owner:
     Attributes:
         machine: a text that no other machine or container has.
         process: number of the process.
-        started: when the process started, because numbers of processes are used again.
+        started: when the process started, because numbers of processes are used again: seconds
+            to two decimals, on Linux since the machine started, elsewhere since 1970.
     """
 
     machine: str
@@ -36,10 +37,18 @@ class Owner:
         return f"{self.machine}/{self.process}/{self.started:.2f}"
 
     @classmethod
+    def of(cls, process: int) -> Owner:
+        """Return a process of this machine.
+
+        Raises:
+            psutil.Error: if there is no such process.
+        """
+        return cls(this_machine(), process, _started(process))
+
+    @classmethod
     def of_this_process(cls) -> Owner:
         """Return this process."""
-        number = os.getpid()
-        return cls(this_machine(), number, psutil.Process(number).create_time())
+        return cls.of(os.getpid())
 
     @classmethod
     def parsed(cls, text: object) -> Owner | None:
@@ -59,11 +68,19 @@ class Owner:
     def is_alive(self) -> bool:
         """Whether the process of this machine still works; a zombie does not."""
         try:
-            process = psutil.Process(self.process)
-            same = abs(process.create_time() - self.started) < 0.02
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+            same = abs(_started(self.process) - self.started) < 0.02
+            return same and psutil.Process(self.process).status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
+
+
+def _started(process: int) -> float:
+    """Return when a process started, to two decimals, which is what the text of an owner keeps."""
+    try:  # Linux: psutil adds the time at which the machine started, which moves with the clock
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return round(int(words[19]) / os.sysconf("SC_CLK_TCK"), 2)
+    except (OSError, IndexError, ValueError, AttributeError):
+        return round(float(psutil.Process(process).create_time()), 2)
 
 
 @cache

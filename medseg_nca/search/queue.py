@@ -6,21 +6,26 @@ has ended is run again.
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._rdb import models
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from medseg_nca.errors import MedsegError
 from medseg_nca.search.owner import BEAT, LifeWatch, Owner
 from medseg_nca.search.storage import SearchStorage
+from medseg_nca.search.study import wanted_trials
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +75,7 @@ class TrialQueue:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials, in their order."""
-        return self.storage.call(lambda: self.study.get_trials(deepcopy=False))
+        return self.storage.call(lambda: wanted_trials(self.study))
 
     def state(self) -> QueueState:
         """Return how many trials are in which state."""
@@ -84,16 +89,18 @@ class TrialQueue:
     def take(self, owner: Owner) -> FrozenTrial | None:
         """Take the first trial that waits, if any; no other worker gets it."""
         for trial in self.trials():
-            if trial.state == TrialState.WAITING and self._set_state(trial, TrialState.RUNNING):
-                self.note(trial.number, OWNER, str(owner))
+            if trial.state == TrialState.WAITING and self._change(
+                trial, TrialState.RUNNING, {OWNER: str(owner)}
+            ):
                 return trial
         return None
 
-    def put_back(self, trial: FrozenTrial) -> None:
-        """Let a trial wait again that its worker gave up."""
-        # Whoever takes it is its owner only a moment later; until then nobody is, dead or alive.
-        self.note(trial.number, OWNER, "")
-        self._set_state(trial, TrialState.WAITING)
+    def put_back(self, trial: FrozenTrial, owner: Owner) -> bool:
+        """Let a trial wait again that its worker gave up; return whether it was that worker's."""
+        now = self._now(trial)
+        if now.state != TrialState.RUNNING or now.user_attrs.get(OWNER) != str(owner):
+            return False
+        return self._change(now, TrialState.WAITING, {OWNER: ""})
 
     def rescue(self) -> list[FrozenTrial]:
         """Put back the trials whose workers are dead, and return them.
@@ -108,15 +115,16 @@ class TrialQueue:
             if not self.watch.is_dead(trial.number, owner, trial.user_attrs.get(SIGN)):
                 continue
             lost = int(trial.user_attrs.get(LOST, 0)) + 1
-            self.note(trial.number, LOST, lost)
             if lost < MOST_LOST:
-                self.put_back(trial)
+                put_back = self._change(trial, TrialState.WAITING, {OWNER: "", LOST: lost})
+                if not put_back:
+                    continue
                 logger.warning("The worker of trial %d is gone; the trial waits again.",
                                trial.number)  # fmt: skip
             else:
                 text = f"{lost} workers were killed at it, probably for want of memory"
-                self.note(trial.number, ERROR, text)
-                self._set_state(trial, TrialState.FAIL)
+                if not self._change(trial, TrialState.FAIL, {LOST: lost, ERROR: text}):
+                    continue
             found.append(trial)
         return found
 
@@ -140,15 +148,49 @@ class TrialQueue:
         trial = self.storage.call(lambda: self.storage.rdb.get_trial(self.id_of(number)))
         return Owner.parsed(trial.user_attrs.get(OWNER))
 
-    def _set_state(self, trial: FrozenTrial, state: TrialState) -> bool:
+    def _now(self, trial: FrozenTrial) -> FrozenTrial:
         number = self.id_of(trial.number)
-        try:
-            changed: bool = self.storage.call(
-                lambda: self.storage.rdb.set_trial_state_values(number, state=state)
-            )
-        except UpdateFinishedTrialError:  # it has ended meanwhile
-            return False
-        return changed
+        found: FrozenTrial = self.storage.call(lambda: self.storage.rdb.get_trial(number))
+        return found
+
+    def _change(self, seen: FrozenTrial, state: TrialState, attributes: Mapping[str, Any]) -> bool:
+        """Change a trial in one transaction, unless another process has changed it before.
+
+        Args:
+            seen: the trial as it was read; its state, owner and lost workers are compared.
+            state: its new state.
+            attributes: its new attributes.
+
+        Returns:
+            Whether the trial is changed.
+        """
+        number, tries = self.id_of(seen.number), itertools.count()
+
+        def change() -> bool:
+            again = next(tries) > 0
+            with self.storage.transaction() as session:
+                trial = models.TrialModel.find_or_raise_by_id(number, session, for_update=True)
+                stored = models.TrialUserAttributeModel.where_trial_id(number, session)
+                rows = {row.key: row for row in stored}
+                now = {key: json.loads(row.value_json) for key, row in rows.items()}
+                # The try before this one may have arrived although it failed.
+                if again and trial.state == state and {**now, **attributes} == now:
+                    return True
+                same = all(now.get(key) == seen.user_attrs.get(key) for key in (OWNER, LOST))
+                if trial.state != seen.state or not same:
+                    return False
+                for key, value in attributes.items():
+                    row = rows.get(key) or models.TrialUserAttributeModel(trial_id=number, key=key)
+                    row.value_json = json.dumps(value)
+                    session.add(row)
+                trial.state = state
+                if state == TrialState.RUNNING:
+                    trial.datetime_start = datetime.now()
+                if state.is_finished():
+                    trial.datetime_complete = datetime.now()
+                return True
+
+        return self.storage.call(change)
 
 
 class SignsOfLife:

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from medseg_nca.errors import ConfigError, DependencyError, MedsegError
 from medseg_nca.tracking.store import SQLITE, reason, shown, sqlite_file
@@ -50,7 +51,7 @@ class SearchStorage:
 
     Args:
         url: URL of the database. The password in it is in no message.
-        create: whether a SQLite file that does not exist is created.
+        create: whether the database is made where there is none.
 
     Attributes:
         rdb: the storage as Optuna knows it.
@@ -58,7 +59,8 @@ class SearchStorage:
 
     Raises:
         SearchStorageError: if the database does not answer, or there is none.
-        ConfigError: if the URL is none.
+        ConfigError: if the URL is none, or the database belongs to another program; it is left as
+            it is.
         DependencyError: if the driver of the database is not installed.
     """
 
@@ -75,7 +77,17 @@ class SearchStorage:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
         first = min(self.patience, _FIRST_PATIENCE)
-        self.rdb: RDBStorage = self.call(lambda: _open(url, file), first)
+        self.rdb: RDBStorage = self.call(lambda: _open(url, file, create), first)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Change several rows at once: all of the block's changes are kept, or none.
+
+        Raises:
+            SQLAlchemyError: if the database does not answer; nothing is changed then.
+        """
+        with self.rdb.scoped_session.session_factory() as session, session.begin():
+            yield session
 
     def call(self, function: Callable[[], R], patience: float | None = None) -> R:
         """Call a function that uses the storage; call it again while the storage does not answer.
@@ -151,14 +163,20 @@ def quiet() -> None:
     logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
-def _open(url: str, file: Path | None) -> RDBStorage:
+def _open(url: str, file: Path | None, create: bool) -> RDBStorage:
     arguments: dict[str, Any] = {"pool_pre_ping": True}
     if file is not None:
         arguments["connect_args"] = {"timeout": _BUSY}
     elif url.startswith("postgresql"):
         arguments["connect_args"] = {"connect_timeout": 10}
     try:
+        _check_tables(url, arguments, create)
         storage = RDBStorage(url, engine_kwargs=arguments)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The storage {shown(url)} was made by another version of Optuna ({reason(error)}).",
+            hint="Use the version that made it, or name another database.",
+        ) from None
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(
             f"--storage {shown(url)}: is no URL of a database ({_cause(error)}).",
@@ -172,6 +190,30 @@ def _open(url: str, file: Path | None) -> RDBStorage:
     if file is not None:
         _take_turns(storage.engine)
     return storage
+
+
+def _check_tables(url: str, arguments: dict[str, Any], create: bool) -> None:
+    """Look at a database before Optuna adds its tables to it.
+
+    Raises:
+        ConfigError: if it belongs to another program, or holds no search and none may be made.
+    """
+    engine = create_engine(url, **arguments)
+    try:
+        tables = set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+    # MLflow keeps the version of its tables where Optuna would keep that of its own.
+    if "alembic_version" in tables and "version_info" not in tables:
+        raise ConfigError(
+            f"The storage {shown(url)} is the database of another program, such as MLflow.",
+            hint="Name a database of its own for searches.",
+        )
+    if not create and "studies" not in tables:
+        raise ConfigError(
+            f"{shown(url)}: holds no search.",
+            hint="Name the folder of a search, or its storage with --storage.",
+        )
 
 
 def _take_turns(engine: Engine) -> None:

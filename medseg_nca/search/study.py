@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,20 +15,25 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from medseg_nca.errors import ConfigError
-from medseg_nca.search.check import directions_of
+from medseg_nca.search.check import directions_of, has_curve
 from medseg_nca.search.storage import SearchStorage
 from medseg_nca.suggest import nearest
 
 logger = logging.getLogger(__name__)
 
-# Attributes of a study besides its facts: how many trials it has, and its run in MLflow.
-TRIALS, TRACKED = "trials", "mlflow_run"
+# Attributes of a study besides its facts: how many trials it has, its run in MLflow, and a text
+# that no other study has, by which run folders are told from those of another study.
+TRIALS, TRACKED, IDENTITY = "trials", "mlflow_run", "identity"
+# Facts without which what a storage holds is no study of a search, or is not made yet.
+_NEEDED = ("objectives", "space", "settings", "budget")
 # Seconds that the process which makes a study may take for its trials.
 _MAKING = 20.0
-# The pruner lets a trial alone before this percentage of its budget.
-_UNPRUNED = 25
+# The pruner lets a trial alone before this percentage of its budget, and where fewer others than
+# this have been validated at the same percentage.
+_UNPRUNED, _LEAST_COMPARED = 25, 2
 _MOST_STARTUP, _LEAST_STARTUP = 10, 3
 
 
@@ -91,7 +97,7 @@ def join_study(
     Raises:
         ConfigError: if the study has other facts; the message says which.
     """
-    plain = _plain(facts)
+    plain = {**_plain(facts), IDENTITY: uuid.uuid4().hex}
     try:
         study = storage.call(lambda: _created(storage, name, facts))
         new = True
@@ -105,15 +111,7 @@ def join_study(
     # Whoever made the study may have been killed before it had all.
     for key, value in plain.items():
         storage.call(lambda key=key, value=value: study.set_user_attr(key, value))  # type: ignore[misc]
-    there = len(storage.call(lambda: study.get_trials(deepcopy=False)))
-    for number in range(there, trials):
-        values = dict(first) if number == 0 else {}
-        storage.call(lambda values=values: study.enqueue_trial(values))  # type: ignore[misc]
-    if there > trials:
-        logger.warning(
-            "The study %s has %d trials already; --trials %d takes none away.", name, there, trials
-        )
-    storage.call(lambda: study.set_user_attr(TRIALS, max(there, trials)))
+    _add_trials(storage, study, trials, first)
     return new
 
 
@@ -133,11 +131,23 @@ def check_study(storage: SearchStorage, name: str, facts: StudyFacts) -> None:
         _check_same(storage, name, _plain(facts), storage.call(lambda: study.user_attrs))
 
 
+def wanted_trials(study: Study) -> list[FrozenTrial]:
+    """Return the trials of a study in their order.
+
+    Two commands that add trials at the same time may add one too many; it waits for nobody, and is
+    left out.
+    """
+    trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
+    number = study.user_attrs.get(TRIALS, len(trials))
+    return [t for t in trials if t.number < number or t.state != TrialState.WAITING]
+
+
 def find_study(storage: SearchStorage, name: str | None = None) -> Study:
     """Return a study of a storage; without a name the only one.
 
     Raises:
-        ConfigError: if there is no such study, or the name is missing where there are several.
+        ConfigError: if there is no such study, it was not made by a search, or the name is missing
+            where there are several.
     """
     names = storage.call(lambda: optuna.get_all_study_names(storage.rdb))
     if name is None and len(names) == 1:
@@ -153,6 +163,13 @@ def find_study(storage: SearchStorage, name: str | None = None) -> Study:
         question = f"; did you mean {guess!r}?" if guess else "."
         raise ConfigError(f"{storage.name}: holds no study {name!r}{question} It holds: {shown}.")
     found: Study = storage.call(lambda: optuna.load_study(study_name=name, storage=storage.rdb))
+    known = storage.call(lambda: found.user_attrs)
+    if any(key not in known for key in _NEEDED):
+        raise ConfigError(
+            f"{storage.name}: the study {name!r} was made by another program, or is not made to "
+            "its end.",
+            hint="If `medseg-nca search` began it, the same command goes on and makes the rest.",
+        )
     return found
 
 
@@ -167,15 +184,37 @@ def study_for_trial(storage: SearchStorage, name: str, seed: int, number: int) -
     digest = hashlib.sha256(f"search {seed} {number}".encode()).digest()
     own = int.from_bytes(digest[:4], "big")
     study.sampler = TPESampler(seed=own, n_startup_trials=startup, constant_liar=True)
-    study.pruner = _pruner(len(study.directions), trials)
+    study.pruner = _pruner(attributes.get("objectives", ()), trials)
     return study
 
 
-def _pruner(objectives: int, trials: int) -> BasePruner:
-    if objectives > 1:  # Optuna cannot: there is no order of the trials
+def _pruner(objectives: Sequence[str], trials: int) -> BasePruner:
+    if not has_curve(objectives):
         return NopPruner()
     compared = min(max(trials // 4, 2), 5)
-    return MedianPruner(n_startup_trials=compared, n_warmup_steps=_UNPRUNED)
+    return MedianPruner(
+        n_startup_trials=compared, n_warmup_steps=_UNPRUNED, n_min_trials=_LEAST_COMPARED
+    )
+
+
+def _add_trials(
+    storage: SearchStorage, study: Study, trials: int, first: Mapping[str, Any]
+) -> None:
+    """Add the trials that are missing; another command may do the same now."""
+
+    def there() -> int:
+        return len(storage.call(lambda: study.get_trials(deepcopy=False)))
+
+    if (before := storage.call(lambda: study.user_attrs).get(TRIALS, 0)) > trials:
+        logger.warning(
+            "The study %s has %d trials already; --trials %d takes none away.",
+            study.study_name, before, trials,
+        )  # fmt: skip
+    while (number := there()) < trials:
+        values = dict(first) if number == 0 else {}
+        storage.call(lambda values=values: study.enqueue_trial(values))  # type: ignore[misc]
+    while storage.call(lambda: study.user_attrs).get(TRIALS, 0) < trials:
+        storage.call(lambda: study.set_user_attr(TRIALS, trials))
 
 
 def _created(storage: SearchStorage, name: str, facts: StudyFacts) -> Study:

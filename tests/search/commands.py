@@ -56,10 +56,15 @@ def trials(url: str) -> list[FrozenTrial]:
     """The trials of the only study of a storage; none while there is no study."""
     try:
         storage = SearchStorage(url, create=False)
+    except Exception:
+        return []
+    try:
         (name,) = optuna.get_all_study_names(storage.rdb)
         return TrialQueue(storage, name).trials()
     except Exception:
         return []
+    finally:
+        storage.rdb.engine.dispose()
 
 
 def kill_a_worker(command: subprocess.Popen[str], url: str) -> int:

@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import optuna
-import psutil
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import Trial, TrialState, create_trial
 
 from medseg_nca.errors import ConfigError
-from medseg_nca.search.owner import LifeWatch, Owner, this_machine
+from medseg_nca.search.owner import LifeWatch, Owner
 from medseg_nca.search.queue import MOST_LOST, TrialQueue
 from medseg_nca.search.results import pareto_front
 from medseg_nca.search.storage import SearchStorage, SearchStorageError, storage_url
@@ -35,7 +34,7 @@ def storage(tmp_path: Path) -> SearchStorage:
 def dead_owner() -> Owner:
     """A process of this machine that has ended."""
     done = subprocess.Popen([sys.executable, "-c", "pass"])
-    owner = Owner(this_machine(), done.pid, psutil.Process(done.pid).create_time())
+    owner = Owner.of(done.pid)
     done.wait()
     return owner
 
@@ -108,7 +107,7 @@ def test_a_worker_of_another_machine_is_dead_after_a_minute_without_a_sign() -> 
 def test_an_owner_survives_its_text() -> None:
     own = Owner.of_this_process()
     found = Owner.parsed(str(own))
-    assert found is not None
+    assert found == own
     assert (found.process, found.is_here, found.is_alive) == (os.getpid(), True, True)
     assert Owner.parsed("") is None
 

@@ -85,7 +85,7 @@ def test_the_test_part_is_never_read(done: Path, phantom: Path) -> None:
     index = json.loads((done / "prepared" / "prepared.json").read_text())
     assert [case["id"] for case in index["cases"]] == sorted(split["train"] + split["val"])
     assert index["failed"] == []
-    for run in (done / "trials").iterdir():
+    for run in (done / "trials" / "search").iterdir():
         sides = json.loads((run / "split.json").read_text())
         assert (sides["train"], sides["val"]) == (split["train"], split["val"])
         assert sides["test"] == []
@@ -135,11 +135,12 @@ def test_the_best_settings_are_a_preset_that_trains(
 def test_a_trial_that_ended_is_not_repeated_and_more_can_be_added(
     done: Path, phantom: Path
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in done.glob("trials/*/training.json")}
+    before = {path: path.stat().st_mtime_ns for path in done.glob("trials/*/*/training.json")}
+    assert len(before) >= 1
     more = search(phantom, done, "--trials", "4", "--seed", "1", "--json")
     assert more.exit_code == 0, more.output
     assert "3 of 4 trials have ended" in more.stderr
-    after = {path: path.stat().st_mtime_ns for path in done.glob("trials/*/training.json")}
+    after = {path: path.stat().st_mtime_ns for path in done.glob("trials/*/*/training.json")}
     assert {path: after[path] for path in before} == before
     tree = json.loads(more.stdout)
     assert sum(tree["state"].values()) == 4
@@ -222,9 +223,9 @@ def test_several_objectives_have_a_front_and_folds_their_mean(
     assert set(result.best["values"]) == {"dice", "latency_ms", "parameters"}
     assert result.best["values"]["latency_ms"] > 0
     assert result.best["values"]["parameters"] == result.best["parameters"]
+    folder = tmp_path / "trials" / "search" / "0000"
     scores = [
-        json.loads((tmp_path / "trials" / "0000" / f"fold_{fold}" / "training.json").read_text())
-        for fold in range(2)
+        json.loads((folder / f"fold_{fold}" / "training.json").read_text()) for fold in range(2)
     ]
     mean = sum(score["best_score"] for score in scores) / 2
     assert result.best["values"]["dice"] == pytest.approx(mean)
