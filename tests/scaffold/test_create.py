@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -90,6 +91,33 @@ def test_a_notebook_has_the_cells_of_its_script() -> None:
     tree = json.loads(notebook_of("# lost\n# %% [markdown]\n# # Title\n#\n# Text\n\n# %%\na = 1\n"))
     assert [cell["source"] for cell in tree["cells"]] == [["# Title\n", "\n", "Text"], ["a = 1"]]
     assert tree["cells"][1]["outputs"] == []
+
+
+@pytest.mark.parametrize("name", ["no", "on", "null", "true"])
+def test_a_name_that_yaml_reads_otherwise_is_a_name(tmp_path: Path, name: str) -> None:
+    for task in TASKS:
+        create_project(tmp_path / task / name, task, 2)
+        preset = tmp_path / task / name / "src" / name / "presets" / f"{name}.yaml"
+        tree = yaml.safe_load(preset.read_text(encoding="utf-8"))
+        assert tree["name"] == name
+        assert tree["model"].get("name", name) == name
+
+
+def test_git_leaves_out_what_the_commands_write(projects: Path) -> None:
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+    made = [
+        f"{folder}/case.txt"
+        for folder in ("data", "mlartifacts", "predictions", "prepared", "runs", "searches")
+    ]
+    made += ["mlflow.db", "mlflow.db-wal", ".0123abcd.part.study/a.csv", "scans/brain.nii.gz"]
+    words = (git, "check-ignore", "--no-index", "src/data/a.py", *made)
+    folder = projects / "segmentation-2"
+    subprocess.run((git, "init", "--quiet"), cwd=folder, check=True)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    shutil.rmtree(folder / ".git")
+    assert done.stdout.split() == made
 
 
 def test_the_command_says_what_to_type_next(tmp_path: Path) -> None:
