@@ -300,14 +300,17 @@ class _Plan:
         """Yield the frames as the automaton takes its steps."""
         stage, request = self.stage, self.request
         place, whole = -1, sum(steps + 1 for steps in steps_of(stage, request.steps))
+        skipped: Moment | None = None
         for done, moment in enumerate(walk(stage, request.seed, request.steps, self.levels[-1])):
             job.report("filming", done, whole, unit="steps")
             if moment.level not in self.levels:
                 continue
             place += 1
-            over = moment.number == moment.steps
-            if place in self.chosen or (over and moment.level == self.levels[-1]):
+            skipped = None if place in self.chosen else moment
+            if skipped is None:
                 yield self._draw(moment, (place + 1) / self.total)
+        if skipped is not None:  # the automaton stopped by itself, between two chosen states
+            yield self._draw(skipped, 1.0)
         job.report("filming", whole, whole, unit="steps")
 
     def _draw(self, moment: Moment, done: float) -> Image.Image:

@@ -90,6 +90,12 @@ class TrainingSettings(Settings):
     threads: int | None = Field(None, ge=1)
     guard: GuardSettings = GuardSettings()
 
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``validate_steps`` where it is off: older versions can read the file."""
+        tree: dict[str, Any] = write(self)
+        return {key: value for key, value in tree.items() if value or key != "validate_steps"}
+
 
 class EvaluationSettings(Settings):
     """``nsd_tolerance`` in mm; confidence intervals by ``bootstrap`` resamples of the cases."""

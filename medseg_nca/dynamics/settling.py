@@ -31,6 +31,8 @@ KINDS: tuple[Kind, ...] = ("fixed point", "approach", "cycle", "drift", "explosi
 _LEAST_SIZE = 1e-3
 # Hidden values of one state that are compared, over all samples; of more, cells are drawn.
 _MOST_VALUES = 100_000
+# And of all states of a window together: 200 MB.
+_MOST_HELD = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def settle(
         start: the roll-out.
         steps: how many steps are taken after the trained ones, at least 16.
         criteria: see :class:`Criteria`.
-        seed: draws the cells that are compared, where a state has more than 100,000 hidden values.
+        seed: draws the cells that are compared, where a state has more than 100,000 hidden values,
+            or the states of the window more than 25 million.
         job: asked in every step whether to go on.
 
     Raises:
@@ -198,7 +201,7 @@ def settle(
             (SettlingVerdict("explosion"),) * samples, np.zeros((0, 0)), None, window, None
         )
     after = start.after(start.steps, trained)
-    pick = _picker(start, seed)
+    pick = _picker(start, window, seed)
     free, ends = _tail(after.masked("mean"), steps, window, pick, job)
     if free is None:
         return Settled(
@@ -212,10 +215,24 @@ def settle(
     return Settled(verdicts, _distances(free[:, 0]), fluctuation, window, ends)
 
 
-def _picker(start: RollOutStart, seed: int) -> Callable[[Tensor], Floats]:
+def most_compared(samples: int, channels: int, window: int) -> int:
+    """Return how many cells of a state are compared at most, at least 1.
+
+    The states of a window are held at once, so fewer are compared in a longer one.
+
+    Args:
+        samples: number of roll-outs at once.
+        channels: number of hidden channels.
+        window: number of steps in it.
+    """
+    values = min(_MOST_VALUES, _MOST_HELD // (window + 1))
+    return max(values // (samples * channels), 1)
+
+
+def _picker(start: RollOutStart, window: int, seed: int) -> Callable[[Tensor], Floats]:
     """Return a function that takes the compared values out of a state, ``(B, n)``."""
     samples, channels, cells = start.state[:, start.hidden].flatten(2).shape
-    most = max(_MOST_VALUES // (samples * channels), 1)
+    most = most_compared(samples, channels, window)
     places = None
     if cells > most:
         drawn = np.random.default_rng(seed).choice(cells, most, replace=False)
@@ -251,6 +268,8 @@ def _tail(
         last = start.go(steps, record)
     except NonFiniteStateError:
         return None, None
+    if taken < steps - window:  # the window begins after it has stopped
+        first = last
     # An automaton that stops by itself stays where it is.
     rows += [rows[-1]] * (steps - taken)
     states = np.stack(rows[-(window + 1) :])

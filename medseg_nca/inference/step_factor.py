@@ -51,9 +51,7 @@ def times_steps(steps: Sequence[int], factor: float | Sequence[float]) -> tuple[
             f"prediction.step_factor names {len(factors)} levels; the model has {len(steps)}.",
             hint="Give one number for all levels, or one for each, coarse to fine.",
         )
-    scaled = tuple(
-        max(1, int(count * times + 0.5)) for count, times in zip(steps, factors, strict=True)
-    )
+    scaled = tuple(times_count(count, times) for count, times in zip(steps, factors, strict=True))
     if max(scaled) > MAX_STEPS:
         raise ConfigError(
             f"prediction.step_factor {factor} makes {max(scaled)} steps of a level; at most "
@@ -61,3 +59,8 @@ def times_steps(steps: Sequence[int], factor: float | Sequence[float]) -> tuple[
             hint="Take a smaller factor.",
         )
     return scaled
+
+
+def times_count(steps: int, factor: float) -> int:
+    """Return the steps of one level times a factor, rounded half up, at least 1."""
+    return max(1, int(steps * factor + 0.5))

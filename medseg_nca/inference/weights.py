@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.strict_json import parse_json
@@ -49,18 +49,28 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ModelError(f"{path}: is not a file.", hint=DAMAGED)
         with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-            room = size - _LENGTH_BYTES
-            if not 2 <= length <= min(room, MAX_HEADER_BYTES):
-                raise ModelError(
-                    f"{path}: is not a safetensors file: its header would have {length:,} bytes; "
-                    f"{max(min(room, MAX_HEADER_BYTES), 0):,} are possible.",
-                    hint=DAMAGED,
-                )
-            header = stream.read(length)
+            return header_of(stream, os.fstat(stream.fileno()).st_size, path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).", hint=MISSING) from error
+
+
+def header_of(stream: IO[bytes], size: int, path: Path) -> dict[str, TensorInfo]:
+    """Return the tensors that a stream of ``size`` bytes holds, as :func:`read_header` does.
+
+    Args:
+        stream: at its beginning; only the header is read.
+        size: of the whole stream.
+        path: what messages call it.
+    """
+    length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
+    room = size - _LENGTH_BYTES
+    if not 2 <= length <= min(room, MAX_HEADER_BYTES):
+        raise ModelError(
+            f"{path}: is not a safetensors file: its header would have {length:,} bytes; "
+            f"{max(min(room, MAX_HEADER_BYTES), 0):,} are possible.",
+            hint=DAMAGED,
+        )
+    header = stream.read(length)
     try:
         return _tensors(parse_json(header), room - length)
     except ValueError as error:

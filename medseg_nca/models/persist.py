@@ -18,6 +18,7 @@ from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.damage import random_damage
 from medseg_nca.nca.engines.base import Engine
 from medseg_nca.nca.fire import mix
+from medseg_nca.nca.stepwise import around
 
 _OLDER, _WOUND, _NOISE = 0x01DE4, 0x40AD, 0x2015E
 
@@ -29,14 +30,16 @@ class OlderState:
     Attributes:
         state: ``(B, C, *spatial)``, after the extra steps, and damaged where that was drawn.
         fire: the fire mask as it goes on.
-        kept: the hidden channels ``(B, hidden, *spatial)`` before the damage, from which the state
-            is not to move away; None where it is free to move.
+        kept: the hidden channels ``(B, hidden, *spatial)`` before the damage, without the clock,
+            from which the state is not to move away; None where it is free to move.
+        hidden: which channels of a state those are; None with ``kept``.
         weight: of the penalty on moving away.
     """
 
     state: Tensor
     fire: Fire
     kept: Tensor | None = None
+    hidden: slice | None = None
     weight: float = 0.0
 
     def unrest(self, after: Tensor) -> Tensor | None:
@@ -44,10 +47,9 @@ class OlderState:
 
         It is the mean distance of the hidden values from those before the damage.
         """
-        if self.kept is None:
+        if self.kept is None or self.hidden is None:
             return None
-        hidden = after[:, -self.kept.shape[1] :]
-        return self.weight * (hidden.float() - self.kept.float()).abs().mean()
+        return self.weight * (after[:, self.hidden].float() - self.kept.float()).abs().mean()
 
 
 def grow_older(
@@ -77,26 +79,28 @@ def grow_older(
         return OlderState(state, fire)
     count = max(round(rng.uniform(0, settings.extra) * usual), 1)
     with torch.no_grad():
+        # All of these steps are taken, as in every training: the fire mask counts them.
+        engine = around(engine, cell.settings, stops=False)
         older = roll_out(engine, cell, state, count, fire)
-        kept = older[:, cell.image_channels :] if settings.still and count >= usual else None
+        kept = older[:, cell.hidden] if settings.still and count >= usual else None
         numbers = [mix(seed, level, _WOUND, sample) for sample in range(len(older))]
-        older = damaged(older, cell.image_channels, settings, numbers)
+        older = damaged(older, cell.hidden, settings, numbers)
     # Under mixed precision torch keeps copies of the weights; before version 2.11, those that were
     # made without gradients passed none later either (pytorch issue 158232).
     torch.clear_autocast_cache()
     return OlderState(
-        without_gradient(older, state), fire.advance(count), kept, settings.still
+        without_gradient(older, state), fire.advance(count), kept, cell.hidden, settings.still
     )  # fmt: skip
 
 
 def damaged(
-    state: Tensor, images: int, settings: PersistSettings, numbers: Sequence[int]
+    state: Tensor, hidden: slice, settings: PersistSettings, numbers: Sequence[int]
 ) -> Tensor:
     """Return a state with holes and noise in its hidden channels.
 
     Args:
         state: ``(B, C, *spatial)``; it is not changed.
-        images: number of image channels, which stay as they are.
+        hidden: the hidden channels; others, of the image and the clock, stay as they are.
         settings: how often, and how much.
         numbers: one for each sample, from which its damage is drawn.
     """
@@ -104,11 +108,11 @@ def damaged(
         return state
     state = state.clone()
     for sample, number in enumerate(numbers):
-        hidden = state[sample, images:]
+        values = state[sample, hidden]
         if random.Random(number).random() < settings.holes:
-            hidden *= random_damage(hidden.shape[1:], number).to(state.device)
+            values *= random_damage(values.shape[1:], number).to(state.device)
         if settings.noise:
             generator = torch.Generator().manual_seed(mix(number, _NOISE))
-            noise = torch.randn(hidden.shape, generator=generator)
-            hidden += settings.noise * noise.to(hidden)
+            noise = torch.randn(values.shape, generator=generator)
+            values += settings.noise * noise.to(values)
     return state

@@ -70,6 +70,11 @@ class Cell(nn.Module):
             )
 
     @property
+    def hidden(self) -> slice:
+        """The channels that the update rule changes: neither those of the image nor the clock's."""
+        return slice(self.image_channels, self.channels - self.settings.clock_channels)
+
+    @property
     def radius(self) -> int:
         """How many cells far a signal travels in one step.
 

@@ -93,6 +93,8 @@ def _says_less(part: Perception | UpdateRule, told: str, computed: Sequence[str]
 
 def _unlike_bank(part: Perception, bank: FilterBank) -> str | None:
     """What of a bank's weights is unlike the shape that it tells the compiled engines."""
+    if any(held.is_meta for held in (*part.parameters(), *part.buffers())):
+        return None  # it is made for its shapes alone, and is looked at when it is made in earnest
     weight, bias = part.filters()
     needed = (part.features, part.channels if bank.mixes else 1, *(bank.kernel,) * part.dims)
     if tuple(weight.shape) != needed:

@@ -33,9 +33,8 @@ class RollOutStart:
 
     @property
     def hidden(self) -> slice:
-        """The channels that the update rule changes: neither those of the image nor the clock's."""
-        settings = self.cell.settings
-        return slice(self.cell.image_channels, self.cell.channels - settings.clock_channels)
+        """See :attr:`Cell.hidden`."""
+        return self.cell.hidden
 
     def masked(self, mode: str) -> RollOutStart:
         """Return the same roll-out with fire masks drawn ("sample"), or without ("mean")."""

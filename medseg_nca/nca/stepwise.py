@@ -23,17 +23,22 @@ from medseg_nca.nca.fire import Fire
 Told = Callable[[tuple[int, ...]], None]
 
 
-def around(engine: Engine, settings: CellSettings, told: Told | None = None) -> Engine:
+def around(
+    engine: Engine, settings: CellSettings, told: Told | None = None, *, stops: bool = True
+) -> Engine:
     """Return an engine that heeds the options of a cell; the engine itself if there are none.
 
     Args:
         engine: who computes the steps.
         settings: of the cell.
         told: called after every roll-out with the number of steps that each sample took.
+        stops: whether the option ``stop`` is heeded without gradients; with them it never is.
     """
-    if not settings.options or isinstance(engine, Stepwise):
+    if isinstance(engine, Stepwise):
+        return engine if stops else Stepwise(engine.engine, engine.told, stops)
+    if not settings.options:
         return engine
-    return Stepwise(engine, told)
+    return Stepwise(engine, told, stops)
 
 
 class Stepwise(Engine):
@@ -42,10 +47,11 @@ class Stepwise(Engine):
     Args:
         engine: who computes the steps.
         told: see :func:`around`.
+        stops: see :func:`around`.
     """
 
-    def __init__(self, engine: Engine, told: Told | None = None) -> None:
-        self.engine, self.told = engine, told
+    def __init__(self, engine: Engine, told: Told | None = None, stops: bool = True) -> None:
+        self.engine, self.told, self.stops = engine, told, stops
         self.devices = engine.devices
 
     def refuses(self, cell: Cell, state: Tensor) -> str | None:
@@ -85,7 +91,7 @@ class Stepwise(Engine):
         state = with_clock(cell, state, fire.first_step)
         taken = [steps] * state.shape[0]
         going = list(range(state.shape[0]))
-        stop = None if torch.is_grad_enabled() else cell.settings.stop
+        stop = cell.settings.stop if self.stops and not torch.is_grad_enabled() else None
         for step in range(steps):
             if not going:
                 break
@@ -164,9 +170,8 @@ def bounded(cell: Cell, state: Tensor, fire: Fire) -> Tensor:
     bound = cell.settings.bound
     if bound is None:
         return state
-    last = cell.channels - cell.settings.clock_channels
-    hidden = _within(bound, state[:, cell.image_channels : last], fire)
-    return torch.cat((state[:, : cell.image_channels], hidden, state[:, last:]), 1)
+    hidden = _within(bound, state[:, cell.hidden], fire)
+    return torch.cat((state[:, : cell.image_channels], hidden, state[:, cell.hidden.stop :]), 1)
 
 
 def _within(bound: BoundSettings, values: Tensor, fire: Fire) -> Tensor:
@@ -204,8 +209,7 @@ def changes(cell: Cell, before: Tensor, after: Tensor) -> Tensor:
 
     The clock, which is told and not computed, is left out.
     """
-    hidden = slice(cell.image_channels, cell.channels - cell.settings.clock_channels)
-    difference = after[:, hidden].float() - before[:, hidden].float()
+    difference = after[:, cell.hidden].float() - before[:, cell.hidden].float()
     return difference.abs().flatten(1).mean(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle  # its error alone
 import re
 import warnings
@@ -18,7 +19,7 @@ from torch import Tensor
 from medseg_nca.config.bounds import plain
 from medseg_nca.errors import CheckpointError, ModelError
 from medseg_nca.inference.strict_json import read_regular
-from medseg_nca.inference.weights import read_header
+from medseg_nca.inference.weights import header_of
 
 # The published automata take kilobytes; this is what a file, and what it holds, may take at most.
 MAX_BYTES = 2**28
@@ -80,39 +81,39 @@ def _read(path: Path) -> PeerFile:
             hint="Give the file with the weights, such as model0.pth.",
         ) from error
     # A header of safetensors begins with its length in eight bytes, then with a brace.
-    found = _safetensors(path) if content[8:9] == b"{" else _pickled(path, content[:4])
+    found = _safetensors(path, content) if content[8:9] == b"{" else _pickled(path, content)
     tensors = _checked(path, found)
     return PeerFile(plain(path.name), hashlib.sha256(content).hexdigest(), tensors)
 
 
-def _safetensors(path: Path) -> Mapping[Any, Any]:
+def _safetensors(path: Path, content: bytes) -> Mapping[Any, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        read_header(path)
-        return load_file(str(path), device="cpu")
+        header_of(io.BytesIO(content), len(content), path)
+        return load(content)
     except ModelError as error:
         raise CheckpointError(error.message, hint=error.hint) from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged ({plain(str(error))}).") from error
 
 
-def _pickled(path: Path, start: bytes) -> Mapping[Any, Any]:
+def _pickled(path: Path, content: bytes) -> Mapping[Any, Any]:
     """Read what ``torch.save`` wrote; a pickle can name code, and torch refuses to run any."""
     try:
-        if start == _ZIP:
-            with zipfile.ZipFile(path) as archive:
+        if content.startswith(_ZIP):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > MAX_BYTES:
                 raise CheckpointError(f"{path}: would become {unpacked:,} bytes in memory.")
         with warnings.catch_warnings(action="ignore"):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # the parsers may raise anything for strange files
         named = _GLOBAL.search(str(error))
-        if isinstance(error, pickle.UnpicklingError) and (named or start[:1] == _PICKLE):
+        if isinstance(error, pickle.UnpicklingError) and (named or content.startswith(_PICKLE)):
             what = f" ({plain(named[1])})" if named else ""
             raise CheckpointError(
                 f"{path}: holds Python objects{what} and not tensors alone. Loading them could "

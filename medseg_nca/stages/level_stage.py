@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.inference.predictor import padded
-from medseg_nca.models.costs import inference_steps
+from medseg_nca.inference.step_factor import scaled_steps
 from medseg_nca.models.first_state import first_state
 from medseg_nca.models.geometry import pad_to_multiple, shrink
 from medseg_nca.models.multilevel import MultiLevelNca
@@ -32,6 +33,7 @@ class LevelStage(Stage):
             predictor does.
         most_voxels: an image with more voxels is made smaller.
         device: where to compute.
+        prediction: how the model is used: its fire mask, and how many times its trained steps.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class LevelStage(Stage):
         smallest: Sequence[int],
         most_voxels: int,
         device: torch.device,
+        prediction: PredictionSettings,
     ) -> None:
         self.model = model
+        self.mode = prediction.fire or model.settings.fire
         self.block = block_of(image.shape[1:], most_voxels)
         tensor = torch.from_numpy(np.ascontiguousarray(image))[None].to(device)
         tensor = shrink(pad_to_multiple(tensor, self.block), self.block)
@@ -58,10 +62,10 @@ class LevelStage(Stage):
             *(f"hidden {number}" for number in range(hidden)),
         )
         self.levels = tuple(
-            StageLevel(inference_steps(level), grid, scale)
-            for level, grid, scale in zip(
-                model.settings.resolved_levels, model.grids(self.input.shape[2:]), model.scales,
-                strict=True,
+            StageLevel(steps, grid, scale)
+            for steps, grid, scale in zip(
+                scaled_steps(model, prediction.step_factor) or model.steps,
+                model.grids(self.input.shape[2:]), model.scales, strict=True,
             )
         )  # fmt: skip
         if prod(self.block) > 1:
@@ -86,7 +90,7 @@ class LevelStage(Stage):
 
     def fire(self, level: int, state: Tensor, seed: int) -> Fire:
         """Implement :meth:`Stage.fire`."""
-        return self.model.fire_of(level, len(state), seed, self.model.settings.fire)
+        return self.model.fire_of(level, len(state), seed, self.mode)
 
     @torch.inference_mode()
     def logits(self, level: int, state: Tensor) -> NDArray[np.float32]:

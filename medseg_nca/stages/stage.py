@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medseg_nca.errors import DataError
+from medseg_nca.inference.step_factor import times_count
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines.base import Engine
 from medseg_nca.nca.stepwise import changes
@@ -45,6 +47,11 @@ class StageRequest:
     inputs: Sequence[Path] = ()
     most_voxels: int = 2_000_000
     truth: Path | None = None
+
+    def need_inputs(self) -> None:
+        """Raise ``DataError`` where no input is named; for tasks that cannot do without."""
+        if not self.inputs:
+            raise DataError("There is nothing to show.", hint="Name an image.")
 
 
 @dataclass(frozen=True)
@@ -188,10 +195,11 @@ class Moment:
 def steps_of(stage: Stage, factor: float) -> tuple[int, ...]:
     """Return how many steps each level takes with ``factor`` times those of inference, at least 1.
 
-    A level without steps stays without.
+    They are rounded as those of ``prediction.step_factor`` are. A level without steps stays
+    without.
     """
     trained = (level.steps for level in stage.levels)
-    return tuple(max(round(steps * factor), 1) if steps else 0 for steps in trained)
+    return tuple(times_count(steps, factor) if steps else 0 for steps in trained)
 
 
 def walk(stage: Stage, seed: int, factor: float = 1.0, last: int | None = None) -> Iterator[Moment]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -111,3 +112,10 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     file.write_text("model: 3\n")
     with pytest.raises(ConfigError, match=r"settings\.yaml: model"):
         read_settings(file)
+
+
+def test_what_older_versions_do_not_know_is_written_only_where_it_is_set() -> None:
+    assert "validate_steps" not in to_yaml(load_settings(None))
+    made = load_settings(None, ["training.validate_steps=[1, 4]"])
+    assert made.training.validate_steps == (1, 4)
+    assert yaml.safe_load(to_yaml(made))["training"]["validate_steps"] == [1, 4]

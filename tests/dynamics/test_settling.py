@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg_nca.dynamics.settling import Criteria, judge, settle
+from medseg_nca.config.model import StopSettings
+from medseg_nca.dynamics.settling import Criteria, judge, most_compared, settle
 from medseg_nca.errors import Interrupted
 from medseg_nca.job import Job
 from tests.dynamics.automata import STILL, scaling, start_of, turning
@@ -109,6 +111,25 @@ def test_distances_are_those_of_the_states() -> None:
     assert found.window == 32
     assert found.distances[0, 1] == pytest.approx(step, rel=1e-4)
     assert found.distances[3, 19] == pytest.approx(16 * step, rel=1e-4)
+
+
+def test_an_automaton_that_stopped_before_the_window_ends_where_it_stopped() -> None:
+    start = start_of(scaling(0.5), (0.5, 0.5))
+    settings = start.cell.settings
+    start.cell.settings = settings.changed(stop=StopSettings(tolerance=1e-3, least=1))
+    found = settle(start, 128)
+    assert {verdict.kind for verdict in found.verdicts} == {"fixed point"}
+    assert found.ends is not None
+    assert torch.equal(found.ends[0], found.ends[1])
+    assert found.ends[0][:, 1:].numpy() == pytest.approx(1, abs=1e-2)
+
+
+def test_the_states_of_a_long_window_take_bounded_memory() -> None:
+    assert most_compared(1, 16, 64) == 100_000 // 16
+    for window in (64, 4_000, 40_000):
+        cells = most_compared(2, 15, window)
+        assert cells >= 1
+        assert cells * 2 * 15 * (window + 1) * 8 <= 2.1e8
 
 
 def test_too_few_states_are_refused() -> None:

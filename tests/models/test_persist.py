@@ -16,6 +16,7 @@ from medseg_nca.models.persist import damaged, grow_older
 from medseg_nca.models.views import cut_views
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
+from medseg_nca.nca.stepwise import with_clock
 
 PRESETS = [
     ("backbone_nca", 2), ("med_nca", 2), ("m3d_nca", 3), ("octree_nca", 3), ("octree_nca", 2),
@@ -144,7 +145,7 @@ def test_the_same_seed_gives_the_same_and_off_is_off() -> None:
 
 def test_damage_leaves_the_image_and_is_drawn_for_each_sample() -> None:
     state = torch.ones(3, 5, 16, 16)
-    holes = damaged(state, 2, PersistSettings(holes=1.0), [1, 2, 3])
+    holes = damaged(state, slice(2, 5), PersistSettings(holes=1.0), [1, 2, 3])
     assert torch.equal(state, torch.ones_like(state))
     assert torch.equal(holes[:, :2], state[:, :2])
     gone = holes[:, 2:] == 0
@@ -154,11 +155,11 @@ def test_damage_leaves_the_image_and_is_drawn_for_each_sample() -> None:
     assert shares.max() < 0.8
     assert len(set(shares.tolist())) == 3
 
-    noisy = damaged(state, 2, PersistSettings(noise=0.3), [1, 2, 3]) - state
+    noisy = damaged(state, slice(2, 5), PersistSettings(noise=0.3), [1, 2, 3]) - state
     assert not noisy[:, :2].any()
     assert noisy[:, 2:].std() == pytest.approx(0.3, rel=0.1)
     assert not torch.equal(noisy[0], noisy[1])
-    assert torch.equal(damaged(state, 2, PersistSettings(), [1, 2, 3]), state)
+    assert torch.equal(damaged(state, slice(2, 5), PersistSettings(), [1, 2, 3]), state)
 
 
 def test_the_penalty_is_the_distance_from_the_state_before_the_damage() -> None:
@@ -172,6 +173,39 @@ def test_the_penalty_is_the_distance_from_the_state_before_the_damage() -> None:
     assert penalty_of(still) == pytest.approx(2 * 0.5 * (2 / torch.pi) ** 0.5, rel=0.1)
     quiet = outputs_of(model_of(levels=levels, zero=True, persist={**settings, "noise": 0}))[0]
     assert penalty_of(quiet) == 0
+
+
+def test_a_clock_is_neither_damaged_nor_penalised() -> None:
+    """The update rule is zero: the clock alone moves, and it is told and not computed."""
+    clock = {"kind": "sinusoidal", "period": 8, "channels": 4}
+    settings = {"chance": 1.0, "extra": 2, "holes": 1.0, "noise": 0.5, "still": 1.0}
+    model = model_of(levels=[{"scale": 1, "steps": 4}], zero=True, cell={"clock": clock})
+    cell, state, fire = one_level(model, 0)
+    some = PersistSettings(**settings)
+    older = [grow_older(model.engine, cell, state, 4, fire, some, s, 0) for s in range(8)]
+    kept = [one for one in older if one.kept is not None]
+    assert kept
+    for one in kept:
+        shown = with_clock(cell, one.state, one.fire.first_step)
+        assert torch.equal(one.state[:, -4:], shown[:, -4:])
+        # Zero but for the noise is all that was there; another time of the clock costs nothing.
+        later = with_clock(cell, one.state, one.fire.first_step + 3)
+        assert not torch.equal(later, one.state)
+        assert one.unrest(later) == one.unrest(one.state)
+
+
+def test_extra_steps_do_not_stop_early() -> None:
+    """Every drawn step is taken, and the fire mask goes on where they end."""
+    stop = {"tolerance": 1e9, "least": 1}
+    levels = [{"scale": 1, "steps": 4}]
+    both = [model_of(levels=levels, cell=cell) for cell in ({"stop": stop}, {})]
+    settings = PersistSettings(chance=1.0, extra=3)
+    found = []
+    for model in both:
+        cell, state, fire = one_level(model, 0)
+        found.append(grow_older(model.engine, cell, state, 4, fire, settings, 2, 0))
+    assert found[0].fire.first_step == found[1].fire.first_step > 1
+    torch.testing.assert_close(found[0].state, found[1].state)
 
 
 def test_extra_steps_grow_from_the_beginning_to_the_middle_of_what_is_left() -> None:

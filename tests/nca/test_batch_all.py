@@ -53,3 +53,16 @@ def test_only_the_reference_engine_computes_it() -> None:
     assert chosen_name(cell, state) == "reference"
     with pytest.raises(ConfigError, match=r"does not serve cell\.update\.norm batch_all"):
         get_engine("cpu").roll_out(cell, state, 1, Fire.for_batch(0.5, 0, 1))
+
+
+def test_a_training_step_keeps_what_all_cells_need() -> None:
+    """Also of the cells that do not fire: at any fire rate as if all did."""
+    state = torch.rand(1, 5, 7, 6, dtype=torch.float64)
+    kept = {}
+    for norm in ("batch", "batch_all"):
+        cell = make_cell(2, norm=norm)
+        for rate in (0.1, 1.0):
+            cell.settings = cell.settings.changed(fire_rate=rate)
+            kept[norm, rate] = get_engine("reference").bytes_kept(cell, state)
+    assert kept["batch_all", 0.1] == kept["batch_all", 1.0] == kept["batch", 1.0]
+    assert kept["batch", 0.1] < kept["batch", 1.0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg_nca.errors import (
-    CheckpointError,
-    ConfigError,
-    MedsegError,
-    ModelError,
-    OutputError,
-    PluginError,
-)
+from medseg_nca.errors import CheckpointError, ConfigError, MedsegError, ModelError, OutputError
 from medseg_nca.peers.answers import PeerAnswers
-from medseg_nca.peers.checkpoint import MAX_BYTES, PeerFile
+from medseg_nca.peers.checkpoint import MAX_BYTES
 from medseg_nca.peers.families import FAMILIES
-from medseg_nca.registry import add_entry
 from tests.peers.checkpoints import answers, imported, randomised, saved
 from tests.peers.textbook import Backbone, Basic, Fast, NcaLab
 
@@ -369,17 +361,3 @@ def test_settings_that_cannot_be_used(tmp_path: Path, family: str, tree: Any, wo
 def test_a_kernel_beyond_what_is_computed_is_named(tmp_path: Path) -> None:
     files = [saved(randomised(Basic(3, 6, 8, 65)), tmp_path / "model0.pth")]
     refused("m3d-nca", files, answers(3, scales=((1,),)), ConfigError, "kernel", "63")
-
-
-def test_a_family_of_a_package_that_fails_is_named(tmp_path: Path) -> None:
-    known = type(FAMILIES.get("m3d_nca"))
-
-    class Failing(known):  # type: ignore[misc, valid-type]
-        title = "Failing"
-
-        def recognises(self, files: Sequence[PeerFile]) -> bool:
-            raise KeyError("p0")
-
-    add_entry("medseg_nca.peers", "test_failing", Failing())
-    refused("test-failing", m3d(tmp_path), SAID, PluginError, "test_failing", "KeyError: 'p0'")
-    refused("med-nca", m3d(tmp_path), SAID, CheckpointError, "looks like one of M3D-NCA")

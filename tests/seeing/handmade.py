@@ -11,7 +11,14 @@ import torch
 from PIL import Image
 
 from medseg_nca.config import Label, LabelTable, PreprocessPlan
-from medseg_nca.config.model import CellSettings, LevelSettings, NcaModelSettings, UpdateSettings
+from medseg_nca.config.model import (
+    CellSettings,
+    LevelSettings,
+    NcaModelSettings,
+    StopSettings,
+    UpdateSettings,
+)
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.inference.task_model import TaskModel, TaskSpec, save_task_model
 from medseg_nca.models import build_model
@@ -55,13 +62,23 @@ def plan(dims: Any, normalise: Any = "zscore") -> PreprocessPlan:
     )  # fmt: skip
 
 
-def segmenting(folder: Path, dims: Any = 2, *, scales: tuple[int, ...] = (1,)) -> LoadedModel:
+def segmenting(
+    folder: Path,
+    dims: Any = 2,
+    *,
+    scales: tuple[int, ...] = (1,),
+    steps: int = 6,
+    stop: StopSettings | None = None,
+    prediction: PredictionSettings | None = None,
+) -> LoadedModel:
     """A model whose label is where the image is brighter than its mean; it mends all damage."""
-    levels = tuple(LevelSettings(scale=scale, steps=6) for scale in scales)
-    model = build_model(settings(dims, 2, levels))
+    levels = tuple(LevelSettings(scale=scale, steps=steps) for scale in scales)
+    made = settings(dims, 2, levels)
+    model = build_model(made.changed(cell=made.cell.changed(stop=stop)))
     for level in range(len(scales)):
         pull(model.cell(level), 2, (-1.0, 1.0))  # type: ignore[operator]
-    spec = ModelSpec(name="pulling", model=model.settings, labels=LABELS, plan=plan(dims))  # type: ignore[arg-type]
+    spec = ModelSpec(name="pulling", model=model.settings, labels=LABELS, plan=plan(dims),  # type: ignore[arg-type]
+                     prediction=prediction or PredictionSettings())  # fmt: skip
     save_bundle(folder, model, spec)
     return load_bundle(folder, "cpu")
 

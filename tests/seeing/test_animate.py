@@ -17,9 +17,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from medseg_nca.cli.main import cli
-from medseg_nca.config.model import GenericModelSettings
+from medseg_nca.config.model import GenericModelSettings, StopSettings
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, DependencyError, OutputError
 from medseg_nca.inference.bundle import ModelSpec, save_bundle
+from medseg_nca.inference.step_factor import scaled_steps
 from medseg_nca.models import RunOptions, build_model
 from medseg_nca.pipelines import animate
 from medseg_nca.pipelines.animate import AnimateRequest
@@ -107,6 +109,43 @@ def test_the_last_state_is_that_of_an_inference(tmp_path: Path) -> None:
     torch.testing.assert_close(last.state, states[-1])
     assert steps_of(stage, 1.5) == (9, 9)
     assert steps_of(stage, 0.01) == (1, 1)
+
+
+def test_a_model_is_shown_as_it_is_used(tmp_path: Path) -> None:
+    """The settings of its predictions say how many steps it takes, and without fire masks."""
+    prediction = PredictionSettings(step_factor=(0.5, 2.0), fire="mean")
+    model = segmenting(tmp_path / "m", scales=(2, 1), steps=5, prediction=prediction)
+    image = picture(tmp_path / "disc.png")
+    stage = TASKS.get("segmentation").stages(StageRequest(model, [image]))[0].open()
+    assert steps_of(stage, 1) == scaled_steps(model.model, (0.5, 2.0)) == (3, 10)
+    assert steps_of(stage, 0.5) == (2, 5)
+    states: list[torch.Tensor] = []
+    with torch.inference_mode():
+        options = RunOptions(
+            fire="mean", steps=(3, 10), record=lambda level, state: states.append(state.clone())
+        )
+        model.model(torch.from_numpy(stage.image)[None], options)  # type: ignore[arg-type]
+    *_, last = walk(stage, seed=5)
+    torch.testing.assert_close(last.state, states[-1])
+
+
+def test_half_steps_are_rounded_as_predictions_round_them(tmp_path: Path) -> None:
+    model, image = segmenting(tmp_path / "m", steps=5), picture(tmp_path / "disc.png")
+    stage = TASKS.get("segmentation").stages(StageRequest(model, [image]))[0].open()
+    assert steps_of(stage, 0.5) == scaled_steps(model.model, 0.5) == (3,)
+
+
+def test_where_an_automaton_stops_is_the_last_frame(tmp_path: Path) -> None:
+    """Of 401 states 240 are chosen before it is known where it stops."""
+    chosen = {round(place) for place in np.linspace(0, 400, 240).tolist()}
+    image, ends = picture(tmp_path / "disc.png"), set()
+    for least in (21, 22):
+        stop = StopSettings(tolerance=1e9, least=least)
+        model = segmenting(tmp_path / f"m{least}", steps=400, stop=stop)
+        made = animate.run(request(model, tmp_path / str(least), image))[0]
+        assert made.frames == len({n for n in chosen if n < least} | {least})
+        ends.add(least in chosen)
+    assert ends == {True, False}
 
 
 def test_channels_steps_and_levels_are_chosen(tmp_path: Path) -> None:

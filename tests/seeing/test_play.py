@@ -253,7 +253,7 @@ def test_sessions_are_few_and_one_that_nobody_looks_at_gives_way(inputs: Any) ->
         (["--config", "growing_emblem"], "medseg-nca train --config growing_emblem --out"),
         (["--config", "growing_emblm"], "growing_emblem"),
         ([], "one of them"),
-        (["--model", "zoo:nuclei"], "nothing to predict"),
+        (["--model", "zoo:nuclei"], "nothing to show"),
         (["--model", "zoo:nuclei", "--port", "70000"], "65535"),
     ],
 )

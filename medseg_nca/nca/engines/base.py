@@ -55,10 +55,12 @@ class Engine(ABC):
         """What a training step keeps for the backward pass, for each cell.
 
         Here: two states, what the perception keeps, and for the cells that fire what the update
-        rule reads and its hidden values.
+        rule reads and its hidden values; of all cells where the norm takes the statistics of all.
         """
+        whole = cell.settings.update.norm == "batch_all"
+        share = 1.0 if whole else cell.settings.fire_rate
         firing = cell.channels + cell.perception.features + cell.update.working
-        kept = 2 * cell.channels + cell.perception.kept + cell.settings.fire_rate * firing
+        kept = 2 * cell.channels + cell.perception.kept + share * firing
         return _size(state) * kept
 
     @staticmethod

@@ -81,6 +81,7 @@ def stages(model: TaskModel, request: StageRequest) -> Sequence[StageInput]:
     """Return the stage of every input of a request; see :meth:`Task.stages`.
 
     Raises:
+        DataError: if there is no input.
         ImageError: if the images of an input cannot be listed.
     """
     if request.truth is not None:
@@ -88,6 +89,7 @@ def stages(model: TaskModel, request: StageRequest) -> Sequence[StageInput]:
             f"{request.truth}: a classification is watched without a truth.",
             hint="medseg-nca evaluate compares it with the truth.",
         )
+    request.need_inputs()
     classifier = Classifier.of(model)
     images, unlisted = find_inputs(request.inputs, classifier.facts.dims)
     for text in unlisted.values():

@@ -41,7 +41,9 @@ class RegressionStage(LevelStage):
     ) -> None:
         network = automaton(model.module, model.spec.name, model.spec.model.name)
         spacing, smallest = prepared.trace.prepared.spacing, facts.plan.crop_size
-        super().__init__(network, prepared.image, spacing, smallest, most_voxels, model.device)
+        super().__init__(
+            network, prepared.image, spacing, smallest, most_voxels, model.device, facts.prediction
+        )
         self.facts = facts
         target = facts.targets[0]
         ends = value_tint(np.array([[0.0, 1.0]]), 0, 1).colours[0]
@@ -70,6 +72,7 @@ def stages(model: TaskModel, request: StageRequest) -> Sequence[StageInput]:
             f"{request.truth}: a regression is watched without a truth.",
             hint="medseg-nca evaluate compares it with the truth.",
         )
+    request.need_inputs()
     facts = facts_of(model.spec, model.folder)
     return [
         StageInput(case.name, case.source, partial(_open, model, facts, case, request.most_voxels))

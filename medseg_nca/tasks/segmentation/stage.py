@@ -38,7 +38,10 @@ class SegmentationStage(LevelStage):
         network = automaton(model.model, model.spec.name, model.spec.model.name)
         smallest = model.spec.plan.crop_size
         spacing = prepared.trace.prepared.spacing
-        super().__init__(network, prepared.image, spacing, smallest, most_voxels, model.device)
+        super().__init__(
+            network, prepared.image, spacing, smallest, most_voxels, model.device,
+            model.spec.prediction,
+        )  # fmt: skip
         self.labels = model.spec.labels
         names = self.labels.names
         self.legend = tuple(zip(names, label_colours(len(names)), strict=True))
@@ -95,6 +98,7 @@ def stages(request: StageRequest) -> Sequence[StageInput]:
     """Return the stage of every input of a request; see :meth:`Task.stages`."""
     model = loaded(request.model)
     automaton(model.model, model.spec.name, model.spec.model.name)
+    request.need_inputs()
     cases = find_cases(request.inputs, model.spec.plan)
     if request.truth is not None and len(cases) != 1:
         raise ConfigError(
