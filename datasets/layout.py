@@ -154,13 +154,19 @@ def modality_of(channels: Sequence[str]) -> str:
 def look(cases: Sequence[Case]) -> tuple[Literal[2, 3], int]:
     """Return (spatial axes, channels) of the first case that can be read.
 
+    Of NIfTI and ITK files the header says it, and no voxels are read.
+
     Raises:
         ImageError: if no case can be read: the fault of the first.
     """
+    from medseg_nca.io.peek import peek
     from medseg_nca.io.read import read_image
 
     first: MedsegError | None = None
     for case in cases:
+        extent = peek(case.images)
+        if extent is not None:
+            return (2 if len(extent.shape) == 2 else 3), extent.channels
         try:
             volume = read_image(case.images)
         except MedsegError as error:

@@ -36,7 +36,11 @@ class SearchData:
 def divide(
     task: Task, data: Path | None, out: Path, settings: RunSettings, folds: int, job: Job
 ) -> list[Split]:
-    """Divide the data set, once for each fold; no image is read.
+    """Divide the data set, once for each fold.
+
+    No voxels are read; but where no file says how many axes and channels the images have, the first
+    image of the data set is looked at, whichever part it falls into: its header, and of a picture
+    or a DICOM series the whole.
 
     Args:
         task: what is learned.
@@ -75,7 +79,7 @@ def gather(
 ) -> SearchData:  # fmt: skip
     """Write each split without its test part, and prepare the other cases once.
 
-    No file of a case of the test part is read.
+    No file of a case of the test part is read, but for the first image, as :func:`divide` says.
 
     Args:
         task: what is learned.

@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from medseg_nca.pipelines.search_curve import Curve
 from medseg_nca.pipelines.train import RunResult
 from medseg_nca.search.check import LATENCY, PARAMETERS, has_curve
 from medseg_nca.search.owner import Owner
-from medseg_nca.search.queue import ERROR, OWNER, SignsOfLife, TrialQueue
+from medseg_nca.search.queue import ERROR, LOST, OWNER, SignsOfLife, TrialQueue
 from medseg_nca.search.space import Space, with_values
 from medseg_nca.search.storage import SearchStorage, SearchStorageError
 from medseg_nca.search.study import IDENTITY, study_for_trial
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 TRIALS = "trials"
 # File in the folder of a trial that says whose it is.
 MARK = "trial.json"
+# File there that says that the last worker was not killed: the storage did not answer to it.
+GAVE_UP = "gave_up"
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 # Predictions of which the latency is the median, after one to warm up.
 _PREDICTIONS = 5
@@ -156,6 +159,10 @@ class TrialWork:
                     return number
                 self.queue.put_back(taken, self.owner)
                 raise
+            except SearchStorageError:
+                with suppress(OSError):
+                    (self.plan.trial_folder(number) / GAVE_UP).touch()
+                raise
         return number
 
     def _run(self, taken: FrozenTrial, job: Job) -> None:
@@ -165,7 +172,7 @@ class TrialWork:
         trial = self.storage.call(lambda: Trial(study, self.queue.id_of(number)))
         values = {dim.key: self.storage.call(lambda d=dim: d.suggest(trial)) for dim in plan.space}  # type: ignore[misc]
         self.queue.note(number, "run", str(plan.folder(number, 0).absolute()))
-        self._make_own(study, number, values)
+        self._make_own(study, taken, values)
         state, reached = TrialState.FAIL, None
         try:
             reached = self._trained(trial, values, job)
@@ -182,8 +189,9 @@ class TrialWork:
         for fold in range(plan.folds):
             shutil.rmtree(plan.folder(number, fold) / CHECKPOINTS, ignore_errors=True)
 
-    def _make_own(self, study: Study, number: int, values: dict[str, Any]) -> None:
+    def _make_own(self, study: Study, taken: FrozenTrial, values: dict[str, Any]) -> None:
         """Make the folder of a trial; one of another study or with other values is emptied."""
+        number = taken.number
         folder = self.plan.trial_folder(number)
         identity = self.storage.call(lambda: study.user_attrs).get(IDENTITY)
         mark = {"study": self.plan.study, "identity": identity, "trial": number, "values": values}
@@ -192,6 +200,10 @@ class TrialWork:
         except (OSError, ValueError):
             found = None
         if found == json.loads(json.dumps(mark)):
+            if (folder / GAVE_UP).exists():
+                lost = int(taken.user_attrs.get(LOST, 0))
+                self.queue.note(number, LOST, max(lost - 1, 0))
+                (folder / GAVE_UP).unlink(missing_ok=True)
             return
         try:
             if folder.exists():

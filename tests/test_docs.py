@@ -66,8 +66,8 @@ def check(args: list[str]) -> None:
         assert given or not parameter.required, f"{parameter.name} is missing"
         if given and not isinstance(parameter.type, click.Path):
             parameter.type_cast_value(context, value)
-    config = values.get("config")
-    if isinstance(config, str) and not config.startswith("searches/"):  # what a search wrote
+    made = str(values.get("config")).endswith(".yaml")  # by an earlier command of the page
+    if isinstance(config := values.get("config"), str) and not made:
         load_settings(config, values.get("overrides") or ())
 
 

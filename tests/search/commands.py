@@ -48,7 +48,7 @@ def wait_for(command: subprocess.Popen[str], url: str, state: TrialState) -> Fro
         for trial in trials(url):
             if trial.state == state and (state.is_finished() or trial.user_attrs.get(OWNER)):
                 return trial
-        time.sleep(0.1)
+        time.sleep(0.3)
     raise AssertionError(command.communicate()[1])
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
+from optuna.pruners import MedianPruner, NopPruner
 from optuna.trial import Trial, TrialState, create_trial
 
 from medseg_nca.errors import ConfigError
+from medseg_nca.job import Progress
+from medseg_nca.pipelines.search_curve import Curve
 from medseg_nca.search.owner import LifeWatch, Owner
-from medseg_nca.search.queue import MOST_LOST, TrialQueue
+from medseg_nca.search.queue import LOST, MOST_LOST, TrialQueue
 from medseg_nca.search.results import pareto_front
 from medseg_nca.search.storage import SearchStorage, SearchStorageError, storage_url
 from medseg_nca.search.study import StudyFacts, find_study, join_study, study_for_trial
@@ -104,6 +109,69 @@ def test_a_worker_of_another_machine_is_dead_after_a_minute_without_a_sign() -> 
     assert not watch.is_dead(1, None, None)
 
 
+def test_a_trial_that_another_process_put_back_and_took_is_left_alone(
+    storage: SearchStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join_study(storage, "demo", FACTS, 1, {})
+    first, late, dead = TrialQueue(storage, "demo"), TrialQueue(storage, "demo"), dead_owner()
+    assert first.take(dead) is not None
+    old = late.trials()
+    assert len(first.rescue()) == 1
+    own = Owner.of_this_process()
+    taken = first.take(own)
+    assert taken is not None
+    monkeypatch.setattr(late, "trials", lambda: old)
+    assert late.rescue() == []
+    assert not late.put_back(taken, dead)
+    assert first.owner_of(0) == own
+    assert first.trials()[0].user_attrs[LOST] == 1
+    assert first.put_back(taken, own)
+    assert first.state().waiting == 1
+
+
+def test_two_commands_that_add_trials_together_add_no_more_than_asked(
+    storage: SearchStorage, tmp_path: Path
+) -> None:
+    join_study(storage, "demo", FACTS, 2, {})
+    others = [SearchStorage(storage_url(None, tmp_path)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda other: join_study(other, "demo", FACTS, 12, {}), others))
+    queue = TrialQueue(storage, "demo")
+    queue.study.enqueue_trial({})  # what the slower of two commands may add
+    assert queue.state().total == queue.state().waiting == 12
+    own, taken = Owner.of_this_process(), []
+    while (trial := queue.take(own)) is not None:
+        taken.append(trial.number)
+    assert taken == list(range(12))
+
+
+@pytest.mark.parametrize("objective", ["latency_ms", "parameters"])
+def test_only_a_search_for_the_score_prunes_by_its_curve(
+    objective: str, storage: SearchStorage
+) -> None:
+    join_study(storage, "score", FACTS, 1, {})
+    join_study(storage, "cost", replace(FACTS, objectives=(objective,)), 1, {})
+    assert isinstance(study_for_trial(storage, "score", 0, 0).pruner, MedianPruner)
+    assert isinstance(study_for_trial(storage, "cost", 0, 0).pruner, NopPruner)
+
+
+@pytest.mark.parametrize(
+    ("told", "by_time", "steps"),
+    [(True, False, [28, 33]), (True, True, [20, 30]), (False, True, [])],
+)
+def test_curves_of_a_budget_of_time_have_equal_steps(
+    told: bool, by_time: bool, steps: list[int], storage: SearchStorage
+) -> None:
+    join_study(storage, "demo", FACTS, 1, {})
+    queue = TrialQueue(storage, "demo")
+    assert queue.take(Owner.of_this_process()) is not None
+    trial = Trial(study_for_trial(storage, "demo", 0, 0), queue.id_of(0))
+    curve = Curve(trial, storage, 0, told, by_time)
+    for done in (280, 334):
+        curve.listen(Progress("training", done, 1000, facts={"val_dice": 0.5}))
+    assert sorted(queue.trials()[0].intermediate_values) == steps
+
+
 def test_an_owner_survives_its_text() -> None:
     own = Owner.of_this_process()
     found = Owner.parsed(str(own))
@@ -156,6 +224,12 @@ def test_a_study_is_found_by_its_name(storage: SearchStorage) -> None:
         find_study(storage, "otter")
 
 
+def test_a_study_that_is_not_made_to_its_end_is_named(storage: SearchStorage) -> None:
+    optuna.create_study(storage=storage.rdb, study_name="foreign")
+    with pytest.raises(ConfigError, match="'foreign' was made by another program"):
+        find_study(storage)
+
+
 def test_the_front_is_what_no_trial_surpasses() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
     for values in ((0.8, 50), (0.9, 90), (0.8, 60), (0.7, 10), (0.9, 90)):
@@ -190,3 +264,26 @@ def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SearchStorageError, match="not a database"):
         SearchStorage(storage_url(None, tmp_path))
     assert file.read_text().startswith("no database")
+
+
+def test_the_database_of_mlflow_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        database.commit()
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="another program") as caught:
+        SearchStorage(storage_url(str(file), tmp_path))
+    assert "of its own" in str(caught.value.hint)
+    assert file.read_bytes() == before
+
+
+def test_looking_makes_no_tables(tmp_path: Path) -> None:
+    file = tmp_path / "empty.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE patients (name TEXT)")
+        database.commit()
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="holds no search"):
+        SearchStorage(storage_url(str(file), tmp_path), create=False)
+    assert file.read_bytes() == before

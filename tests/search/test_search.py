@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,47 @@ def test_a_search_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert str(tmp_path / "search.db") in result.stderr
     assert call("search", name).exit_code == 2
+
+
+def test_a_storage_that_is_named_is_looked_at(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = done / "search.db"
+    words = ("search", "status", "--json", "--out")
+    assert call(*words, tmp_path, "--storage", file).exit_code == 0
+    assert call(*words, done, "--storage", tmp_path / "none.db").exit_code == 2
+    monkeypatch.setenv("MEDSEG_SEARCH_STORAGE", str(tmp_path / "none.db"))
+    assert call(*words, done).exit_code == 0
+    monkeypatch.setenv("MEDSEG_SEARCH_STORAGE", str(file))
+    assert call(*words, tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["status", "best", "export"])
+def test_without_optuna_its_package_is_named(
+    name: str, done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in [name for name in sys.modules if name.partition(".")[0] == "optuna"]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in ("results", "storage", "study", "queue"):
+        monkeypatch.delitem(sys.modules, f"medseg_nca.search.{module}", raising=False)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    at = ("--search", done, *(("--out", done / "x.yaml") if name == "export" else ()))
+    result = call("search", name, *at)
+    assert result.exit_code == 2, result.output
+    assert "medseg-nca[search]" in result.stderr
+
+
+def test_the_same_command_has_the_same_folder_without_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "searches" / "demo").mkdir(parents=True)
+    result = call("search", "--config", "demo", "--data", tmp_path, "--tune", "training.lrr=1..2")
+    assert result.exit_code == 2
+    assert f"the folder of the search is {Path('searches', 'demo')}." in result.stderr
+
+
+def test_every_objective_that_is_named_is_taken(phantom: Path, tmp_path: Path) -> None:
+    result = search(phantom, tmp_path / "o", "--objective", "parametters", "--objective", "dice")
+    assert result.exit_code == 2
+    assert "did you mean 'parameters'" in result.stderr
