@@ -66,8 +66,10 @@ def check(args: list[str]) -> None:
         assert given or not parameter.required, f"{parameter.name} is missing"
         if given and not isinstance(parameter.type, click.Path):
             parameter.type_cast_value(context, value)
-    made = str(values.get("config")).endswith(".yaml")  # by an earlier command of the page
-    if isinstance(config := values.get("config"), str) and not made:
+    config = values.get("config")
+    # A file that is not there was made by an earlier command of the page.
+    made = isinstance(config, str) and config.endswith(".yaml") and not (ROOT / config).exists()
+    if isinstance(config, str) and not made:
         load_settings(config, values.get("overrides") or ())
 
 
