@@ -15,7 +15,7 @@ import yaml
 
 import medseg_nca
 from medseg_nca.io.atomic import atomic_folder, write_text
-from medseg_nca.pipelines.search_trials import importances, view_of
+from medseg_nca.search.report_view import importances, view_of
 from medseg_nca.viz.report import (
     Block,
     Picture,

@@ -20,6 +20,7 @@ from medseg_nca.cli.options import (
     out_option,
     print_json,
     set_option,
+    split_option,
     tracking_option,
 )
 
@@ -48,13 +49,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
 @model_option
 @data_option(required=False)
 @out_option("Folder for the results; RUN/dynamics if --model is a run.", required=False)
-@click.option(
-    "--split",
-    type=click.Choice(["test", "val", "train", "all"]),
-    default="test",
-    show_default=True,
-    help="Side of the run's split; a data set that the run did not split is taken whole.",
-)
+@split_option
 @click.option(
     "--cases",
     type=click.IntRange(min=1),

@@ -23,6 +23,7 @@ from medseg_nca.cli.options import (
     print_json,
     scheduler_option,
     set_option,
+    split_option,
     tracking_option,
 )
 
@@ -34,13 +35,7 @@ if TYPE_CHECKING:
 @model_option
 @data_option(required=False)
 @out_option("Folder for the results; RUN/evaluation if --model is a run.", required=False)
-@click.option(
-    "--split",
-    type=click.Choice(["test", "val", "train", "all"]),
-    default="test",
-    show_default=True,
-    help="Side of the run's split; a data set that the run did not split is evaluated whole.",
-)
+@split_option
 @click.option("--save-predictions", is_flag=True, help="Also write the predicted label maps.")
 @set_option
 @one_worker_option

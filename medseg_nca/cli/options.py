@@ -57,6 +57,13 @@ engine_option = click.option(
     help="Who computes an automaton; auto takes the fastest engine that can, NAME is one of "
     "another package.",
 )
+split_option = click.option(
+    "--split",
+    type=click.Choice(["test", "val", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="Side of the run's split; a data set that the run did not split is taken whole.",
+)
 seed_option = click.option("--seed", type=SEED, help="Seed of everything random.")
 workers_option = click.option(
     "--workers",

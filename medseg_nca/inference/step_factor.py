@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medseg_nca.config.bounds import MAX_STEPS
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError
 from medseg_nca.models import SegmentationModel
 
@@ -32,6 +33,21 @@ def scaled_steps(
             hint="Leave prediction.step_factor out.",
         )
     return times_steps(model.steps, factor)
+
+
+def asked(
+    settings: PredictionSettings, factor: float | Sequence[float], seed: int | None
+) -> PredictionSettings:
+    """Return the settings of a prediction with other steps, and with a fire seed.
+
+    Args:
+        settings: how the model is used.
+        factor: how many times the trained steps, for all levels or for each level.
+        seed: seed of fire masks that are drawn; None leaves the masks as they are.
+    """
+    times = factor if isinstance(factor, int | float) else tuple(factor)
+    settings = settings.changed(step_factor=times)
+    return settings if seed is None else settings.changed(seed=seed, fire="sample")
 
 
 def times_steps(steps: Sequence[int], factor: float | Sequence[float]) -> tuple[int, ...]:

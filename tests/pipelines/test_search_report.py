@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
 from medseg_nca.pipelines import search_report
-from medseg_nca.pipelines.search_trials import importances, view_of
+from medseg_nca.search.report_view import importances, view_of
 
 RANGES: dict[str, BaseDistribution] = {
     "training.lr": FloatDistribution(1e-4, 1e-1, log=True),

@@ -21,6 +21,7 @@ from medseg_nca.dynamics.subject import (
     mean_of,
 )
 from medseg_nca.inference.states import StateImage, cut_volume, part_for_states
+from medseg_nca.inference.step_factor import asked
 from medseg_nca.inference.task_model import TaskModel
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
@@ -115,10 +116,7 @@ class RegressionCase(ProbedCase):
     ) -> Array:
         """Implement :meth:`ProbedCase.answer`, by the predictor that ``evaluate`` uses."""
         assert self.image is not None
-        times = factor if isinstance(factor, int | float) else tuple(factor)
-        settings = self.subject.settings.changed(step_factor=times)
-        if seed is not None:
-            settings = settings.changed(seed=seed, fire="sample")
+        settings = asked(self.subject.settings, factor, seed)
         predictor = RealPredictor(self.subject.model, self.subject.facts_of_model, settings)
         found: Array = predictor.predict(image or self.image, job).values.array
         return found

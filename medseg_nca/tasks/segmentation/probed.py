@@ -25,6 +25,7 @@ from medseg_nca.dynamics.subject import (
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.inference.states import StateImage, cut_volume, part_for_states
+from medseg_nca.inference.step_factor import asked
 from medseg_nca.inference.votes import MeanVotes
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
@@ -103,10 +104,7 @@ class SegmentationCase(ProbedCase):
     ) -> Array:
         """Implement :meth:`ProbedCase.answer`, by the predictor that ``evaluate`` uses."""
         assert self.image is not None
-        times = factor if isinstance(factor, int | float) else tuple(factor)
-        settings = self.subject.settings.changed(step_factor=times)
-        if seed is not None:
-            settings = settings.changed(seed=seed, fire="sample")
+        settings = asked(self.subject.settings, factor, seed)
         predictor = Predictor(self.subject.model, settings)
         found: Array = predictor.predict(image or self.image, job).label_map.array
         return found
