@@ -23,7 +23,7 @@ RANKS = (
     {"errors", "suggest", "registry", "job", "cores", "findings"},
     {"config"},
     {"io", "transforms", "nca", "losses", "metrics", "viz"},
-    {"models", "datasets"},
+    {"models", "datasets", "trust"},
     {"inference", "recipe"},
     {"dynamics", "stages"},
     {"training", "peers"},

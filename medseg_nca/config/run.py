@@ -26,6 +26,7 @@ from medseg_nca.config.training import (
     TrackingSettings,
     TrainingSettings,
 )
+from medseg_nca.config.trust import TrustSettings
 
 
 class RunSettings(Settings):
@@ -48,6 +49,7 @@ class RunSettings(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     prediction: PredictionSettings = PredictionSettings()
+    trust: TrustSettings = TrustSettings()
     tracking: TrackingSettings = TrackingSettings()
     _undecided: tuple[str, ...] = PrivateAttr(())
 

@@ -16,6 +16,7 @@ from medseg_nca.config.bounds import (
     MemoryGb,
     Name,
 )
+from medseg_nca.config.trust import GateSettings
 
 # Axes of an image in array order.
 Axes = tuple[Annotated[int, Field(ge=0, le=2)], ...]
@@ -122,6 +123,8 @@ class PredictionSettings(Settings):
     labels as one, which comes first; with "auto" the validation at the end of a training decides,
     and the model keeps the decision. step_factor: how many times its trained steps an automaton
     takes, all levels alike or a number for each level, coarse to fine; at least one step is taken.
+    estimate: whether the quality of an answer is estimated, which takes up to twice the time of a
+    plain answer besides. gate: what the verdict on an answer stands on.
     """
 
     OF_THE_MACHINE: ClassVar[frozenset[str]] = frozenset({"memory_budget_gb", "precision"})
@@ -137,12 +140,15 @@ class PredictionSettings(Settings):
     unlike: Literal["warn", "refuse"] = "warn"
     largest: Literal["auto"] | LabelNames = "auto"
     step_factor: StepFactor | Annotated[tuple[StepFactor, ...], Field(max_length=MAX_LEVELS)] = 1.0
+    estimate: bool = True
+    gate: GateSettings = GateSettings()
 
     @model_serializer(mode="wrap")
     def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a factor of 1, so that files stay readable for versions without it."""
+        """Leave out younger settings at their defaults: older versions can read the file."""
         tree: dict[str, Any] = write(self)
-        return {k: v for k, v in tree.items() if k != "step_factor" or v != 1.0}
+        usual = {"step_factor": 1.0, "estimate": True, "gate": GateSettings().model_dump()}
+        return {k: v for k, v in tree.items() if k not in usual or v != usual[k]}
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -35,6 +35,7 @@ from medseg_nca.nca.window import cut
 from medseg_nca.transforms.islands import remove_islands
 from medseg_nca.transforms.likeness import Likeness
 from medseg_nca.transforms.prepare import Trace, check_axes, prepare
+from medseg_nca.trust.estimate import Estimate, unknown
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class Prediction:
         uncertainty: ``(1, *shape)``, the standard deviation of the foreground probability over the
             stochastic passes and the members of an ensemble; None unless the settings ask for it.
         likeness: how the image compares with the images of the training.
+        estimate: how good the label map probably is.
     """
 
     label_map: Volume
     likeness: Likeness
+    estimate: Estimate
     probabilities: Volume | None = None
     uncertainty: Volume | None = None
 
@@ -154,6 +157,7 @@ class Predictor:
         return Prediction(
             label_map=volume.with_array(label_map),
             likeness=likeness,
+            estimate=unknown("The model carries nothing to estimate its answers by."),
             probabilities=None if probabilities is None else volume.with_array(probabilities),
             uncertainty=None if uncertainty is None else volume.with_array(uncertainty),
         )

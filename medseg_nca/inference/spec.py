@@ -18,6 +18,7 @@ from medseg_nca.config.explain import explain
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.config.training import PredictionSettings
+from medseg_nca.config.trust import TrustSection
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.strict_json import parse_json, read_regular
 from medseg_nca.inference.weights import MISSING
@@ -76,7 +77,7 @@ class ModelSpec(Settings):
     each on its own validation cases. ``weights_sha256`` is the sha256 by which the weights file is
     checked. ``members`` is empty for a single model; the tensors of an ensemble are called
     ``member_0.NAME``, ``member_1.NAME`` and so on. ``origin`` is None unless the model was imported
-    from a checkpoint of other code.
+    from a checkpoint of other code. ``trust`` is None for a model that cannot estimate its answers.
     """
 
     format_version: int = FORMAT_VERSION
@@ -96,6 +97,7 @@ class ModelSpec(Settings):
     reference: dict[str, str] | None = None
     members: tuple[Member, ...] = Field((), max_length=MAX_MEMBERS)
     origin: Origin | None = None
+    trust: TrustSection | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -130,8 +132,9 @@ class ModelSpec(Settings):
         if not self.members:
             # A single model has no members: its file is as it was before there were ensembles.
             hidden["members"] = True
-        if self.origin is None:
-            hidden["origin"] = True
+        for name in ("origin", "trust"):
+            if getattr(self, name) is None:
+                hidden[name] = True
         return self.model_dump_json(indent=2, exclude=hidden) + "\n"
 
     def decided(self, settings: PredictionSettings) -> PredictionSettings:

@@ -24,6 +24,7 @@ from medseg_nca.nca.engines import ENGINES
 from medseg_nca.peers.families import FAMILIES
 from medseg_nca.registry import PluginRegistry
 from medseg_nca.tasks import TASKS
+from medseg_nca.trust.corruptions import CORRUPTIONS
 from tests.plugins.processes import ROOT, command, python
 
 
@@ -36,7 +37,7 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
     assert listed == used
     kinds = (
         NETWORKS, ADAPTERS, CLASS_LAYOUTS, WRITERS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS,
-        UPDATE_RULES, PROBES, FAMILIES,
+        UPDATE_RULES, PROBES, FAMILIES, CORRUPTIONS,
     )  # fmt: skip
     assert listed == {kind.others.group for kind in kinds} | {
         "medseg_nca.configs", "medseg_nca.configs.model", "medseg_nca.losses", OTHERS.group
@@ -45,7 +46,10 @@ def test_the_documentation_lists_what_the_example_adds() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [NETWORKS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS, UPDATE_RULES, PROBES, FAMILIES, WRITERS],
+    [
+        NETWORKS, ENGINES, TASKS, MASK_METRICS, PERCEPTIONS, UPDATE_RULES, PROBES, FAMILIES,
+        CORRUPTIONS, WRITERS,
+    ],
     ids=lambda kind: str(kind.kind),
 )  # fmt: skip
 def test_a_folder_of_plugins_holds_nothing_else(kind: PluginRegistry) -> None:

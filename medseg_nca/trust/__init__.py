@@ -1,0 +1,1 @@
+"""How good a segmentation probably is: corruptions, features, the estimate and its gate."""

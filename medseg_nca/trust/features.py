@@ -1,0 +1,195 @@
+"""What the answers of a model to one image, and to slightly other looks at it, say of their worth.
+
+All features are cheap: they need three label maps, and the probabilities of one pass. Each is a
+plain number that means the same for every image; a :class:`~medseg_nca.config.trust.Scale` of each
+label, measured on cases of the training's kind, makes them comparable between labels and organs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion, find_objects
+from scipy.ndimage import label as components
+
+BoolArray = NDArray[np.bool_]
+Array = NDArray[np.float32]
+Features = dict[str, float]
+
+# Stands for a quantity of an empty mask, where there is none.
+_NOTHING = 0.0
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What the probabilities of one pass say of one label, over its voxels in that pass.
+
+    Attributes:
+        probability: mean probability of the label in its voxels.
+        entropy: mean entropy of all labels in its voxels, in nats.
+        outside: sum of the label's probability outside its voxels, as a share of its voxels.
+    """
+
+    probability: float
+    entropy: float
+    outside: float
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One image as the model sees it, with the answers to it.
+
+    Attributes:
+        image: prepared image, float32 ``(C, *S)``.
+        spacing: size of a voxel in mm, per axis.
+        masks: the answer, bool ``(*S)``, for each label by name.
+        looks: the answers to other looks at the image, by name of the look, then of the label.
+        certainty: by name of the label.
+    """
+
+    image: Array
+    spacing: tuple[float, ...]
+    masks: Mapping[str, BoolArray]
+    looks: Mapping[str, Mapping[str, BoolArray]]
+    certainty: Mapping[str, Certainty]
+
+
+def measure(seen: Observation) -> dict[str, Features]:
+    """Return the features of each label, all labels with the same names in the same order."""
+    whole = {**_intensities(seen.image), **_texture(seen.image)}
+    agreement = {name: _agreement(seen, name) for name in seen.masks}
+    joint = {
+        f"all_{key}": float(np.mean([one[key] for one in agreement.values()]))
+        for key in next(iter(agreement.values()))
+        if key.startswith("dice")
+    }
+    union = np.logical_or.reduce(list(seen.masks.values()))
+    middle = _middle(union)
+    return {
+        name: {
+            **agreement[name], **joint, **_certain(seen.certainty[name]),
+            **_shape(mask, seen.spacing, middle), **_inside(seen.image, mask), **whole,
+        }
+        for name, mask in seen.masks.items()
+    }  # fmt: skip
+
+
+def dice(first: BoolArray, second: BoolArray) -> float:
+    """Return the Dice of two masks; 1 if both are empty."""
+    total = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
+    return 2 * int(np.count_nonzero(first & second)) / total if total else 1.0
+
+
+def _agreement(seen: Observation, name: str) -> Features:
+    own = seen.masks[name]
+    found: Features = {}
+    size = np.log1p(np.count_nonzero(own))
+    for look, masks in seen.looks.items():
+        found[f"dice_{look}"] = dice(own, masks[name])
+        found[f"growth_{look}"] = float(np.log1p(np.count_nonzero(masks[name])) - size)
+    others = [masks[name] for masks in seen.looks.values()]
+    if len(others) > 1:
+        found["dice_looks"] = dice(others[0], others[1])
+    return found
+
+
+def _certain(certainty: Certainty) -> Features:
+    inside, outside = certainty.probability, certainty.outside
+    return {
+        "probability": inside,
+        "entropy": certainty.entropy,
+        # The Dice that is expected if the probabilities are right: 2 sum(p in P) / (|P| + sum(p)).
+        "expected_dice": 2 * inside / (1 + inside + outside),
+    }
+
+
+def _middle(mask: BoolArray) -> NDArray[np.float64]:
+    """Return the centre of a mask in voxels; that of the image for an empty mask."""
+    if not mask.any():
+        return np.array([(n - 1) / 2 for n in mask.shape])
+    return np.array([np.mean(found) for found in np.nonzero(mask)])
+
+
+def _shape(mask: BoolArray, spacing: tuple[float, ...], middle: NDArray[np.float64]) -> Features:
+    """Size, place and form of a mask."""
+    axes = range(mask.ndim)
+    voxels = int(np.count_nonzero(mask))
+    volume = voxels * float(np.prod(spacing))
+    found: Features = {"log_volume": float(np.log(volume + 1))}
+    own = _middle(mask)
+    for axis in axes:
+        found[f"place_{axis}"] = float(own[axis] / max(mask.shape[axis] - 1, 1))
+        found[f"offset_{axis}"] = float((own[axis] - middle[axis]) * spacing[axis])
+        found[f"extent_{axis}"] = float(np.log1p(_extent(mask, axis) * spacing[axis]))
+    if not voxels:
+        return {**found, "parts": _NOTHING, "largest": _NOTHING, "surface": _NOTHING,
+                "cut_off": _NOTHING}  # fmt: skip
+    tight = mask[_window(mask, 1)]
+    numbered, count = components(tight)
+    largest = int(np.bincount(numbered.ravel())[1:].max())
+    inner = int(np.count_nonzero(binary_erosion(tight)))
+    edge = sum(
+        int(np.count_nonzero(np.take(mask, end, axis=axis))) for axis in axes for end in (0, -1)
+    )
+    found["parts"] = float(np.log(count))
+    found["largest"] = largest / voxels
+    # Of bodies of one form, this share does not depend on the size.
+    found["surface"] = float((voxels - inner) / voxels ** ((mask.ndim - 1) / mask.ndim))
+    found["cut_off"] = edge / voxels
+    return found
+
+
+def _extent(mask: BoolArray, axis: int) -> int:
+    there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+    return int(there[-1] - there[0] + 1) if len(there) else 0
+
+
+def _window(mask: BoolArray, margin: int) -> tuple[slice, ...]:
+    """Return the smallest window that holds a mask, with a margin as far as the image goes."""
+    found = find_objects(mask.view(np.uint8))[0]
+    return tuple(slice(max(part.start - margin, 0), part.stop + margin) for part in found)
+
+
+def _inside(image: Array, mask: BoolArray) -> Features:
+    """Intensities in a mask and just around it, in the first channel."""
+    if not mask.any():
+        return {"mean_inside": _NOTHING, "sd_inside": _NOTHING, "step_at_border": _NOTHING}
+    window = _window(mask, 2)
+    part, inside = image[0][window], mask[window]
+    ring = binary_dilation(inside, iterations=2) & ~inside
+    values = part[inside]
+    around = part[ring].mean() if ring.any() else values.mean()
+    return {
+        "mean_inside": float(values.mean()),
+        "sd_inside": float(values.std()),
+        "step_at_border": float(values.mean() - around),
+    }
+
+
+def _intensities(image: Array) -> Features:
+    """Form of the histogram of the prepared image, all channels together."""
+    marks = np.percentile(image, (1, 10, 25, 50, 75, 90, 99))
+    mean, sd = float(image.mean()), float(image.std()) or 1.0
+    names = ("p01", "p10", "p25", "p50", "p75", "p90", "p99")
+    skew = float((((image - mean) / sd) ** 3).mean())
+    return {**dict(zip(names, map(float, marks), strict=True)), "skewness": skew}
+
+
+def _texture(image: Array) -> Features:
+    """Differences of neighbours along each axis, against the spread: noise, blur, thick slices."""
+    spread = float(image.std()) or 1.0
+    found: Features = {}
+    for axis in range(1, image.ndim):
+        first = np.diff(image, axis=axis)
+        second = np.diff(first, axis=axis)
+        found[f"slope_{axis - 1}"] = _log_share(first, spread)
+        found[f"bend_{axis - 1}"] = _log_share(second, spread)
+    return found
+
+
+def _log_share(values: NDArray[Any], spread: float) -> float:
+    return float(np.log(np.abs(values).mean() / spread + 1e-4)) if values.size else _NOTHING
