@@ -46,13 +46,11 @@ from medseg_nca.training.checkpoint import BEST, has_checkpoint
 from medseg_nca.training.loop import Trainer
 from medseg_nca.training.signals import on_stop_signal
 from medseg_nca.training.state import TrainingResult
-from medseg_nca.training.timing import time_iterations
+from medseg_nca.training.timing import FEW, time_iterations
 from medseg_nca.viz.curves import plot_history
 
 logger = logging.getLogger(__name__)
 
-# Trainings of at most this many iterations are not timed before they start.
-FEW = 20
 Show = Callable[[RunPlan], None]
 
 

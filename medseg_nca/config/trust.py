@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,39 +34,38 @@ class TrustSettings(Settings):
 
     fit: whether it does. cases: how many validation cases at most. corruptions: names of the
     artificial faults; None takes all. confidence: of the interval of the predicted Dice.
-    max_share: minutes that the fit may take, as a share of the minutes that the training took;
-    images are left out beyond it.
+    max_share: of ``training.max_minutes``, how much time the fit may take besides them; images with
+    faults are left out beyond it. Without such a limit it takes all.
     """
 
     fit: bool = True
     cases: int = Field(40, ge=1)
     corruptions: tuple[str, ...] | None = None
     confidence: float = Field(0.9, gt=0.5, lt=1)
-    max_share: float = Field(0.25, gt=0)
+    max_share: float = Field(0.1, gt=0, allow_inf_nan=False)
 
 
 class Tree(Settings):
-    """A regression tree: nodes in an order in which a node stands before its children.
+    """A regression tree, its nodes in the order root, left branch, right branch.
 
-    feature: index of the feature that a node looks at, -1 for a leaf. threshold: values up to it go
-    to ``left``, others to ``right``. value: of a leaf; of another node it is not used.
+    feature: index of the feature that a node looks at, -1 for a leaf. number: the value of a leaf;
+    of another node the threshold, up to which a value goes left. right: place of the first node of
+    the right branch, 0 for a leaf; the left branch begins at the next node.
     """
 
     feature: tuple[FeatureIndex, ...] = Field(min_length=1, max_length=MAX_NODES)
-    threshold: tuple[Number, ...]
-    left: tuple[int, ...]
-    right: tuple[int, ...]
-    value: tuple[Number, ...]
+    number: tuple[Number, ...] = Field(max_length=MAX_NODES)
+    right: tuple[int, ...] = Field(max_length=MAX_NODES)
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
         count = len(self.feature)
-        if any(len(p) != count for p in (self.threshold, self.left, self.right, self.value)):
+        if len(self.number) != count or len(self.right) != count:
             raise ValueError("a tree has as many entries in each of its lists")
-        for node, feature in enumerate(self.feature):
-            children = (self.left[node], self.right[node])
-            if feature >= 0 and not all(node < child < count for child in children):
-                raise ValueError(f"node {node} of a tree has children {children}")
+        for node, (feature, right) in enumerate(zip(self.feature, self.right, strict=True)):
+            # Children come after their parent, so that every way through the tree ends.
+            if feature >= 0 and not node + 1 < right < count:
+                raise ValueError(f"node {node} of a tree has its right branch at {right}")
         return self
 
 
@@ -81,13 +80,12 @@ class LabelScale(Settings):
 class CalibrationPairs(Settings):
     """Predicted and true Dice of cases that the predicting trees had not seen.
 
-    half: half the width of the interval of each, before it is scaled to the confidence.
-    clean: whether the image was without an artificial fault. case: number of the case.
+    clean: whether the image was without an artificial fault.
     """
 
-    predicted: tuple[Share, ...] = Field(max_length=MAX_PAIRS)
-    true: tuple[Share, ...]
-    clean: tuple[bool, ...]
+    predicted: tuple[Share, ...] = Field(min_length=1, max_length=MAX_PAIRS)
+    true: tuple[Share, ...] = Field(max_length=MAX_PAIRS)
+    clean: tuple[bool, ...] = Field(max_length=MAX_PAIRS)
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
@@ -99,19 +97,32 @@ class CalibrationPairs(Settings):
 class TrustSection(Settings):
     """How a model estimates the Dice of its own answers (``trust`` in ``model.json``).
 
-    features: names of the features in the order of the trees' indices. scales: one for each label.
-    trees: their mean is the predicted Dice. pairs: what interval and gate are computed from.
-    confidence: of the interval. cases: validation cases that it was fitted on. corruptions: names
-    of the faults that it was fitted on. novelty: the largest distance from clean images that a
-    clean image of the fit had; images beyond it are never accepted.
+    features: names of the features, in the order of the trees' indices. scales: one for each label.
+    trees: their mean is the predicted Dice. pairs: what intervals and gate are computed from.
+    confidence: of the interval. cases: how many cases it was fitted on. corruptions: names of the
+    faults that it was fitted on. novelty: the largest distance from clean images that is usual
+    (:func:`medseg_nca.trust.judge.distance`). prediction: the settings that it was fitted with, as
+    far as they change answers.
     """
 
-    version: int = 1
+    version: Literal[1] = 1
     features: tuple[Name, ...] = Field(min_length=1, max_length=MAX_FEATURES)
     scales: tuple[LabelScale, ...] = Field(min_length=1, max_length=MAX_LABELS)
     trees: tuple[Tree, ...] = Field(min_length=1, max_length=MAX_TREES)
     pairs: CalibrationPairs
     confidence: float = Field(0.9, gt=0.5, lt=1)
     cases: int = Field(ge=1)
-    corruptions: tuple[Name, ...] = ()
-    novelty: float | None = Field(None, gt=0)
+    corruptions: tuple[Name, ...] = Field((), max_length=MAX_FEATURES)
+    novelty: float = Field(gt=0, allow_inf_nan=False)
+    prediction: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        count = len(self.features)
+        if any(len(scale.mean) != count or len(scale.sd) != count for scale in self.scales):
+            raise ValueError(f"scales must have a number for each of the {count} features")
+        if any(sd <= 0 for scale in self.scales for sd in scale.sd):
+            raise ValueError("the sd of a scale must be above 0")
+        if any(feature >= count for tree in self.trees for feature in tree.feature):
+            raise ValueError(f"a tree asks for a feature beyond the {count} features")
+        return self

@@ -5,7 +5,7 @@ Validation, ``evaluate``, ``predict`` and serving all use it, so they cannot dis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, product
 
@@ -22,6 +22,7 @@ from medseg_nca.inference.accepted import (
     tells_memory,
 )
 from medseg_nca.inference.bundle import LoadedModel
+from medseg_nca.inference.estimates import Estimates
 from medseg_nca.inference.memory import direct_labels, footprint, refuse
 from medseg_nca.inference.spec import strange_labels
 from medseg_nca.inference.step_factor import scaled_steps
@@ -35,7 +36,8 @@ from medseg_nca.nca.window import cut
 from medseg_nca.transforms.islands import remove_islands
 from medseg_nca.transforms.likeness import Likeness
 from medseg_nca.transforms.prepare import Trace, check_axes, prepare
-from medseg_nca.trust.estimate import Estimate, unknown
+from medseg_nca.trust.estimate import Estimate
+from medseg_nca.trust.features import Features
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Prediction:
             stochastic passes and the members of an ensemble; None unless the settings ask for it.
         likeness: how the image compares with the images of the training.
         estimate: how good the label map probably is.
+        features: what the estimate stands on, by name of the label; None if it was not measured.
     """
 
     label_map: Volume
@@ -57,6 +60,7 @@ class Prediction:
     estimate: Estimate
     probabilities: Volume | None = None
     uncertainty: Volume | None = None
+    features: Mapping[str, Features] | None = None
 
 
 def flip_sets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -72,6 +76,8 @@ class Predictor:
         settings: prediction settings that replace those that the model carries.
         keeps_budget: if true, an image that needs more memory than ``settings.memory_budget_gb``
             is refused; if false, it is predicted with the least memory possible.
+        measures: whether the features of each answer are measured though the model cannot estimate
+            its answers yet.
 
     Raises:
         ConfigError: if the settings do not fit the model.
@@ -83,12 +89,14 @@ class Predictor:
         settings: PredictionSettings | None = None,
         *,
         keeps_budget: bool = True,
+        measures: bool = False,
     ) -> None:
         self.loaded = loaded
         self.keeps_budget = keeps_budget
         self.model = loaded.model
         self.spec = loaded.spec
         self.settings = loaded.spec.decided(settings or loaded.spec.prediction)
+        self._estimates = Estimates(loaded, self.settings, always=measures)
         self._check()
 
     def _check(self) -> None:
@@ -145,7 +153,12 @@ class Predictor:
         image = torch.from_numpy(prepared.image).unsqueeze(0).to(self.loaded.device)
         del prepared
         votes = self._votes(trace)
-        self._run(image, votes, left / 1e9, job)
+        extra = self._estimates.bytes(image)
+        # Without room for a second look the answer comes without an estimate.
+        looks = 0.0 < extra <= left - self._least(image)
+        left -= extra if looks else 0.0
+        self._run(image, votes, left / 1e9, job, looks)
+        features = self._features(image, votes, likeness, left / 1e9, job) if looks else None
         del image
         probabilities = uncertainty = None
         if isinstance(votes, MeanVotes):
@@ -157,7 +170,8 @@ class Predictor:
         return Prediction(
             label_map=volume.with_array(label_map),
             likeness=likeness,
-            estimate=unknown("The model carries nothing to estimate its answers by."),
+            estimate=self._estimates.estimate(features, label_map[0], likeness),
+            features=features,
             probabilities=None if probabilities is None else volume.with_array(probabilities),
             uncertainty=None if uncertainty is None else volume.with_array(uncertainty),
         )
@@ -169,6 +183,26 @@ class Predictor:
             return refuse(self.loaded, self.settings, extent, name).left(budget)
         found = footprint(self.loaded, self.settings, extent, name)
         return max(found.left(budget), found.model or 0.0)
+
+    def _least(self, image: Tensor) -> float:
+        """Return the bytes that the model itself needs at least, as far as they are known."""
+        sizes = zip(image.shape[2:], self.spec.plan.crop_size, strict=True)
+        options = self._options(self.model, 0, None, Job())
+        return self.model.least_bytes([max(n, s) for n, s in sizes], options) or 0.0
+
+    def _features(
+        self, image: Tensor, votes: Votes, likeness: Likeness, memory_gb: float, job: Job
+    ) -> Mapping[str, Features]:
+        """Look at the image a second time, with one member and without flips."""
+        parts = self._runs() + 1
+        seed = self.settings.seed
+        options = self._options(self.model, seed, memory_gb, job.part(parts - 1, parts))
+
+        def stream(moved: Tensor, sink: Sink) -> None:
+            stream_padded(self.model, moved, self.spec.plan.crop_size, options, sink)
+
+        answer = votes.prepared_map()
+        return self._estimates.features(image, answer, likeness.target, stream)
 
     def _votes(self, trace: Trace) -> Votes:
         settings, shape, labels = self.settings, trace.prepared.shape, self.spec.labels
@@ -198,22 +232,31 @@ class Predictor:
             for index, member in enumerate(members)
         ]
 
-    def _run(self, image: Tensor, votes: Votes, memory_gb: float, job: Job) -> None:
+    def _runs(self) -> int:
+        """Return how often a model is run on the image, without a second look."""
+        return 2 ** len(self.settings.flip_axes) * sum(map(len, self._passes()))
+
+    def _options(
+        self, member: SegmentationModel, seed: int, memory_gb: float | None, job: Job
+    ) -> RunOptions:
+        settings = self.settings
+        return RunOptions(
+            seed=seed,
+            fire="sample" if settings.uncertainty else settings.fire,
+            memory_gb=memory_gb,
+            precision=settings.precision,
+            job=job,
+            steps=scaled_steps(member, settings.step_factor),
+        )
+
+    def _run(self, image: Tensor, votes: Votes, memory_gb: float, job: Job, looks: bool) -> None:
         """Run all passes, members and flips, and add each window of probabilities to the votes."""
-        settings, passes = self.settings, self._passes()
-        sets = list(flip_sets(settings.flip_axes))
-        total = len(sets) * sum(map(len, passes))
+        sets = list(flip_sets(self.settings.flip_axes))
+        total = self._runs() + int(looks)
         count = 0
-        for runs in passes:
+        for runs in self._passes():
             for (member, seed), axes in product(runs, sets):
-                options = RunOptions(
-                    seed=seed,
-                    fire="sample" if settings.uncertainty else settings.fire,
-                    memory_gb=memory_gb,
-                    precision=settings.precision,
-                    job=job.part(count, total),
-                    steps=scaled_steps(member, settings.step_factor),
-                )
+                options = self._options(member, seed, memory_gb, job.part(count, total))
                 count += 1
                 flipped = image.flip([axis + 2 for axis in axes]) if axes else image
                 sink = self._sink(votes, axes, image.shape[2:])

@@ -132,10 +132,14 @@ class ModelSpec(Settings):
         if not self.members:
             # A single model has no members: its file is as it was before there were ensembles.
             hidden["members"] = True
-        for name in ("origin", "trust"):
-            if getattr(self, name) is None:
-                hidden[name] = True
-        return self.model_dump_json(indent=2, exclude=hidden) + "\n"
+        if self.origin is None:
+            hidden["origin"] = True
+        text = self.model_dump_json(indent=2, exclude={**hidden, "trust": True})
+        if self.trust is None:
+            return text + "\n"
+        # Thousands of numbers: a line for each tree, not for each number.
+        section = self.trust.model_dump_json().replace('{"feature"', '\n    {"feature"')
+        return f'{text[:-2]},\n  "trust": {section}\n}}\n'
 
     def decided(self, settings: PredictionSettings) -> PredictionSettings:
         """Return the settings with each "auto" replaced by what the model carries for it."""

@@ -39,6 +39,13 @@ class Votes(ABC):
     def label_map(self, trace: Trace) -> NDArray[Any]:
         """Return the label map on the source grid, ``(1, *shape)``."""
 
+    @abstractmethod
+    def prepared_map(self) -> NDArray[Any]:
+        """Return the label map on the grid of the prepared image, ``(*S)``, a copy.
+
+        It is called before :meth:`label_map`, which overwrites what was collected.
+        """
+
 
 class LabelVotes(Votes):
     """Votes of a single pass whose spacing is the image's own: labels are decided at once.
@@ -62,6 +69,10 @@ class LabelVotes(Votes):
         """Implement :meth:`Votes.label_map`."""
         found: NDArray[Any] = turn_back(self._map[None], trace)
         return found
+
+    def prepared_map(self) -> NDArray[Any]:
+        """Implement :meth:`Votes.prepared_map`."""
+        return self._map.copy()
 
 
 class MeanVotes(Votes):
@@ -137,6 +148,10 @@ class MeanVotes(Votes):
             found[part] = decode(values, labels)
         back: NDArray[Any] = turn_back(found[None], trace)
         return back
+
+    def prepared_map(self) -> NDArray[Any]:
+        """Implement :meth:`Votes.prepared_map`."""
+        return decode_channels(self._mean(), self._labels)
 
     def probabilities(self, trace: Trace) -> FloatArray:
         """Return the mean probabilities on the source grid, ``(K, *shape)``."""

@@ -21,6 +21,9 @@ from medseg_nca.training.batches import batches
 from medseg_nca.training.learner import Learner
 from medseg_nca.training.optim import build_optimiser
 
+# Trainings of at most this many iterations only show that all parts fit: they are not timed before
+# they start, and their models do not learn to estimate their answers.
+FEW = 20
 # At least _FEWEST iterations are timed, then more until _SECONDS have passed, at most _MOST.
 _FEWEST, _MOST, _SECONDS = 3, 20, 1.0
 

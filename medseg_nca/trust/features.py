@@ -1,13 +1,13 @@
-"""What the answers of a model to one image, and to slightly other looks at it, say of their worth.
+"""What a model's answer to an image, and to the image shifted by a voxel, say of its worth.
 
-All features are cheap: they need three label maps, and the probabilities of one pass. Each is a
-plain number that means the same for every image; a :class:`~medseg_nca.config.trust.Scale` of each
-label, measured on cases of the training's kind, makes them comparable between labels and organs.
+All features are cheap: they need two label maps, and the probabilities of one pass. Each is a plain
+number that means the same for every image. The mean and the spread of each over clean images, which
+a model carries for each label, make them comparable between labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ Features = dict[str, float]
 
 # Stands for a quantity of an empty mask, where there is none.
 _NOTHING = 0.0
+# Of larger images a part is looked at where the whole picture counts: this many values, and this
+# many voxels along each axis around the middle.
+_VALUES, _SIDE = 2**20, 128
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Certainty:
 
     Attributes:
         probability: mean probability of the label in its voxels.
-        entropy: mean entropy of all labels in its voxels, in nats.
+        entropy: mean entropy in its voxels, in nats.
         outside: sum of the label's probability outside its voxels, as a share of its voxels.
     """
 
@@ -46,36 +49,34 @@ class Observation:
     Attributes:
         image: prepared image, float32 ``(C, *S)``.
         spacing: size of a voxel in mm, per axis.
-        masks: the answer, bool ``(*S)``, for each label by name.
-        looks: the answers to other looks at the image, by name of the look, then of the label.
-        certainty: by name of the label.
+        answer: the answer, integers ``(*S)``.
+        second: the answer to the image shifted by a voxel, shifted back, ``(*S)``.
+        values: the numbers that mean a label in the answers, by name of the label.
+        certainty: of the second answer, by name of the label.
     """
 
     image: Array
     spacing: tuple[float, ...]
-    masks: Mapping[str, BoolArray]
-    looks: Mapping[str, Mapping[str, BoolArray]]
+    answer: NDArray[Any]
+    second: NDArray[Any]
+    values: Mapping[str, Collection[int]]
     certainty: Mapping[str, Certainty]
 
 
 def measure(seen: Observation) -> dict[str, Features]:
     """Return the features of each label, all labels with the same names in the same order."""
     whole = {**_intensities(seen.image), **_texture(seen.image)}
-    agreement = {name: _agreement(seen, name) for name in seen.masks}
-    joint = {
-        f"all_{key}": float(np.mean([one[key] for one in agreement.values()]))
-        for key in next(iter(agreement.values()))
-        if key.startswith("dice")
-    }
-    union = np.logical_or.reduce(list(seen.masks.values()))
-    middle = _middle(union)
-    return {
-        name: {
-            **agreement[name], **joint, **_certain(seen.certainty[name]),
+    middle = _middle(seen.answer != 0)
+    found: dict[str, Features] = {}
+    for name, values in seen.values.items():
+        numbers = sorted(values)
+        mask = np.isin(seen.answer, numbers)
+        found[name] = {
+            **_agreement(mask, np.isin(seen.second, numbers)), **_certain(seen.certainty[name]),
             **_shape(mask, seen.spacing, middle), **_inside(seen.image, mask), **whole,
-        }
-        for name, mask in seen.masks.items()
-    }  # fmt: skip
+        }  # fmt: skip
+    joint = float(np.mean([one["agreement"] for one in found.values()]))
+    return {name: {**one, "joint_agreement": joint} for name, one in found.items()}
 
 
 def dice(first: BoolArray, second: BoolArray) -> float:
@@ -84,17 +85,9 @@ def dice(first: BoolArray, second: BoolArray) -> float:
     return 2 * int(np.count_nonzero(first & second)) / total if total else 1.0
 
 
-def _agreement(seen: Observation, name: str) -> Features:
-    own = seen.masks[name]
-    found: Features = {}
-    size = np.log1p(np.count_nonzero(own))
-    for look, masks in seen.looks.items():
-        found[f"dice_{look}"] = dice(own, masks[name])
-        found[f"growth_{look}"] = float(np.log1p(np.count_nonzero(masks[name])) - size)
-    others = [masks[name] for masks in seen.looks.values()]
-    if len(others) > 1:
-        found["dice_looks"] = dice(others[0], others[1])
-    return found
+def _agreement(mask: BoolArray, second: BoolArray) -> Features:
+    sizes = [np.log1p(np.count_nonzero(one)) for one in (mask, second)]
+    return {"agreement": dice(mask, second), "growth": float(sizes[1] - sizes[0])}
 
 
 def _certain(certainty: Certainty) -> Features:
@@ -172,15 +165,19 @@ def _inside(image: Array, mask: BoolArray) -> Features:
 
 def _intensities(image: Array) -> Features:
     """Form of the histogram of the prepared image, all channels together."""
-    marks = np.percentile(image, (1, 10, 25, 50, 75, 90, 99))
-    mean, sd = float(image.mean()), float(image.std()) or 1.0
+    values = image.reshape(-1)
+    values = values[:: max(len(values) // _VALUES, 1)]
+    marks = np.percentile(values, (1, 10, 25, 50, 75, 90, 99))
+    mean, sd = float(values.mean()), float(values.std()) or 1.0
     names = ("p01", "p10", "p25", "p50", "p75", "p90", "p99")
-    skew = float((((image - mean) / sd) ** 3).mean())
+    skew = float((((values - mean) / sd) ** 3).mean())
     return {**dict(zip(names, map(float, marks), strict=True)), "skewness": skew}
 
 
 def _texture(image: Array) -> Features:
     """Differences of neighbours along each axis, against the spread: noise, blur, thick slices."""
+    starts = [max(n - _SIDE, 0) // 2 for n in image.shape[1:]]
+    image = image[(slice(None), *(slice(start, start + _SIDE) for start in starts))]
     spread = float(image.std()) or 1.0
     found: Features = {}
     for axis in range(1, image.ndim):

@@ -18,7 +18,7 @@ from medseg_nca.work.case_records import content_key
 
 # The fields of a spec that decide what is predicted and what it is called, and fields in them that
 # decide nothing.
-_DECIDES = {"name", "task", "model", "labels", "plan", "seed"}
+_DECIDES = {"name", "task", "model", "labels", "plan", "seed", "trust"}
 _NOT: Any = {"model": {"engine", "checkpoint", "coarse_gradient", "persist"}}
 # The model of the run that this process works for; the model of the next run replaces it.
 _models = ModelStore(most=1)

@@ -15,6 +15,7 @@ from medseg_nca import __version__
 from medseg_nca.config import RunSettings
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
 from medseg_nca.config.training import PredictionSettings
+from medseg_nca.config.trust import TrustSection
 from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
 from medseg_nca.datasets.splits import Split
 from medseg_nca.datasets.truth import read_labelled
@@ -32,8 +33,10 @@ from medseg_nca.models.auto import auto_levels
 from medseg_nca.tasks.segmentation.constant import constant_loss, constant_predictions
 from medseg_nca.tasks.segmentation.samples import SampleSource
 from medseg_nca.tasks.segmentation.settle import settle_prediction
+from medseg_nca.tasks.segmentation.trust_fit import fit_trust
 from medseg_nca.training.learner import Batch, ConstantAnswer, Validation
 from medseg_nca.training.level_learner import LevelLearner
+from medseg_nca.training.timing import FEW
 
 
 class SegmentationLearner(LevelLearner):
@@ -53,6 +56,7 @@ class SegmentationLearner(LevelLearner):
         self.multi_label = store.labels.multi_label
         self.prediction = settings.prediction
         self.trial: IslandTrial | None = None
+        self.trust: TrustSection | None = None
         if settings.training.validate_steps and not isinstance(settings.model, NcaModelSettings):
             raise ConfigError(
                 f"training.validate_steps: {settings.model.name} is no automaton and has no steps.",
@@ -147,12 +151,28 @@ class SegmentationLearner(LevelLearner):
         return self.prediction.changed(flips=(), uncertainty=0)
 
     def settle(self, model: nn.Module, device: torch.device, job: Job | None = None) -> None:
-        """Decide, as :meth:`Learner.settle`, on flips and on the removal of islands."""
+        """Decide, as :meth:`Learner.settle`, on flips and islands; then fit the estimate."""
         loaded, cases = self._loaded(model, device), self._validation_cases()
         augment = self.settings.augment
         self.prediction, self.trial = settle_prediction(
             loaded, self.prediction, augment, cases, job
         )
+        self.trust = self._fit_trust(model, device, job)
+
+    def _fit_trust(
+        self, model: nn.Module, device: torch.device, job: Job | None
+    ) -> TrustSection | None:
+        """Fit the estimate of quality on the validation cases, as :func:`fit_trust` does."""
+        settings, training = self.settings.trust, self.settings.training
+        if not settings.fit or training.iterations <= FEW:
+            return None
+        minutes = training.max_minutes
+        known = {case.id: case for case in self.store.cases}
+        cases = [known[i] for i in self.split.val if i in known and known[i].label is not None]
+        return fit_trust(
+            self._loaded(model, device), cases, settings, seed=self.settings.seed,
+            minutes=None if minutes is None else settings.max_share * minutes, job=job,
+        )  # fmt: skip
 
     def keep(
         self,
@@ -186,6 +206,7 @@ class SegmentationLearner(LevelLearner):
             metrics=dict(validation.metrics) if validation else {},
             package_version=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            trust=self.trust,
         )
 
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
