@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "medseg_nca.cli.dynamics:dynamics",
         "See what an automaton does over time, under damage and change.",
     ),
+    "trust": ("medseg_nca.cli.trust:trust", "Let a model learn how good its own answers are."),
     "predict": ("medseg_nca.cli.predict:predict", "Segment images."),
     "animate": ("medseg_nca.cli.animate:animate", "Film an automaton at work."),
     "play": ("medseg_nca.cli.play:play", "Run an automaton live on a page, and paint damage."),

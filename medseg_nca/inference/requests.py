@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medseg_nca.config.trust import TrustSettings
 from medseg_nca.inference.trained import TrainedModel
 
 
@@ -62,3 +63,24 @@ class EvaluateRequest:
     workers: int = 1
     scheduler: str | None = None
     fresh: bool = False
+
+
+@dataclass(frozen=True)
+class TrustRequest:
+    """What is needed to let a model learn to estimate its own answers.
+
+    Attributes:
+        model: a trained model of the task.
+        data: folder of a labelled data set, raw or prepared.
+        split: "val", "test", "train" or "all": cases that the model was not trained on are needed.
+        settings: how many cases, which faults, which confidence.
+        overrides: changes to the settings that the model carries, each as ``--set`` takes it.
+        minutes: time after which images with faults are left out; None takes all.
+    """
+
+    model: TrainedModel
+    data: Path
+    split: str = "val"
+    settings: TrustSettings = field(default_factory=TrustSettings)
+    overrides: tuple[str, ...] = ()
+    minutes: float | None = None

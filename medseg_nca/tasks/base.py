@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from medseg_nca.config import RunSettings
 from medseg_nca.config.engines import AUTO
 from medseg_nca.errors import ConfigError
-from medseg_nca.inference.requests import EvaluateRequest, PredictRequest
+from medseg_nca.inference.requests import EvaluateRequest, PredictRequest, TrustRequest
 from medseg_nca.inference.task_results import Agreement, Evaluation, Predicted, ResultTable, Tree
 from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.job import Job
@@ -45,6 +45,7 @@ __all__ = [
     "TrainedModel",
     "Training",
     "Tree",
+    "TrustRequest",
 ]
 
 Better = Literal["higher", "lower", "zero"]
@@ -163,6 +164,24 @@ class Task(TaskRules, ABC):
             Interrupted: if the job was cancelled.
             MedsegError: see :mod:`medseg_nca.errors`.
         """
+
+    def fit_trust(self, request: TrustRequest, job: Job) -> Description:
+        """Let a model learn from labelled cases to estimate its own answers.
+
+        A task need not implement it.
+
+        Returns:
+            The model's description with what it then carries; no file is written.
+
+        Raises:
+            ConfigError: if the models of the task do not estimate their answers.
+            DataError: if there are too few cases.
+            Interrupted: if the job was cancelled.
+        """
+        raise ConfigError(
+            f"Models of the task {self.name} do not estimate their answers.",
+            hint="Those of segmentation do; another task would implement Task.fit_trust.",
+        )
 
     def subject(self, request: SubjectRequest) -> Subject:
         """Offer a model and its cases to the probes of ``medseg-nca dynamics``.

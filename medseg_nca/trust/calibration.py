@@ -70,10 +70,11 @@ class Calibration:
         weight = (self._weight * np.exp(-0.5 * (distance / width) ** 2))[near]
         residual = (self._true - self._predicted)[near]
         tail = (1 - self._confidence) / 2
-        # Cases, not pairs, are independent: the correction for a finite sample counts them. Of n
-        # values that are exchangeable with a new one, the k-th smallest lies above it with the
+        # Cases, not pairs, are independent, and weights leave fewer (Kish's effective size).
+        # Of n values that are exchangeable with a new one, the k-th smallest lies above it with the
         # probability k / (n + 1), and at the share (k - 0.5) / n of them.
-        share = max((tail * (self._cases + 1) - 0.5) / self._cases, 0.0)
+        count = min(float(weight.sum() ** 2 / (weight**2).sum()), self._cases)
+        share = max((tail * (count + 1) - 0.5) / count, 0.0)
         low, high = _quantile(residual, weight, share), _quantile(residual, weight, 1 - share)
         if self._cases < ENOUGH_CASES:
             pad = 0.5 / (self._cases + 1)

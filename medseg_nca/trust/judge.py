@@ -15,8 +15,8 @@ from medseg_nca.trust.forest import predict_forest
 
 Row = NDArray[np.float64]
 
-# Scaled features beyond this say no more than that they are far away.
-FAR = 10.0
+# Spreads from clean images beyond which a feature says no more, to trees and in a distance.
+_FAR, _ALONE = 20.0, 10.0
 _FEW = (
     "The estimate was fitted on {cases} cases, fewer than {enough}: its interval is wide, and the "
     "true Dice may lie outside."
@@ -28,7 +28,7 @@ _NEW = (
 
 
 def scaled(features: Features, names: Sequence[str], scale: LabelScale) -> Row:
-    """Return features in units of their spread over clean images, at most :data:`FAR` from 0.
+    """Return features as distances from clean images, in units of their spread there.
 
     Args:
         features: of one label; a name that is missing counts as usual.
@@ -37,13 +37,16 @@ def scaled(features: Features, names: Sequence[str], scale: LabelScale) -> Row:
     """
     mean, sd = np.array(scale.mean), np.array(scale.sd)
     values = np.array([features.get(name, mean[k]) for k, name in enumerate(names)])
-    found: Row = np.clip((values - mean) / sd, -FAR, FAR)
+    found: Row = np.clip(np.nan_to_num((values - mean) / sd), -_FAR, _FAR)
     return found
 
 
 def distance(row: Row) -> float:
-    """Return how far scaled features lie from those of clean images: their root mean square."""
-    return float(np.sqrt(np.mean(row**2)))
+    """Return how far scaled features lie from those of clean images: their root mean square.
+
+    A single one counts as 10 at most, so that it cannot decide alone.
+    """
+    return float(np.sqrt(np.mean(np.clip(row, -_ALONE, _ALONE) ** 2)))
 
 
 class Judge:

@@ -24,6 +24,7 @@ from medseg_nca.tasks.base import (
     TrainedModel,
     Training,
     Tree,
+    TrustRequest,
 )
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ class SegmentationTask(Task):
             request.fresh,
         )  # fmt: skip
         return run(wanted, job)
+
+    def fit_trust(self, request: TrustRequest, job: Job) -> ModelSpec:
+        """Implement :meth:`Task.fit_trust`."""
+        from medseg_nca.tasks.segmentation.trust_fit import fit_request
+
+        return fit_request(loaded(request.model), request, job)
 
     def subject(self, request: SubjectRequest) -> Subject:
         """Implement :meth:`Task.subject`: labelled cases, with every probe of an automaton."""

@@ -6,18 +6,26 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from medseg_nca.cases.evaluation_inputs import LabelMatch
+from medseg_nca.cases.evaluation_inputs import (
+    LabelMatch,
+    match_labels,
+    open_source,
+    select_cases,
+)
+from medseg_nca.config.prediction_options import prediction_settings
 from medseg_nca.config.trust import TrustSection, TrustSettings
 from medseg_nca.datasets.truth import CaseFiles, read_labelled
 from medseg_nca.errors import DataError, NonFiniteStateError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.estimates import answering
 from medseg_nca.inference.predictor import Predictor
+from medseg_nca.inference.requests import TrustRequest
+from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 from medseg_nca.metrics.overlap import Counts, label_masks
@@ -127,6 +135,30 @@ def fit_trust(
     )  # fmt: skip
     _tell(section, done, time.monotonic() - started)
     return section
+
+
+def fit_request(loaded: LoadedModel, request: TrustRequest, job: Job) -> ModelSpec:
+    """Implement :meth:`medseg_nca.tasks.base.Task.fit_trust`."""
+    spec = loaded.spec
+    prediction = prediction_settings(spec.prediction, {}, request.overrides)
+    source = open_source(request.data)
+    match = match_labels(spec.labels, source.labels)
+    selection = select_cases(source, loaded, request.split)
+    for note in (selection.reason, *selection.notes, *match.notes):
+        logger.info("%s", note)
+    model = replace(loaded, spec=spec.changed(prediction=prediction, trust=None))
+    section = fit_trust(
+        model, selection.items, request.settings, seed=spec.seed, minutes=request.minutes,
+        match=match, job=job,
+    )  # fmt: skip
+    if section is None:
+        raise DataError(
+            f"{request.data}: its {len(selection.items)} cases ({request.split}) are too few to "
+            "estimate answers by.",
+            hint="Two patients or more are needed, 20 or more for narrow intervals; each label "
+            "must be found in one of them. --split names another part of the data.",
+        )
+    return spec.changed(trust=section)
 
 
 def _variants(cases: int, kinds: Sequence[str], seed: int) -> Iterator[Variant]:
