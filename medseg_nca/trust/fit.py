@@ -68,12 +68,13 @@ def fit_section(
         seed: of the fit.
 
     Returns:
-        The section; None if there are too few groups, or a label has no clean row.
+        The section; None if there are too few groups. A label without a clean row is left out.
     """
     names = tuple(rows[0].features) if rows else ()
     scales = _scales(rows, names)
+    rows = [row for row in rows if row.label in scales]
     folds = _folds(rows)
-    if scales is None or folds is None:
+    if folds is None:
         return None
     dice = np.array([row.dice for row in rows])
     clean = np.array([row.clean for row in rows])
@@ -81,7 +82,7 @@ def fit_section(
     predicted, distances = np.empty(len(rows)), np.zeros(len(rows))
     for known, new in folds:
         # Also the scales are those of other patients, as they are for a user's image.
-        part = _scales([rows[k] for k in known], names) or scales
+        part = _scales([rows[k] for k in known], names)
         matrix = _matrix(rows, names, scales | part)
         trees = fit_forest(matrix[known], dice[known], weight[known], seed)
         predicted[new] = predict_forest(trees, matrix[new])
@@ -117,7 +118,7 @@ def _matrix(
     return np.stack([scaled(row.features, names, scales[row.label]) for row in rows])
 
 
-def _scales(rows: Sequence[TrustRow], names: Sequence[str]) -> dict[str, LabelScale] | None:
+def _scales(rows: Sequence[TrustRow], names: Sequence[str]) -> dict[str, LabelScale]:
     found: dict[str, LabelScale] = {}
     for label in dict.fromkeys(row.label for row in rows):
         values = [
@@ -126,7 +127,7 @@ def _scales(rows: Sequence[TrustRow], names: Sequence[str]) -> dict[str, LabelSc
             if row.clean and row.label == label
         ]
         if not values:
-            return None
+            continue
         matrix = np.array(values)
         mean = matrix.mean(0)
         sd = np.maximum(matrix.std(0), _LEAST_SHARE * np.abs(mean) + _LEAST_SD)

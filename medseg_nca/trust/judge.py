@@ -21,6 +21,7 @@ _FEW = (
     "The estimate was fitted on {cases} cases, fewer than {enough}: its interval is wide, and the "
     "true Dice may lie outside."
 )
+_UNFITTED = "{}: the estimate was fitted on no answer that has it, so its mask is not estimated."
 _NEW = (
     "The image or its answer is unlike every clean image that the estimate was fitted on "
     "(distance {distance:.1f}, usual up to {usual:.1f})."
@@ -82,16 +83,19 @@ class Judge:
             for name, scale in self._scales.items()
         }
         predicted = predict_forest(section.trees, np.stack(list(rows.values())))
+        values = dict(zip(rows, predicted.tolist(), strict=True))
         labels = {
-            name: self._label(float(value), empty[name])
-            for name, value in zip(rows, predicted, strict=True)
+            name: self._label(values.get(name, 0.0), nothing)
+            for name, nothing in empty.items()
+            if nothing or name in values
         }
-        reasons = [*self._reasons(labels), *doubts]
-        farthest = max(distance(row) for row in rows.values())
-        if farthest > section.novelty:
-            reasons.append(_NEW.format(distance=farthest, usual=section.novelty))
+        unfitted = [name for name in empty if name not in labels]
+        reasons = [*self._reasons(labels), *map(_UNFITTED.format, unfitted), *doubts]
+        far = max((distance(row) for name, row in rows.items() if not empty[name]), default=0.0)
+        if far > section.novelty:
+            reasons.append(_NEW.format(distance=far, usual=section.novelty))
         verdict = worst([label.verdict for label in labels.values()])
-        if verdict == "accept" and reasons:
+        if verdict in ("accept", "unknown") and reasons:
             verdict = "review"
         few = section.cases < ENOUGH_CASES
         if few:

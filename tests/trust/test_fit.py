@@ -51,9 +51,19 @@ def test_too_few_patients_give_no_section(cases: int) -> None:
     assert fit_section(rows_of(cases), confidence=0.9) is None
 
 
-def test_a_label_that_no_clean_image_has_gives_no_section() -> None:
+def test_a_label_that_no_clean_answer_has_is_left_out() -> None:
     rows = [row for row in rows_of(6) if row.label == "a" or not row.clean]
-    assert fit_section(rows, confidence=0.9) is None
+    section = fit_section(rows, confidence=0.9)
+    assert section is not None
+    assert [scale.label for scale in section.scales] == ["a"]
+    judge = Judge(section, GateSettings())
+    features = rows[0].features
+    there = judge.estimate({"a": features, "b": features}, {"a": False, "b": False})
+    assert there.labels.keys() == {"a"}
+    assert there.verdict != "accept"
+    assert any(text.startswith("b: the estimate was fitted on no answer") for text in there.reasons)
+    nothing = judge.estimate({"a": features, "b": features}, {"a": False, "b": True})
+    assert nothing.labels["b"].empty
 
 
 def test_a_section_survives_json_and_damaged_ones_are_refused() -> None:
