@@ -15,7 +15,7 @@ MAX_FEATURES, MAX_TREES, MAX_NODES, MAX_PAIRS = 200, 1000, 10_000, 20_000
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Numbers = Annotated[tuple[Number, ...], Field(max_length=MAX_FEATURES)]
-FeatureIndex = Annotated[int, Field(ge=-1, lt=MAX_FEATURES)]
+FeatureIndex = Annotated[int, Field(ge=-1, lt=2 * MAX_FEATURES)]
 
 
 class GateSettings(Settings):
@@ -97,7 +97,7 @@ class CalibrationPairs(Settings):
 class TrustSection(Settings):
     """How a model estimates the Dice of its own answers (``trust`` in ``model.json``).
 
-    features: names of the features, in the order of the trees' indices. scales: one for each label.
+    features: names of the features; trees count them as they are, then again scaled. scales: one for each label.
     trees: their mean is the predicted Dice. pairs: what intervals and gate are computed from.
     confidence: of the interval. cases: how many cases it was fitted on. corruptions: names of the
     faults that it was fitted on. novelty: the largest distance from clean images that is usual
@@ -123,6 +123,6 @@ class TrustSection(Settings):
             raise ValueError(f"scales must have a number for each of the {count} features")
         if any(sd <= 0 for scale in self.scales for sd in scale.sd):
             raise ValueError("the sd of a scale must be above 0")
-        if any(feature >= count for tree in self.trees for feature in tree.feature):
+        if any(feature >= 2 * count for tree in self.trees for feature in tree.feature):
             raise ValueError(f"a tree asks for a feature beyond the {count} features")
         return self

@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold
 from medseg_nca.config.trust import CalibrationPairs, LabelScale, TrustSection
 from medseg_nca.trust.features import Features
 from medseg_nca.trust.forest import fit_forest, predict_forest
-from medseg_nca.trust.judge import distance, scaled
+from medseg_nca.trust.judge import distance, row_of
 
 Matrix = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def _folds(rows: Sequence[TrustRow]) -> list[tuple[NDArray[Any], NDArray[Any]]] 
 def _matrix(
     rows: Sequence[TrustRow], names: Sequence[str], scales: Mapping[str, LabelScale]
 ) -> Matrix:
-    return np.stack([scaled(row.features, names, scales[row.label]) for row in rows])
+    return np.stack([row_of(row.features, names, scales[row.label]) for row in rows])
 
 
 def _scales(rows: Sequence[TrustRow], names: Sequence[str]) -> dict[str, LabelScale]:

@@ -28,8 +28,11 @@ _NEW = (
 )
 
 
-def scaled(features: Features, names: Sequence[str], scale: LabelScale) -> Row:
-    """Return features as distances from clean images, in units of their spread there.
+def row_of(features: Features, names: Sequence[str], scale: LabelScale) -> Row:
+    """Return the features of a label as the trees see them: as they are, then scaled.
+
+    Scaled features are distances from clean images, in units of their spread there. With few cases
+    the spread is hardly known, and features as they are tell more; with many, scaled ones do.
 
     Args:
         features: of one label; a name that is missing counts as usual.
@@ -37,17 +40,18 @@ def scaled(features: Features, names: Sequence[str], scale: LabelScale) -> Row:
         scale: mean and spread of each.
     """
     mean, sd = np.array(scale.mean), np.array(scale.sd)
-    values = np.array([features.get(name, mean[k]) for k, name in enumerate(names)])
-    found: Row = np.clip(np.nan_to_num((values - mean) / sd), -_FAR, _FAR)
+    values = np.nan_to_num([features.get(name, mean[k]) for k, name in enumerate(names)])
+    found: Row = np.concatenate([values, np.clip((values - mean) / sd, -_FAR, _FAR)])
     return found
 
 
 def distance(row: Row) -> float:
-    """Return how far scaled features lie from those of clean images: their root mean square.
+    """Return how far features (:func:`row_of`) lie from clean images: root mean square, scaled.
 
     A single one counts as 10 at most, so that it cannot decide alone.
     """
-    return float(np.sqrt(np.mean(np.clip(row, -_ALONE, _ALONE) ** 2)))
+    scaled = np.clip(row[len(row) // 2 :], -_ALONE, _ALONE)
+    return float(np.sqrt(np.mean(scaled**2)))
 
 
 class Judge:
@@ -79,7 +83,7 @@ class Judge:
         """
         section = self.section
         rows = {
-            name: scaled(features[name], section.features, scale)
+            name: row_of(features[name], section.features, scale)
             for name, scale in self._scales.items()
         }
         predicted = predict_forest(section.trees, np.stack(list(rows.values())))

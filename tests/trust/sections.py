@@ -25,7 +25,7 @@ def section_of(
     return TrustSection(
         features=FEATURES,
         scales=tuple(LabelScale(label=name, mean=(0.9, 100.0), sd=(0.1, 10.0)) for name in labels),
-        trees=(Tree(feature=(0, -1, -1), number=(-1.0, 0.3, 0.9), right=(2, 0, 0)),),
+        trees=(Tree(feature=(2, -1, -1), number=(-1.0, 0.3, 0.9), right=(2, 0, 0)),),
         pairs=CalibrationPairs(
             predicted=tuple(predicted),
             true=tuple(true),

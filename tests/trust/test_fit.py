@@ -72,7 +72,7 @@ def test_a_section_survives_json_and_damaged_ones_are_refused() -> None:
     assert TrustSection.model_validate_json(text, strict=True) == section
     for damaged in (
         text.replace('"sd":[0.1', '"sd":[0.0'),
-        text.replace('"feature":[0,', '"feature":[7,'),
+        text.replace('"feature":[2,', '"feature":[4,'),
         text.replace('"mean":[0.9,100.0]', '"mean":[0.9]'),
         text.replace('"true":[0.5]', '"true":[1.5]'),
         text.replace('"true":[0.5]', '"true":[]'),
