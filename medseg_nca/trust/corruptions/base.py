@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg_nca.errors import ConfigError
 from medseg_nca.io.volume import Volume
 
 # 1 is just visible, 2 is plain, 3 is an image that nobody should read.
@@ -67,7 +68,13 @@ def corrupted(
         truth: ``(1, *S)`` on the same grid.
         strength: one of :data:`STRENGTHS`.
         seed: decides what is random.
+
+    Raises:
+        ConfigError: if there is no such strength.
     """
+    if strength not in STRENGTHS:
+        allowed = ", ".join(map(str, STRENGTHS))
+        raise ConfigError(f"The strength of a fault is one of {allowed}, not {strength}.")
     given = Labelled(image.array.astype(np.float32), truth.array, image.spacing)
     found = corruption.apply(given, strength, np.random.default_rng(seed))
     arrays = (np.ascontiguousarray(found.image), np.ascontiguousarray(found.truth))
@@ -81,6 +88,12 @@ def amplitude(image: Array) -> Array:
     """
     low, high = np.percentile(image.reshape(len(image), -1), (1, 99), axis=1)
     return np.where(high > low, high - low, 1).astype(np.float32)
+
+
+def long_axes(image: Array) -> list[int]:
+    """Return the spatial axes of ``(C, *S)`` with more than one voxel; all axes if none has."""
+    shape = image.shape[1:]
+    return [axis for axis, n in enumerate(shape) if n > 1] or list(range(len(shape)))
 
 
 def per_channel(values: Array, dims: int) -> Array:

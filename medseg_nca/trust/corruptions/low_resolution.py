@@ -6,9 +6,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
-from medseg_nca.trust.corruptions.base import Corruption, Labelled
+from medseg_nca.trust.corruptions.base import Corruption, Labelled, long_axes
 
 _FACTORS = (2, 4, 6)
 
@@ -23,12 +22,14 @@ class LowResolution(Corruption):
 
     def apply(self, case: Labelled, strength: int, rng: np.random.Generator) -> Labelled:
         """Implement :meth:`Corruption.apply`."""
-        shape = case.image.shape[1:]
-        axis = int(rng.integers(len(shape)))
-        n, factor = shape[axis], min(_FACTORS[strength - 1], shape[axis])
-        mean = uniform_filter1d(case.image, factor, axis=axis + 1, mode="nearest")
-        middle = np.minimum(np.arange(n) // factor * factor + factor // 2, n - 1)
-        return replace(case, image=np.take(mean, middle, axis=axis + 1))
+        axis = int(rng.choice(long_axes(case.image))) + 1
+        n, factor = case.image.shape[axis], _FACTORS[strength - 1]
+        starts = np.arange(0, n, factor)
+        sizes = np.diff([*starts, n])
+        sums = np.add.reduceat(case.image, starts, axis=axis)
+        column = [-1 if a == axis else 1 for a in range(case.image.ndim)]
+        means = (sums / sizes.reshape(column)).astype(np.float32)
+        return replace(case, image=np.repeat(means, sizes, axis=axis))
 
 
 CORRUPTION = LowResolution()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg_nca.trust.corruptions.base import Corruption, Labelled
+from medseg_nca.trust.corruptions.base import Corruption, Labelled, long_axes
 
 
 class Orientation(Corruption):
@@ -23,11 +23,12 @@ class Orientation(Corruption):
         """Implement :meth:`Corruption.apply`."""
         dims = case.image.ndim - 1
         axes = tuple(int(a) + 1 for a in rng.choice(dims, 2, replace=False))
+        flipped = int(rng.choice(long_axes(case.image))) + 1
         turns = 1 if rng.random() < 0.5 else 3
 
         def moved(array: NDArray[Any]) -> NDArray[Any]:
             if strength == 1:
-                return np.flip(array, axes[0])
+                return np.flip(array, flipped)
             return np.rot90(array, 2 if strength == 2 else turns, axes)
 
         return replace(case, image=moved(case.image), truth=moved(case.truth))

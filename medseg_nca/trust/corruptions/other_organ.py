@@ -6,25 +6,44 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from medseg_nca.trust.corruptions.base import Array, Corruption, Labelled, amplitude, per_channel
 
 _BLOCKS = 3
+# Voxels around the organ that can hold a part of it.
+_BORDER = 2
 
 
 class OtherOrgan(Corruption):
     """What the organ looked like is gone, and the intensities stay: nothing is there to find."""
 
     about: ClassVar[str] = (
-        "Nothing of the organ is left: blocks of the image in another order, noise with the "
-        "image's spectrum, or smooth shapes of its intensities. The truth is empty."
+        "Nothing of the organ is left: it is painted over and blocks of the image are put in "
+        "another order, noise with the image's spectrum, or smooth shapes of its intensities. The "
+        "truth is empty."
     )
 
     def apply(self, case: Labelled, strength: int, rng: np.random.Generator) -> Labelled:
         """Implement :meth:`Corruption.apply`."""
-        make = (_shuffled, _scrambled, _shapes)[strength - 1]
-        image = make(case.image, rng)
+        image = case.image
+        if strength == 1:
+            # A small organ lies within one block, and would only be elsewhere.
+            image = _shuffled(_painted_over(image, case.truth[0] != 0), rng)
+        else:
+            image = (_scrambled if strength == 2 else _shapes)(image, rng)
         return replace(case, image=image.astype(np.float32), truth=np.zeros_like(case.truth))
+
+
+def _painted_over(image: Array, organ: NDArray[np.bool_]) -> Array:
+    """Give the voxels of the organ, and those at its border, the values nearest to them outside."""
+    wide = binary_dilation(organ, iterations=_BORDER)
+    covered = organ if wide.all() else wide
+    if covered.all():
+        return np.zeros_like(image)
+    nearest = distance_transform_edt(covered, return_distances=False, return_indices=True)
+    return image[:, *nearest]
 
 
 def _shuffled(image: Array, rng: np.random.Generator) -> Array:
