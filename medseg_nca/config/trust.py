@@ -97,12 +97,12 @@ class CalibrationPairs(Settings):
 class TrustSection(Settings):
     """How a model estimates the Dice of its own answers (``trust`` in ``model.json``).
 
-    features: names of the features; trees count them as they are, then again scaled. scales: one for each label.
-    trees: their mean is the predicted Dice. pairs: what intervals and gate are computed from.
-    confidence: of the interval. cases: how many cases it was fitted on. corruptions: names of the
-    faults that it was fitted on. novelty: the largest distance from clean images that is usual
-    (:func:`medseg_nca.trust.judge.distance`). prediction: the settings that it was fitted with, as
-    far as they change answers.
+    features: names of the features; trees count them as they are, then again scaled. scales: one
+    for each label that is estimated. trees: their mean is the predicted Dice. pairs: what intervals
+    and gate are computed from. confidence: of the interval. cases: how many cases it was fitted on.
+    corruptions: names of the faults that it was fitted on. novelty: the largest distance from clean
+    images that is usual (:func:`medseg_nca.trust.judge.distance`). prediction: the settings that it
+    was fitted with, as far as they change answers.
     """
 
     version: Literal[1] = 1
