@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -148,7 +148,7 @@ def run(request: PreprocessRequest, job: Job | None = None) -> PreparedStore:
             dataset = _absolute(dataset)
         work = _Work(out.absolute() if spread.remote else out, spread, job or Job())
         measured, failed = _measure(dataset, work)
-        plan = plan or _plan(dataset, measured, settings)
+        plan = plan or _plan(dataset, measured, settings, request.for_run)
         labels = _labels(dataset, measured, settings)
         cases, more = _prepare(dataset, measured, plan, labels, work)
     failed |= more
@@ -244,6 +244,7 @@ def _plan(
     dataset: DataSet,
     measured: dict[str, CaseFingerprint],
     settings: RunSettings,
+    for_run: bool,
 ) -> PreprocessPlan:
     counts = [len(found.channels) for found in measured.values()]
     dims = len(next(iter(measured.values())).shape)
@@ -257,9 +258,21 @@ def _plan(
         name: found for name, found in measured.items() if len(found.channels) == len(channels)
     }
     demands = partial(sample_demands, settings)
-    plan = make_plan(usable, settings.preprocess, channels, dataset.modality, demands)
+    learning = _learning(dataset, usable, settings) if for_run else None
+    plan = make_plan(usable, settings.preprocess, channels, dataset.modality, demands, learning)
     logger.info("Plan: %s", _in_words(plan))
     return plan
+
+
+def _learning(
+    dataset: DataSet, usable: Collection[str], settings: RunSettings
+) -> tuple[str, ...] | None:
+    """The cases of the training part; None where the run cannot divide the data."""
+    cases = tuple(case for case in dataset.cases if case.id in usable)
+    try:
+        return make_split(_Cases(cases), settings.data.split).train
+    except MedsegError:
+        return None  # the training says what is wrong with the split
 
 
 def _labels(
@@ -322,7 +335,7 @@ def _finish(
         package_version=__version__,
         name=dataset.name,
         modality=dataset.modality,
-        dataset_hash=dataset_hash(_Good(good)),
+        dataset_hash=dataset_hash(_Cases(good)),
         labels=labels,
         cases=tuple(cases[case.id] for case in good),
         failed=tuple(FailedCase(id=name, error=failed[name]) for name in sorted(failed)),
@@ -331,8 +344,8 @@ def _finish(
 
 
 @dataclass(frozen=True)
-class _Good:
-    """The part of a data set that its hash is taken of."""
+class _Cases:
+    """A part of a data set."""
 
     cases: tuple[Case, ...]
 

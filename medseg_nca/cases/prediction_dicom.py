@@ -20,8 +20,6 @@ from medseg_nca.io.formats import stem
 
 logger = logging.getLogger(__name__)
 
-# What DICOM calls the modality of a plan.
-_MODALITIES = {"MRI": "MR", "CT": "CT"}
 # The most reasons that a message gives.
 _NAMED = 3
 Found = tuple[Series, Stack | None]
@@ -74,7 +72,6 @@ def dicom_cases(
         if alone or select:
             raise DataError(text, hint=_look((*trees, *loose)[0]))
         return [CaseInput(stem(loose[0]), tuple(loose), dicom=True, refused=text)]
-    _warn_of_modality(volumes, plan)
     for series in {series.uid: series for series, _ in volumes}.values():
         for note in series.doubts:
             logger.warning("%s: %s", series.files[0].parent, note.message)
@@ -95,17 +92,6 @@ def _volumes(found: Scan) -> Iterator[Found]:
             yield series, None
         elif not series.stacks:
             logger.info("Passed over: %s", "; ".join(p.message for p in series.problems))
-
-
-def _warn_of_modality(volumes: Sequence[Found], plan: PreprocessPlan) -> None:
-    known = _MODALITIES.get(plan.modality)
-    others = [series for series, _ in volumes if series.tags.get("Modality", known) != known]
-    if known and others:
-        logger.warning(
-            "%s: %d of %d DICOM images are %s; the model was trained on %s.",
-            others[0].files[0].parent, len(others), len(volumes),
-            ", ".join(sorted({series.tags["Modality"] for series in others})), plan.modality,
-        )  # fmt: skip
 
 
 def _is_chosen(selection: Selection, series: Series, stack: Stack | None) -> bool:

@@ -107,7 +107,7 @@ def find_cases(
     Args:
         inputs: image files; folders whose images are taken; trees with DICOM files, or such files.
         plan: of the model; among DICOM series images with its number of axes are taken, if there
-            are any, and a warning tells of another modality.
+            are any.
         select: which DICOM volumes, see :func:`medseg_nca.io.dicom.select.parse_selection`.
         results: resolved files of an earlier run, which are no inputs although a folder holds them.
 

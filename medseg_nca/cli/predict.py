@@ -77,7 +77,7 @@ from medseg_nca.cli.options import (
 @click.option(
     "--unlike", type=click.Choice(["warn", "refuse"]),
     help="What to do with an image that is unlike those of the training (much coarser voxels, "
-    "another size, axes turned differently).  [default: the model's setting, usually warn]",
+    "another size, modality or contrast).  [default: the model's setting, usually warn]",
 )  # fmt: skip
 @set_option
 @one_worker_option

@@ -44,6 +44,8 @@ MAX_SPACING = 1e4
 MAX_ORIENTATIONS = 48
 # Intensities: their differences and sums stay within float32.
 MAX_INTENSITY = 1e30
+# Different intensities of an image that are counted: those of a picture of 8 bits.
+MAX_GRADES = 256
 # Stochastic passes; 10 to 100 are usual, and the spread changes little beyond.
 MAX_PASSES = 1000
 # Of an ensemble; 5 are usual, and each costs as much as a model.

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import (
@@ -12,6 +18,7 @@ from medseg_nca.config.bounds import (
     MAX_CELL_VOXELS,
     MAX_CHANNELS,
     MAX_CROP_VOXELS,
+    MAX_GRADES,
     MAX_INTENSITY,
     MAX_LEVELS,
     MAX_ORIENTATIONS,
@@ -47,12 +54,46 @@ Extent = Annotated[float, Field(ge=MIN_SPACING, le=MAX_SPACING * MAX_AXIS)]
 Codes = Annotated[str, Field(pattern="^[RLAPSI]{2,3}$")]
 
 
+def _risen(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError(f"a range is two numbers, the least and the largest, got {short(values)}")
+    return values
+
+
+IntensityRange = Annotated[tuple[Intensity, Intensity], AfterValidator(_risen)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareRange = Annotated[tuple[Share, Share], AfterValidator(_risen)]
+# White noise has 1; where every second voxel is dark and the others are bright it is 2.
+Roughness = Annotated[float, Field(ge=0, le=2)]
+RoughnessRange = Annotated[tuple[Roughness, Roughness], AfterValidator(_risen)]
+
+
+class TrainingIntensities(Settings):
+    """What the intensities of one channel were like, before they were normalised.
+
+    Each pair holds the least and the largest value among the training images of what
+    :class:`medseg_nca.transforms.intensity_measures.ImageIntensities` has by that name. ``grades``
+    is the least of theirs, and ``whole`` says that all images had whole numbers only.
+    """
+
+    low: IntensityRange
+    median: IntensityRange
+    high: IntensityRange
+    place: ShareRange
+    border: ShareRange
+    floor: ShareRange
+    rough: RoughnessRange
+    grades: int = Field(ge=1, le=MAX_GRADES)
+    whole: bool
+
+
 class TrainingImages(Settings):
     """What the images were like that a model learned from: others may be beyond what it knows.
 
     Per axis in array order after the plan's ``orientation``, in mm: ``spacing`` is the median,
     ``finest`` and ``coarsest`` are its range; ``smallest`` and ``largest`` are the range of the
     whole image's size. ``orientations`` are the directions of the axes as the files have them.
+    ``intensities`` are those of each channel that the model sees; None in models of older versions.
     """
 
     spacing: tuple[Millimetres, ...]
@@ -61,6 +102,15 @@ class TrainingImages(Settings):
     smallest: tuple[Extent, ...]
     largest: tuple[Extent, ...]
     orientations: tuple[Codes, ...] = Field((), max_length=MAX_ORIENTATIONS)
+    intensities: tuple[TrainingIntensities, ...] | None = Field(
+        None, min_length=1, max_length=MAX_CHANNELS
+    )
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``intensities`` where they are not known: older versions can read the file."""
+        tree: dict[str, Any] = write(self)
+        return {k: v for k, v in tree.items() if v is not None or k != "intensities"}
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -115,6 +165,11 @@ class PreprocessPlan(Settings):
             )
         if self.training is not None and len(self.training.spacing) != self.dims:
             raise ValueError(f"training.spacing must have {self.dims} axes")
+        known = None if self.training is None else self.training.intensities
+        if known is not None and len(known) != self.in_channels:
+            raise ValueError(
+                f"training.intensities must be of {self.in_channels} channels, got {len(known)}"
+            )
         letters = self.orientation or ""
         pairs = [sum(letter in letters for letter in pair) for pair in ("RL", "AP", "SI")]
         if letters and (len(letters) != 3 or pairs != [1, 1, 1]):

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from medseg_nca import __version__
+from medseg_nca.config import PreprocessPlan
 from medseg_nca.config.bounds import MAX_MEMBERS, short
 from medseg_nca.errors import ModelError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.spec import ENSEMBLE_VERSION, Member, ModelSpec
+from medseg_nca.transforms.intensity_likeness import join_intensities
 
 T = TypeVar("T")
 
@@ -21,6 +23,7 @@ _SHARED = ("task", "labels", "plan", "model", "prediction")
 # chosen below.
 _FREE = {
     "model": {"engine", "checkpoint", "loss_weight"},
+    "plan": {"intensities"},
     "prediction": {"flips", "largest", "memory_budget_gb", "seed"},
 }
 TWICE = "Name each member once; it would count twice."
@@ -32,7 +35,7 @@ def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> Mo
 
     If settings may differ, those of the first member are taken. The ensemble keeps only the largest
     part of a label, and averages over flips of an axis, if all members do so, since each member was
-    validated on its own cases.
+    validated on its own cases. It knows the intensities of the training images of all members.
 
     Args:
         models: the members, by the name that messages use for each.
@@ -68,7 +71,7 @@ def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> Mo
         task=first.task,
         model=first.model,
         labels=first.labels,
-        plan=first.plan,
+        plan=_joined_plan([spec.plan for spec in specs]),
         prediction=prediction,
         seed=first.seed,
         training_data=", ".join(dict.fromkeys(s.training_data for s in specs if s.training_data)),
@@ -85,6 +88,14 @@ def join_specs(models: Mapping[str, LoadedModel], name: str | None = None) -> Mo
             for spec in specs
         ),
     )  # fmt: skip
+
+
+def _joined_plan(plans: Sequence[PreprocessPlan]) -> PreprocessPlan:
+    known = [plan.training for plan in plans if plan.training is not None]
+    if not known:
+        return plans[0]
+    intensities = join_intensities([training.intensities for training in known])
+    return plans[0].changed(training=known[0].changed(intensities=intensities))
 
 
 def _compare(part: str, one: tuple[str, ModelSpec], two: tuple[str, ModelSpec]) -> None:

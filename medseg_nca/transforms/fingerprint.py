@@ -18,6 +18,7 @@ from medseg_nca.io.grid import grid_difference
 from medseg_nca.io.volume import Volume
 from medseg_nca.transforms.encode import value_counts
 from medseg_nca.transforms.grid import Grid, axis_codes
+from medseg_nca.transforms.intensity_measures import ImageIntensities, measure_intensities
 
 # Percentiles kept of each case's foreground: dense at the ends, where "ct" clips.
 _TAIL = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -45,7 +46,8 @@ class CaseFingerprint(Settings):
 
     shape, spacing (mm), codes (where each axis points) and box (shape of the part that is not 0)
     per array axis; labels: voxels of each number, background included, None without a label map;
-    centres: where the centre of each number but 0 lies, from 0 to 1 of each array axis.
+    centres: where the centre of each number but 0 lies, from 0 to 1 of each array axis;
+    intensities: of each channel; inside: the same of the box around what is not 0.
     """
 
     shape: tuple[int, ...]
@@ -55,6 +57,8 @@ class CaseFingerprint(Settings):
     channels: tuple[ChannelFingerprint, ...]
     labels: dict[int, int] | None = None
     centres: dict[int, tuple[float, ...]] = Field(default_factory=dict)
+    intensities: tuple[ImageIntensities, ...] = ()
+    inside: tuple[ImageIntensities, ...] = ()
 
     @property
     def foreground(self) -> int:
@@ -76,14 +80,18 @@ def measure(volume: Volume, label: Volume | None) -> CaseFingerprint:
     if label is not None:
         _check_grids(volume, label)
     mask = None if label is None else label.array[0] != 0
+    box, intensities = _box(volume.array), measure_intensities(volume.array)
+    bordered = box != volume.shape
     return CaseFingerprint(
         shape=volume.shape,
         spacing=tuple(round(v, 6) for v in volume.spacing),
         codes=axis_codes(Grid.of(volume)),
-        box=_box(volume.array),
+        box=box,
         channels=tuple(_channel(channel, mask) for channel in volume.array),
         labels=None if label is None else value_counts(label.array),
         centres={} if label is None else label_centres(label.array[0]),
+        intensities=intensities,
+        inside=measure_intensities(volume.array, nonzero=True) if bordered else intensities,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -13,10 +13,11 @@ from medseg_nca.config import PreprocessPlan
 from medseg_nca.config.bounds import MAX_CROP_VOXELS
 from medseg_nca.config.data import PreprocessSettings
 from medseg_nca.config.loading import validate
-from medseg_nca.config.plan import ChannelStatistics
+from medseg_nca.config.plan import ChannelStatistics, TrainingIntensities
 from medseg_nca.errors import ConfigError
 from medseg_nca.transforms.fingerprint import CaseFingerprint, foreground_statistics
 from medseg_nca.transforms.grid import AXIS_LABELS, axis_order, spaced_shape
+from medseg_nca.transforms.intensity_likeness import training_intensities
 from medseg_nca.transforms.likeness import training_images
 
 # A level with fewer cells on an axis sees nothing that the next one does not.
@@ -58,6 +59,7 @@ def make_plan(
     channels: tuple[str, ...],
     modality: str,
     demands: Callable[[PreprocessPlan], Demands],
+    learning: Collection[str] | None = None,
 ) -> PreprocessPlan:
     """Decide how a data set is preprocessed.
 
@@ -67,6 +69,7 @@ def make_plan(
         channels: names of the image channels.
         modality: "CT" makes normalisation "auto" mean "ct".
         demands: asked with the plan as it is before the size of a sample is decided.
+        learning: ids of the cases whose intensities the plan tells of; None means all.
 
     Raises:
         ConfigError: if a setting does not fit the number of axes, or is no orientation.
@@ -89,18 +92,20 @@ def make_plan(
     normalise, statistics = _normalisation(settings, cases, modality)
     voxel = spacing or tuple(float(v) for v in np.median(spacings, axis=0))
     size = _within(median) if settings.crop_size == "auto" else settings.crop_size
+    colour = grey_in_colours(cases) if settings.colour == "auto" else settings.colour
+    intensities = _intensities(cases, learning, inside=crop == "nonzero", grey=colour == "grey")
     decided = {
         "dims": dims,
         "channels": channels,
         "modality": modality,
         "spacing": spacing,
         "crop": crop,
-        "colour": grey_in_colours(cases) if settings.colour == "auto" else settings.colour,
+        "colour": colour,
         "normalise": normalise,
         "statistics": statistics,
         "crop_size": size,
         "scales": pyramid(size, voxel),
-        "training": training_images(cases, settings.orientation),
+        "training": training_images(cases, settings.orientation).changed(intensities=intensities),
         **settings.model_dump(include=_AS_SET),
     }
     draft = validate(PreprocessPlan, decided, source="The plan for the data set")
@@ -232,6 +237,19 @@ def _size(
     if spacing is None:
         return shape
     return list(spaced_shape(shape, _sorted(case.spacing, order), spacing))
+
+
+def _intensities(
+    cases: Mapping[str, CaseFingerprint],
+    learning: Collection[str] | None,
+    *,
+    inside: bool,
+    grey: bool,
+) -> tuple[TrainingIntensities, ...] | None:
+    """What is known of the intensities of the cases of the training, as the model sees them."""
+    used = [case for name, case in cases.items() if learning is None or name in learning]
+    images = [case.inside if inside else case.intensities for case in used or cases.values()]
+    return training_intensities(images, grey=grey)
 
 
 def _normalisation(

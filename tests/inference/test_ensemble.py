@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medseg_nca.config import Label, LabelTable, PreprocessPlan
+from medseg_nca.config.plan import TrainingImages
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import MemoryBudgetError, ModelError
 from medseg_nca.inference.bundle import (
@@ -187,6 +188,29 @@ def test_members_that_do_not_fit_are_named_with_the_field(tmp_path: Path) -> Non
             join_specs({**models, "run_2": model})
     free = other(other(last, "model", engine="reference"), "prediction", memory_budget_gb=1.0)
     assert len(join_specs({**models, "run_2": free}).members) == 3
+
+
+def test_it_learned_from_the_images_of_all_members(tmp_path: Path) -> None:
+    """Each fold trains on other cases, so that their intensities have other ranges."""
+    models = members(tmp_path)
+    one = (1.0, 1.0, 1.0)
+    for high, where in enumerate(list(models), start=5):
+        channel = {
+            "low": (0, 1), "median": (2, 3), "high": (4, high), "place": (0, 1), "border": (0, 1),
+            "floor": (0, 1), "rough": (0, 1), "grades": 10 * high, "whole": True,
+        }  # fmt: skip
+        training = TrainingImages.model_validate({
+            "spacing": one, "finest": one, "coarsest": one, "smallest": one, "largest": one,
+            "intensities": [channel],
+        })  # fmt: skip
+        models[where] = other(models[where], "plan", training=training)
+    known = join_specs(models).plan.training
+    assert known is not None
+    assert known.intensities is not None
+    assert (known.intensities[0].high, known.intensities[0].grades) == ((4, 7), 50)
+    older = known.changed(intensities=None)
+    mixed = join_specs({**models, "run_1": other(models["run_1"], "plan", training=older)})
+    assert mixed.plan.training == older
 
 
 def test_what_is_no_ensemble_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ from medseg_nca.models import create_model
 from medseg_nca.tracking.resolve import zoo_folder
 
 ZOO = zoo_folder() / "hippocampus"
+INTENSITIES = {
+    "low": [-4.0, 0.0], "median": [-1.0, 1.0], "high": [0.0, 4.0], "place": [0.0, 1.0],
+    "border": [0.0, 1.0], "floor": [0.0, 1.0], "rough": [0.0, 1.0], "grades": 2, "whole": False,
+}  # fmt: skip
 LABELS = LabelTable(labels=(Label(name="a", values=(3,)), Label(name="b", values=(7,))))
 HEADER = {"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
 
@@ -86,6 +90,7 @@ def test_no_value_in_any_field_does_harm(tmp_path: Path) -> None:
         ("plan.spacing", [1.0, 1.0, 1.0]),
         *((f"model.levels.{level}.steps", [1, 2]) for level in range(3)),
         ("plan.statistics", [{"mean": 0.0, "sd": 1.0, "low": -3.0, "high": 3.0}]),
+        ("plan.training.intensities", [INTENSITIES]),
     )
     params = {
         "channels": [4, 8], "strides": [2], "kernel_size": 3, "num_res_units": 0, "act": "PRELU",
@@ -155,6 +160,17 @@ def test_no_value_in_any_field_does_harm(tmp_path: Path) -> None:
         ("plan.spacing", [1.0, 1.0, 1e300], "spacing must be 3 numbers of mm"),
         ("plan.scales", [[4096, 4096, 4096]], "scales .* more than 16,777,216 voxels"),
         ("plan.percentiles", [50, 101], "percentiles must be"),
+        ("plan.training.intensities", [INTENSITIES] * 2, "intensities must be of 1 channels"),
+        ("plan.training.intensities", [], r"plan\.training\.intensities: .* at least 1"),
+        *(
+            ("plan.training.intensities", [{**INTENSITIES, name: value}], rf"0\.{name}{words}")
+            for name, value, words in (
+                ("low", [1.0, 0.0], ": .* the least and the largest"),
+                ("median", [0.0, 1e31], r"\.1: .* less than or equal"),
+                ("place", [0.0, 2.0], r"\.1: .* less than or equal to 1"),
+                ("grades", 10**9, ": .* less than or equal to 256"),
+            )
+        ),
         ("plan.normalise", "ct", r"plan\.statistics: .* 1 channels, and there are 0"),
         ("prediction.flips", [0, 3], r"prediction\.flips\.1"),
         ("prediction.uncertainty", 10**9, r"prediction\.uncertainty: .* 1000"),

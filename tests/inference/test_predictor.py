@@ -15,9 +15,11 @@ import torch
 from medseg_nca.config import Label, LabelTable, PreprocessPlan
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import ConfigError, ImageError, ModelError
+from medseg_nca.inference.accepted import compare_with_training
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, load_bundle, save_bundle
 from medseg_nca.inference.predictor import Predictor, stream_padded
 from medseg_nca.inference.votes import MeanVotes
+from medseg_nca.io.dicom.records import Source, Stack
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job, Progress
 from medseg_nca.models import RunOptions, create_model
@@ -111,6 +113,48 @@ def test_an_image_unlike_the_training_can_be_refused(tmp_path: Path) -> None:
     refusing = Predictor(predictor.loaded, PredictionSettings(unlike="refuse"))
     with pytest.raises(ImageError, match="is unlike the images of the training: its voxels"):
         refusing.predict(coarse)
+
+
+INTENSITIES = {
+    "low": (-3, -2), "median": (-0.1, 0.1), "high": (2, 3), "place": (0.4, 0.6),
+    "border": (0.4, 0.6), "floor": (0, 0.1), "rough": (0.02, 1), "grades": 200, "whole": False,
+}  # fmt: skip
+
+
+def test_an_image_of_other_intensities_is_told_or_refused(tmp_path: Path) -> None:
+    known = {**TRAINING, "intensities": [INTENSITIES]}
+    predictor = Predictor(bundle_of(tmp_path, training=known))
+    image = volume_of(12, 12, 12, affine=np.eye(4))
+    assert predictor.predict(image).likeness.unlike == ()
+    mask = image.with_array(np.uint8(image.array > 0))
+    (text,) = predictor.predict(mask).likeness.unlike
+    assert text.startswith("it has only 2 different intensities")
+    refusing = Predictor(predictor.loaded, PredictionSettings(unlike="refuse"))
+    refusing.predict(image)
+    with pytest.raises(ImageError, match="of the training: it has only 2 different intensities"):
+        refusing.predict(mask)
+
+
+def series(modality: str) -> Volume:
+    """An image as a DICOM series of a modality gives it."""
+    source = Source(Stack("", (), (), np.eye(4)), "1", "2", None, modality)
+    return replace(volume_of(12, 12, 8), header={"dicom": source})
+
+
+@pytest.mark.parametrize(
+    ("plan", "dicom", "told"),
+    [
+        ("MRI", "MR", ()), ("mr", "MR", ()), ("PET", "PT", ()), ("X-ray", "DX", ()),
+        ("CT", "MR", ("its modality is MRI, that of the training CT",)),
+        ("MRI", "CT", ("its modality is CT, that of the training MRI",)),
+        ("unknown", "CT", ()), ("MRI", "OT", ()), ("MRI", "", ()),
+    ],
+)  # fmt: skip
+def test_another_modality_is_told(plan: str, dicom: str, told: tuple[str, ...]) -> None:
+    model = PreprocessPlan(dims=3, channels=("x",), crop_size=(8, 8, 8), modality=plan)
+    found = compare_with_training(series(dicom), model, PredictionSettings())
+    assert found.unlike == told
+    assert compare_with_training(volume_of(8, 8, 8), model, PredictionSettings()).unlike == ()
 
 
 def test_a_model_that_says_nothing_of_its_training_cannot_refuse_by_it(tmp_path: Path) -> None:

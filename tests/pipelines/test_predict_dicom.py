@@ -296,7 +296,10 @@ def test_what_is_no_image_and_not_named_is_passed_over(tmp_path: Path) -> None:
 def test_another_modality_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     build.write(tmp_path / "in", build.classic(build.pixels((12, 16, 14)), modality="CT"))
     assert predict(tmp_path / "out", tmp_path / "in").exit_code == 0
-    assert "1 of 1 DICOM images are CT; the model was trained on MRI." in caplog.text
+    tree = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    (told,) = tree["predictions"]
+    assert "its modality is CT, that of the training MRI" in told["training"]["unlike"]
+    assert "its modality is CT, that of the training MRI" in caplog.text
 
 
 def test_a_case_that_a_format_cannot_hold_fails_no_other(tmp_path: Path) -> None:

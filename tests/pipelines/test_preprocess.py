@@ -62,6 +62,26 @@ def changed(before: dict[str, int], out: Path) -> list[str]:
     return sorted(name for name, when in times(out).items() if before.get(name) != when)
 
 
+def test_a_run_tells_of_the_intensities_of_its_training_part(data: Path, tmp_path: Path) -> None:
+    """The one bright case validates: what the model learned from was not as bright."""
+    bright = data / "images" / "case_2.nii.gz"
+    save(bright, np.asarray(nib.load(bright).dataobj) + 1000)  # type: ignore[attr-defined]
+    listed = {"train": ["case_0", "case_1", "case_3"], "val": ["case_2"]}
+    (tmp_path / "split.json").write_text(json.dumps(listed))
+    wanted = settings(f"data.split.file={tmp_path / 'split.json'}")
+    for for_run, brightest in ((True, 200), (False, 1200)):
+        out = tmp_path / str(for_run)
+        store = run(PreprocessRequest(data, out, wanted, workers=0, for_run=for_run))
+        assert PreparedStore.open(out).plan == store.plan
+        assert store.plan.training is not None
+        assert store.plan.training.intensities is not None
+        (known,) = store.plan.training.intensities
+        assert brightest - 100 < known.high[1] < brightest
+        assert 100 < known.high[0] < 200
+        assert known.rough[0] > 0.8
+        assert not known.whole
+
+
 def test_a_folder_of_volumes_becomes_a_prepared_data_set(data: Path, tmp_path: Path) -> None:
     store = run(PreprocessRequest(data, tmp_path / "out", settings()))
     assert [case.id for case in store.cases] == [f"case_{n}" for n in range(4)]

@@ -6,12 +6,8 @@ import numpy as np
 
 from medseg_nca.tasks.classification.options import ClassificationOptions
 from medseg_nca.tasks.classification.prepare import Array, Facts
-
-# The ends of an image's range that are compared, in percent; a few odd pixels do not count.
-_ENDS = (1.0, 99.0)
-# By how many ranges of the training an image may reach beyond it, and the least share of it that
-# an image fills. Both are generous, because a warning that comes often is not read.
-_BEYOND, _LEAST = 1.0, 0.05
+from medseg_nca.transforms.intensity_likeness import range_unlike
+from medseg_nca.transforms.intensity_measures import ENDS
 
 
 def unlike_training(image: Array, facts: Facts, options: ClassificationOptions) -> str | None:
@@ -31,16 +27,8 @@ def unlike_training(image: Array, facts: Facts, options: ClassificationOptions) 
     if options.normalise == "dataset":
         flat = flat * np.array(facts.sd)[:, None] + np.array(facts.mean)[:, None]
     for values, low, high in zip(flat, facts.low, facts.high, strict=True):
-        least, most = np.percentile(values, _ENDS)
-        span = high - low
-        if span <= 0:
-            continue
-        if least < low - _BEYOND * span or most > high + _BEYOND * span:
-            return f"its intensities run from {least:.4g} to {most:.4g}, {_usual(low, high)}"
-        if most - least < _LEAST * span:
-            return f"its intensities run only from {least:.4g} to {most:.4g}, {_usual(low, high)}"
+        least, most = (float(v) for v in np.percentile(values, ENDS))
+        text = range_unlike((least, most), (low, high), (low, high))
+        if text is not None:
+            return text
     return None
-
-
-def _usual(low: float, high: float) -> str:
-    return f"those of the training from {low:.4g} to {high:.4g}"

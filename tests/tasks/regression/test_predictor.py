@@ -153,6 +153,23 @@ def test_what_does_not_fit_is_named() -> None:
         predictor(PredictionSettings(flips=(2,)))
 
 
+def test_an_image_of_other_intensities_is_told_or_refused() -> None:
+    channel = {
+        "low": (0, 1), "median": (50, 60), "high": (90, 100), "place": (0.4, 0.6),
+        "border": (0.4, 0.6), "floor": (0, 0.1), "rough": (0, 0.1), "grades": 90, "whole": True,
+    }  # fmt: skip
+    one = (1.0, 1.0)
+    known = {
+        "spacing": one, "finest": one, "coarsest": one, "smallest": (9, 9), "largest": (99, 99),
+        "intensities": [channel], "orientations": ["RA"],
+    }  # fmt: skip
+    (text,) = predictor(training=known).predict(image(20, 20)).likeness.unlike
+    assert "is there anything but noise in the image?" in text
+    refusing = predictor(PredictionSettings(unlike="refuse"), training=known)
+    with pytest.raises(ImageError, match="anything but noise"):
+        refusing.predict(image(20, 20))
+
+
 def test_cancelled_it_stops() -> None:
     job = Job()
     job.cancel()
