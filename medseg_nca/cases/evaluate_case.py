@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.cases.evaluation_inputs import LabelMatch
+from medseg_nca.cases.quality_notes import as_written, not_estimated, read_estimate
 from medseg_nca.cases.training_notes import read_likeness
 from medseg_nca.datasets.base import Case
 from medseg_nca.datasets.hashing import file_hash
@@ -28,6 +29,7 @@ from medseg_nca.job import Job
 from medseg_nca.metrics.definitions import Values, metrics_of_others
 from medseg_nca.metrics.segmentation import case_metrics
 from medseg_nca.metrics.summary import CaseResult
+from medseg_nca.trust.estimate import Estimate
 from medseg_nca.work.case_records import WrittenFile, content_key, record_path
 from medseg_nca.work.shared_model import SharedModel
 
@@ -81,6 +83,7 @@ class EvaluationRecord:
         training: how the image compares with those of the training
             (:meth:`medseg_nca.transforms.likeness.Likeness.to_dict`).
         prediction: the file of the label map; None if it was not written.
+        estimate: how good the model says that its label map probably is.
         hashes: hashes of the case's files.
         cached: whether an earlier run evaluated the case.
     """
@@ -90,28 +93,29 @@ class EvaluationRecord:
     seconds: float
     training: Mapping[str, Any]
     prediction: WrittenFile | None = None
+    estimate: Estimate = field(default_factory=not_estimated)
     hashes: Mapping[str, str] = field(default_factory=dict, compare=False)
     cached: bool = field(default=False, compare=False)
 
     @classmethod
     def from_tree(cls, tree: Any) -> Self:
-        """Read what ``to_tree`` returned.
+        """Read what ``to_tree`` returned; that of an older version has no estimate.
 
         Raises:
-            KeyError, TypeError, ValueError: if the tree is something else.
+            KeyError, TypeError, ValueError, AttributeError: if the tree is something else.
         """
         file = tree["prediction"]
         prediction = None if file is None else WrittenFile(**file)
         return cls(
             str(tree["key"]), dict(tree["values"]), float(tree["seconds"]),
-            read_likeness(tree["training"]), prediction,
+            read_likeness(tree["training"]), prediction, read_estimate(tree.get("estimate")),
         )  # fmt: skip
 
     def to_tree(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        tree = asdict(self)
+        tree = asdict(replace(self, estimate=not_estimated()))
         del tree["hashes"], tree["cached"]
-        return tree
+        return {**tree, "estimate": self.estimate.to_dict()}
 
     def result(self, case_id: str) -> CaseResult:
         """Return the result of the case, as the summary takes it."""
@@ -188,7 +192,10 @@ def _measure(work: Evaluating, key: str, job: Job | None) -> tuple[EvaluationRec
     if work.save:
         write_volume(prediction, work.target)
         saved = WrittenFile.of(work.target, work.out)
-    return EvaluationRecord(key, values, seconds, predicted.likeness.to_dict(), saved), found
+    record = EvaluationRecord(
+        key, values, seconds, predicted.likeness.to_dict(), saved, as_written(predicted.estimate)
+    )
+    return record, found
 
 
 def _hashes(work: Evaluating) -> dict[str, str]:
@@ -211,7 +218,9 @@ def _read_note(path: Path) -> EvaluationRecord | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return EvaluationRecord.from_tree(json.loads(arrays["note"].tobytes()))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile,
+    ):  # fmt: skip
         return None
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from medseg_nca import __version__
 from medseg_nca.cases.case_work import CaseRecord, CaseWork, predict_case
+from medseg_nca.cases.quality_notes import as_written, not_estimated, read_estimate
 from medseg_nca.errors import DataError, OutputError
 from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.inference.predictor import Prediction, Predictor
-from medseg_nca.io.segmentation import Algorithm, Segmentation, check_seg_type
+from medseg_nca.io.segmentation import Algorithm, PredictedDice, Segmentation, check_seg_type
 from medseg_nca.io.volume import Volume
 from medseg_nca.io.write import write_results, write_volume
+from medseg_nca.trust.estimate import Estimate
 from medseg_nca.work.case_records import content_key
 from medseg_nca.work.shared_model import SharedModel
 
@@ -55,14 +57,17 @@ class PredictionRecord(CaseRecord):
 
     Attributes:
         voxels: number of voxels of each label.
+        estimate: how good the label map probably is.
     """
 
     voxels: Mapping[str, int] = field(default_factory=dict)
+    estimate: Estimate = field(default_factory=not_estimated)
 
     @property
     def line(self) -> str:
-        """The files, the seconds and the voxels of each label, for the terminal."""
-        return f"{'  '.join(self.outputs.values())}  {self.seconds:.2f} s  {self.voxels}"
+        """Files, seconds, voxels of each label and estimated quality, for the terminal."""
+        files, quality = "  ".join(self.outputs.values()), self.estimate.in_short
+        return f"{files}  {self.seconds:.2f} s  {self.voxels}  quality: {quality}"
 
     @property
     def empty(self) -> bool:
@@ -71,12 +76,16 @@ class PredictionRecord(CaseRecord):
 
     def facts(self) -> dict[str, Any]:
         """Implement :meth:`CaseRecord.facts`."""
-        return {"voxels": dict(self.voxels), "empty": self.empty}
+        estimate = self.estimate.to_dict()
+        return {"voxels": dict(self.voxels), "empty": self.empty, "estimate": estimate}
 
     @classmethod
     def read_facts(cls, tree: Any) -> dict[str, Any]:
-        """Implement :meth:`CaseRecord.read_facts`."""
-        return {"voxels": {str(name): int(count) for name, count in tree["voxels"].items()}}
+        """Implement :meth:`CaseRecord.read_facts`; an older record has no estimate."""
+        return {
+            "voxels": {str(name): int(count) for name, count in tree["voxels"].items()},
+            "estimate": read_estimate(tree.get("estimate")),
+        }
 
 
 @dataclass(frozen=True)
@@ -111,12 +120,12 @@ class Predicting(CaseWork[PredictionRecord, Prediction]):
         return content_key(RECORD_VERSION, list(contents), how, self.model.key)
 
     def write(self, answer: Prediction, image: Volume) -> tuple[dict[str, Path], dict[str, Any]]:
-        """Implement :meth:`CaseWork.write`: the label map, and how many voxels each label has."""
+        """Implement :meth:`CaseWork.write`: the label map, voxels of each label, estimate."""
         spec = self.predictor.spec
         files = _written(answer, replace(describe(answer, image, spec), note=self.note), self)
         array = answer.label_map.array
         voxels = {label.name: int((array == label.written).sum()) for label in spec.labels.labels}
-        return files, {"voxels": voxels}
+        return files, {"voxels": voxels, "estimate": as_written(answer.estimate)}
 
 
 def _written(
@@ -146,6 +155,10 @@ def describe(prediction: Prediction, image: Volume, spec: ModelSpec) -> Segmenta
         algorithm=Algorithm(spec.name, spec.weights_sha256[:12] or "unknown", __version__),
         probabilities=prediction.probabilities,
         quality=quality,
+        predicted_dice={
+            name: PredictedDice(one.dice, one.low, one.high, one.verdict)
+            for name, one in prediction.estimate.labels.items()
+        },
     )
 
 

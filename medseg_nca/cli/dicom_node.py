@@ -78,7 +78,11 @@ def list_(
     show_listing(tree)
 
 
-@dicom_node.command(short_help="Try failed jobs and deliveries again.")
+# The id of a job may begin with a dash.
+@dicom_node.command(
+    short_help="Try failed jobs and deliveries again.",
+    context_settings={"ignore_unknown_options": True},
+)
 @click.argument("job", required=False)
 @click.option("--all", "everything", is_flag=True, help="All that failed.")
 @_SPOOL
@@ -90,9 +94,11 @@ def retry(
 ) -> None:  # fmt: skip
     """Try JOB again: compute it if it failed, or send its results where they were not taken.
 
+    A result that is held because its estimated quality is rejected is sent if JOB names it.
+
     The node that is at work does it within a second, or the next one that is started.
     """
-    from medseg_nca.serving.node.listing import failed, gone, listing
+    from medseg_nca.serving.node.listing import failed, gone, held, listing
     from medseg_nca.serving.node.requests import ask_again
 
     if (job is None) != everything:
@@ -100,9 +106,9 @@ def retry(
     folder = _spool(ctx, spool, settings_file)
     listed = listing(folder)
     found, lost = failed(listed), gone(listed)
-    if job is not None and job not in found:
+    if job is not None and job not in (*found, *held(listed)):
         raise ConfigError(
-            f"{job}: is no job that failed, nor one with a delivery that was given up.",
+            f"{job}: is no job that failed, nor one with a delivery that was given up or held.",
             hint="`medseg-nca dicom-node list` shows them.",
         )
     ask_again(folder, job)

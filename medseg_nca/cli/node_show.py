@@ -37,7 +37,17 @@ def show_listing(tree: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     console = make_console()
     columns = {
         "series": ("key", "from", "files", "last", "state", "reason"),
-        "jobs": ("id", "series", "version", "model", "state", "created", "reason"),
+        "jobs": (
+            "id",
+            "series",
+            "version",
+            "model",
+            "state",
+            "verdict",
+            "delivery",
+            "created",
+            "reason",
+        ),
         "deliveries": ("job", "destination", "state", "attempts", "due", "reason"),
         "dead_letters": ("job", "folder"),
     }

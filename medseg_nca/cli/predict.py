@@ -26,6 +26,9 @@ from medseg_nca.cli.options import (
     tracking_option,
 )
 
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+MISS_RATE = click.FloatRange(0, 0.5, min_open=True, max_open=True)
+
 
 @click.command()
 @model_option
@@ -79,6 +82,21 @@ from medseg_nca.cli.options import (
     help="What to do with an image that is unlike those of the training (much coarser voxels, "
     "another size, modality or contrast).  [default: the model's setting, usually warn]",
 )  # fmt: skip
+@click.option(
+    "--acceptable", type=SHARE, metavar="DICE",
+    help="Dice below which a mask counts as bad: what the verdict (accept, review, reject) stands "
+    "on.  [default: the model's setting, usually 0.8]",
+)  # fmt: skip
+@click.option(
+    "--miss-rate", type=MISS_RATE, metavar="SHARE",
+    help="Share of bad masks that may be accepted, and of good ones that may be rejected; a "
+    "smaller one sends more to review.  [default: the model's setting, usually 0.05]",
+)  # fmt: skip
+@click.option(
+    "--no-estimate",
+    is_flag=True,
+    help="Do not estimate how good the masks are; it takes up to twice the time of a plain answer.",
+)
 @set_option
 @one_worker_option
 @scheduler_option
@@ -113,6 +131,7 @@ def predict(
 
     An image whose spacing is unlike that of the training is resampled to it, and the result back.
     Other differences from the images of the training are reported, and kept in predictions.json.
+    Each mask comes with an estimate of its Dice, and a verdict where the model can give one.
 
     A segmentation or a regression keeps finished images: after an interruption the same command
     goes on, and predicts only images that are missing or have changed. An image that fails does not

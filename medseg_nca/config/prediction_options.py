@@ -9,7 +9,10 @@ from medseg_nca.config.base import Settings
 from medseg_nca.config.loading import validate, with_overrides
 from medseg_nca.config.training import PredictionSettings
 
-# Option to field of ``prediction``; an option that turns something off stands for its opposite.
+# Fields of the gate, whose options are called so too.
+GATE = ("acceptable", "miss_rate")
+# Option to field of ``prediction`` or of its part ``gate``; an option that turns something off
+# stands for its opposite.
 FIELDS = {
     "probabilities": "probabilities",
     "uncertainty": "uncertainty",
@@ -21,8 +24,12 @@ FIELDS = {
     "seed": "seed",
     "keep_spacing": "match_spacing",
     "unlike": "unlike",
+    "no_estimate": "estimate",
+    **{name: f"gate.{name}" for name in GATE},
 }
-OPPOSITE = frozenset({"keep_spacing"})
+OPPOSITE = frozenset({"keep_spacing", "no_estimate"})
+# Options about the estimate of quality, which tasks without one do not have.
+OF_ESTIMATE = frozenset({"no_estimate", *GATE})
 
 
 class PredictSettings(Settings):
@@ -49,5 +56,21 @@ def prediction_settings(
         for name, value in options.items()
         if name in FIELDS
     }
-    tree: dict[str, Any] = {"prediction": settings.changed(**changes).model_dump()}
+    gate = {key: changes.pop(f"gate.{key}") for key in GATE if f"gate.{key}" in changes}
+    changed = with_gate(settings.changed(**changes), **gate)
+    tree: dict[str, Any] = {"prediction": changed.model_dump()}
     return validate(PredictSettings, with_overrides(tree, overrides), source="--set").prediction
+
+
+def with_gate(settings: PredictionSettings, **gate: float | None) -> PredictionSettings:
+    """Return settings with some fields of the gate changed.
+
+    Args:
+        settings: those that a model carries.
+        **gate: ``acceptable`` and ``miss_rate``; None keeps what the settings say.
+
+    Raises:
+        ConfigError: for a value that does not fit.
+    """
+    given = {name: value for name, value in gate.items() if value is not None}
+    return settings.changed(gate=settings.gate.changed(**given)) if given else settings

@@ -33,6 +33,23 @@ class Algorithm:
 
 
 @dataclass(frozen=True)
+class PredictedDice:
+    """How good the mask of one label probably is.
+
+    Attributes:
+        dice: predicted Dice with the truth, 0 to 1.
+        low: lower end of its interval.
+        high: upper end.
+        verdict: "accept", "review" or "reject".
+    """
+
+    dice: float
+    low: float
+    high: float
+    verdict: str
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """A label map on the grid of its image.
 
@@ -43,6 +60,7 @@ class Segmentation:
         algorithm: what made it.
         probabilities: ``(K, x, y, z)`` in channel order of ``labels``, where they were asked for.
         quality: named figures about this result, for example ``{"uncertainty": 0.03}``.
+        predicted_dice: by name of the label; empty where no quality was estimated.
         note: a few words that the description of a DICOM series says besides, such as "version 2".
     """
 
@@ -52,4 +70,5 @@ class Segmentation:
     algorithm: Algorithm
     probabilities: Volume | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
+    predicted_dice: Mapping[str, PredictedDice] = field(default_factory=dict)
     note: str = ""

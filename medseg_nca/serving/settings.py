@@ -101,6 +101,8 @@ def _network(address: str) -> str:
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Acceptable = Annotated[float, Field(gt=0, lt=1)]
+MissRate = Annotated[float, Field(gt=0, lt=0.5)]
 
 
 class WorkSettings(Settings):
@@ -129,6 +131,16 @@ class WorkSettings(Settings):
     tracking_uri: Annotated[str | None, AlsoFrom("MLFLOW_TRACKING_URI"), Metavar("URI")] = Field(
         None,
         description="MLflow tracking store, for example sqlite:///mlflow.db or http://host:5000.",
+    )
+    acceptable: Annotated[Acceptable | None, Metavar("DICE")] = Field(
+        None,
+        description="Dice below which a mask counts as bad, for the verdict on it; the model's own "
+        "setting if not given.",
+    )
+    miss_rate: Annotated[MissRate | None, Metavar("SHARE")] = Field(
+        None,
+        description="Share of bad masks that may be accepted, and of good ones that may be "
+        "rejected; the model's own setting if not given.",
     )
     poll: Positive = Field(
         2.0, description="Seconds between two looks at where an alias of the registry points."

@@ -18,8 +18,10 @@ from medseg_nca.work.case_records import content_key
 
 # The fields of a spec that decide what is predicted and what it is called, and fields in them that
 # decide nothing.
-_DECIDES = {"name", "task", "model", "labels", "plan", "seed", "trust"}
+_DECIDES = {"name", "task", "model", "labels", "plan", "seed"}
 _NOT: Any = {"model": {"engine", "checkpoint", "coarse_gradient", "persist"}}
+# Settings that decide how good a result is said to be; SharedModel adds them where it is said.
+_OF_ESTIMATE = {"estimate", "gate"}
 # The model of the run that this process works for; the model of the next run replaces it.
 _models = ModelStore(most=1)
 
@@ -73,7 +75,7 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
         self.key = content_key(
             decides,
             self._weights,
-            self._settings.model_dump(mode="json", exclude_defaults=True),
+            self._settings.model_dump(mode="json", exclude_defaults=True, exclude=_OF_ESTIMATE),
             *named_engine(self._engine),
         )
         self._folder = None if place is None else place.absolute() / f"model-{self.key[:12]}"
@@ -118,12 +120,19 @@ class SharedPredictor(ABC, Generic[Model, AnyPredictor]):
 
 
 class SharedModel(SharedPredictor[LoadedModel, Predictor]):
-    """A predictor of label maps that every process makes once; see :class:`SharedPredictor`."""
+    """A predictor of label maps that every process makes once; see :class:`SharedPredictor`.
+
+    What the estimate of quality stands on decides a result only where one is made: so finished
+    cases stay finished for a model that carries no estimate, and where the settings want none.
+    """
 
     def __init__(self, predictor: Predictor, place: Path | None = None) -> None:
-        decides = predictor.spec.model_dump(
+        spec, settings = predictor.spec, predictor.settings
+        decides: Any = spec.model_dump(
             mode="json", include=_DECIDES, exclude=_NOT, exclude_defaults=True
         )
+        if settings.estimate and spec.trust is not None:
+            decides = [decides, spec.trust.model_dump(mode="json"), settings.gate.model_dump()]
         super().__init__(predictor, predictor.loaded, decides, place)
 
     def _save(self, folder: Path, model: LoadedModel) -> None:

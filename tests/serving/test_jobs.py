@@ -43,6 +43,7 @@ def test_a_picture_gives_what_predict_gives(server: Server, tmp_path: Path) -> N
     np.testing.assert_array_equal(found, wanted.T)
     report = server.get(f"/v1/jobs/{job['id']}/outputs/report").json()
     assert report["labels"] == job["labels"]
+    assert report["estimate"] == job["estimate"]
     assert job["labels"][0]["voxels"] == int((wanted == 255).sum())
 
 

@@ -76,6 +76,8 @@ def test_each_output_of_infer(server: Server) -> None:
     assert gzip.decompress(image.content) == gzip.decompress(content)
     assert "label_file.nii.gz" in image.headers["content-disposition"]
     said = server.post("/infer/tiny?image=head&output=json").json()
+    estimate = said["estimate"]
+    assert (estimate["verdict"], estimate["dice"], estimate["labels"]) == ("unknown", None, {})
     array = np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(content)).dataobj)
     assert [label["voxels"] for label in said["labels"]] == [(array == n).sum() for n in (1, 2)]
     refused = server.post("/infer/tiny?image=head&output=dicom_seg")

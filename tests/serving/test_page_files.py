@@ -45,7 +45,7 @@ def test_every_text_is_there_and_is_used() -> None:
     code = "\n".join(SCRIPTS.values())
     named |= set(re.findall(r'"([a-z0-9_]+)"', code)) & set(TEXTS["en"])
     called = set(re.findall(r'\bt\("(\w+)"', code))
-    built = ("output_", "state_", "storing_", "kinds_", "model_takes_")
+    built = ("output_", "state_", "storing_", "kinds_", "model_takes_", "verdict_")
     assert called | set(re.findall(r'data-t(?:-label)?="(\w+)"', HTML)) <= set(TEXTS["en"])
     left = {key for key in set(TEXTS["en"]) - named if not key.startswith(built)}
     # States of a job and of the server are keys as they are.

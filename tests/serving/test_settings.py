@@ -23,7 +23,7 @@ OTHER = {
     "tracking_uri": "sqlite:///x.db", "poll": "14", "dicomweb_auth": "/a", "dicomweb_ca": "/ca",
     "dicomweb_timeout": "15", "dicomweb_insecure": "yes", "fetch_seconds": "16", "cache_gb": "17",
     "store": "true", "engine": "reference", "ohif": "/ohif", "node": "/node.yaml",
-    "deliver_hours": "18",
+    "deliver_hours": "18", "acceptable": "0.9", "miss_rate": "0.01",
 }  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Structured report by template TID 1500, Measurement Report (PS3.16), by highdicom.
 
 One measurement group per label with its volume in mL (a 2D image: its area in mm2), found or not,
-and one with the quality figures of the result. A group refers to the segment of the DICOM SEG that
-was written with it, otherwise to the source images.
+and its predicted Dice with a verdict where these were estimated; and one with the quality figures
+of the result. A group refers to the segment of the DICOM SEG that was written with it, otherwise to
+the source images.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from medseg_nca.io.dicom.objects.source import (
     source_images,
 )
 from medseg_nca.io.dicom.objects.values import UTF_8, new_uid, quiet_writing, text
-from medseg_nca.io.segmentation import Segmentation
+from medseg_nca.io.segmentation import PredictedDice, Segmentation
 from medseg_nca.io.writers.base import ResultWriter
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 _MILLILITRE = Code(scheme="UCUM", value="ml", meaning="mL")
 _SQUARE_MM = Code(scheme="UCUM", value="mm2", meaning="mm2")
+# What the figures and the verdict of a label are called.
+_DICE = ("Predicted Dice", "Predicted Dice, lower end", "Predicted Dice, upper end")
+_VERDICT = "Verdict on the segmentation"
 
 
 def write_sr(segmentation: Segmentation, path: Path, *, seg_file: Path | None = None) -> None:
@@ -94,6 +98,7 @@ def _build(segmentation: Segmentation, source: SourceImages, seg: Dataset | None
         imaging_measurements=groups,
     )
     used = [coded(label) for _, label in labels] + [private_code(name) for name in figures]
+    used += [private_code(_VERDICT)] if segmentation.predicted_dice else []
     dataset: Dataset = ComprehensiveSR(
         evidence=[*_evidence(source), *([] if seg is None else [seg])],
         content=report[0],
@@ -151,6 +156,10 @@ def _group(
         "algorithm_id": _algorithm(segmentation),
         "measurements": [_size(mask, segmentation)],
     }
+    predicted = segmentation.predicted_dice.get(label.name)
+    if predicted is not None:
+        more["measurements"] += _predicted_dice(predicted)
+        more["qualitative_evaluations"] = [_verdict(predicted)]
     if label.modifier is not None:
         more["finding_sites"] = [
             FindingSite(concept(code), topographical_modifier=concept(label.modifier))
@@ -188,26 +197,41 @@ def _size(mask: NDArray[np.bool_], segmentation: Segmentation) -> Any:
     return Measurement(name=codes.SCT.Volume, value=round(volume, 6), unit=concept(_MILLILITRE))
 
 
+def _predicted_dice(predicted: PredictedDice) -> list[Any]:
+    """Predicted Dice and the ends of its interval, under private codes made from their names."""
+    values = (predicted.dice, predicted.low, predicted.high)
+    return [_figure(name, round(value, 4)) for name, value in zip(_DICE, values, strict=True)]
+
+
+def _verdict(predicted: PredictedDice) -> Any:
+    """The verdict, whose word is the meaning of a private code."""
+    from highdicom.sr import QualitativeEvaluation
+
+    name, value = private_code(_VERDICT), private_code(predicted.verdict)
+    return QualitativeEvaluation(name=concept(name), value=concept(value))
+
+
+def _figure(name: str, value: float) -> Any:
+    """A figure without unit."""
+    from highdicom.sr import Measurement
+    from pydicom.sr.codedict import codes
+
+    return Measurement(
+        name=concept(private_code(name)), value=float(f"{value:.6g}"), unit=codes.UCUM.NoUnits
+    )
+
+
 def _quality(
     figures: dict[str, float], segmentation: Segmentation, source: SourceImages, uid: str
 ) -> Any:
     """Figures about the result as a whole, under private codes made from their names."""
-    from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations, TrackingIdentifier
-    from pydicom.sr.codedict import codes
+    from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
 
-    measurements = [
-        Measurement(
-            name=concept(private_code(name)),
-            value=float(f"{value:.6g}"),
-            unit=codes.UCUM.NoUnits,
-        )
-        for name, value in figures.items()
-    ]
     found = segmentation.label_map.array[0] != 0
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=uid, identifier="Quality of the result"),
         algorithm_id=_algorithm(segmentation),
-        measurements=measurements,
+        measurements=[_figure(name, value) for name, value in figures.items()],
         source_images=_images(source, source.grid.frames(found)),
     )
 

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
+from medseg_nca.cases.quality_notes import not_estimated
 from medseg_nca.serving.errors import Refused
 from medseg_nca.serving.http.files import streamed
 from medseg_nca.serving.http.problems import problem
@@ -255,6 +256,7 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
     if job.state == "done":
         outputs = job.result["outputs"]
         tree |= {name: job.result[name] for name in ("seconds", "warnings", "notes", "labels")}
+        tree["estimate"] = estimate_of(job)
         tree["outputs"] = [
             {"kind": kind, "href": f"/v1/jobs/{job.id}/outputs/{kind}",
              "name": _name(kind, output),
@@ -262,6 +264,12 @@ def describe(server: Running, job: JobRecord) -> dict[str, Any]:
             for kind, output in outputs.items()
         ]  # fmt: skip
     return tree | _delivered(server, job)
+
+
+def estimate_of(job: JobRecord) -> dict[str, Any]:
+    """How good the result of a job that is done probably is; an older server did not say it."""
+    found: dict[str, Any] | None = job.result.get("estimate")
+    return not_estimated().to_dict() if found is None else found
 
 
 def _delivered(server: Running, job: JobRecord) -> dict[str, Any]:
@@ -276,8 +284,9 @@ def _delivered(server: Running, job: JobRecord) -> dict[str, Any]:
         for one in found
     ]  # fmt: skip
     known = {one.destination for one in found}
+    state = "held" if job.is_held else "waiting"
     if job.state == "done" or not job.is_finished:
-        lines += [{"destination": name, "state": "waiting", "attempts": 0, "detail": None}
+        lines += [{"destination": name, "state": state, "attempts": 0, "detail": None}
                   for name in job.options.destinations if name not in known]  # fmt: skip
     if not lines:
         return {}

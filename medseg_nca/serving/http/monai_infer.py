@@ -15,7 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from medseg_nca.serving.catalogue import Served
 from medseg_nca.serving.errors import Refused
-from medseg_nca.serving.http.jobs import open_output, output_file, wait_for
+from medseg_nca.serving.http.jobs import estimate_of, open_output, output_file, wait_for
 from medseg_nca.serving.http.problems import problem
 from medseg_nca.serving.http.running import Client, Running, answers, running, sender
 from medseg_nca.serving.http.submit import submit
@@ -136,6 +136,7 @@ def _params(job: JobRecord) -> dict[str, Any]:
         "run_id": job.id,
         "latencies": {"total": result["seconds"]},
         "warnings": result["warnings"],
+        "estimate": estimate_of(job),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi.concurrency import run_in_threadpool
@@ -40,9 +41,12 @@ async def submit(
         ImageError, TooLarge: if the model cannot take it.
         Refused: with 503 if the queue is full.
     """
+    settings = server.settings
+    gate = {"acceptable": settings.acceptable, "miss_rate": settings.miss_rate}
+    options = replace(options, **gate)
 
     def work() -> JobRecord:
-        check_fit(received, served.spec.plan, server.settings.limits.voxels)
+        check_fit(received, served.spec.plan, settings.limits.voxels)
         series = ""
         if received.kind == "dicom":
             series = series_uid_of_damaged(received.files[0])

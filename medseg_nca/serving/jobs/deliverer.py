@@ -171,6 +171,7 @@ class _Sender(threading.Thread):
             if not report.refused:
                 self._store.dead_letters.remove(job.id, self._key)
                 self._end(delivery, job, "stored")
+                logger.info("Job %s: delivered to %s%s.", job.id, self._key, _quality(job))
                 return
             text = f"{self._who()} refuses the results ({_reasons(report)})."
             passes = all(reason in _PASSING for reason in report.refused.values())
@@ -220,8 +221,17 @@ class _Sender(threading.Thread):
         self._metrics.count("stored_total", destination=self._key, outcome=state)
         self._audit.write(
             "store", user=job.owner, outcome=state, job=job.id, series=job.series,
-            destination=self._key,
+            destination=self._key, **({"verdict": job.verdict} if job.verdict else {}),
         )  # fmt: skip
+
+
+def _quality(job: JobRecord) -> str:
+    """What the log says of the estimated quality of a result; nothing of a notice of a failure."""
+    if not job.verdict:
+        return ""
+    dice = (job.result.get("estimate") or {}).get("dice")
+    about = "" if dice is None else f", predicted Dice about {dice:.2f}"
+    return f"; quality: {job.verdict}{about}"
 
 
 def dicom_files(store: JobStore, job: JobRecord) -> list[Path]:

@@ -19,6 +19,11 @@ from medseg_nca.serving.jobs.store import JobStore
 DeliveryState = Literal["waiting", "stored", "failed"]
 # No pause is that long: what is due later was noted before the clock was set back, and is due now.
 _FARTHEST = 3600.0
+# Where an option or the estimate is missing, as in jobs of an older server, a job is not held.
+_HELD = (
+    "(COALESCE(json_extract(jobs.options, '$.hold_rejected'), 0) = 1 "
+    "AND COALESCE(json_extract(jobs.result, '$.estimate.verdict'), '') = 'reject')"
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Deliveries:
                 "FROM jobs, json_each(jobs.options, '$.destinations') AS wanted "
                 "WHERE (jobs.state = 'done' OR (jobs.state = 'failed' "
                 "AND json_extract(jobs.result, '$.notice.file') IS NOT NULL)) "
+                f"AND NOT {_HELD} "
                 "AND NOT EXISTS (SELECT 1 FROM deliveries "
                 "WHERE job = jobs.id AND destination = wanted.value)",
                 (now, now),

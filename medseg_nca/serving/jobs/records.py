@@ -48,6 +48,9 @@ class JobOptions:
         export_compress: whether it is packed.
         note: a few words for the descriptions of DICOM results, such as "version 2".
         attempts: how often it is begun at most where the server is killed meanwhile.
+        acceptable: Dice below which a mask counts as bad; None keeps the model's setting.
+        miss_rate: share of bad masks that may be accepted; None keeps the model's setting.
+        hold_rejected: whether objects of a rejected result wait until a person delivers them.
     """
 
     kind: Literal["image", "dicom"] = "image"
@@ -64,6 +67,9 @@ class JobOptions:
     export_compress: bool = True
     note: str = ""
     attempts: int = MOST_ATTEMPTS
+    acceptable: float | None = None
+    miss_rate: float | None = None
+    hold_rejected: bool = False
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
@@ -159,6 +165,19 @@ class JobRecord:
     def is_finished(self) -> bool:
         """Whether nothing more will become of it."""
         return self.state in FINISHED
+
+    @property
+    def verdict(self) -> str:
+        """On the quality of its result; "" if it has none, "unknown" if an older server made it."""
+        if self.state != "done":
+            return ""
+        return str((self.result.get("estimate") or {}).get("verdict", "unknown"))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its objects go nowhere before a person delivers them."""
+        options = self.options
+        return self.verdict == "reject" and options.hold_rejected and bool(options.destinations)
 
 
 def record_of(row: Mapping[str, Any]) -> JobRecord:

@@ -260,6 +260,11 @@ class JobService:
         if job.state == "done" and seconds is not None:
             self.parts.metrics.observe(seconds)
         self._note(job, _outcome(job.state, job.failure), seconds)
+        if job.is_held:
+            logger.warning(
+                "Job %s: the estimate of its quality rejects the result, which is not delivered. "
+                "After a look at it `medseg-nca dicom-node retry %s` delivers it.", job.id, job.id,
+            )  # fmt: skip
 
     def put_back(self, job: JobRecord, *, counts: bool = True) -> None:
         """Return a job whose worker died to its place in the queue."""

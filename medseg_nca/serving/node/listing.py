@@ -11,6 +11,7 @@ from typing import Any
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.io.atomic import write_json
+from medseg_nca.serving.jobs.records import record_of
 from medseg_nca.serving.node.ledger import SeriesNote, series_note
 from medseg_nca.serving.node.spool import Spool
 
@@ -66,10 +67,11 @@ def listing(spool: Path) -> dict[str, list[dict[str, Any]]]:
     with _reading(state) as database:
         notes = {row["key"]: series_note(dict(row)) for row in _rows(database, "node_series")}
         lines = {row["job"]: row for row in _rows(database, "node_jobs")}
-        jobs = [_job(row, lines[row["id"]]) for row in _rows(database, "jobs", "number")
-                if row["id"] in lines]  # fmt: skip
         deliveries = [dict(row) for row in _rows(database, "deliveries", "asked")
                       if row["job"] in lines]  # fmt: skip
+        asked = {one["job"] for one in deliveries}
+        jobs = [_job(row, lines[row["id"]], row["id"] in asked)
+                for row in _rows(database, "jobs", "number") if row["id"] in lines]  # fmt: skip
     return {
         "series": _series(spool, notes),
         "jobs": jobs,
@@ -92,6 +94,11 @@ def failed(listed: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     return [*dict.fromkeys([*jobs, *given_up])]
 
 
+def held(listed: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """The jobs whose rejected result waits for a person to deliver it."""
+    return [job["id"] for job in listed["jobs"] if job["delivery"] == "held"]
+
+
 @contextmanager
 def _reading(state: Path) -> Iterator[sqlite3.Connection]:
     path = (state / "jobs.sqlite").absolute()
@@ -104,12 +111,15 @@ def _rows(database: sqlite3.Connection, table: str, order: str = "rowid") -> lis
     return database.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
 
 
-def _job(row: sqlite3.Row, line: sqlite3.Row) -> dict[str, Any]:
+def _job(row: sqlite3.Row, line: sqlite3.Row, asked: bool) -> dict[str, Any]:
+    """A job; ``asked`` says whether its results are, or were, on their way."""
     failure = json.loads(row["failure"]) if row["failure"] else {}
+    record = record_of(dict(row))
     return {
         "id": row["id"], "series": line["series"], "version": line["version"],
         "model": row["model"], "owner": row["owner"], "state": row["state"],
         "created": row["created"], "finished": row["finished"],
+        "verdict": record.verdict, "delivery": "held" if record.is_held and not asked else "",
         "reason": failure.get("detail", ""), "hint": failure.get("hint") or "",
     }  # fmt: skip
 

@@ -70,7 +70,8 @@ class Node:
         retention = Retention(self.spool, self._ledger, parts.store, settings.keep, parts.audit)
         options = JobOptions(
             kind="dicom", objects=settings.formats, destinations=settings.send_to,
-            attempts=_ATTEMPTS,
+            attempts=_ATTEMPTS, acceptable=settings.acceptable, miss_rate=settings.miss_rate,
+            hold_rejected=settings.on_reject == "hold",
         )  # fmt: skip
         if settings.report_failures != "none":
             parts.store.notices = FailureNotices(parts.catalogue, parts.audit)
@@ -124,7 +125,8 @@ class Node:
         """Try a job that has no result again, and the deliveries of one that were given up.
 
         Args:
-            job: its id; None for all of the node.
+            job: its id; None for all of the node. One that is named is delivered even if its result
+                was held because it is rejected.
         """
         for line in self._ledger.submitted(job):
             record = self._service.parts.store.get(line.job)
@@ -134,9 +136,12 @@ class Node:
                 self._ledger.again(line)
                 self.arrivals.look_again(line.series)
             elif record.state == "done" and self._deliveries is not None:
-                for delivery in self._deliveries.of(line.job):
-                    if delivery.state == "failed":
-                        self._deliveries.ask(line.job, delivery.destination)
+                found = {one.destination: one.state for one in self._deliveries.of(line.job)}
+                wanted = [name for name, state in found.items() if state == "failed"]
+                if job is not None and record.is_held:
+                    wanted += [name for name in record.options.destinations if name not in found]
+                for name in wanted:
+                    self._deliveries.ask(line.job, name)
 
 
 def read_settings(file: Path) -> NodeSettings:

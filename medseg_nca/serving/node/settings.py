@@ -85,6 +85,11 @@ class NodeSettings(WorkSettings):
     formats: Annotated[Words, Field(min_length=1), Metavar("FORMAT[,FORMAT...]")] = Field(
         ("dicom-seg",), description=f"What is made of a series: {', '.join(FORMATS)}."
     )
+    on_reject: Literal["deliver", "hold"] = Field(
+        "deliver",
+        description="What becomes of a result whose estimated quality is rejected: deliver sends "
+        "it like all others, hold keeps it until `dicom-node retry JOB` delivers it.",
+    )
     settle: Positive = Field(
         30.0, description="Seconds without an instance after which a series is complete."
     )

@@ -18,7 +18,10 @@ from medseg_nca import __version__
 from medseg_nca.cases.case_work import predict_once
 from medseg_nca.cases.predict_case import OutputSettings, Predicting, PredictionRecord
 from medseg_nca.cases.prediction_inputs import CaseInput
+from medseg_nca.cases.quality_notes import in_words
 from medseg_nca.config.plan import PreprocessPlan
+from medseg_nca.config.prediction_options import with_gate
+from medseg_nca.config.training import PredictionSettings
 from medseg_nca.errors import DataError
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.engine_choice import engine_settings
@@ -71,17 +74,26 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
         TooLarge: if it has more voxels than are allowed.
         ConfigError, MemoryBudgetError, OutputError, Interrupted: as ``predict_once``.
     """
-    started = time.perf_counter()
-    options = run.options
-    settings = loaded.spec.prediction.changed(
-        probabilities=options.probabilities or loaded.spec.prediction.probabilities,
-        uncertainty=options.uncertainty or loaded.spec.prediction.uncertainty,
+    compute_with(run, Predictor(loaded, settings_of(run.options, loaded.spec.prediction)), job)
+
+
+def settings_of(options: JobOptions, settings: PredictionSettings) -> PredictionSettings:
+    """Return the prediction settings of a model, changed by what a job asks for."""
+    changed = settings.changed(
+        probabilities=options.probabilities or settings.probabilities,
+        uncertainty=options.uncertainty or settings.uncertainty,
     )
-    predictor = Predictor(loaded, settings)
+    return with_gate(changed, acceptable=options.acceptable, miss_rate=options.miss_rate)
+
+
+def compute_with(run: Run, predictor: Predictor, job: Job) -> None:
+    """Do what :func:`compute` does, by a predictor that has the settings of the job."""
+    started = time.perf_counter()
+    options, plan = run.options, predictor.spec.plan
     with _warnings(run.input) as warnings:
         job.report("reading", 0, 1)
-        case = replace(find_case(run.input, options, loaded.spec.plan), name=NAME)
-        _check_size(case, loaded.spec.plan, run.voxels)
+        case = replace(find_case(run.input, options, plan), name=NAME)
+        _check_size(case, plan, run.voxels)
         with atomic_folder(run.out) as folder:
             work = Predicting(
                 case, folder, SharedModel(predictor), _formats(case, options), options.note
@@ -89,7 +101,7 @@ def compute(run: Run, loaded: LoadedModel, job: Job) -> None:
             record = predict_once(work, job)
             files = {_kind(kind): folder / file.name for kind, file in record.files.items()}
             if options.image:
-                files["image"] = write_view(case, folder, predictor.spec.plan.dims)
+                files["image"] = write_view(case, folder, plan.dims)
             if options.export:
                 files["label_file"] = write_label_file(files["label_map"], options, predictor.spec)
             seconds = round(time.perf_counter() - started, 4)
@@ -163,6 +175,8 @@ def _result(
     notes = [f"The image was {training['brought']}."] if training.get("brought") else []
     if record.empty:
         doubts.append("No voxel of the image was given a label.")
+    if record.estimate.verdict in ("review", "reject"):
+        doubts.append(f"The segmentation {in_words(record.estimate)}")
     return {
         "model": {"name": model.name, "version": model.version, "sha256": model.sha256,
                   "package_version": __version__},
@@ -171,6 +185,7 @@ def _result(
         "warnings": [*dict.fromkeys([*doubts, *warnings])],
         "notes": notes,
         "empty": record.empty,
+        "estimate": record.estimate.to_dict(),
         "labels": _labels(record, predictor, files.get("label_map")),
         "outputs": {kind: _describe(path) for kind, path in files.items()},
     }  # fmt: skip

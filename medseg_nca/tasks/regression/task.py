@@ -12,7 +12,7 @@ from torch import nn
 
 from medseg_nca.config import RunSettings
 from medseg_nca.config.engines import AUTO
-from medseg_nca.config.prediction_options import FIELDS
+from medseg_nca.config.prediction_options import FIELDS, OF_ESTIMATE
 from medseg_nca.datasets.splits import Split
 from medseg_nca.errors import ConfigError, ImageError
 from medseg_nca.inference.synthetic import FORMULA, synthetic_volume, volumes_of
@@ -60,7 +60,7 @@ class Regression(StandardTask):
     parallel: ClassVar[bool] = True
     keeps_cases: ClassVar[bool] = True
     predict_options: ClassVar[frozenset[str]] = frozenset(
-        {*FIELDS, "select"} - {"probabilities", "largest"}
+        {*FIELDS, "select"} - {"probabilities", "largest"} - OF_ESTIMATE
     )
     defaults: ClassVar[Mapping[str, Any]] = {
         "training.iterations": 2000,

@@ -26,6 +26,7 @@ from medseg_nca.cases.evaluation_inputs import (
     open_source,
     select_cases,
 )
+from medseg_nca.cases.quality_notes import tell_of_verdicts
 from medseg_nca.cases.training_notes import tell_of_training
 from medseg_nca.config import LabelTable, Settings
 from medseg_nca.config.data import DataSettings
@@ -174,6 +175,7 @@ def run(request: EvaluateSegmentation, job: Job | None = None) -> Evaluation:
             {name: case.training for name, case in measured.items()}, predictor.spec.plan
         ),
     )  # fmt: skip
+    tell_of_verdicts([case.estimate for case in measured.values()])
     provenance = _provenance(predictor, source, selection, match, settings)
     tree = {**provenance, **_results(measured, failed, notes, settings)}
     _write(tree, measured, {item.case.id: item for item in items}, request)

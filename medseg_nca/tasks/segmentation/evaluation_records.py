@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg_nca.cases.evaluate_case import EvaluationRecord
+from medseg_nca.cases.quality_notes import verdict_counts
 from medseg_nca.io.atomic import atomic_file, write_json
 from medseg_nca.metrics.definitions import MERGED, METRICS, Values
 from medseg_nca.metrics.summary import CaseResult, table_rows
@@ -23,10 +24,15 @@ _DIGITS = 6  # decimals of the numbers in metrics.json
 
 
 def add_records(tree: dict[str, Any], measured: Mapping[str, EvaluationRecord]) -> None:
-    """Add to each case in the tree of ``metrics.json`` what it was computed from."""
+    """Add to each case in the tree of ``metrics.json`` what it was computed from.
+
+    The estimate that the model made of its own answer comes with it, and how many cases have which
+    verdict.
+    """
+    tree["verdicts"] = verdict_counts(record.estimate for record in measured.values())
     for entry in tree["cases"]:
         record = measured[entry["id"]].to_tree()
-        entry["training"] = record["training"]
+        entry["training"], entry["estimate"] = record["training"], record["estimate"]
         entry["record"] = {"key": record["key"], "prediction": record["prediction"]}
 
 
@@ -64,6 +70,7 @@ def read_metrics(out: Path) -> dict[str, EvaluationRecord]:
                     "values": values[entry["id"]],
                     "seconds": entry["seconds"],
                     "training": entry["training"],
+                    "estimate": entry.get("estimate"),
                 }
             )
             for entry in entries

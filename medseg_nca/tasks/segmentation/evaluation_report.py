@@ -12,6 +12,7 @@ import yaml
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
+from medseg_nca.cases.quality_notes import counts_in_words
 from medseg_nca.config import LabelTable
 from medseg_nca.inference.bundle import ModelSpec
 from medseg_nca.io.volume import Volume
@@ -34,6 +35,8 @@ Tree = dict[str, Any]
 BOXES = ("dice", "hd95", "nsd")
 PER_CASE = ("dice", "hd95", "assd", "nsd", "volume_difference")
 OPEN_ROWS = 30
+# What the model says of its own answer, beside the true Dice.
+ESTIMATED = ("Predicted Dice", "Verdict")
 
 
 @dataclass(frozen=True)
@@ -206,15 +209,33 @@ def _heading(metric: str, dims: int, tree: Tree) -> str:
 
 
 def _cases(tree: Tree, dims: int) -> Table:
-    rows = []
+    rows, estimated = [], _is_estimated(tree)
     for case in sorted(tree["cases"], key=lambda c: (c["mean_dice"] is None, c["mean_dice"])):
         for label, values in case["labels"].items():
             cells = [shown(values[m], _digits(m)) for m in PER_CASE]
+            if estimated:
+                cells[1:1] = _estimate(case["estimate"], label)
             rows.append([case["id"], label, *cells, shown(case["seconds"], 2)])
     headings = [_heading(m, dims, tree) for m in PER_CASE]
     caption = f"{len(tree['cases'])} cases, the worst first"
+    if estimated:
+        headings[1:1] = ESTIMATED
+        caption += f". Verdicts: {counts_in_words(tree['verdicts'])}"
     columns = ["Case", "Label", *headings, "Seconds"]
     return Table(columns, rows, caption, closed=len(rows) > OPEN_ROWS)
+
+
+def _is_estimated(tree: Tree) -> bool:
+    return any(case["estimate"]["labels"] for case in tree["cases"])
+
+
+def _estimate(estimate: Tree, label: str) -> list[str]:
+    """Predicted Dice with its interval, and the verdict; "unknown" has no number."""
+    one = estimate["labels"].get(label)
+    if one is None:
+        return [shown(None), estimate["verdict"]]
+    interval = f"[{shown(one['low'])}, {shown(one['high'])}]"
+    return [f"{shown(one['dice'])} {interval}", one["verdict"]]
 
 
 def _origin(tree: Tree) -> Table:

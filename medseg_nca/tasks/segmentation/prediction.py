@@ -18,6 +18,7 @@ from medseg_nca.cases.predict_case import (
     PredictionRecord,
 )
 from medseg_nca.cases.predict_cases import (
+    PREDICTIONS,
     called,
     earlier_results,
     predict_cases,
@@ -29,6 +30,7 @@ from medseg_nca.cases.prediction_inputs import (
     refuse_formats,
     refuse_overwriting,
 )
+from medseg_nca.cases.quality_notes import tell_of_quality
 from medseg_nca.config import PreprocessPlan
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.inference.bundle import LoadedModel
@@ -111,6 +113,10 @@ def run(request: PredictSegmentation, job: Job | None = None) -> list[Prediction
         job or Job(),
     )
     _tell_of_empty(results)
+    names = called(results)
+    tell_of_quality(
+        {names[r.name]: r.estimate for r in results if r.error is None}, request.out / PREDICTIONS
+    )
     raise_for_failures(results, request.out)
     return results
 

@@ -12,8 +12,10 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from medseg_nca.errors import OutputError
+from medseg_nca.io.dicom.check.run import check_file, dciodvfy_path
 from medseg_nca.io.dicom.objects.codes import private_code
 from medseg_nca.io.dicom.read import read_dicom
+from medseg_nca.io.segmentation import PredictedDice
 from medseg_nca.io.write import write_result, write_results
 from tests.io.dicom import build
 from tests.io.writers import results
@@ -136,3 +138,64 @@ def test_a_2d_image_has_areas_and_one_without_a_scale_is_refused(tmp_path: Path)
     image = read_dicom([tmp_path / "b"])
     with pytest.raises(OutputError, match="how large its pixels are"):
         write_result(results.result(image), tmp_path / "out2", "sr")
+
+
+PREDICTED = {
+    "Anterior": PredictedDice(0.91234, 0.85, 0.96, "accept"),
+    "odd blob": PredictedDice(0.31, 0.05, 0.6, "reject"),
+}
+
+
+@pytest.mark.parametrize("formats", [["sr"], ["dicom-seg", "sr"]], ids=["images", "segment"])
+def test_a_label_has_its_predicted_dice_and_verdict(tmp_path: Path, formats: list[str]) -> None:
+    image = results.series(tmp_path / "series")
+    segmentation = results.result(image, predicted_dice=PREDICTED, quality={"uncertainty": 0.5})
+    path = write_results(segmentation, tmp_path / "out", formats)["sr"]
+    content = _report(path).content
+    groups = [*content.get_volumetric_roi_measurement_groups(),
+              *content.get_image_measurement_groups()]  # fmt: skip
+    found = {group.tracking_identifier: group for group in groups}
+    said = {
+        name: [(item.name.meaning, item.value) for item in group.get_measurements()[1:]]
+        for name, group in found.items()
+    }
+    names = [f"Predicted Dice{end}" for end in ("", ", lower end", ", upper end")]
+    assert said["Anterior"] == list(zip(names, (0.9123, 0.85, 0.96), strict=True))
+    assert said["odd blob"] == list(zip(names, (0.31, 0.05, 0.6), strict=True))
+    assert said["Posterior"] == []
+    called = "Verdict on the segmentation"
+    verdicts = {
+        name: [
+            item.value.meaning
+            for item in group.get_qualitative_evaluations()
+            if item.name.meaning == called
+        ]
+        for name, group in found.items()
+    }
+    wanted = {"Anterior": ["accept"], "odd blob": ["reject"], "Posterior": []}
+    assert {name: verdicts[name] for name in wanted} == wanted
+
+
+def test_another_estimate_is_another_object_and_none_leaves_no_trace(tmp_path: Path) -> None:
+    image = results.series(tmp_path / "series")
+
+    def written(name: str, **estimate: PredictedDice) -> pydicom.Dataset:
+        segmentation = results.result(image, predicted_dice=estimate)
+        return pydicom.dcmread(write_result(segmentation, tmp_path / name, "sr"))
+
+    plain, good = written("a"), written("b", Anterior=PREDICTED["Anterior"])
+    bad = written("c", Anterior=PREDICTED["odd blob"])
+    assert len({plain.SOPInstanceUID, good.SOPInstanceUID, bad.SOPInstanceUID}) == 3
+    assert "Verdict" not in str(plain)
+    assert "Predicted" not in str(plain)
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(dciodvfy_path() is None, reason="dciodvfy is not installed")
+def test_dciodvfy_accepts_predicted_dice(tmp_path: Path) -> None:
+    image = results.series(tmp_path / "series")
+    segmentation = results.result(image, predicted_dice=PREDICTED, quality={"uncertainty": 0.5})
+    written = write_results(segmentation, tmp_path / "out", ["dicom-seg", "sr"])
+    result = check_file(written["sr"])
+    assert result.tools == ("medseg-nca", "dciodvfy")
+    assert not result.errors

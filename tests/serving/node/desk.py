@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 
@@ -46,7 +47,7 @@ class Desk:
     def __init__(
         self, folder: Path, *rules: str, clock: Clock, queue: int = 16, keep: float = 7.0,
         expect_count: str = "", formats: Sequence[str] = ("dicom-seg",),
-        send_to: Sequence[str] = (),
+        send_to: Sequence[str] = (), **asked: Any,
     ) -> None:  # fmt: skip
         self.folder, self.clock = folder, clock
         for name in ("one", "two"):
@@ -62,7 +63,9 @@ class Desk:
         parts = Parts(self.store, catalogue, self.audit, metrics, Limits(queue=queue))
         self.service = JobService(parts, ("cpu",), 1)
         self.spool, self.ledger = Spool(folder / SERIES), Ledger(self.store, clock)
-        options = JobOptions(kind="dicom", objects=tuple(formats), destinations=tuple(send_to))
+        options = JobOptions(
+            kind="dicom", objects=tuple(formats), destinations=tuple(send_to), **asked
+        )
         self.arrivals = Arrivals(
             self.spool, self.ledger, self.service, Rules(routes, served, options),
             Completeness(30.0, expect_count, clock),
@@ -108,13 +111,13 @@ class Desk:
     def jobs(self) -> Sequence[JobRecord]:
         return self.store.newest()[::-1]
 
-    def compute(self) -> None:
-        """What workers do: all jobs that wait come to their end."""
+    def compute(self, **result: Any) -> None:
+        """What workers do: all jobs that wait come to their end, with this in their results."""
         while (job := self.store.claim()) is not None:
             folder = self.store.attempt_folder(job)
             folder.mkdir()
             (folder / "result.dcm").write_bytes(b"a SEG")
-            (folder / RESULT).write_text(json.dumps({"outputs": {}}))
+            (folder / RESULT).write_text(json.dumps({"outputs": {}, **result}))
             assert self.store.finish(job)
 
     def close(self) -> None:

@@ -12,9 +12,14 @@ from click.testing import CliRunner
 
 from medseg_nca.cli.main import cli
 from medseg_nca.errors import ConfigError
+from medseg_nca.serving.jobs.deliveries import Deliveries
 from medseg_nca.serving.jobs.records import Failure, new_id
 from medseg_nca.serving.node.listing import note_state
+from medseg_nca.serving.node.node import Node
 from medseg_nca.serving.node.requests import take_requests
+from medseg_nca.serving.node.routes import entries_of
+from medseg_nca.serving.node.settings import NodeSettings
+from tests.estimating import BAD
 from tests.serving.node.desk import Clock, Desk
 
 
@@ -100,3 +105,42 @@ def test_a_spool_whose_jobs_are_elsewhere_is_refused(desk: Desk, tmp_path: Path)
     other.mkdir()
     with pytest.raises(ConfigError, match="the jobs of its series are in"):
         note_state(desk.folder, other)
+
+
+def test_a_rejected_result_is_listed_as_held_until_somebody_delivers_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = tmp_path / "other"
+    desk = Desk(spool, clock=Clock(), send_to=["PACS@127.0.0.1:104"], hold_rejected=True)
+    note_state(spool, desk.store.state)
+    desk.send("a")
+    (job,) = desk.later(40)
+    desk.compute(estimate=BAD.to_dict())
+    desk.service.end(job.id)
+    assert f"`medseg-nca dicom-node retry {job.id}` delivers it" in caplog.text
+    (listed,) = json.loads(run("list", "--spool", str(spool), "--json")[1])["jobs"]
+    assert (listed["state"], listed["verdict"], listed["delivery"]) == ("done", "reject", "held")
+    assert run("retry", "--all", "--spool", str(spool))[1] == "0 to try again: the node is asked."
+    assert run("retry", job.id, "--spool", str(spool))[0] == 0
+    Deliveries(desk.store).ask(job.id, "PACS@127.0.0.1:104")
+    (listed,) = json.loads(run("list", "--spool", str(spool), "--json")[1])["jobs"]
+    assert listed["delivery"] == ""
+    desk.close()
+
+
+def test_only_a_held_result_that_is_named_is_delivered(tmp_path: Path) -> None:
+    destination = "PACS@127.0.0.1:104"
+    desk = Desk(tmp_path, clock=Clock(), send_to=[destination], hold_rejected=True)
+    desk.send("a")
+    (job,) = desk.later(40)
+    desk.compute(estimate=BAD.to_dict())
+    rule = f"Modality=MR -> {tmp_path / 'one'}"
+    settings = NodeSettings(spool=tmp_path, route=(rule,), send_to=(destination,), on_reject="hold")
+    deliveries, served = Deliveries(desk.store), entries_of(settings.routes)[1]
+    node = Node(settings, desk.service, served, deliveries)
+    node.again(None)
+    assert deliveries.of(job.id) == []
+    node.again(job.id)
+    assert [one.destination for one in deliveries.of(job.id)] == [destination]
+    node.stop()
+    desk.close()

@@ -31,6 +31,10 @@ class ResultUids:
         algorithm = segmentation.algorithm
         images = [f"{r.instance_uid} {r.frame}" for r in source.references]
         figures = [f"{name} {value:.6g}" for name, value in sorted(segmentation.quality.items())]
+        figures += [
+            f"{name} {one.dice:.4f} {one.low:.4f} {one.high:.4f} {one.verdict}"
+            for name, one in sorted(segmentation.predicted_dice.items())
+        ]
         for part in (
             *kind, source.source.study_uid, source.source.series_uid, *images,
             algorithm.name, algorithm.version, algorithm.package_version or __version__,
