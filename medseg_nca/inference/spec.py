@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from medseg_nca.config import LabelTable, PreprocessPlan, Settings
-from medseg_nca.config.bounds import MAX_LEVELS, MAX_MEMBERS, Name, plain
+from medseg_nca.config.bounds import MAX_LEVELS, MAX_MEMBERS, Name, plain, short
 from medseg_nca.config.explain import explain
 from medseg_nca.config.labels import MERGED
 from medseg_nca.config.model import ModelSettings, NcaModelSettings
@@ -120,6 +120,12 @@ class ModelSpec(Settings):
         if model.out_channels not in (None, outputs):
             raise ValueError(
                 f"model.out_channels is {model.out_channels}, but the labels need {outputs}"
+            )
+        scaled = [] if self.trust is None else [scale.label for scale in self.trust.scales]
+        if len(set(scaled)) != len(scaled) or not set(scaled) <= set(self.labels.names):
+            raise ValueError(
+                f"trust.scales are of the labels {short(scaled)}; the model has "
+                f"{short(list(self.labels.names))}"
             )
         return self
 
