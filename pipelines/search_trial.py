@@ -101,6 +101,8 @@ class TrialPlan:
             ConfigError: if the values do not fit each other.
         """
         settings = with_values(self.settings, values, f"Trial {number}")
+        # Trials are compared by their scores alone, and their models serve nobody.
+        settings = settings.changed(trust=settings.trust.changed(fit=False))
         name = f"{settings.name}_trial{number:04d}"
         if not self.splits:
             return settings.changed(name=name)
