@@ -28,7 +28,7 @@ from medseg_nca.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from medseg_nca.tasks.base import ResultTable
+    from medseg_nca.tasks.base import Evaluation, ResultTable
 
 
 @click.command()
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 @out_option("Folder for the results; RUN/evaluation if --model is a run.", required=False)
 @split_option
 @click.option("--save-predictions", is_flag=True, help="Also write the predicted label maps.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Also measure how good the model's own estimates are, on each case clean and with "
+    "artificial faults: trust.json, trust.csv, trust.html (segmentation).",
+)
+@click.option(
+    "--trust-cases", type=click.IntRange(min=1), help="Only so many cases for --trust; else all."
+)
 @set_option
 @one_worker_option
 @scheduler_option
@@ -50,7 +59,6 @@ def evaluate(
     data: Path | None,
     out: Path | None,
     split: str,
-    save_predictions: bool,
     overrides: tuple[str, ...],
     workers: int | None,
     scheduler: str | None,
@@ -59,6 +67,7 @@ def evaluate(
     engine: str,
     tracking_uri: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure a model; a model of a segmentation is measured on labelled cases.
 
@@ -71,6 +80,8 @@ def evaluate(
     goes on, and evaluates only cases that are missing or have changed.
     """
     check_workers(workers, scheduler)
+    if options["trust_cases"] is not None and not options["trust"]:
+        raise click.UsageError("--trust-cases needs --trust.")
     announce(f"Evaluating {model}." if data is None else f"Evaluating {model} on {data}.")
     from medseg_nca.cli.progress import ProgressBars
     from medseg_nca.config.training import TrackingSettings
@@ -88,9 +99,9 @@ def evaluate(
         if not is_run:
             raise click.UsageError("--out is needed: the model does not lie in a run folder.")
         out = run_folder / "evaluation"
-    options = {"save_predictions": True} if save_predictions else {}
+    given = {name: value for name, value in options.items() if value}
     request = EvaluateRequest(
-        loaded, data, out, split, overrides, options, workers or 1, scheduler, fresh
+        loaded, data, out, split, overrides, given, workers or 1, scheduler, fresh
     )
     task: Task = TASKS.get(loaded.spec.task)
     with keeping_cases(task.keeps_cases), ProgressBars() as bars:
@@ -100,13 +111,20 @@ def evaluate(
     if as_json:
         print_json({"out": str(out), **evaluation.tree})
     else:
-        _show_evaluation(task.table(evaluation.tree), out)
+        _show_evaluation(evaluation, task.table(evaluation.tree))
     evaluation.raise_for_failures()
     if is_run and not as_json and training_of(run_folder).get("learned") is not False:
         say_next("models", "register", run_folder, "--name", model_name(run_folder))
 
 
-def _show_evaluation(results: ResultTable, out: Path) -> None:
+def _show_evaluation(evaluation: Evaluation, first: ResultTable) -> None:
+    for results in (first, *evaluation.tables):
+        _show_table(results)
+    for name in evaluation.reports:
+        click.echo(f"Report: {evaluation.out / name}")
+
+
+def _show_table(results: ResultTable) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -120,7 +138,6 @@ def _show_evaluation(results: ResultTable, out: Path) -> None:
     print_table(table)
     if results.summary:
         click.echo(results.summary)
-    click.echo(f"Report: {out / 'report.html'}")
 
 
 @click.command()

@@ -34,11 +34,15 @@ class Evaluation:
             (each with "id"), "failed" (a list, each with "id" and "error"), "notes", and "score"
             (with "name", "value" and "better").
         failed: what went wrong, by the id of each failed case; the results hold the other cases.
+        tables: further tables that the terminal shows below that of :meth:`Task.table`.
+        reports: names of the reports in ``out``.
     """
 
     out: Path
     tree: Tree
     failed: Mapping[str, str] = field(default_factory=dict)
+    tables: tuple[ResultTable, ...] = ()
+    reports: tuple[str, ...] = ("report.html",)
 
     def raise_for_failures(self) -> None:
         """Raise an error if a case failed; for a caller that has already used the results.

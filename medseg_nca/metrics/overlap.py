@@ -93,8 +93,11 @@ def label_masks(
 
 
 def dice_by_label(
-    prediction: NDArray[Any], truth: NDArray[Any], labels: LabelTable
+    prediction: NDArray[Any],
+    truth: NDArray[Any],
+    labels: LabelTable,
+    truth_labels: LabelTable | None = None,
 ) -> dict[str, float | None]:
     """Dice of each label, and nothing that takes longer; see :func:`label_masks`."""
-    masks = label_masks(prediction, truth, labels)
+    masks = label_masks(prediction, truth, labels, truth_labels)
     return {name: Counts.of(found, true).dice for name, (found, true) in masks.items()}

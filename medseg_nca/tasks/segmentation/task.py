@@ -51,7 +51,7 @@ class SegmentationTask(Task):
     parallel = True
     keeps_cases = True
     predict_options = frozenset({*FIELDS, "seg_type", "select"})
-    evaluate_options = frozenset({"save_predictions"})
+    evaluate_options = frozenset({"save_predictions", "trust", "trust_cases"})
     joins = True
     joint_rows = (MERGED,)
 
@@ -128,7 +128,12 @@ class SegmentationTask(Task):
             bool(request.options.get("save_predictions")), request.workers, request.scheduler,
             request.fresh,
         )  # fmt: skip
-        return run(wanted, job)
+        done = run(wanted, job)
+        if not request.options.get("trust"):
+            return done
+        from medseg_nca.tasks.segmentation.trust_study import with_study
+
+        return with_study(done, wanted, request.options.get("trust_cases"), job)
 
     def fit_trust(self, request: TrustRequest, job: Job) -> ModelSpec:
         """Implement :meth:`Task.fit_trust`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -29,7 +28,7 @@ from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 from medseg_nca.metrics.overlap import Counts, label_masks
-from medseg_nca.trust.corruptions import CORRUPTIONS, STRENGTHS, corrupted
+from medseg_nca.trust.corruptions import CORRUPTIONS, STRENGTHS, corrupted, fault_seed
 from medseg_nca.trust.fit import TrustRow, fit_section
 
 FITTING = "fitting the estimate"
@@ -60,18 +59,13 @@ class Variant:
     strength: int = 0
 
 
-def variant_seed(case: str, kind: str, strength: int) -> int:
-    """Return what decides the random part of a fault, the same in every process and version."""
-    return zlib.crc32(f"{case}/{kind}/{strength}".encode())
-
-
 def with_fault(
     image: Volume, truth: Volume, case: str, kind: str | None, strength: int
 ) -> tuple[Volume, Volume]:
     """Return a labelled image with a fault, or as it is if ``kind`` is None."""
     if kind is None:
         return image, truth
-    seed = variant_seed(case, kind, strength)
+    seed = fault_seed(case, kind, strength)
     return corrupted(CORRUPTIONS.get(kind), image, truth, strength, seed)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medseg_nca.errors import ConfigError
 from medseg_nca.registry import PluginRegistry
-from medseg_nca.trust.corruptions.base import STRENGTHS, Corruption, corrupted
+from medseg_nca.trust.corruptions.base import STRENGTHS, Corruption, corrupted, fault_seed
 
 CORRUPTIONS = PluginRegistry(
     __name__,
@@ -15,4 +15,4 @@ CORRUPTIONS = PluginRegistry(
     error=ConfigError,
 )
 
-__all__ = ["CORRUPTIONS", "STRENGTHS", "Corruption", "corrupted"]
+__all__ = ["CORRUPTIONS", "STRENGTHS", "Corruption", "corrupted", "fault_seed"]

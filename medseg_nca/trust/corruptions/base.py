@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,18 @@ def corrupted(
     found = corruption.apply(given, strength, np.random.default_rng(seed))
     arrays = (np.ascontiguousarray(found.image), np.ascontiguousarray(found.truth))
     return image.with_array(arrays[0]), truth.with_array(arrays[1])
+
+
+def fault_seed(case: str, kind: str, strength: int) -> int:
+    """Return what decides the random part of a fault, the same in every process and version.
+
+    Args:
+        case: id of the case.
+        kind: name of the corruption.
+        strength: one of :data:`STRENGTHS`.
+    """
+    text = f"{case}\0{kind}\0{strength}"
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:8])
 
 
 def amplitude(image: Array) -> Array:
