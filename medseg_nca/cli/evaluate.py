@@ -72,9 +72,8 @@ def evaluate(
     """Measure a model; a model of a segmentation is measured on labelled cases.
 
     A segmentation is measured by Dice, HD95, HD, ASSD, NSD, volume difference, sensitivity and
-    precision of every case and label, in millimetres on the grid of the label map. The
-    documentation of the other tasks says what they measure. The results are metrics.json,
-    metrics.csv, report.html and figures.
+    precision of every case and label, in millimetres on the grid of the label map; of other tasks
+    the documentation says it. Results are metrics.json, metrics.csv, report.html and figures.
 
     A segmentation or a regression keeps finished cases: after an interruption the same command
     goes on, and evaluates only cases that are missing or have changed.

@@ -25,6 +25,7 @@ OTHER = {
     "insecure": "true", "keep": "0", "max_object": "3", "max_associations": "4",
     "reserve_gb": "5", "report_failures": "sr", "metrics_port": "6", "max_voxels": "7",
     "queue": "8", "deadline": "9", "keep_gb": "10", "device": "cpu", "workers": "11",
+    "acceptable": "0.9", "miss_rate": "0.1", "on_reject": "hold",
     "engine": "reference", "tracking_uri": "sqlite:///x.db", "poll": "12", "deliver_hours": "14",
     "dicomweb_auth": "/w",
     "dicomweb_ca": "/ca", "dicomweb_timeout": "13", "dicomweb_insecure": "true",
