@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,12 +11,18 @@ from medseg_nca.config.base import Settings
 from medseg_nca.config.bounds import MAX_LABELS, Name
 
 # Far beyond what a fit makes, near enough that a file from elsewhere cannot fill the memory.
-MAX_FEATURES, MAX_TREES, MAX_NODES, MAX_PAIRS = 200, 1000, 10_000, 20_000
+MAX_FEATURES, MAX_TREES, MAX_NODES, MAX_PAIRS = 200, 1000, 10_000, 5000
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Numbers = Annotated[tuple[Number, ...], Field(max_length=MAX_FEATURES)]
+CaseDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 FeatureIndex = Annotated[int, Field(ge=-1, lt=2 * MAX_FEATURES)]
+
+
+def case_digest(case: str) -> str:
+    """Return what a section keeps of the id of a case, which may name a patient."""
+    return hashlib.sha256(case.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 class GateSettings(Settings):
@@ -99,7 +106,8 @@ class TrustSection(Settings):
 
     features: names of the features; trees count them as they are, then again scaled. scales: one
     for each label that is estimated. trees: their mean is the predicted Dice. pairs: what intervals
-    and gate are computed from. confidence: of the interval. cases: how many cases it was fitted on.
+    and gate are computed from. confidence: of the interval. cases: how many cases it was fitted on,
+    those of one patient being one. fitted_on: what tells which images (:func:`case_digest`).
     corruptions: names of the faults that it was fitted on. novelty: the largest distance from clean
     images that is usual (:func:`medseg_nca.trust.judge.distance`). prediction: the settings that it
     was fitted with, as far as they change answers.
@@ -112,6 +120,7 @@ class TrustSection(Settings):
     pairs: CalibrationPairs
     confidence: float = Field(0.9, gt=0.5, lt=1)
     cases: int = Field(ge=1)
+    fitted_on: Annotated[tuple[CaseDigest, ...], Field(max_length=MAX_PAIRS)] = ()
     corruptions: tuple[Name, ...] = Field((), max_length=MAX_FEATURES)
     novelty: float = Field(gt=0, allow_inf_nan=False)
     prediction: dict[str, Any] = Field(default_factory=dict)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medseg_nca.config.bounds import plain, short
 from medseg_nca.config.training import PredictionSettings
 from medseg_nca.inference.bundle import LoadedModel
 from medseg_nca.inference.second_look import SecondLook, shifted
@@ -33,6 +34,8 @@ _NO_MEMORY = (
     "(--memory-gb, prediction.memory_budget_gb)."
 )
 _FLOAT = 4
+# Bytes of a voxel while a label's features are measured: a few masks, and the number of its part.
+_MASKS = 10
 
 Stream = Callable[[Tensor, Sink], None]
 
@@ -63,8 +66,10 @@ class Estimates:
             return 0.0
         cells = prod(image.shape[2:])
         label = written_type(self._spec.labels).itemsize
-        # The shifted image, which may also be padded; two maps, and what islands or a mask take.
-        return float(2 * image.shape[1] * cells * _FLOAT + (2 * label + BYTES_A_VOXEL + 2) * cells)
+        # The shifted image, which may also be padded, and a copy for the features; two maps, and
+        # what islands, or the masks of a label and the numbers of its parts, take.
+        voxel = 2 * label + max(BYTES_A_VOXEL, _MASKS)
+        return float(3 * image.shape[1] * cells * _FLOAT + voxel * cells)
 
     def features(
         self,
@@ -116,7 +121,8 @@ class Estimates:
             return unknown(_NO_MEMORY)
         labels = self._spec.labels
         empty = {
-            one.name: not np.isin(answer, sorted(labels.predicted_values(one))).any()
+            one.name: features[one.name]["log_volume"] <= 0
+            or not np.isin(answer, sorted(labels.predicted_values(one))).any()
             for one in labels.labels
         }
         unlike = [
@@ -136,8 +142,8 @@ def _changes(fitted: Mapping[str, Any], settings: PredictionSettings) -> tuple[s
     """Return a sentence for each setting that is not as it was when the estimate was fitted."""
     now = answering(settings)
     return tuple(
-        f"The estimate was fitted with prediction.{name} = {value}, and this answer was made with "
-        f"{now[name]}."
+        f"The estimate was fitted with prediction.{name} = {plain(short(value))}, and this answer "
+        f"was made with {now[name]}."
         for name, value in fitted.items()
         if name in now and now[name] != value
     )

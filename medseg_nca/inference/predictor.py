@@ -6,7 +6,7 @@ Validation, ``evaluate``, ``predict`` and serving all use it, so they cannot dis
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
 
 import torch
@@ -195,8 +195,9 @@ class Predictor:
     ) -> Mapping[str, Features]:
         """Look at the image a second time, with one member and without flips."""
         parts = self._runs() + 1
-        seed = self.settings.seed
-        options = self._options(self.model, seed, memory_gb, job.part(parts - 1, parts))
+        job, fire = job.part(parts - 1, parts), self.settings.fire
+        # Passes for an uncertainty map change nothing here: it is as it was when it was fitted.
+        options = replace(self._options(self.model, self.settings.seed, memory_gb, job), fire=fire)
 
         def stream(moved: Tensor, sink: Sink) -> None:
             stream_padded(self.model, moved, self.spec.plan.crop_size, options, sink)

@@ -93,11 +93,8 @@ def label_masks(
 
 
 def dice_by_label(
-    prediction: NDArray[Any],
-    truth: NDArray[Any],
-    labels: LabelTable,
-    truth_labels: LabelTable | None = None,
+    prediction: NDArray[Any], truth: NDArray[Any], labels: LabelTable
 ) -> dict[str, float | None]:
     """Dice of each label, and nothing that takes longer; see :func:`label_masks`."""
-    masks = label_masks(prediction, truth, labels, truth_labels)
+    masks = label_masks(prediction, truth, labels)
     return {name: Counts.of(found, true).dice for name, (found, true) in masks.items()}

@@ -39,10 +39,13 @@ class Thresholds:
     """Predicted Dice from which a mask is accepted, and below which it is rejected.
 
     ``accept`` is never below the acceptable Dice of the gate, and ``reject`` never above it.
+    ``blind`` tells that the fit saw so few bad masks that no threshold is known to keep the miss
+    rate; nothing is then accepted.
     """
 
     accept: float
     reject: float
+    blind: bool = False
 
 
 class Calibration:
@@ -89,11 +92,11 @@ class Calibration:
         predicted, acceptable = self._predicted, gate.acceptable
         is_bad = self._true < acceptable
         bad, good = np.sort(predicted[is_bad])[::-1], np.sort(predicted[~is_bad])
-        accept = max(_above(bad, gate.miss_rate), acceptable)
-        if not len(good):
-            return Thresholds(accept, 0.0)
-        reject = float(good[int(gate.miss_rate * len(good))])
-        return Thresholds(accept, min(reject, acceptable))
+        # Of n bad masks and a new one, each is as likely as the others to have the highest value.
+        blind = gate.miss_rate * (len(bad) + 1) < 1
+        accept = acceptable if blind else max(_above(bad, gate.miss_rate), acceptable)
+        reject = float(good[int(gate.miss_rate * len(good))]) if len(good) else 0.0
+        return Thresholds(accept, min(reject, acceptable), blind)
 
 
 def _above(bad: Vector, rate: float) -> float:
@@ -103,11 +106,7 @@ def _above(bad: Vector, rate: float) -> float:
         bad: predicted Dice of bad masks, falling.
         rate: the share that may reach it.
     """
-    if not len(bad):
-        return 0.0
     allowed = int(np.floor(rate * (len(bad) + 1))) - 1
-    if allowed < 0:
-        return float(np.nextafter(bad[0], 2))
     return float(np.nextafter(bad[min(allowed, len(bad) - 1)], 2))
 
 

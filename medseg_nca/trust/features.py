@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion, find_objects
+from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.ndimage import label as components
 
 BoolArray = NDArray[np.bool_]
@@ -102,26 +102,43 @@ def _certain(certainty: Certainty) -> Features:
 
 def _middle(mask: BoolArray) -> NDArray[np.float64]:
     """Return the centre of a mask in voxels; that of the image for an empty mask."""
-    if not mask.any():
-        return np.array([(n - 1) / 2 for n in mask.shape])
-    return np.array([np.mean(found) for found in np.nonzero(mask)])
+    found = []
+    for axis, n in enumerate(mask.shape):
+        counts = mask.sum(axis=tuple(a for a in range(mask.ndim) if a != axis), dtype=np.int64)
+        total = counts.sum()
+        found.append(float(counts @ np.arange(n) / total) if total else (n - 1) / 2)
+    return np.array(found)
+
+
+def _window(mask: BoolArray, margin: int) -> tuple[slice, ...]:
+    """Return the smallest window that holds a mask, with a margin as far as the image goes.
+
+    It is the whole image for an empty mask.
+    """
+    window = []
+    for axis in range(mask.ndim):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not len(there):
+            return tuple(slice(0, n) for n in mask.shape)
+        window.append(slice(max(int(there[0]) - margin, 0), int(there[-1]) + 1 + margin))
+    return tuple(window)
 
 
 def _shape(mask: BoolArray, spacing: tuple[float, ...], middle: NDArray[np.float64]) -> Features:
     """Size, place and form of a mask."""
     axes = range(mask.ndim)
     voxels = int(np.count_nonzero(mask))
-    volume = voxels * float(np.prod(spacing))
-    found: Features = {"log_volume": float(np.log(volume + 1))}
-    own = _middle(mask)
+    found: Features = {"log_volume": float(np.log(voxels * float(np.prod(spacing)) + 1))}
+    own, window = _middle(mask), _window(mask, 0)
     for axis in axes:
+        length = window[axis].stop - window[axis].start if voxels else 0
         found[f"place_{axis}"] = float(own[axis] / max(mask.shape[axis] - 1, 1))
         found[f"offset_{axis}"] = float((own[axis] - middle[axis]) * spacing[axis])
-        found[f"extent_{axis}"] = float(np.log1p(_extent(mask, axis) * spacing[axis]))
+        found[f"extent_{axis}"] = float(np.log1p(length * spacing[axis]))
     if not voxels:
         return {**found, "parts": _NOTHING, "largest": _NOTHING, "surface": _NOTHING,
                 "cut_off": _NOTHING}  # fmt: skip
-    tight = mask[_window(mask, 1)]
+    tight = np.pad(mask[window], 1)
     numbered, count = components(tight)
     largest = int(np.bincount(numbered.ravel())[1:].max())
     inner = int(np.count_nonzero(binary_erosion(tight)))
@@ -134,17 +151,6 @@ def _shape(mask: BoolArray, spacing: tuple[float, ...], middle: NDArray[np.float
     found["surface"] = float((voxels - inner) / voxels ** ((mask.ndim - 1) / mask.ndim))
     found["cut_off"] = edge / voxels
     return found
-
-
-def _extent(mask: BoolArray, axis: int) -> int:
-    there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-    return int(there[-1] - there[0] + 1) if len(there) else 0
-
-
-def _window(mask: BoolArray, margin: int) -> tuple[slice, ...]:
-    """Return the smallest window that holds a mask, with a margin as far as the image goes."""
-    found = find_objects(mask.view(np.uint8))[0]
-    return tuple(slice(max(part.start - margin, 0), part.stop + margin) for part in found)
 
 
 def _inside(image: Array, mask: BoolArray) -> Features:

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from medseg_nca.config.trust import CalibrationPairs, LabelScale, TrustSection
+from medseg_nca.config.trust import (
+    MAX_PAIRS,
+    CalibrationPairs,
+    LabelScale,
+    TrustSection,
+    case_digest,
+)
 from medseg_nca.trust.features import Features
 from medseg_nca.trust.forest import fit_forest, predict_forest
 from medseg_nca.trust.judge import distance, row_of
@@ -87,8 +93,11 @@ def fit_section(
         trees = fit_forest(matrix[known], dice[known], weight[known], seed)
         predicted[new] = predict_forest(trees, matrix[new])
         distances[new] = [distance(row) for row in matrix[new]]
+    kept = _kept(clean, seed)
     pairs = CalibrationPairs(
-        predicted=_rounded(predicted), true=_rounded(dice), clean=tuple(clean.tolist())
+        predicted=_rounded(predicted[kept]),
+        true=_rounded(dice[kept]),
+        clean=tuple(clean[kept].tolist()),
     )
     return TrustSection(
         features=names,
@@ -96,7 +105,8 @@ def fit_section(
         trees=fit_forest(_matrix(rows, names, scales), dice, weight, seed),
         pairs=pairs,
         confidence=confidence,
-        cases=len({row.case for row in rows}),
+        cases=len({row.group for row in rows}),
+        fitted_on=tuple(map(case_digest, sorted({row.case for row in rows})))[:MAX_PAIRS],
         corruptions=tuple(corruptions),
         novelty=float(f"{_BEYOND * max(distances[clean].max(), 1.0):.{_DIGITS}g}"),
         prediction=dict(prediction or {}),
@@ -137,6 +147,12 @@ def _scales(rows: Sequence[TrustRow], names: Sequence[str]) -> dict[str, LabelSc
 
 def _digits(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{value:.{_DIGITS}g}") for value in values)
+
+
+def _kept(clean: NDArray[np.bool_], seed: int) -> NDArray[Any]:
+    """Return the places of the pairs that a file has room for: clean ones first, others drawn."""
+    order = np.random.default_rng(seed).permutation(len(clean))
+    return np.sort(order[np.argsort(~clean[order], kind="stable")][:MAX_PAIRS])
 
 
 def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:

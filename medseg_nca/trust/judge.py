@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg_nca.config.trust import GateSettings, LabelScale, TrustSection
 from medseg_nca.trust.calibration import ENOUGH_CASES, Calibration
-from medseg_nca.trust.estimate import Estimate, LabelEstimate, Verdict, worst
+from medseg_nca.trust.estimate import Estimate, LabelEstimate, Verdict, unknown, worst
 from medseg_nca.trust.features import Features
 from medseg_nca.trust.forest import predict_forest
 
@@ -22,6 +24,11 @@ _FEW = (
     "true Dice may lie outside."
 )
 _UNFITTED = "{}: the estimate was fitted on no answer that has it, so its mask is not estimated."
+_STRANGE = "The feature {!r} of the estimate is not known here, so that nothing can be said."
+_BLIND = (
+    "The fit saw too few bad masks to keep the miss rate that the gate asks for "
+    "(prediction.gate.miss_rate)."
+)
 _NEW = (
     "The image or its answer is unlike every clean image that the estimate was fitted on "
     "(distance {distance:.1f}, usual up to {usual:.1f})."
@@ -35,12 +42,12 @@ def row_of(features: Features, names: Sequence[str], scale: LabelScale) -> Row:
     the spread is hardly known, and features as they are tell more; with many, scaled ones do.
 
     Args:
-        features: of one label; a name that is missing counts as usual.
+        features: of one label.
         names: the order.
         scale: mean and spread of each.
     """
     mean, sd = np.array(scale.mean), np.array(scale.sd)
-    values = np.nan_to_num([features.get(name, mean[k]) for k, name in enumerate(names)])
+    values = np.array([features[name] for name in names])
     found: Row = np.concatenate([values, np.clip((values - mean) / sd, -_FAR, _FAR)])
     return found
 
@@ -82,6 +89,9 @@ class Judge:
                 not accepted.
         """
         section = self.section
+        strange = self._strange(features)
+        if strange is not None:
+            return unknown(strange)
         rows = {
             name: row_of(features[name], section.features, scale)
             for name, scale in self._scales.items()
@@ -93,18 +103,29 @@ class Judge:
             for name, nothing in empty.items()
             if nothing or name in values
         }
-        unfitted = [name for name in empty if name not in labels]
-        reasons = [*self._reasons(labels), *map(_UNFITTED.format, unfitted), *doubts]
         far = max((distance(row) for name, row in rows.items() if not empty[name]), default=0.0)
-        if far > section.novelty:
-            reasons.append(_NEW.format(distance=far, usual=section.novelty))
-        verdict = worst([label.verdict for label in labels.values()])
-        if verdict in ("accept", "unknown") and reasons:
-            verdict = "review"
+        of_all = [
+            *(_UNFITTED.format(name) for name in empty if name not in labels), *doubts,
+            *([_NEW.format(distance=far, usual=section.novelty)] if far > section.novelty else ()),
+            *([_BLIND] if self._thresholds.blind else ()),
+        ]  # fmt: skip
+        if of_all:
+            labels = {name: _doubted(label) for name, label in labels.items()}
+        verdict = worst([label.verdict for label in labels.values()]) if labels else "review"
+        reasons = [*self._reasons(labels), *of_all]
         few = section.cases < ENOUGH_CASES
         if few:
             reasons.append(_FEW.format(cases=section.cases, enough=ENOUGH_CASES))
         return Estimate(verdict, tuple(reasons), labels, section.confidence, few)
+
+    def _strange(self, features: Mapping[str, Features]) -> str | None:
+        """Return why the features cannot be judged; None if they can."""
+        for label in self._scales:
+            found = features.get(label, {})
+            for name in self.section.features:
+                if not isfinite(found.get(name, nan)):
+                    return _STRANGE.format(name)
+        return None
 
     def _label(self, predicted: float, empty: bool) -> LabelEstimate:
         if empty:
@@ -121,9 +142,14 @@ class Judge:
         for name, label in labels.items():
             if label.empty:
                 found.append(f"{name}: the answer has no voxel of it.")
-            elif label.verdict != "accept":
+            elif label.dice < self._thresholds.accept:
                 found.append(
                     f"{name}: the predicted Dice is {label.dice:.2f} ({label.low:.2f} to "
                     f"{label.high:.2f}); it is accepted from {self._thresholds.accept:.2f}."
                 )
         return found
+
+
+def _doubted(label: LabelEstimate) -> LabelEstimate:
+    """Return a label that is not accepted, because something speaks against all of the answer."""
+    return replace(label, verdict="review") if label.verdict == "accept" else label

@@ -9,7 +9,7 @@ import numpy as np
 from medseg_nca.config.trust import CalibrationPairs, LabelScale, Tree, TrustSection
 from medseg_nca.trust.fit import TrustRow
 
-FEATURES = ("agreement", "size")
+FEATURES = ("agreement", "log_volume")
 
 
 def section_of(
@@ -46,6 +46,6 @@ def rows_of(cases: int, seed: int = 0, labels: Sequence[str] = ("a", "b")) -> li
             for label in labels:
                 agreement = rng.uniform(0.75, 0.95) if clean else rng.uniform(0.1, 0.95)
                 dice = float(np.clip(agreement + rng.normal(0, 0.03), 0, 1))
-                features = {"agreement": float(agreement), "size": float(rng.normal(100, 10))}
+                features = {"agreement": float(agreement), "log_volume": float(rng.normal(100, 10))}
                 rows.append(TrustRow(label, f"p{case}", f"case{case}", clean, features, dice))
     return rows

@@ -57,9 +57,20 @@ def test_thresholds_worked_by_hand() -> None:
     assert limits.reject == pytest.approx(0.8)
 
 
-def test_without_bad_masks_the_acceptable_dice_is_the_threshold() -> None:
-    section = section_of([0.9] * 20, [0.92] * 20)
-    assert Calibration(section).thresholds(GateSettings(acceptable=0.85)).accept == 0.85
+def test_the_acceptable_dice_is_the_lowest_threshold() -> None:
+    section = section_of([0.2] * 30 + [0.9] * 20, [0.1] * 30 + [0.92] * 20)
+    limits = Calibration(section).thresholds(GateSettings(acceptable=0.85))
+    assert limits.accept == 0.85
+    assert not limits.blind
+
+
+@pytest.mark.parametrize(
+    ("bad", "rate", "blind"),
+    [(0, 0.05, True), (18, 0.05, True), (19, 0.05, False), (19, 0.01, True)],
+)
+def test_too_few_bad_masks_are_told(bad: int, rate: float, blind: bool) -> None:
+    section = section_of([0.2] * bad + [0.9] * 20, [0.1] * bad + [0.92] * 20)
+    assert Calibration(section).thresholds(GateSettings(miss_rate=rate)).blind == blind
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,4 +89,5 @@ def test_whatever_the_pairs_are_the_numbers_make_sense(
     limits = calibration.thresholds(gate)
     assert 0 <= limits.reject <= gate.acceptable <= limits.accept
     bad = [found for found, true in pairs if true < gate.acceptable]
-    assert sum(found >= limits.accept for found in bad) <= rate * (len(bad) + 1)
+    assert limits.blind == (rate * (len(bad) + 1) < 1)
+    assert limits.blind or sum(found >= limits.accept for found in bad) < rate * (len(bad) + 1)

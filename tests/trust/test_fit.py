@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from medseg_nca.config.trust import GateSettings, TrustSection
+from medseg_nca.config.trust import MAX_PAIRS, GateSettings, TrustSection, case_digest
 from medseg_nca.trust.fit import TrustRow, fit_section
 from medseg_nca.trust.judge import Judge
 from tests.trust.sections import rows_of, section_of
@@ -44,6 +46,25 @@ def test_the_pairs_are_of_patients_that_the_trees_had_not_seen() -> None:
 def test_the_same_rows_give_the_same_section() -> None:
     first, again = (fit_section(rows_of(6), confidence=0.9, seed=4) for _ in range(2))
     assert first == again
+
+
+def test_the_section_knows_its_cases_and_counts_patients() -> None:
+    rows = [replace(row, group=row.group[:-1] + "x") for row in rows_of(4)]
+    assert fit_section(rows, confidence=0.9) is None  # all of one patient
+    section = fit_section(
+        rows_of(4) + [replace(r, case="again") for r in rows_of(4)], confidence=0.9
+    )
+    assert section is not None
+    assert section.cases == 4
+    assert section.fitted_on == tuple(map(case_digest, ["again", *(f"case{k}" for k in range(4))]))
+
+
+def test_more_pairs_than_a_file_has_room_for_are_thinned() -> None:
+    rows = rows_of(250)
+    section = fit_section(rows, confidence=0.9)
+    assert section is not None
+    assert len(rows) > len(section.pairs.predicted) == MAX_PAIRS
+    assert sum(section.pairs.clean) == sum(row.clean for row in rows)
 
 
 @pytest.mark.parametrize("cases", [0, 1])

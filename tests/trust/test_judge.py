@@ -11,7 +11,7 @@ from tests.trust.sections import section_of
 
 # Of 40 masks that are predicted as 0.3 all are bad, of 40 as 0.9 all are good.
 PREDICTED, TRUE = [0.3] * 40 + [0.9] * 40, [0.25] * 40 + [0.92] * 40
-GOOD, BAD = {"agreement": 0.9, "size": 100.0}, {"agreement": 0.7, "size": 100.0}
+GOOD, BAD = {"agreement": 0.9, "log_volume": 100.0}, {"agreement": 0.7, "log_volume": 100.0}
 
 
 def judge_of(labels: tuple[str, ...] = ("a",), cases: int = 30, novelty: float = 3.0) -> Judge:
@@ -48,12 +48,12 @@ def test_an_empty_mask_is_never_accepted_and_gets_no_made_up_dice() -> None:
 
 def test_a_doubt_from_elsewhere_ends_acceptance() -> None:
     found = judge_of().estimate({"a": GOOD}, {"a": False}, ["The image is unlike others."])
-    assert found.verdict == "review"
+    assert found.verdict == found.labels["a"].verdict == "review"
     assert found.reasons == ("The image is unlike others.",)
 
 
 def test_what_no_clean_image_looked_like_is_not_accepted() -> None:
-    far = {"agreement": 0.9, "size": 160.0}  # six spreads away: a distance of sqrt(18)
+    far = {"agreement": 0.9, "log_volume": 160.0}  # six spreads away: a distance of sqrt(18)
     found = judge_of(novelty=4.0).estimate({"a": far}, {"a": False})
     assert found.verdict == "review"
     assert "distance 4.2, usual up to 4.0" in found.reasons[0]
@@ -66,6 +66,23 @@ def test_few_cases_are_told_and_the_interval_is_wide() -> None:
     assert "fitted on 6 cases" in found.reasons[-1]
     assert found.labels["a"].high - found.labels["a"].low > 0.1
     assert found.verdict == "accept"
+
+
+def test_a_gate_that_the_fit_knows_too_little_for_accepts_nothing() -> None:
+    section = section_of([0.9] * 40, [0.92] * 40)
+    found = Judge(section, GateSettings()).estimate({"a": GOOD}, {"a": False})
+    assert found.verdict == found.labels["a"].verdict == "review"
+    assert any("too few bad masks" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("features", [{}, {"agreement": 0.9}, {**GOOD, "agreement": float("nan")}])
+def test_features_that_are_missing_or_no_numbers_are_never_taken_for_usual(
+    features: dict[str, float],
+) -> None:
+    found = judge_of().estimate({"a": features}, {"a": False})
+    assert found.verdict == "unknown"
+    assert found.dice is None
+    assert "is not known here" in found.reasons[0]
 
 
 def test_a_strict_gate_accepts_less() -> None:

@@ -335,7 +335,7 @@ class JobStore:
         """Remove what is too old, or the oldest of too many; not what is still to be delivered.
 
         The age of a job with a delivery that was given up counts from then: its files are all that
-        a person can send again.
+        a person can send again. A held result goes only when its time is over: nobody has it yet.
 
         Args:
             age: in seconds, of a job that has ended.
@@ -354,7 +354,7 @@ class JobStore:
         finished = self._select(where, (*FINISHED, long_ago, *self.senders, before))
         for job in finished:
             total += job.bytes
-            if (job.finished or 0.0) < before or total > most_bytes:
+            if (job.finished or 0.0) < before or (total > most_bytes and not job.is_held):
                 with suppress(sqlite3.OperationalError):  # a full disk: the row stays, files go
                     self.remove(job.id)
                     removed += 1

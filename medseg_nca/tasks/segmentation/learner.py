@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from medseg_nca.config.trust import TrustSection
 from medseg_nca.datasets.prepared import PreparedCase, PreparedStore
 from medseg_nca.datasets.splits import Split
 from medseg_nca.datasets.truth import read_labelled
-from medseg_nca.errors import ConfigError, DataError
+from medseg_nca.errors import ConfigError, DataError, Interrupted
 from medseg_nca.inference.bundle import LoadedModel, ModelSpec, save_bundle
 from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.predictor import Predictor
@@ -37,6 +38,9 @@ from medseg_nca.tasks.segmentation.trust_fit import fit_trust
 from medseg_nca.training.learner import Batch, ConstantAnswer, Validation
 from medseg_nca.training.level_learner import LevelLearner
 from medseg_nca.training.timing import FEW
+from medseg_nca.trust.corruptions import CORRUPTIONS
+
+logger = logging.getLogger(__name__)
 
 
 class SegmentationLearner(LevelLearner):
@@ -65,6 +69,8 @@ class SegmentationLearner(LevelLearner):
         strange = strange_labels(self.prediction, store.labels)
         if strange is not None:
             raise ConfigError(strange)
+        for name in settings.trust.corruptions or ():
+            CORRUPTIONS.get(name)  # one that does not exist is told before the training, not after
         training = settings.training
         self.samples = SampleSource(
             store, split.train, self.views(), settings.augment, settings.seed, training.foreground
@@ -169,10 +175,16 @@ class SegmentationLearner(LevelLearner):
         minutes = training.max_minutes
         known = {case.id: case for case in self.store.cases}
         cases = [known[i] for i in self.split.val if i in known and known[i].label is not None]
-        return fit_trust(
-            self._loaded(model, device), cases, settings, seed=self.settings.seed,
-            minutes=None if minutes is None else settings.max_share * minutes, job=job,
-        )  # fmt: skip
+        try:
+            return fit_trust(
+                self._loaded(model, device), cases, settings, seed=self.settings.seed,
+                minutes=None if minutes is None else settings.max_share * minutes, job=job,
+            )  # fmt: skip
+        except Interrupted:
+            raise
+        except Exception as error:  # a fault of a package, an image: the training has succeeded
+            logger.warning("The model gets no estimate of its answers: %s", error)
+            return None
 
     def keep(
         self,

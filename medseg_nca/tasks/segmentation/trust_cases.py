@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from medseg_nca.config import LabelTable
@@ -12,7 +12,7 @@ from medseg_nca.inference.passes import stochastic_passes
 from medseg_nca.inference.predictor import Prediction, Predictor
 from medseg_nca.io.volume import Volume
 from medseg_nca.job import ONE_CASE, Job
-from medseg_nca.metrics.overlap import dice_by_label
+from medseg_nca.metrics.overlap import Counts, label_masks
 from medseg_nca.trust.baselines import Baselines, baselines
 from medseg_nca.trust.corruptions import STRENGTHS, Corruption, corrupted, fault_seed
 
@@ -41,6 +41,7 @@ class MaskRow:
         nqm: see :class:`.Baselines`, as the next two.
         pairwise_dice: mean Dice between passes.
         entropy: mean entropy in the mask.
+        empty: whether the mask has no voxel.
     """
 
     case: str
@@ -56,6 +57,7 @@ class MaskRow:
     nqm: float | None
     pairwise_dice: float | None
     entropy: float | None
+    empty: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, in the order of the columns of ``trust.csv``."""
@@ -122,15 +124,15 @@ def study_case(
         except _REFUSALS as error:
             refused.append(RefusedImage(case, name, strength, str(error)))
             continue
-        true = dice_by_label(
+        confidence = confidence or prediction.estimate.confidence
+        masks = label_masks(
             prediction.label_map.array[0], truth.array[0], predictor.spec.labels, truth_labels
         )
-        confidence = confidence or prediction.estimate.confidence
-        rows += [
-            _row((case, name, strength), label, dice, prediction, scores[label])
-            for label, dice in true.items()
-            if dice is not None
-        ]
+        for label, (found, true) in masks.items():
+            dice = Counts.of(found, true).dice
+            if dice is not None:
+                row = _row((case, name, strength), label, dice, prediction, scores[label])
+                rows.append(replace(row, empty=not found.any()))
     job.report(ONE_CASE, total, total, unit="images")
     return StudiedCase(tuple(rows), tuple(refused), confidence)
 

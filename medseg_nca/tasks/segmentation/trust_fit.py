@@ -109,22 +109,10 @@ def fit_trust(
     variants = list(_variants(len(chosen), kinds, seed))
     match = match or LabelMatch(loaded.spec.labels, loaded.spec.labels.known_values)
     logger.info("Fitting the estimate of quality: %d images to predict.", len(variants))
-    rows: list[TrustRow] = []
-    done = 0
-    for variant in variants:
-        job.check()
-        job.report(FITTING, done, len(variants), unit="images")
-        if done >= len(chosen) and _over(started, minutes):
-            logger.info(
-                "The estimate of quality is fitted on %d of %d images, for which there was time.",
-                done, len(variants),
-            )  # fmt: skip
-            break
-        rows += _rows(predictor, chosen[variant.case], variant, match, job)
-        done += 1
-    job.report(FITTING, len(variants), len(variants), unit="images")
+    rows, done = _collected(predictor, chosen, variants, match, minutes, job)
+    used = {variant.kind for variant in variants[:done] if variant.kind is not None}
     section = fit_section(
-        rows, confidence=settings.confidence, corruptions=kinds,
+        rows, confidence=settings.confidence, corruptions=sorted(used),
         prediction=answering(predictor.settings), seed=seed,
     )  # fmt: skip
     _tell(section, done, time.monotonic() - started)
@@ -140,6 +128,10 @@ def fit_request(loaded: LoadedModel, request: TrustRequest, job: Job) -> ModelSp
     selection = select_cases(source, loaded, request.split)
     for note in (selection.reason, *selection.notes, *match.notes):
         logger.info("%s", note)
+    if selection.side in ("train", "all"):
+        logger.warning(
+            "The model was trained on cases of this side: of new images it will think too well."
+        )
     model = replace(loaded, spec=spec.changed(prediction=prediction, trust=None))
     section = fit_trust(
         model, selection.items, request.settings, seed=spec.seed, minutes=request.minutes,
@@ -168,8 +160,30 @@ def _variants(cases: int, kinds: Sequence[str], seed: int) -> Iterator[Variant]:
     yield from (faulty[index] for index in order)
 
 
-def _over(started: float, minutes: float | None) -> bool:
-    return minutes is not None and time.monotonic() - started > 60 * minutes
+def _collected(
+    predictor: Predictor, cases: Sequence[PatientCase], variants: Sequence[Variant],
+    match: LabelMatch, minutes: float | None, job: Job,
+) -> tuple[list[TrustRow], int]:  # fmt: skip
+    """Return the rows of all images, and how many images there was time for.
+
+    The limit is for images with faults alone: without any, nothing would be learned.
+    """
+    rows: list[TrustRow] = []
+    begun = time.monotonic()
+    for done, variant in enumerate(variants):
+        job.check()
+        job.report(FITTING, done, len(variants), unit="images")
+        if variant.kind is None:
+            begun = time.monotonic()
+        elif minutes is not None and time.monotonic() - begun > 60 * minutes:
+            logger.info(
+                "The estimate of quality is fitted on %d of %d images, for which there was time.",
+                done, len(variants),
+            )  # fmt: skip
+            return rows, done
+        rows += _rows(predictor, cases[variant.case], variant, match, job)
+    job.report(FITTING, len(variants), len(variants), unit="images")
+    return rows, len(variants)
 
 
 def _rows(
@@ -184,10 +198,16 @@ def _rows(
         if variant.kind is None:
             logger.warning("%s: is left out of the estimate (%s).", case.id, error.message)
         return
+    if predicted.features is None:
+        logger.warning(
+            "%s: is left out of the estimate: the memory budget leaves no room for a second look "
+            "(prediction.memory_budget_gb).", case.id,
+        )  # fmt: skip
+        return
     masks = label_masks(
         predicted.label_map.array[0], truth.array[0], predictor.spec.labels, match.truth
     )
-    for name, features in (predicted.features or {}).items():
+    for name, features in predicted.features.items():
         found, true = masks[name]
         # An empty mask is known to be right or worth nothing: there is nothing to learn from it.
         if found.any() and features["log_volume"] > 0:

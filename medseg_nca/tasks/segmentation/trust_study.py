@@ -12,6 +12,7 @@ from typing import Any
 
 from medseg_nca.cases.evaluate_case import read_case
 from medseg_nca.cases.evaluation_inputs import LabelMatch, match_labels, open_source, select_cases
+from medseg_nca.config.trust import case_digest
 from medseg_nca.datasets.base import Case
 from medseg_nca.errors import DataError
 from medseg_nca.inference.predictor import Predictor
@@ -109,7 +110,12 @@ def run_study(
         "failed": [{"id": name, "error": text} for name, text in failed.items()],
     }  # fmt: skip
     tree["estimates"] = any(row.predicted is not None for row in rows)
-    tree["notes"] = [] if tree["estimates"] else [_no_estimates(predictor)]
+    tree["notes"] = [
+        *([] if tree["estimates"] else [_no_estimates(predictor)]),
+        *_seen_before(predictor, studied),
+    ]
+    for note in tree["notes"]:
+        logger.warning("%s", note)
     _write(tree, rows, request)
     return tree
 
@@ -170,6 +176,19 @@ def _no_estimates(predictor: Predictor) -> str:
         "answers, and only the baselines are measured. This command adds one: "
         "medseg-nca trust --model MODEL --data DIR"
     )
+
+
+def _seen_before(predictor: Predictor, studied: Mapping[str, StudiedCase]) -> list[str]:
+    """Return a note if the estimate was fitted on cases that are studied here."""
+    section = predictor.spec.trust
+    known = set() if section is None else set(section.fitted_on)
+    count = sum(case_digest(case) in known for case in studied)
+    if not count:
+        return []
+    return [
+        f"The estimate was fitted on {count} of these {len(studied)} cases: its figures are too "
+        "good. Study cases that the fit has not seen."
+    ]
 
 
 def _write(tree: Tree, rows: Sequence[MaskRow], request: EvaluateSegmentation) -> None:

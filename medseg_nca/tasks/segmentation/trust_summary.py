@@ -114,12 +114,15 @@ def summarise_study(
 
 def _score(rows: Rows, score: Score, acceptable: float) -> Tree:
     found, dice = values_of(rows, score)
+    # The Dice of an empty mask is 0 by definition, which takes no skill to predict.
+    there = [row for row in rows if not row.empty]
+    guessed = values_of(there, score)
     risk = selective_risk(found, dice)
     numbers = {
-        "spearman": spearman(found, dice),
-        "pearson": pearson(found, dice),
-        "mae": mean_absolute_error(found, dice) if score.is_dice else None,
-        "coverage": _coverage(rows) if score.fitted else None,
+        "spearman": spearman(*guessed),
+        "pearson": pearson(*guessed),
+        "mae": mean_absolute_error(*guessed) if score.is_dice else None,
+        "coverage": _coverage(there) if score.fitted else None,
         "aurc": risk and risk.aurc,
         "best_aurc": risk and risk.best,
         "random_aurc": risk and risk.random,
@@ -127,7 +130,11 @@ def _score(rows: Rows, score: Score, acceptable: float) -> Tree:
         "naurc": risk and risk.normalised,
         "auroc_bad": auroc_of_bad(found, dice, acceptable),
     }
-    return {"n": len(dice), **{name: _rounded(value) for name, value in numbers.items()}}
+    return {
+        "n": len(dice),
+        "empty": len(rows) - len(there),
+        **{name: _rounded(value) for name, value in numbers.items()},
+    }
 
 
 def _coverage(rows: Rows) -> float | None:
@@ -137,7 +144,8 @@ def _coverage(rows: Rows) -> float | None:
 
 
 def _fault(rows: Rows, refused: Sequence[RefusedImage], name: str) -> Tree:
-    found, dice = values_of(rows, SCORES["estimate"])
+    there = [row for row in rows if not row.empty]
+    found, dice = values_of(there, SCORES["estimate"])
     numbers = {
         "spearman": spearman(found, dice),
         "mae": mean_absolute_error(found, dice),
