@@ -37,7 +37,7 @@ class MaskRow:
         low: lower end of the estimate's interval.
         high: upper end.
         verdict: on the label; "unknown" without an estimate.
-        image_verdict: on the whole image.
+        image_verdict: on the whole image; never better than those on its labels.
         nqm: see :class:`.Baselines`, as the next two.
         pairwise_dice: mean Dice between passes.
         entropy: mean entropy in the mask.

@@ -107,7 +107,14 @@ def summarise_study(
             name: _fault([row for row in rows if row.corruption == name], refused, name)
             for name in (CLEAN, *corruptions)
         },
-        "verdicts": {group: _verdicts(in_group(rows, group), acceptable) for group in GROUPS},
+        "verdicts": {
+            group: _verdicts(in_group(rows, group), acceptable, "verdict") for group in GROUPS
+        },
+        # The same masks by the verdict on their whole image, which other labels and what is new
+        # about the image decide too.
+        "image_verdicts": {
+            group: _verdicts(in_group(rows, group), acceptable, "image_verdict") for group in GROUPS
+        },
         "images": _images(rows, refused),
     }
 
@@ -160,10 +167,10 @@ def _fault(rows: Rows, refused: Sequence[RefusedImage], name: str) -> Tree:
     }
 
 
-def _verdicts(rows: Rows, acceptable: float) -> Tree:
+def _verdicts(rows: Rows, acceptable: float, field: str) -> Tree:
     """Return how many good and bad masks got each verdict."""
-    good = [row.verdict for row in rows if row.dice >= acceptable]
-    bad = [row.verdict for row in rows if row.dice < acceptable]
+    good = [getattr(row, field) for row in rows if row.dice >= acceptable]
+    bad = [getattr(row, field) for row in rows if row.dice < acceptable]
     return {v: {"good": good.count(v), "bad": bad.count(v)} for v in VERDICTS}
 
 

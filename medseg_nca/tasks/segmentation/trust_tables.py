@@ -72,11 +72,13 @@ def sentence_on_verdicts(tree: Tree) -> str:
     """Return how many bad masks were accepted, and how many good ones rejected."""
     if not tree["estimates"]:
         return ""
-    counts = tree["verdicts"]["all"]
+    counts, whole = tree["verdicts"]["all"], tree["image_verdicts"]["all"]
     bad, good = (sum(c[kind] for c in counts.values()) for kind in ("bad", "good"))
     return (
         f"Bad masks accepted: {_of(counts['accept']['bad'], bad)}; "
-        f"good masks rejected: {_of(counts['reject']['good'], good)}."
+        f"good masks rejected: {_of(counts['reject']['good'], good)}. "
+        f"By the verdict on the whole image: {_of(whole['accept']['bad'], bad)} and "
+        f"{_of(whole['reject']['good'], good)}."
     )
 
 

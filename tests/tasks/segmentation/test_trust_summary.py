@@ -17,19 +17,20 @@ def row(
     verdict: str,
     nqm: float | None = None,
     entropy: float | None = 0.1,
+    image: str | None = None,
 ) -> MaskRow:
     """A mask whose interval reaches 0.1 to each side."""
     low, high = (None, None) if predicted is None else (predicted - 0.1, predicted + 0.1)
     return MaskRow(
         "c", corruption, int(corruption != CLEAN), "a", dice, predicted, low, high, verdict,
-        verdict, nqm, None, entropy,
+        image or verdict, nqm, None, entropy,
     )  # fmt: skip
 
 
 ROWS = [
     row(CLEAN, 0.9, 0.85, "accept", nqm=0.1),
     row(CLEAN, 0.7, 0.75, "review", nqm=0.3),
-    row("noise", 0.5, 0.9, "accept", nqm=0.2),
+    row("noise", 0.5, 0.9, "accept", nqm=0.2, image="review"),
     row("noise", 0.0, 0.2, "reject", entropy=None),
     row("blur", 0.8, 0.6, "reject", nqm=0.4),
 ]
@@ -105,7 +106,8 @@ def test_verdicts_by_hand() -> None:
     table = verdict_table(tree)
     assert table.rows[2][-2:] == ("1 (20.0 %)", "1 (20.0 %)")
     assert table.summary == (
-        "Bad masks accepted: 1 of 3 (33.3 %); good masks rejected: 1 of 2 (50.0 %)."
+        "Bad masks accepted: 1 of 3 (33.3 %); good masks rejected: 1 of 2 (50.0 %). "
+        "By the verdict on the whole image: 0 of 3 (0.0 %) and 1 of 2 (50.0 %)."
     )
 
 
