@@ -235,7 +235,8 @@ class Predictor:
 
     def _runs(self) -> int:
         """Return how often a model is run on the image, without a second look."""
-        return 2 ** len(self.settings.flip_axes) * sum(map(len, self._passes()))
+        flips = len(list(flip_sets(self.settings.flip_axes)))
+        return flips * sum(map(len, self._passes()))
 
     def _options(
         self, member: SegmentationModel, seed: int, memory_gb: float | None, job: Job

@@ -139,7 +139,7 @@ def _box(image: NDArray[Any]) -> tuple[slice, ...]:
     steps = _steps(image.shape[1:])
     filled = (image[(slice(None), *(slice(None, None, step) for step in steps))] != 0).any(0)
     if not filled.any():
-        return (slice(None),) * filled.ndim
+        return tuple(slice(None) for _ in steps)
     box = []
     for axis, step in enumerate(steps):
         others = tuple(k for k in range(filled.ndim) if k != axis)

@@ -42,7 +42,8 @@ def fit_forest(rows: Matrix, dice: Vector, weight: Vector, seed: int = 0) -> tup
 def predict_forest(trees: Sequence[Tree], rows: Matrix) -> Vector:
     """Return the mean of the trees for each row ``(rows, features)``, between 0 and 1."""
     found = [[_leaf(tree, row) for tree in trees] for row in rows.tolist()]
-    return np.clip(np.mean(np.array(found).reshape(len(rows), len(trees)), axis=1), 0.0, 1.0)
+    mean: Vector = np.array(found, np.float64).reshape(len(rows), len(trees)).mean(axis=1)
+    return np.clip(mean, 0.0, 1.0)
 
 
 def _leaf(tree: Tree, row: Sequence[float]) -> float:

@@ -42,8 +42,7 @@ async def submit(
         Refused: with 503 if the queue is full.
     """
     settings = server.settings
-    gate = {"acceptable": settings.acceptable, "miss_rate": settings.miss_rate}
-    options = replace(options, **gate)
+    options = replace(options, acceptable=settings.acceptable, miss_rate=settings.miss_rate)
 
     def work() -> JobRecord:
         check_fit(received, served.spec.plan, settings.limits.voxels)

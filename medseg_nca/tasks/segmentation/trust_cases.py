@@ -152,9 +152,19 @@ def _row(
 ) -> MaskRow:
     estimate = prediction.estimate
     own = estimate.labels.get(label)
-    known = (None, None, None, "unknown")
-    said = known if own is None else (own.dice, own.low, own.high, own.verdict)
+    case, corruption, strength = image
     return MaskRow(
-        *image, label, dice, *said, estimate.verdict, scores.nqm, scores.pairwise_dice,
-        scores.entropy,
-    )  # fmt: skip
+        case=case,
+        corruption=corruption,
+        strength=strength,
+        label=label,
+        dice=dice,
+        predicted=None if own is None else own.dice,
+        low=None if own is None else own.low,
+        high=None if own is None else own.high,
+        verdict="unknown" if own is None else own.verdict,
+        image_verdict=estimate.verdict,
+        nqm=scores.nqm,
+        pairwise_dice=scores.pairwise_dice,
+        entropy=scores.entropy,
+    )

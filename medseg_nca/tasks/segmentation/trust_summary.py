@@ -130,13 +130,15 @@ def _score(rows: Rows, score: Score, acceptable: float) -> Tree:
         "pearson": pearson(*guessed),
         "mae": mean_absolute_error(*guessed) if score.is_dice else None,
         "coverage": _coverage(there) if score.fitted else None,
-        "aurc": risk and risk.aurc,
-        "best_aurc": risk and risk.best,
-        "random_aurc": risk and risk.random,
-        "e_aurc": risk and risk.excess,
-        "naurc": risk and risk.normalised,
         "auroc_bad": auroc_of_bad(found, dice, acceptable),
     }
+    if risk is not None:
+        numbers |= {
+            "aurc": risk.aurc, "best_aurc": risk.best, "random_aurc": risk.random,
+            "e_aurc": risk.excess, "naurc": risk.normalised,
+        }  # fmt: skip
+    else:
+        numbers |= dict.fromkeys(("aurc", "best_aurc", "random_aurc", "e_aurc", "naurc"))
     return {
         "n": len(dice),
         "empty": len(rows) - len(there),

@@ -22,14 +22,14 @@ class Orientation(Corruption):
     def apply(self, case: Labelled, strength: int, rng: np.random.Generator) -> Labelled:
         """Implement :meth:`Corruption.apply`."""
         dims = case.image.ndim - 1
-        axes = tuple(int(a) + 1 for a in rng.choice(dims, 2, replace=False))
+        first, second = (int(a) + 1 for a in rng.choice(dims, 2, replace=False))
         flipped = int(rng.choice(long_axes(case.image))) + 1
         turns = 1 if rng.random() < 0.5 else 3
 
         def moved(array: NDArray[Any]) -> NDArray[Any]:
             if strength == 1:
                 return np.flip(array, flipped)
-            return np.rot90(array, 2 if strength == 2 else turns, axes)
+            return np.rot90(array, 2 if strength == 2 else turns, (first, second))
 
         return replace(case, image=moved(case.image), truth=moved(case.truth))
 

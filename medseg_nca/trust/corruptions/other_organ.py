@@ -63,7 +63,8 @@ def _scrambled(image: Array, rng: np.random.Generator) -> Array:
     axes = tuple(range(1, image.ndim))
     noise = rng.standard_normal(image.shape[1:])
     phases = np.exp(1j * np.angle(np.fft.fftn(noise)))
-    return np.fft.ifftn(np.abs(np.fft.fftn(image, axes=axes)) * phases, axes=axes).real
+    found = np.fft.ifftn(np.abs(np.fft.fftn(image, axes=axes)) * phases, axes=axes)
+    return found.real.astype(np.float32)
 
 
 def _shapes(image: Array, rng: np.random.Generator) -> Array:
@@ -78,7 +79,8 @@ def _shapes(image: Array, rng: np.random.Generator) -> Array:
     drawn += 0.05 * rng.standard_normal(shape)
     dims = image.ndim - 1
     low = per_channel(np.percentile(image.reshape(len(image), -1), 1, axis=1), dims)
-    return low + per_channel(amplitude(image), dims) * drawn[None]
+    found = low + per_channel(amplitude(image), dims) * drawn[None]
+    return found.astype(np.float32)
 
 
 CORRUPTION = OtherOrgan()
