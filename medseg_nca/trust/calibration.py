@@ -75,9 +75,9 @@ class Calibration:
         tail = (1 - self._confidence) / 2
         # Cases, not pairs, are independent, and weights leave fewer (Kish's effective size).
         # Of n values that are exchangeable with a new one, the k-th smallest lies above it with the
-        # probability k / (n + 1), and at the share (k - 0.5) / n of them.
+        # probability k / (n + 1); it is the one beyond the share (k - 1) / n.
         count = min(float(weight.sum() ** 2 / (weight**2).sum()), self._cases)
-        share = max((tail * (count + 1) - 0.5) / count, 0.0)
+        share = max((tail * (count + 1) - 1) / count, 0.0)
         low, high = _quantile(residual, weight, share), _quantile(residual, weight, 1 - share)
         if self._cases < ENOUGH_CASES:
             pad = 0.5 / (self._cases + 1)
