@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
-from scipy.ndimage import label as components
 
 BoolArray = NDArray[np.bool_]
 Array = NDArray[np.float32]
@@ -126,6 +124,10 @@ def _window(mask: BoolArray, margin: int) -> tuple[slice, ...]:
 
 def _shape(mask: BoolArray, spacing: tuple[float, ...], middle: NDArray[np.float64]) -> Features:
     """Size, place and form of a mask."""
+    # Imported late: reading a model, and predicting without an estimate, need nothing of it.
+    from scipy.ndimage import binary_erosion
+    from scipy.ndimage import label as components
+
     axes = range(mask.ndim)
     voxels = int(np.count_nonzero(mask))
     found: Features = {"log_volume": float(np.log(voxels * float(np.prod(spacing)) + 1))}
@@ -155,6 +157,8 @@ def _shape(mask: BoolArray, spacing: tuple[float, ...], middle: NDArray[np.float
 
 def _inside(image: Array, mask: BoolArray) -> Features:
     """Intensities in a mask and just around it, in the first channel."""
+    from scipy.ndimage import binary_dilation
+
     if not mask.any():
         return {"mean_inside": _NOTHING, "sd_inside": _NOTHING, "step_at_border": _NOTHING}
     window = _window(mask, 2)

@@ -101,7 +101,15 @@ def test_predict_imports_only_what_it_needs(tmp_path: Path) -> None:
         "from medseg_nca.cli.main import cli\n"
         "cli(sys.argv[1:], prog_name='medseg-nca', standalone_mode=False)\n"
         f"print(json.dumps([name for name in {NOT_FOR_PREDICT!r} if name in sys.modules]))",
-        *("predict", "--model", "zoo:hippocampus", "--out", str(tmp_path / "out"), str(image)),
+        *(
+            "predict",
+            "--model",
+            "zoo:hippocampus",
+            "--no-estimate",
+            "--out",
+            str(tmp_path / "out"),
+            str(image),
+        ),
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
