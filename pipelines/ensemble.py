@@ -19,12 +19,10 @@ from medseg_nca.inference.ensemble import TWICE, join_specs
 from medseg_nca.inference.largest import EVIDENCE, IslandTrial
 from medseg_nca.inference.spec import ModelSpec
 from medseg_nca.io.atomic import write_json, write_text
-from medseg_nca.pipelines.run_folder import RESULT, SETTINGS, SPLIT, training_of
+from medseg_nca.pipelines.run_folder import MODEL, RESULT, SETTINGS, SPLIT, training_of
 from medseg_nca.tracking.resolve import load_segmentation
 
 logger = logging.getLogger(__name__)
-
-MODEL = "model"
 
 
 @dataclass(frozen=True)

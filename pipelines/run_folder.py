@@ -8,6 +8,8 @@ from typing import Any
 
 SETTINGS, SPLIT, LOG, CHECKPOINTS = "settings.yaml", "split.json", "train.log", "checkpoints"
 RESULT, RECIPE = "training.json", "recipe.json"
+# The folder of the model's two files.
+MODEL = "model"
 # Folder, in that of a cross-validation, of the ensemble of all folds.
 ENSEMBLE = "ensemble"
 

@@ -29,7 +29,7 @@ from medseg_nca.inference.bundle import pick_device
 from medseg_nca.io.atomic import write_json
 from medseg_nca.job import Job
 from medseg_nca.pipelines import train
-from medseg_nca.pipelines.run_folder import CHECKPOINTS, SETTINGS
+from medseg_nca.pipelines.run_folder import CHECKPOINTS, MODEL, SETTINGS
 from medseg_nca.pipelines.search_curve import Curve
 from medseg_nca.pipelines.train import RunResult
 from medseg_nca.search.check import LATENCY, PARAMETERS, has_curve
@@ -294,7 +294,7 @@ def latency_ms(task: Task, run: Path, device: str) -> float:
     The input is the image, made from a formula, of which models keep their stored answer; all
     trials of a search have the same.
     """
-    model = task.load(run / "model", device)
+    model = task.load(run / MODEL, device)
     effort = Effort(threads=cores(), repeats=_PREDICTIONS)
     kind = pick_device(device).type
     return 1000 * measure(lambda: task.make_reference(model), effort, kind)["seconds"]

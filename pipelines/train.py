@@ -27,6 +27,7 @@ from medseg_nca.pipelines.run_folder import (
     CHECKPOINTS,
     ENSEMBLE,
     LOG,
+    MODEL,
     RECIPE,
     RESULT,
     SETTINGS,
@@ -346,7 +347,7 @@ def _finish(
         out / RECIPE,
         *training.files,
         out / "history.csv",
-        out / "model",
+        out / MODEL,
         out / "checkpoints" / BEST,
     ):
         tracker.log_artifact(path)

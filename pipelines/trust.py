@@ -16,11 +16,9 @@ from medseg_nca.inference.spec import SPEC, WEIGHTS
 from medseg_nca.inference.trained import Description, TrainedModel
 from medseg_nca.io.atomic import atomic_file, write_text
 from medseg_nca.job import Job
-from medseg_nca.pipelines.run_folder import SETTINGS, SPLIT
+from medseg_nca.pipelines.run_folder import MODEL, SETTINGS, SPLIT
 from medseg_nca.tasks import TASKS, Task
 from medseg_nca.tasks.base import TrustRequest
-
-MODEL = "model"
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ class TrustResult:
         return {
             "model": str(self.folder),
             "cases": section.cases,
-            "images": len(section.pairs.predicted),
+            "masks": len(section.pairs.predicted),
             "confidence": section.confidence,
             "corruptions": list(section.corruptions),
         }

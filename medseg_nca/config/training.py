@@ -35,11 +35,14 @@ class LossSettings(Settings):
 class GuardSettings(Settings):
     """When a loss counts as diverged, and what is done about it.
 
-    A loss that is not finite, or above ``factor`` times the running mean, takes training back to
-    the last good state with the learning rate times ``lr_factor``, at most ``max_rollbacks`` times.
+    When ``patience`` batches in a row have a loss that is not finite, or above ``factor`` times the
+    running mean, training goes back to the last good state with the learning rate times
+    ``lr_factor``, at most ``max_rollbacks`` times. Fewer are hard batches: they are learned from,
+    with a gradient within ``training.clip``, unless it is not finite.
     """
 
     factor: float = Field(5.0, gt=1)
+    patience: int = Field(10, ge=1)
     max_rollbacks: int = Field(3, ge=0)
     lr_factor: float = Field(0.5, gt=0, le=1)
 

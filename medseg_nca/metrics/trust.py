@@ -23,10 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score
 
-Values = NDArray[np.float64]
+from medseg_nca.config.trust import GateSettings
 
-# The Dice below which a mask counts as bad, unless a caller says otherwise.
-ACCEPTABLE = 0.8
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def interval_coverage(low: ArrayLike, high: ArrayLike, dice: ArrayLike) -> float
 
 
 def auroc_of_bad(
-    scores: ArrayLike, dice: ArrayLike, acceptable: float = ACCEPTABLE
+    scores: ArrayLike, dice: ArrayLike, acceptable: float = GateSettings().acceptable
 ) -> float | None:
     """Return how well a low score tells bad masks: the area under the ROC curve.
 

@@ -33,7 +33,7 @@ from medseg_nca.training.checkpoint import (
     save_checkpoint,
 )
 from medseg_nca.training.ema import averaged
-from medseg_nca.training.guard import DivergenceGuard
+from medseg_nca.training.guard import DivergedError, DivergenceGuard
 from medseg_nca.training.history import History, Observer
 from medseg_nca.training.learner import Learner, Validation
 from medseg_nca.training.optim import build_optimiser, rate_factor, set_rate
@@ -44,10 +44,6 @@ from medseg_nca.training.watch import SETTLED, LearningWatch, too_short
 logger = logging.getLogger(__name__)
 # The score of a validation that failed.
 _DIVERGED = float("-inf")
-
-
-class _DivergedError(Exception):
-    """The training diverged, and goes back to an earlier checkpoint."""
 
 
 class Trainer:
@@ -141,7 +137,7 @@ class Trainer:
             try:
                 reason = self._run()
                 break
-            except _DivergedError as diverged:
+            except DivergedError as diverged:
                 self._roll_back(str(diverged))
         self._restore_best()
         if self.fabric.is_global_zero:
@@ -248,9 +244,11 @@ class Trainer:
             loss, parts = self.learner.loss(self.wrapped, self.fabric.to_device(batch), seed)
         except NonFiniteStateError as error:
             # The guard gets NaN as the loss, so that all processes go back together.
-            loss, parts, reason = torch.tensor(float("nan")), {}, error.message
+            loss, parts, reason = torch.tensor(math.nan), {}, error.message
             loss = loss.to(self.fabric.device)
         value = self._check(loss, reason)
+        if not math.isfinite(value):
+            return {"lr": rate}
         self.optimiser.zero_grad()
         self.fabric.backward(loss)
         values = {"lr": rate, "loss": value, **{k: float(v) for k, v in parts.items()}}
@@ -261,7 +259,7 @@ class Trainer:
             values["grad_norm"] = float(norm) if norm is not None else float("nan")
             # With float16 an overflow is normal, and the gradient scaler skips the step itself.
             if norm is not None and self.training.precision != "16-mixed" and not norm.isfinite():
-                raise _DivergedError("the gradient is not finite")
+                raise DivergedError("the gradient is not finite")
         self.optimiser.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
@@ -272,9 +270,9 @@ class Trainer:
         if self.fabric.world_size > 1:
             mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
             value = float(torch.as_tensor(mean))
-        if self.guard.diverged(value):
-            normal = f"the loss is {value:.4g}, normal is {self.guard.mean:.4g}"
-            raise _DivergedError(reason.rstrip(".") or normal)
+        if self.guard.unusual(value):
+            self.guard.tell(value, self.counters.iteration, reason)
+            return value
         self.counters.mean_loss = self.guard.mean
         if self.guard.seen >= SETTLED:
             self.counters.lowest_loss = min(self.counters.lowest_loss, self.guard.mean)
@@ -291,7 +289,7 @@ class Trainer:
         rollbacks, before = self.guard.rollbacks + 1, self.counters
         self._restore(read_good(self.checkpoints, self.gone_back_to))
         self.gone_back_to = self.counters.iteration
-        self.guard.rollbacks = rollbacks
+        self.guard.rollbacks, self.guard.in_a_row = rollbacks, 0
         # The time that was used stays used, and best.pt stays as it is.
         self.counters.elapsed = before.elapsed
         self.counters.best_score = before.best_score
@@ -316,7 +314,7 @@ class Trainer:
         if score is None:
             self._interrupt()
         if score == _DIVERGED:
-            raise _DivergedError("the automaton's state is not finite in a validation")
+            raise DivergedError("the automaton's state is not finite in a validation")
         counters.owes_validation = False
         if self.validation:
             self._log({f"val_{k}": v for k, v in self.validation.metrics.items()})

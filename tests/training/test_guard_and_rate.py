@@ -14,19 +14,19 @@ from medseg_nca.training.guard import DivergenceGuard
 from medseg_nca.training.optim import build_optimiser, rate_factor
 
 
-def test_a_loss_that_is_not_finite_has_diverged() -> None:
+def test_a_loss_that_is_not_finite_is_unusual() -> None:
     guard = DivergenceGuard(GuardSettings())
-    assert guard.diverged(math.nan)
-    assert guard.diverged(math.inf)
-    assert not guard.diverged(1e6)
+    assert guard.unusual(math.nan)
+    assert guard.unusual(math.inf)
+    assert not guard.unusual(1e6)
 
 
-def test_a_loss_far_above_the_running_mean_has_diverged() -> None:
+def test_a_loss_far_above_the_running_mean_is_unusual() -> None:
     guard = DivergenceGuard(GuardSettings(factor=5))
     for _ in range(60):
-        assert not guard.diverged(1.0)
-    assert not guard.diverged(4.9)
-    assert guard.diverged(20.0)
+        assert not guard.unusual(1.0)
+    assert not guard.unusual(4.9)
+    assert guard.unusual(20.0)
     assert guard.mean == pytest.approx(1.078)
 
 
@@ -34,19 +34,38 @@ def test_the_first_losses_are_not_judged_and_small_ones_never() -> None:
     """A training begins with losses that tell nothing, and ends with some that are near zero."""
     guard = DivergenceGuard(GuardSettings(factor=5))
     for number in range(50):
-        assert not guard.diverged(1e-3 if number else 100.0)
+        assert not guard.unusual(1e-3 if number else 100.0)
     guard.load_state_dict({"mean": 1e-4, "seen": 60, "rollbacks": 0})
-    assert not guard.diverged(0.24)
-    assert guard.diverged(0.3)
+    assert not guard.unusual(0.24)
+    assert guard.unusual(0.3)
 
 
 def test_a_restored_guard_knows_what_is_normal() -> None:
     guard, other = (DivergenceGuard(GuardSettings(factor=5)) for _ in range(2))
     for _ in range(60):
-        guard.diverged(1.0)
+        guard.unusual(1.0)
     other.load_state_dict(guard.state_dict())
-    assert other.diverged(20.0)
+    assert other.unusual(20.0)
     assert other.mean == guard.mean
+
+
+def test_only_several_unusual_losses_in_a_row_have_diverged() -> None:
+    guard = DivergenceGuard(GuardSettings(patience=3))
+    for loss, diverged in (
+        (math.nan, False), (math.nan, False), (1.0, False),
+        (math.nan, False), (math.inf, False), (math.nan, True),
+    ):  # fmt: skip
+        guard.unusual(loss)
+        assert guard.diverged is diverged
+    other = DivergenceGuard(GuardSettings(patience=4))
+    other.load_state_dict(guard.state_dict())
+    assert (other.diverged, other.unusual(math.nan), other.diverged) == (False, True, True)
+
+
+def test_a_state_of_an_older_version_has_no_unusual_losses() -> None:
+    guard = DivergenceGuard(GuardSettings(patience=1))
+    guard.load_state_dict({"mean": 1.0, "seen": 60, "rollbacks": 0})
+    assert not guard.diverged
 
 
 def test_roll_backs_lower_the_rate_and_run_out() -> None:

@@ -25,7 +25,6 @@ from medseg_nca.inference.estimates import answering
 from medseg_nca.inference.predictor import Predictor
 from medseg_nca.inference.requests import TrustRequest
 from medseg_nca.inference.spec import ModelSpec
-from medseg_nca.io.volume import Volume
 from medseg_nca.job import Job
 from medseg_nca.metrics.overlap import Counts, label_masks
 from medseg_nca.trust.corruptions import CORRUPTIONS, STRENGTHS, corrupted, fault_seed
@@ -59,16 +58,6 @@ class Variant:
     strength: int = 0
 
 
-def with_fault(
-    image: Volume, truth: Volume, case: str, kind: str | None, strength: int
-) -> tuple[Volume, Volume]:
-    """Return a labelled image with a fault, or as it is if ``kind`` is None."""
-    if kind is None:
-        return image, truth
-    seed = fault_seed(case, kind, strength)
-    return corrupted(CORRUPTIONS.get(kind), image, truth, strength, seed)
-
-
 def fit_trust(
     loaded: LoadedModel,
     cases: Sequence[PatientCase],
@@ -98,9 +87,10 @@ def fit_trust(
         ConfigError: if there is no such corruption.
     """
     job = job or Job()
-    kinds = tuple(CORRUPTIONS.names if settings.corruptions is None else settings.corruptions)
+    named = settings.corruptions
+    kinds = tuple(dict(CORRUPTIONS.usable()) if named is None else named)
     for kind in kinds:
-        CORRUPTIONS.get(kind)
+        CORRUPTIONS.get(kind)  # An unknown name is told before the work.
     chosen = cases[: settings.cases]
     started = time.monotonic()
     predictor = Predictor(
@@ -191,7 +181,10 @@ def _rows(
 ) -> Iterator[TrustRow]:
     """Yield the labels of one answer; a fault that the model refuses yields none."""
     image, truth = read_labelled(case, match.known_values)
-    image, truth = with_fault(image, truth, case.id, variant.kind, variant.strength)
+    if variant.kind is not None:
+        seed = fault_seed(case.id, variant.kind, variant.strength)
+        fault = CORRUPTIONS.get(variant.kind)
+        image, truth = corrupted(fault, image, truth, variant.strength, seed)
     try:
         predicted = predictor.predict(image, job.silent())
     except (DataError, NonFiniteStateError) as error:
