@@ -6,6 +6,7 @@ import logging
 import math
 
 from medseg_nca.config.training import GuardSettings
+from medseg_nca.errors import DivergenceError
 
 _MEMORY = 0.98
 # Number of first steps whose losses are not judged, because they do not show what is normal.
@@ -74,6 +75,18 @@ class DivergenceGuard:
         if self.diverged:
             raise DivergedError(why)
         logger.info("A hard batch at iteration %d: %s.", iteration, why)
+
+    def check_end(self) -> None:
+        """Refuse a training that ended without having learned from a batch.
+
+        Raises:
+            DivergenceError: if no loss was finite.
+        """
+        if not self.seen:
+            raise DivergenceError(
+                "The training ended, and no batch had a finite loss.",
+                hint="Look at the data set: medseg-nca data check DIR. Or lower training.lr.",
+            )
 
     def state_dict(self) -> dict[str, float]:
         """Return the state of the guard, for a checkpoint."""

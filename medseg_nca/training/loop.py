@@ -139,6 +139,7 @@ class Trainer:
                 break
             except DivergedError as diverged:
                 self._roll_back(str(diverged))
+        self.guard.check_end()
         self._restore_best()
         if self.fabric.is_global_zero:
             with suppress(Interrupted):  # the training has ended anyway

@@ -129,6 +129,16 @@ def test_one_batch_without_a_finite_loss_is_left_out(
     assert torch.isfinite(weights(trainer)).all()
 
 
+def test_a_short_training_without_any_finite_loss_is_an_error(tmp_path: Path) -> None:
+    class Lost(Growing):
+        def loss(self, *what: Any) -> Any:
+            loss, parts = super().loss(*what)
+            return loss * math.nan, parts
+
+    with pytest.raises(DivergenceError, match="no batch had a finite loss"):
+        trainer_of(tmp_path, Lost(), iterations=8).fit()
+
+
 def test_one_batch_with_a_high_loss_is_learned_from(tmp_path: Path) -> None:
     """It would come again after a roll-back: the order of the samples follows from the seed."""
 
