@@ -33,12 +33,13 @@ class LossSettings(Settings):
 
 
 class GuardSettings(Settings):
-    """When a loss counts as diverged, and what is done about it.
+    """When a training counts as diverged, and what is done about it.
 
     When ``patience`` batches in a row have a loss that is not finite, or above ``factor`` times the
     running mean, training goes back to the last good state with the learning rate times
-    ``lr_factor``, at most ``max_rollbacks`` times. Fewer are hard batches: they are learned from,
-    with a gradient within ``training.clip``, unless it is not finite.
+    ``lr_factor``, at most ``max_rollbacks`` times. Fewer are hard batches: the model learns from
+    them within ``training.clip``, and leaves out those without a finite loss. A gradient or a
+    validation that is not finite counts as diverged at once.
     """
 
     factor: float = Field(5.0, gt=1)

@@ -191,7 +191,8 @@ class Trainer:
             if is_due(training.validate_every, counters.iteration, before, reached) or done:
                 self._validate()
                 self._agree(time.monotonic() - started)
-            if is_due(training.checkpoint_every, counters.iteration, before, reached) or done:
+            due = is_due(training.checkpoint_every, counters.iteration, before, reached)
+            if done or (due and not self.guard.in_a_row):  # else it may be no good state
                 self._save()
             # Time that the validation took counts for the next iteration, not for this one.
             before = reached
@@ -244,7 +245,7 @@ class Trainer:
         try:
             loss, parts = self.learner.loss(self.wrapped, self.fabric.to_device(batch), seed)
         except NonFiniteStateError as error:
-            # The guard gets NaN as the loss, so that all processes go back together.
+            # The guard gets NaN as the loss, so that all processes do the same.
             loss, parts, reason = torch.tensor(math.nan), {}, error.message
             loss = loss.to(self.fabric.device)
         value = self._check(loss, reason)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from medseg_nca.config import RunSettings
+from medseg_nca.config.loading import load_settings
 from medseg_nca.config.model import CellSettings, UpdateSettings
 from medseg_nca.job import Job
 from medseg_nca.nca import Cell, Fire, roll_out
 from medseg_nca.nca.engines import get_engine
 from medseg_nca.training.learner import Batch, ConstantAnswer, Learner, Parts, Validation
+from medseg_nca.training.loop import Trainer
 
 SIZE = 8
 
@@ -70,3 +75,22 @@ class Growing(Learner):
     def save(self, model: nn.Module, folder: Path, validation: Validation | None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), folder / "model.pt")
+
+
+def settings_of(**training: Any) -> RunSettings:
+    defaults = {
+        "iterations": 40, "batch_size": 2, "lr": 0.01, "warmup": 0, "validate_every": 10,
+        "checkpoint_every": 10, "log_every": 5, "ema": 0.9,
+    }  # fmt: skip
+    settings = load_settings(None)
+    changed = settings.training.model_copy(update={**defaults, **training})
+    return settings.model_copy(update={"training": changed})
+
+
+def trainer_of(run: Path, task: Growing | None = None, **training: Any) -> Trainer:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return Trainer(task or Growing(), settings_of(**training), run, fabric)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.evaluated_model.parameters()])
